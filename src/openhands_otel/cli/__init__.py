@@ -1,0 +1,86 @@
+"""The command ``openhands-otel``: one module a command, imported only when it is the one to run.
+
+A command module has ``configure(parser)`` and ``run(arguments) -> exit code``. What goes wrong in a way that a user
+can mend is raised as CommandError and printed as one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from openhands_otel.version import __version__
+
+PROGRAM = "openhands-otel"
+
+COMMANDS = {
+    "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
+    "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
+    "view": "receive telemetry and show it: embedded collector and live page",
+    "watch": "show a viewer's numbers in this terminal, or once as JSON",
+}
+
+
+class CommandError(Exception):
+    """What happened and what to do, in one line; ``code`` becomes the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Command(Protocol):
+    """Shape of a command module."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see '{self.prog} --help')", code=2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except CommandError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    parser = _OneLineParser(prog=PROGRAM, description="What OpenHands agents spend, seen live, exactly, anywhere.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    named = next((word for word in words if not word.startswith("-")), None)
+    modules: dict[str, Command] = {}
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name == named:
+            modules[name] = _load(name)
+            modules[name].configure(command)
+    arguments = parser.parse_args(words)
+    return modules[arguments.command].run(arguments)
+
+
+def _load(name: str) -> Command:
+    try:
+        return cast(Command, importlib.import_module(f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "openhands_otel":
+            raise
+        raise CommandError(
+            f"'{name}' needs the package '{error.name}': pip install 'openhands-otel[otlp,viewer]'"
+        ) from None

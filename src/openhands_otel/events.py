@@ -1,0 +1,189 @@
+"""What happens in an OpenHands process, as plain frozen events, and the bus that hands them out.
+
+``sdk/`` makes the events, everything else only reads them. Nothing here knows OpenHands or OpenTelemetry.
+Times are unix nanoseconds, money is US dollars, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openhands_otel.semconv import CostSource, Operation, Role, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose call it is, resolved once where an LLM call starts and shared by all its events.
+
+    ``conversation_id`` is None for a call that belongs to no conversation (a profile check, say).
+    """
+
+    conversation_id: str | None = None
+    role: Role = Role.OTHER
+    model: str = "unknown"
+    provider: str = "unknown"
+    usage_id: str | None = None
+    agent: str | None = None
+    parent_id: str | None = None
+    fallback: bool = False
+    operation: Operation = Operation.CHAT
+
+
+NOBODY = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class CostAdded:
+    """``Metrics.add_cost`` was called."""
+
+    at: int
+    origin: Origin
+    amount: float
+    source: CostSource
+
+
+@dataclass(frozen=True, slots=True)
+class TokensUsed:
+    """``Metrics.add_token_usage`` was called.
+
+    ``input`` holds cached tokens and ``output`` holds reasoning, whatever the caller's own habit (ACP reports cached
+    tokens beside the input; here they are in it).
+    """
+
+    at: int
+    origin: Origin
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+    context_window: int
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRecorded:
+    """``Metrics.add_response_latency`` was called: one response of a provider."""
+
+    at: int
+    origin: Origin
+    seconds: float
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsMerged:
+    """``Metrics.merge`` was called. Announced, never counted: what it adds was counted when it was spent."""
+
+    at: int
+    origin: Origin
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRecorded:
+    """OpenHands has finished recording one response; ``priced`` is False when it had tokens and no cost.
+
+    ``cache_savings`` is what its cached input would have cost more without the cache, None where prices are unknown.
+    """
+
+    at: int
+    origin: Origin
+    priced: bool
+    cache_savings: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LLMCallStarted:
+    """A logical LLM call (retries included) begins."""
+
+    at: int
+    origin: Origin
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class LLMCallEnded:
+    """It ended; ``error`` is the name of an exception's class, or None."""
+
+    at: int
+    origin: Origin
+    call: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool begins to work."""
+
+    at: int
+    conversation_id: str | None
+    tool: str
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """It is done; ``error`` is the name of an exception's class, or None."""
+
+    at: int
+    conversation_id: str | None
+    tool: str
+    call: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationOpened:
+    """A conversation exists in this process from now on (made, resumed or forked)."""
+
+    at: int
+    conversation_id: str
+    parent_id: str | None
+    agent: str
+    sdk_version: str
+    restored_cost: float
+    budget: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationClosed:
+    """It was closed, or its object died."""
+
+    at: int
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """``run`` or ``arun`` begins."""
+
+    at: int
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """It ended with this state; ``own_total`` is OpenHands' own accumulated cost then, None if unreadable."""
+
+    at: int
+    conversation_id: str
+    status: Status
+    own_total: float | None
+
+
+Event = (
+    CostAdded
+    | TokensUsed
+    | LatencyRecorded
+    | MetricsMerged
+    | ResponseRecorded
+    | LLMCallStarted
+    | LLMCallEnded
+    | ToolStarted
+    | ToolEnded
+    | ConversationOpened
+    | ConversationClosed
+    | RunStarted
+    | RunEnded
+)

@@ -1,0 +1,222 @@
+"""Every name that leaves the process: metrics, attributes, units, buckets, and the values they may take.
+
+Two vocabularies meet here. ``gen_ai.*`` follows the OpenTelemetry GenAI semantic conventions
+(open-telemetry/semantic-conventions-genai, status Development: no package publishes its newest names yet, so they
+stand here as strings). ``openhands.*`` is ours. Attributes on fleet metrics come from small sets; ids stand only on
+conversation series and spans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+SCOPE_FLEET: Final = "openhands_otel"
+SCOPE_CONVERSATIONS: Final = "openhands_otel.conversations"
+"""A scope of its own: OTLP encoders keep only the last of two scopes with equal names."""
+
+
+# ---------------------------------------------------------------- attributes
+
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+OPERATION_NAME: Final = "gen_ai.operation.name"
+AGENT_NAME: Final = "gen_ai.agent.name"
+TOKEN_TYPE: Final = "gen_ai.token.type"
+TOOL_NAME: Final = "gen_ai.tool.name"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+ERROR_TYPE: Final = "error.type"
+
+LLM_ROLE: Final = "openhands.llm.role"
+LLM_FALLBACK: Final = "openhands.llm.fallback"
+COST_SOURCE: Final = "openhands.cost.source"
+USAGE_ID: Final = "openhands.usage.id"
+CONVERSATION_STATUS: Final = "openhands.conversation.status"
+CONVERSATION_ACTIVITY: Final = "openhands.conversation.activity"
+CONVERSATION_PARENT_ID: Final = "openhands.conversation.parent.id"
+SDK_VERSION: Final = "openhands.sdk.version"
+HOOK_NAME: Final = "openhands.otel.hook"
+METRIC_OVERFLOW: Final = "otel.metric.overflow"
+"""OpenTelemetry's own attribute (true) of the bucket that takes what a cap keeps out."""
+
+SERVICE_NAME: Final = "service.name"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+PINNED_INSTANCE_ID: Final = "openhands.service.instance.id"
+"""Where an instance id that was fixed from outside goes; ours is fresh for each process (PromQL totals need that)."""
+
+
+# ---------------------------------------------------------------- values
+
+
+class Role(StrEnum):
+    """Who made an LLM call (``openhands.llm.role``)."""
+
+    AGENT = "agent"
+    SUBAGENT = "subagent"
+    CONDENSER = "condenser"
+    HOOK = "hook"
+    ASK_AGENT = "ask_agent"
+    TITLE = "title"
+    ACP = "acp"
+    OTHER = "other"
+
+
+class CostSource(StrEnum):
+    """Who named the price (``openhands.cost.source``)."""
+
+    PROVIDER = "provider"
+    CUSTOM = "custom"
+    PRICE_TABLE = "price_table"
+    ACP_REPORTED = "acp_reported"
+    ACP_ESTIMATED = "acp_estimated"
+
+
+class TokenType(StrEnum):
+    """Kind of token. Cache reads and writes are part of input, reasoning is part of output: never add them up."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CACHE_READ = "cache_read"
+    CACHE_WRITE = "cache_write"
+    REASONING = "reasoning"
+
+
+class Operation(StrEnum):
+    """``gen_ai.operation.name``."""
+
+    CHAT = "chat"
+    INVOKE_AGENT = "invoke_agent"
+
+
+class Status(StrEnum):
+    """State of a conversation (``openhands.conversation.status``): OpenHands' execution states and ``closed``."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    PAUSED = "paused"
+    WAITING = "waiting_for_confirmation"
+    FINISHED = "finished"
+    ERROR = "error"
+    STUCK = "stuck"
+    DELETING = "deleting"
+    CLOSED = "closed"
+
+
+UNKNOWN: Final = "unknown"
+OVERFLOW: Final = "other"
+"""Value of an attribute whose set is full."""
+
+
+# ---------------------------------------------------------------- metrics
+
+USD: Final = "USD"
+TOKENS: Final = "{token}"
+SECONDS: Final = "s"
+
+TOKEN_BUCKETS: Final = tuple(float(4**n) for n in range(14))
+"""1 to 67,108,864 by fours, as the GenAI conventions have it."""
+DURATION_BUCKETS: Final = tuple(round(0.01 * 2**n, 2) for n in range(14))
+"""10 ms to 82 s by doubling, as the GenAI conventions have it."""
+
+Kind = Literal["counter", "histogram", "gauge", "updowncounter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: name, kind, unit, help text and (histograms) bucket bounds."""
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    buckets: tuple[float, ...] | None = None
+
+
+# Fleet: small attribute sets, no ids. From Metrics.add_cost, add_token_usage, add_response_latency.
+COST: Final = Metric("openhands.llm.cost", "counter", USD, "What LLM calls cost.")
+INPUT_TOKENS: Final = Metric(
+    "gen_ai.client.inference.usage.input_tokens", "counter", TOKENS, "Input tokens, cached ones included."
+)
+OUTPUT_TOKENS: Final = Metric(
+    "gen_ai.client.inference.usage.output_tokens", "counter", TOKENS, "Output tokens, reasoning included."
+)
+CACHE_READ_TOKENS: Final = Metric(
+    "gen_ai.client.inference.usage.cache_read.input_tokens", "counter", TOKENS, "Input tokens read from a cache."
+)
+CACHE_WRITE_TOKENS: Final = Metric(
+    "gen_ai.client.inference.usage.cache_write.input_tokens", "counter", TOKENS, "Input tokens written to a cache."
+)
+REASONING_TOKENS: Final = Metric(
+    "gen_ai.client.inference.usage.reasoning.output_tokens", "counter", TOKENS, "Output tokens spent on reasoning."
+)
+TOKEN_USAGE: Final = Metric(
+    "gen_ai.client.token.usage", "histogram", TOKENS, "Tokens of one call, by type.", TOKEN_BUCKETS
+)
+RESPONSE_LATENCY: Final = Metric(
+    "openhands.llm.response.latency", "histogram", SECONDS, "Latency as OpenHands records it.", DURATION_BUCKETS
+)
+UNPRICED_CALLS: Final = Metric(
+    "openhands.llm.unpriced_calls", "counter", "{call}", "Calls with tokens for which no price was known."
+)
+CACHE_SAVINGS: Final = Metric(
+    "openhands.llm.cache_savings", "counter", USD, "Cached input at its full price, less what it cost."
+)
+
+TOKEN_COUNTERS: Final = {
+    TokenType.INPUT: INPUT_TOKENS,
+    TokenType.OUTPUT: OUTPUT_TOKENS,
+    TokenType.CACHE_READ: CACHE_READ_TOKENS,
+    TokenType.CACHE_WRITE: CACHE_WRITE_TOKENS,
+    TokenType.REASONING: REASONING_TOKENS,
+}
+
+# About this plugin itself.
+HOOK_ERRORS: Final = Metric("openhands.otel.hook_errors", "counter", "{error}", "Errors inside our hooks.")
+OVERFLOWS: Final = Metric(
+    "openhands.otel.overflow", "counter", "{update}", "Updates that fell into an overflow bucket."
+)
+FAILED_EXPORTS: Final = Metric("openhands.otel.failed_exports", "counter", "{export}", "Exports that failed.")
+DROPPED_CALLBACKS: Final = Metric(
+    "openhands.otel.dropped_callbacks", "counter", "{event}", "Events a background subscriber was too slow for."
+)
+FLUSH_TIME: Final = Metric("openhands.otel.flush.time", "counter", SECONDS, "CPU time spent on flushes.")
+FLUSHES: Final = Metric("openhands.otel.flushes", "counter", "{flush}", "Flushes made.")
+UNRECONCILED_COST: Final = Metric(
+    "openhands.otel.unreconciled_cost", "gauge", USD, "Our total less OpenHands' own, over open conversations."
+)
+
+# One series per conversation (gen_ai.conversation.id), built from the ledger.
+CONVERSATION_COST: Final = Metric(
+    "openhands.conversation.cost", "counter", USD, "Cost of a conversation in this process, by role, model, usage id."
+)
+CONVERSATION_TOKENS: Final = Metric(
+    "openhands.conversation.tokens", "counter", TOKENS, "Tokens of a conversation in this process, by token type."
+)
+CONVERSATION_CALLS: Final = Metric(
+    "openhands.conversation.llm_calls", "counter", "{call}", "LLM responses of a conversation in this process."
+)
+CONVERSATION_RESTORED_COST: Final = Metric(
+    "openhands.conversation.restored_cost", "gauge", USD, "What a conversation had spent before this process."
+)
+CONVERSATION_CONTEXT_TOKENS: Final = Metric(
+    "openhands.conversation.context.tokens", "gauge", TOKENS, "Tokens of the agent's last turn."
+)
+CONVERSATION_CONTEXT_LIMIT: Final = Metric(
+    "openhands.conversation.context.limit", "gauge", TOKENS, "Context window of the agent's model."
+)
+CONVERSATION_BUDGET: Final = Metric(
+    "openhands.conversation.budget.limit", "gauge", USD, "Spending limit of a run of this conversation."
+)
+CONVERSATION_STATE: Final = Metric(
+    "openhands.conversation.status", "gauge", "1", "1 for the state that the conversation is in."
+)
+CONVERSATION_NOW: Final = Metric(
+    "openhands.conversation.activity", "gauge", SECONDS, "What runs now (attribute); since when (unix seconds)."
+)
+CONVERSATION_INFO: Final = Metric(
+    "openhands.conversation.info", "gauge", "1", "Always 1; parent id, agent and SDK version as attributes."
+)
+CONVERSATION_UNRECONCILED: Final = Metric(
+    "openhands.conversation.unreconciled_cost", "gauge", USD, "Our total of a conversation less OpenHands' own."
+)

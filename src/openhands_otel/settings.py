@@ -1,0 +1,79 @@
+"""All settings of ours, read once from ``OPENHANDS_OTEL_*``. Nothing else in the package reads those variables.
+
+Where telemetry goes (endpoint, headers, protocol, certificates, resource) is said with OpenTelemetry's own ``OTEL_*``
+variables; see ``telemetry/otlp_config.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message is one line that names the variable."""
+
+
+class Settings(BaseSettings):
+    """What the instrumented process needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENHANDS_OTEL_", frozen=True, extra="ignore")
+
+    enabled: bool = Field(default=True, description="False leaves OpenHands as it is.")
+    flush_window_ms: float = Field(
+        default=5.0, ge=0, le=1000, description="How long a change waits for others before it is sent, milliseconds."
+    )
+    flush_cpu_share: float = Field(
+        default=0.03, gt=0, le=1, description="Share of one core that flushes may use on average."
+    )
+    heartbeat_s: float = Field(
+        default=60.0, gt=0, le=3600, description="How often unchanged series are sent again, seconds."
+    )
+    exit_timeout_s: float = Field(
+        default=1.5, ge=0, le=60, description="How long the process's end may wait for the last export, seconds."
+    )
+    series_limit: int = Field(
+        default=1000, ge=10, description="Attribute sets per fleet metric; what comes after falls into one bucket."
+    )
+    conversation_limit: int = Field(
+        default=10_000, ge=10, description="Open conversations with series of their own; later ones share one bucket."
+    )
+    token_file: Path | None = Field(
+        default=None, description="File whose content is sent as bearer token with each export."
+    )
+
+
+class ViewerSettings(BaseSettings):
+    """What ``openhands-otel view`` needs to know; its options override these."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENHANDS_OTEL_VIEWER_", frozen=True, extra="ignore")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; anything but loopback needs a token.")
+    port: int = Field(default=4318, ge=0, le=65535, description="OTLP/HTTP, page and API; 0 takes a free one.")
+    grpc_port: int = Field(default=4317, ge=0, le=65535, description="OTLP/gRPC; 0 takes a free one.")
+    database: Path | None = Field(default=None, description="SQLite file that keeps the history; none: memory only.")
+    token: str | None = Field(default=None, description="Bearer token that senders and viewers must show.")
+    token_file: Path | None = Field(default=None, description="File that holds the token.")
+
+
+def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:
+    """Read settings of ``kind`` from the environment; ``overrides`` (None ones apart) win.
+
+    Raises SettingsError, whose message is one line, when a value cannot be used.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return kind(**given)  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        raise SettingsError(_one_line(kind, error)) from None
+
+
+def _one_line(kind: type[BaseSettings], error: ValidationError) -> str:
+    prefix = kind.model_config.get("env_prefix", "")
+    problems = [
+        f"{prefix}{'_'.join(str(part) for part in problem['loc'])}".upper() + f": {problem['msg']}"
+        for problem in error.errors()
+    ]
+    return "; ".join(problems)
