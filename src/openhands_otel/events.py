@@ -148,10 +148,11 @@ class ConversationOpened:
 
 @dataclass(frozen=True, slots=True)
 class ConversationClosed:
-    """It was closed, or its object died."""
+    """It was closed, or its object died; ``own_total`` as in RunEnded."""
 
     at: int
     conversation_id: str
+    own_total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +188,6 @@ Event = (
     | RunStarted
     | RunEnded
 )
+
+UPDATES: tuple[type[Event], ...] = (CostAdded, TokensUsed, LatencyRecorded, MetricsMerged)
+"""What a subscriber hears unless it asks for more: one event for each change of a ``Metrics`` object."""

@@ -1,0 +1,166 @@
+"""Hands events to whoever asked for them.
+
+Two kinds of receivers. *Sinks* are ours (the pipeline's queue): called first, with every event, and safe to call from
+anywhere, even from a garbage collection. *Subscribers* are the user's callbacks: called in the order in which they
+came, on the thread that made the event, or on a thread of ours behind a bounded queue (``background=True``).
+
+The list of receivers is replaced, never changed, so publishing takes no lock, and subscribing or unsubscribing inside
+a callback is fine. What a subscriber raises is counted and logged once; it reaches neither the agent nor the others.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from openhands_otel.events import UPDATES, ConversationClosed, Event
+from openhands_otel.guard import note_error
+
+Callback = Callable[[Event], object]
+
+BACKGROUND_QUEUE_SIZE = 10_000
+"""Events that may wait for the background thread; later ones are dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscription:
+    """One user callback and what it wants to hear. ``background`` is how it is called."""
+
+    callback: Callback
+    conversation: str | None
+    usage_id: str | None
+    kinds: tuple[type[Event], ...]
+    background: bool
+    alive: list[bool]
+
+    def wants(self, event: Event) -> bool:
+        """Whether this event is one that was asked for."""
+        if not self.alive[0] or not isinstance(event, self.kinds):
+            return False
+        origin = getattr(event, "origin", None)
+        if self.conversation is not None:
+            named = origin.conversation_id if origin is not None else getattr(event, "conversation_id", None)
+            if named != self.conversation:
+                return False
+        return self.usage_id is None or (origin is not None and origin.usage_id == self.usage_id)
+
+    def deliver(self, event: Event) -> None:
+        """Call it; what it raises ends here."""
+        try:
+            self.callback(event)
+        except Exception as error:
+            note_error(f"subscriber {getattr(self.callback, '__qualname__', type(self.callback).__name__)}", error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Receivers:
+    sinks: tuple[Callback, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+
+
+class Bus:
+    """The events' way from the SDK's threads to sinks and subscribers."""
+
+    def __init__(self) -> None:
+        self._receivers = _Receivers()
+        self._changing = threading.RLock()
+        self._dispatcher = _Dispatcher()
+
+    def publish(self, event: Event) -> None:
+        """Hand ``event`` to every receiver; never raises an Exception."""
+        receivers = self._receivers
+        for sink in receivers.sinks:
+            sink(event)
+        for subscription in receivers.subscriptions:
+            if subscription.wants(event):
+                if subscription.background:
+                    self._dispatcher.put(subscription, event)
+                else:
+                    subscription.deliver(event)
+
+    def publish_from_finalizer(self, event: Event) -> None:
+        """As ``publish``, for events made by a dying object: no user code runs inside a garbage collection."""
+        receivers = self._receivers
+        for sink in receivers.sinks:
+            sink(event)
+        for subscription in receivers.subscriptions:
+            if subscription.wants(event):
+                self._dispatcher.put(subscription, event)
+
+    def add_sink(self, sink: Callback) -> Callable[[], None]:
+        """Send every event to ``sink`` until the returned function is called."""
+        with self._changing:
+            self._receivers = replace(self._receivers, sinks=(*self._receivers.sinks, sink))
+
+        def remove() -> None:
+            with self._changing:
+                # Equality, not identity: a bound method is a new object at each access.
+                sinks = tuple(each for each in self._receivers.sinks if each != sink)
+                self._receivers = replace(self._receivers, sinks=sinks)
+
+        return remove
+
+    def subscribe(
+        self,
+        callback: Callback,
+        *,
+        conversation: str | None = None,
+        usage_id: str | None = None,
+        kinds: tuple[type[Event], ...] = UPDATES,
+        background: bool = False,
+    ) -> Callable[[], None]:
+        """Call ``callback`` with each event that fits, until the returned function is called (once or often)."""
+        subscription = Subscription(callback, conversation, usage_id, kinds, background, alive=[True])
+        if background or ConversationClosed in kinds:
+            self._dispatcher.start()
+        with self._changing:
+            self._receivers = replace(self._receivers, subscriptions=(*self._receivers.subscriptions, subscription))
+
+        def unsubscribe() -> None:
+            subscription.alive[0] = False
+            with self._changing:
+                rest = tuple(each for each in self._receivers.subscriptions if each is not subscription)
+                self._receivers = replace(self._receivers, subscriptions=rest)
+
+        return unsubscribe
+
+    @property
+    def dropped(self) -> int:
+        """Events that background subscribers were too slow for."""
+        return self._dispatcher.dropped
+
+    def restart_after_fork(self) -> None:
+        """In a forked child: the parent's threads and locks are gone, waiting events are the parent's."""
+        self._changing = threading.RLock()
+        self._dispatcher = _Dispatcher()
+        if any(subscription.background for subscription in self._receivers.subscriptions):
+            self._dispatcher.start()
+
+
+class _Dispatcher:
+    """A daemon thread that calls background subscribers; started by the first one."""
+
+    def __init__(self) -> None:
+        # SimpleQueue.put may be called from a finalizer or a signal handler; Queue.put may not.
+        self._queue: queue.SimpleQueue[tuple[Subscription, Event]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="openhands-otel-subscribers", daemon=True)
+            self._thread.start()
+
+    def put(self, subscription: Subscription, event: Event) -> None:
+        if self._queue.qsize() >= BACKGROUND_QUEUE_SIZE:
+            self.dropped += 1
+            return
+        self._queue.put((subscription, event))
+
+    def _run(self) -> None:
+        while True:
+            subscription, event = self._queue.get()
+            if subscription.wants(event):
+                subscription.deliver(event)

@@ -1,0 +1,47 @@
+"""The one place where errors of our own end: telemetry never raises into the host.
+
+Every hook that runs on the agent's threads is wrapped once by ``guarded``. An ``Exception`` in it is counted and, the
+first time for each hook, logged in one line (its type only: messages may hold prompts). ``BaseException`` passes:
+KeyboardInterrupt and SystemExit belong to the host.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+
+logger = logging.getLogger("openhands_otel")
+
+_errors: dict[str, int] = {}
+
+
+def guarded[**P, R](hook: Callable[P, R]) -> Callable[P, R | None]:
+    """Make ``hook`` return None where it would raise an Exception."""
+    name = hook.__qualname__
+
+    @functools.wraps(hook)
+    def safe(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return hook(*args, **kwargs)
+        except Exception as error:
+            note_error(name, error)
+            return None
+
+    return safe
+
+
+def note_error(name: str, error: Exception) -> None:
+    """Count an error of the hook ``name``; log its first one."""
+    seen = _errors.get(name, 0)
+    _errors[name] = seen + 1
+    if seen == 0:
+        logger.warning(
+            "%s failed with %s; the agent is not affected, further ones are only counted", name, type(error).__name__
+        )
+        logger.debug("%s failed", name, exc_info=error)
+
+
+def error_counts() -> Mapping[str, int]:
+    """Errors so far by hook name."""
+    return dict(_errors)

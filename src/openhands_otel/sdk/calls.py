@@ -1,0 +1,90 @@
+"""Surrounds LLM calls: who calls is decided at the start, and what runs now is announced.
+
+``LLM.completion``, ``responses`` and their async twins call each other (fallback, retry without cache, refreshed key,
+router). The outermost is the logical call; an inner one only changes the model. A fallback of an async call runs in an
+executor thread, where context variables don't follow: it takes them along in the function that it is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from openhands_otel.events import Event, LLMCallEnded, LLMCallStarted
+from openhands_otel.sdk.identity import (
+    Conversations,
+    current_call,
+    current_scope,
+    enter_call,
+    enter_scope,
+    inside,
+    origin_of_call,
+)
+from openhands_otel.sdk.patching import Leave, Original, Patches
+
+
+class Calls:
+    """The hooks on ``LLM`` and ``FallbackStrategy``."""
+
+    def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
+        self._publish = publish
+        self._conversations = conversations
+        self._numbers = itertools.count(1)
+
+    def patch_llm(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook the class ``LLM``; returns the names without which calls would go unseen."""
+        for name in ("acompletion", "aresponses"):
+            patches.around(module.LLM, name, self._enter_call)
+        patches.replace(module.LLM, "_ahandle_error", lambda original: _carrying_context(patches, original))
+        return [
+            f"LLM.{name}"
+            for name in ("completion", "responses")
+            if not patches.around(module.LLM, name, self._enter_call)
+        ]
+
+    def patch_fallback(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``FallbackStrategy.try_fallback`` (1.11.5 on)."""
+        patches.around(module.FallbackStrategy, "try_fallback", self._enter_fallback)
+        return []
+
+    def _enter_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        outer = current_call()
+        origin = origin_of_call(self._conversations, args[0], kwargs.get("call_context"))
+        end_call = enter_call(origin)
+        if outer is not None:
+            return lambda result, error: end_call()
+        number = next(self._numbers)
+        self._publish(LLMCallStarted(time.time_ns(), origin, number))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            end_call()
+            self._publish(LLMCallEnded(time.time_ns(), origin, number, None if error is None else type(error).__name__))
+
+        return leave
+
+    def _enter_fallback(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        leave_scope = enter_scope(replace(current_scope(), fallback=True))
+        return lambda result, error: leave_scope()
+
+
+def _carrying_context(patches: Patches, original: Original) -> Original:
+    """``_ahandle_error(self, error, fallback_call_fn)`` whose function runs where the failed call ran."""
+
+    @functools.wraps(original)
+    async def handle_error(self_: Any, error: Exception, fallback_call_fn: Callable[[Any], Any]) -> Any:
+        if not patches.active:
+            return await original(self_, error, fallback_call_fn)
+        scope, call = replace(current_scope(), fallback=True), current_call()
+
+        def call_fallback(llm: Any) -> Any:
+            with inside(scope, call):
+                return fallback_call_fn(llm)
+
+        return await original(self_, error, call_fallback)
+
+    return handle_error

@@ -1,0 +1,79 @@
+"""What this release of the SDK has: features are looked for here, and nowhere are versions compared.
+
+Everything is read from modules that are already imported; nothing here imports OpenHands.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Any
+
+from openhands_otel.semconv import UNKNOWN, Status
+
+SDK = "openhands.sdk"
+METRICS = "openhands.sdk.llm.utils.metrics"
+TELEMETRY = "openhands.sdk.llm.utils.telemetry"
+LLM = "openhands.sdk.llm.llm"
+FALLBACK = "openhands.sdk.llm.fallback_strategy"
+CALL_CONTEXT = "openhands.sdk.llm.call_context"
+CONVERSATION = "openhands.sdk.conversation.impl.local_conversation"
+TITLE = "openhands.sdk.conversation.title_utils"
+CONDENSER = "openhands.sdk.context.condenser.base"
+AGENT = "openhands.sdk.agent.agent"
+ACP_AGENT = "openhands.sdk.agent.acp_agent"
+
+
+def sdk_version() -> str:
+    """Release of ``openhands-sdk``, or ``unknown``."""
+    try:
+        return importlib.metadata.version("openhands-sdk")
+    except importlib.metadata.PackageNotFoundError:
+        return UNKNOWN
+
+
+def has_call_context() -> bool:
+    """Whether LLM calls carry a context that names their conversation (1.30 on)."""
+    llm = getattr(sys.modules.get(LLM), "LLM", None)
+    code = getattr(_unwrapped(getattr(llm, "completion", None)), "__code__", None)
+    return code is not None and "call_context" in code.co_varnames
+
+
+def current_call_context() -> Any:
+    """The SDK's own scoped call context (1.44 on), else None."""
+    variable = getattr(sys.modules.get(CALL_CONTEXT), "_CURRENT_LLM_CALL_CONTEXT", None)
+    return None if variable is None else variable.get()
+
+
+def session_id(call_context: Any) -> str | None:
+    """Conversation id that a call context names."""
+    found = getattr(call_context, "session_id", None)
+    return found if isinstance(found, str) and found else None
+
+
+def own_total(conversation: Any) -> float | None:
+    """OpenHands' own accumulated cost of a conversation; None if it cannot be read.
+
+    The plain sum over usages: ``get_combined_metrics`` would copy every record of every call.
+    """
+    state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
+    usages: dict[str, Any] | None = getattr(getattr(state, "stats", None), "usage_to_metrics", None)
+    if usages is None:
+        return None
+    return float(sum(metrics.accumulated_cost for metrics in tuple(usages.values())))
+
+
+def status(conversation: Any) -> Status:
+    """State of a conversation; ``idle`` where it is one that we don't know."""
+    state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
+    value = getattr(state, "execution_status", None) or getattr(state, "agent_status", None)
+    try:
+        return Status(str(getattr(value, "value", value)))
+    except ValueError:
+        return Status.IDLE
+
+
+def _unwrapped(function: Any) -> Any:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function

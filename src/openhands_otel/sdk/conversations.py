@@ -1,0 +1,184 @@
+"""Surrounds the methods of a conversation, its condenser, its title and its tools.
+
+That is where a thread enters a conversation's work, so that is where our scope is set; and where a conversation is
+opened, runs and ends, so that is where those events come from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from openhands_otel.events import (
+    ConversationClosed,
+    ConversationOpened,
+    Event,
+    RunEnded,
+    RunStarted,
+    ToolEnded,
+    ToolStarted,
+)
+from openhands_otel.sdk import compat
+from openhands_otel.sdk.identity import Conversations, Scope, current_scope, enter_scope
+from openhands_otel.sdk.patching import Enter, Leave, Patches
+from openhands_otel.semconv import Role
+
+
+class ConversationHooks:
+    """The hooks on ``LocalConversation``, ``RollingCondenser``, titles and ``Agent._execute_action_event``."""
+
+    def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
+        self._publish = publish
+        self._conversations = conversations
+        self._numbers = itertools.count(1)
+
+    def patch_conversation(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``LocalConversation``; returns the names without which identity or runs would be missing."""
+        conversation = module.LocalConversation
+        patches.around(conversation, "arun", self._enter_run)
+        patches.around(conversation, "fork", self._enter_fork)
+        patches.around(conversation, "close", self._enter_close)
+        roles = {
+            "ask_agent": Role.ASK_AGENT,
+            "generate_title": Role.TITLE,
+            "execute_tool": Role.OTHER,
+            "rerun_actions": Role.OTHER,
+            "condense": None,
+            "send_message": None,
+        }
+        for name, role in roles.items():
+            patches.around(conversation, name, self._in_conversation(role))
+        needed: dict[str, Enter] = {"__init__": self._enter_init, "run": self._enter_run}
+        return [
+            f"LocalConversation.{name}"
+            for name, enter in needed.items()
+            if not patches.around(conversation, name, enter)
+        ]
+
+    def patch_condenser(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``RollingCondenser.condense`` and ``acondense``."""
+        patches.around(module.RollingCondenser, "acondense", self._with_role(Role.CONDENSER))
+        found = patches.around(module.RollingCondenser, "condense", self._with_role(Role.CONDENSER))
+        return [] if found else ["RollingCondenser.condense"]
+
+    def patch_title(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``title_utils.generate_title_with_llm``, which the agent server calls in an executor."""
+        found = patches.around(module, "generate_title_with_llm", self._with_role(Role.TITLE))
+        return [] if found else ["title_utils.generate_title_with_llm"]
+
+    def patch_agent(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``Agent._execute_action_event``, which runs on the tool's own thread in every release."""
+        found = patches.around(module.Agent, "_execute_action_event", self._enter_tool)
+        return [] if found else ["Agent._execute_action_event"]
+
+    def _with_role(self, role: Role) -> Enter:
+        def enter(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+            leave_scope = enter_scope(replace(current_scope(), role=role))
+            return lambda result, error: leave_scope()
+
+        return enter
+
+    def _in_conversation(self, role: Role | None) -> Enter:
+        def enter(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+            leave_scope = enter_scope(Scope(conversation_id=str(args[0].id), role=role))
+            return lambda result, error: leave_scope()
+
+        return enter
+
+    def _enter_init(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        scope = current_scope()
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            if error is None:
+                self._open(args[0], scope, kwargs)
+
+        return leave
+
+    def _open(self, conversation: Any, scope: Scope, kwargs: dict[str, Any]) -> None:
+        conversation_id = str(conversation.id)
+        metadata: dict[str, Any] = kwargs.get("observability_metadata") or {}
+        parent_id = (
+            compat.session_id(kwargs.get("_parent_llm_call_context"))
+            or metadata.get("parent_session_id")
+            or scope.conversation_id
+        )
+        usage_id = str(getattr(getattr(getattr(conversation, "agent", None), "llm", None), "usage_id", ""))
+        if "-hook:" in usage_id:
+            role = Role.HOOK
+        elif parent_id is not None and not scope.forking:
+            role = Role.SUBAGENT
+        else:
+            role = Role.AGENT
+        label = metadata.get("subagent_type")
+        self._conversations.add(conversation, conversation_id, parent_id, role, label)
+        self._announce(conversation, conversation_id)
+
+    def _announce(self, conversation: Any, conversation_id: str) -> None:
+        facts = self._conversations.get(conversation_id)
+        self._publish(
+            ConversationOpened(
+                at=time.time_ns(),
+                conversation_id=conversation_id,
+                parent_id=facts.parent_id if facts else None,
+                agent=(facts.agent if facts else None) or "",
+                sdk_version=compat.sdk_version(),
+                restored_cost=compat.own_total(conversation) or 0.0,
+                budget=getattr(conversation, "max_budget_per_run", None),
+            )
+        )
+
+    def _enter_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        conversation = args[0]
+        conversation_id = str(conversation.id)
+        leave_scope = enter_scope(Scope(conversation_id=conversation_id))
+        self._publish(RunStarted(time.time_ns(), conversation_id))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            leave_scope()
+            status, total = compat.status(conversation), compat.own_total(conversation)
+            self._publish(RunEnded(time.time_ns(), conversation_id, status, total))
+
+        return leave
+
+    def _enter_fork(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        leave_scope = enter_scope(Scope(conversation_id=str(args[0].id), forking=True))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            leave_scope()
+            if result is not None:
+                # Only now does the fork have the stats that it was given.
+                self._announce(result, str(result.id))
+
+        return leave
+
+    def _enter_close(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        conversation = args[0]
+        conversation_id = str(conversation.id)
+        leave_scope = enter_scope(Scope(conversation_id=conversation_id))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            leave_scope()
+            # An old object closed after another was resumed under its id says nothing about that one.
+            if self._conversations.is_current(conversation, conversation_id):
+                self._publish(ConversationClosed(time.time_ns(), conversation_id, compat.own_total(conversation)))
+
+        return leave
+
+    def _enter_tool(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        conversation = args[1] if len(args) > 1 else kwargs["conversation"]
+        action_event = args[2] if len(args) > 2 else kwargs["action_event"]
+        conversation_id, tool = str(conversation.id), str(action_event.tool_name)
+        leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER))
+        number = next(self._numbers)
+        self._publish(ToolStarted(time.time_ns(), conversation_id, tool, number))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            leave_scope()
+            name = None if error is None else type(error).__name__
+            self._publish(ToolEnded(time.time_ns(), conversation_id, tool, number, name))
+
+        return leave

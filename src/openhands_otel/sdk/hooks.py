@@ -1,0 +1,103 @@
+"""All hooks of ours on OpenHands, put in place and taken away together.
+
+``attach`` waits for each module of OpenHands to be imported and patches it then; ``detach`` leaves OpenHands byte for
+byte as it was. Both are reference-counted by the caller (see ``subscriptions.py``), not here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+from openhands_otel.bus import Bus
+from openhands_otel.events import ConversationClosed
+from openhands_otel.guard import guarded, note_error
+from openhands_otel.sdk import compat
+from openhands_otel.sdk.calls import Calls
+from openhands_otel.sdk.conversations import ConversationHooks
+from openhands_otel.sdk.identity import Conversations
+from openhands_otel.sdk.import_hooks import when_imported
+from openhands_otel.sdk.patching import Patches
+from openhands_otel.sdk.recording import Recording
+
+logger = logging.getLogger("openhands_otel")
+
+Patch = Callable[[Patches, ModuleType], list[str]]
+"""Patches a module and returns the names that it lacks."""
+
+
+class Hooks:
+    """Puts the hooks in place and takes them away; their events go to ``bus``."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._changing = threading.Lock()
+        self._patches: Patches | None = None
+        self._forget: list[Callable[[], None]] = []
+        self._warned = False
+        # Kept over detach and attach: it knows whose sub-agent a conversation is, and holds them weakly.
+        self._conversations = Conversations(on_death=self._announce_death)
+
+    def attach(self) -> None:
+        """Patch what is imported and wait for the rest."""
+        with self._changing:
+            if self._patches is not None:
+                return
+            patches = self._patches = Patches()
+            for module, patch in self._table().items():
+                self._forget.append(when_imported(module, self._apply(patches, patch)))
+
+    def detach(self) -> None:
+        """Put everything back."""
+        with self._changing:
+            if self._patches is None:
+                return
+            for forget in self._forget:
+                forget()
+            self._forget.clear()
+            self._patches.undo()
+            self._patches = None
+
+    def _table(self) -> dict[str, Patch]:
+        publish = self._bus.publish
+        conversations = self._conversations
+        recording = Recording(publish, conversations)
+        calls = Calls(publish, conversations)
+        hooks = ConversationHooks(publish, conversations)
+        return {
+            compat.METRICS: recording.patch_metrics,
+            compat.TELEMETRY: recording.patch_telemetry,
+            compat.ACP_AGENT: recording.patch_acp,
+            compat.LLM: calls.patch_llm,
+            compat.FALLBACK: calls.patch_fallback,
+            compat.CONVERSATION: hooks.patch_conversation,
+            compat.CONDENSER: hooks.patch_condenser,
+            compat.TITLE: hooks.patch_title,
+            compat.AGENT: hooks.patch_agent,
+        }
+
+    def _announce_death(self, conversation_id: str) -> None:
+        self._bus.publish_from_finalizer(ConversationClosed(time.time_ns(), conversation_id))
+
+    def _apply(self, patches: Patches, patch: Patch) -> Callable[[ModuleType], None]:
+        @guarded
+        def apply(module: ModuleType) -> None:
+            if not patches.active:
+                return
+            try:
+                missing = patch(patches, module)
+            except AttributeError as error:
+                note_error(f"patching {module.__name__}", error)
+                missing = [module.__name__]
+            if missing and not self._warned:
+                self._warned = True
+                logger.warning(
+                    "openhands-sdk %s is not one that openhands-otel knows: no %s; figures may be incomplete",
+                    compat.sdk_version(),
+                    ", ".join(missing),
+                )
+
+        return apply

@@ -1,0 +1,179 @@
+"""Turns each call of ``Metrics.add_cost``, ``add_token_usage``, ``add_response_latency`` and ``merge`` into an event.
+
+The first three are the only doors through which spend enters the SDK, in every release, and they have two callers:
+``Telemetry.on_response`` and ``ACPAgent._record_usage``. Both are surrounded too, since only they know who named the
+price (a response header, custom prices, litellm's table; an ACP agent or an estimate), and only at their end is it
+sure that a response with tokens had no price. ``merge`` rolls up what was counted before: announced, never counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+from openhands_otel.events import (
+    CostAdded,
+    Event,
+    LatencyRecorded,
+    MetricsMerged,
+    Origin,
+    ResponseRecorded,
+    TokensUsed,
+)
+from openhands_otel.sdk.identity import Conversations, acp_origin, origin_outside_calls
+from openhands_otel.sdk.patching import Leave, Patches
+from openhands_otel.sdk.prices import cache_savings
+from openhands_otel.semconv import CostSource
+
+COST_HEADER = "llm_provider-x-litellm-response-cost"
+
+
+class _Response:
+    """One response while the SDK records it."""
+
+    __slots__ = ("acp", "cache_read", "origin", "priced", "response", "telemetry", "tokens")
+
+    def __init__(self, origin: Origin, telemetry: Any, response: Any, acp: bool) -> None:
+        self.origin = origin
+        self.telemetry = telemetry
+        self.response = response
+        self.acp = acp
+        self.priced = False
+        self.tokens = False
+        self.cache_read = 0
+
+    def cost_source(self) -> CostSource:
+        """Who named the price that is being added now."""
+        if self.acp:
+            return CostSource.ACP_ESTIMATED if self.tokens else CostSource.ACP_REPORTED
+        hidden: dict[str, Any] = getattr(self.response, "_hidden_params", None) or {}
+        headers: dict[str, Any] = hidden.get("additional_headers") or {}
+        if headers.get(COST_HEADER) is not None:
+            return CostSource.PROVIDER
+        return CostSource.CUSTOM if self.has_custom_price() else CostSource.PRICE_TABLE
+
+    def has_custom_price(self) -> bool:
+        """Whether the LLM was given prices of its own."""
+        return (
+            getattr(self.telemetry, "input_cost_per_token", None) is not None
+            and getattr(self.telemetry, "output_cost_per_token", None) is not None
+        )
+
+
+_response: ContextVar[_Response | None] = ContextVar("openhands_otel_response", default=None)
+
+
+class Recording:
+    """The hooks on ``Metrics``, ``Telemetry.on_response`` and ``ACPAgent._record_usage``."""
+
+    def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
+        self._publish = publish
+        self._conversations = conversations
+
+    def patch_metrics(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook the class ``Metrics``; returns the names it lacks."""
+        hooks = {
+            "add_cost": self._cost,
+            "add_token_usage": self._tokens,
+            "add_response_latency": self._latency,
+            "merge": self._merge,
+        }
+        metrics = module.Metrics
+        return [f"Metrics.{name}" for name, hook in hooks.items() if not patches.after(metrics, name, hook)]
+
+    def patch_telemetry(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``Telemetry.on_response``; returns the names it lacks."""
+        found = patches.around(module.Telemetry, "on_response", self._enter_response)
+        return [] if found else ["Telemetry.on_response"]
+
+    def patch_acp(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``ACPAgent._record_usage``; returns the names it lacks."""
+        found = patches.around(module.ACPAgent, "_record_usage", self._enter_acp_turn)
+        return [] if found else ["ACPAgent._record_usage"]
+
+    def _origin(self, metrics: Any) -> Origin:
+        response = _response.get()
+        return response.origin if response is not None else origin_outside_calls(self._conversations, metrics)
+
+    def _cost(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        metrics, *given = args
+        amount = float(given[0] if given else kwargs["value"])
+        response = _response.get()
+        source = CostSource.PRICE_TABLE
+        if response is not None:
+            source = response.cost_source()
+            response.priced = True
+        self._publish(CostAdded(time.time_ns(), self._origin(metrics), amount, source))
+
+    def _tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        metrics, *values = args
+        given = dict(zip(_TOKEN_ARGUMENTS, values, strict=False)) | kwargs
+        prompt, cache_read = given["prompt_tokens"], given.get("cache_read_tokens", 0)
+        cache_write = given.get("cache_write_tokens", 0)
+        response = _response.get()
+        if response is not None:
+            response.tokens, response.cache_read = True, cache_read
+            if response.acp:
+                # ACP agents report cached tokens beside the input, everybody else inside it.
+                prompt = prompt + cache_read + cache_write
+        self._publish(
+            TokensUsed(
+                at=time.time_ns(),
+                origin=self._origin(metrics),
+                input=prompt,
+                output=given["completion_tokens"],
+                cache_read=cache_read,
+                cache_write=cache_write,
+                reasoning=given.get("reasoning_tokens", 0),
+                context_window=given.get("context_window", 0),
+                response_id=given.get("response_id", ""),
+            )
+        )
+
+    def _latency(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        metrics, *given = args
+        value = given[0] if given else kwargs["value"]
+        response_id = given[1] if len(given) > 1 else kwargs.get("response_id", "")
+        # The SDK itself records what is negative (a clock set back) as zero.
+        self._publish(LatencyRecorded(time.time_ns(), self._origin(metrics), max(0.0, float(value)), response_id))
+
+    def _merge(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        metrics, *given = args
+        other = given[0] if given else kwargs["other"]
+        self._publish(MetricsMerged(time.time_ns(), self._origin(metrics), other.accumulated_cost))
+
+    def _enter_response(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        telemetry = args[0]
+        response = args[1] if len(args) > 1 else kwargs.get("resp")
+        origin = origin_outside_calls(self._conversations, telemetry.metrics)
+        return self._enter(_Response(origin, telemetry, response, acp=False))
+
+    def _enter_acp_turn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        return self._enter(_Response(acp_origin(self._conversations, args[0]), None, None, acp=True))
+
+    def _enter(self, response: _Response) -> Leave:
+        token = _response.set(response)
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            _response.reset(token)
+            if response.tokens:
+                savings = None
+                if response.cache_read and response.priced and not response.acp and not response.has_custom_price():
+                    savings = cache_savings(response.origin.model, response.origin.provider, response.cache_read)
+                self._publish(ResponseRecorded(time.time_ns(), response.origin, response.priced, savings))
+
+        return leave
+
+
+_TOKEN_ARGUMENTS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "context_window",
+    "response_id",
+    "reasoning_tokens",
+)
