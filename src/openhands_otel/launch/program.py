@@ -1,0 +1,126 @@
+"""Starts instrumentation, then runs a Python program as the interpreter itself would have run it.
+
+The program runs in the real ``__main__`` (pickling, ``python -i`` and multiprocessing's re-import depend on it), with
+the ``sys.argv``, ``sys.orig_argv`` and ``sys.path`` that it expects. What is left: ``ps`` shows the longer command
+line, and frames of ours stand below the program's first one, though not in the traceback that is printed.
+
+Loaded by path into any Python 3 (see ``bootstrap.py``), so it imports nothing of this package at its top, and its
+syntax is that of old releases.
+"""
+
+import os
+import pkgutil
+import runpy
+import sys
+from typing import Any, Callable  # noqa: UP035
+
+OURS = (os.path.abspath(__file__), os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap.py"))
+
+
+def run(main: "dict[str, Any]", pristine: "dict[str, Any]") -> None:
+    """``main`` is the namespace of ``__main__``; ``pristine`` is what Python had put there at first."""
+    kind, words = sys.argv[1], sys.argv[2:]
+    _present(kind, words)
+    start()
+    main.clear()
+    main.update(pristine, __doc__=None)
+    try:
+        if kind == "script":
+            _run_script(main, words[0])
+            return
+        main["__loader__"] = sys.__loader__
+        if kind == "stdin":
+            main["__file__"] = "<stdin>"
+            _prepend("")
+            exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec"), main)
+            return
+        for name in ("__file__", "__cached__"):
+            main.pop(name, None)
+        if kind == "module":
+            _prepend(os.getcwd())
+            _run_module_as_main(words[0], True)
+        else:
+            _prepend("")
+            exec(compile(words[0], "<string>", "exec"), main)
+    except BaseException:
+        _hide_our_frames()
+        raise
+
+
+def start() -> None:
+    """Start instrumentation if this Python has it; one line on standard error if not."""
+    try:
+        from openhands_otel.launch.start import start as start_instrumentation
+    except Exception as error:
+        sys.stderr.write(
+            f"openhands-otel: {sys.executable} runs without telemetry: {type(error).__name__}: {error}"
+            " (install openhands-otel there)\n"
+        )
+    else:
+        start_instrumentation()
+
+
+def _present(kind: str, words: "list[str]") -> None:
+    flag = {"module": ["-m"], "code": ["-c"]}.get(kind, [])
+    original: list[str] = getattr(sys, "orig_argv", [])
+    if original:
+        ours = len(original) - len(sys.argv)
+        shown = [word for word in words if word] if kind == "stdin" else words
+        original[ours:] = flag + shown
+    sys.argv[:] = flag + words[1:] if flag else words
+
+
+def _prepend(directory: str) -> None:
+    if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
+        sys.path.insert(0, directory)
+
+
+def _run_script(main: "dict[str, Any]", path: str) -> None:
+    if _is_importable(path):
+        sys.path.insert(0, os.path.abspath(path))
+        _run_module_as_main("__main__", False)
+        return
+    full = os.path.abspath(path)
+    try:
+        source = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        sys.stderr.write(f"{sys.executable}: can't open file {full!r}: [Errno {error.errno}] {error.strerror}\n")
+        raise SystemExit(2) from None
+    with source:
+        code = pkgutil.read_code(source)
+        if code is None:
+            source.seek(0)
+            code = compile(source.read(), full, "exec")
+    _prepend(os.path.dirname(os.path.realpath(path)))
+    main["__file__"] = full
+    main["__loader__"] = type(main["__loader__"])("__main__", full)
+    exec(code, main)
+
+
+def _run_module_as_main(name: str, alter_argv: bool) -> None:
+    # What the interpreter itself calls for -m, for directories and for archives.
+    run_module: Callable[[str, bool], Any] = vars(runpy)["_run_module_as_main"]
+    run_module(name, alter_argv)
+
+
+def _is_importable(path: str) -> bool:
+    """Whether Python would look for a ``__main__`` in there: a directory or an archive."""
+    for hook in sys.path_hooks:
+        try:
+            hook(path)
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+def _hide_our_frames() -> None:
+    shown = sys.excepthook
+
+    def hook(kind: "type[BaseException]", error: BaseException, traceback: Any) -> None:
+        while traceback is not None and traceback.tb_frame.f_code.co_filename in OURS:
+            traceback = traceback.tb_next
+        sys.excepthook = shown
+        shown(kind, error.with_traceback(traceback), traceback)
+
+    sys.excepthook = hook

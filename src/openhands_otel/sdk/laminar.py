@@ -1,0 +1,72 @@
+"""Keeps Laminar, the tracing built into the OpenHands SDK, off where only an OTLP endpoint would start it.
+
+OpenHands takes an OTLP endpoint in the environment as a wish for Laminar, which then sends prompts and tool output
+there. With this plugin on, such an endpoint is meant for the plugin. A Laminar project key stays a wish for Laminar,
+and so does a Laminar that the application started itself.
+
+All releases ask for the endpoint through one name, ``get_env`` in ``openhands.sdk.observability.laminar`` (up to
+1.43.1 it reads ``.env`` files as well), also from ``should_enable_observability``, which other modules import by name.
+So that name is replaced there, and nothing else: the list of variables is a module attribute only from 1.20 on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+from openhands_otel.guard import guarded
+from openhands_otel.sdk.import_hooks import when_imported
+
+logger = logging.getLogger("openhands_otel")
+
+MODULE: Final = "openhands.sdk.observability.laminar"
+ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"})
+
+_SAID = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
+
+
+class LaminarGate:
+    """``attach`` before OpenHands is imported, else Laminar may run already; ``detach`` puts the same object back."""
+
+    def __init__(self) -> None:
+        self._forget: Callable[[], None] | None = None
+        self._replaced: tuple[ModuleType, Any, Any] | None = None
+        self._said = False
+
+    def attach(self) -> None:
+        if self._forget is None:
+            self._forget = when_imported(MODULE, guarded(self._close))
+
+    def detach(self) -> None:
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        if self._replaced is not None:
+            module, original, replacement = self._replaced
+            if vars(module).get("get_env") is replacement:
+                vars(module)["get_env"] = original
+            self._replaced = None
+
+    def _close(self, module: ModuleType) -> None:
+        original = vars(module).get("get_env")
+        if original is None or self._replaced is not None:
+            return
+
+        @functools.wraps(original)
+        def get_env(key: str) -> str | None:
+            value: str | None = original(key)
+            if key in ENDPOINTS and value and self._forget is not None:
+                self._say()
+                return None
+            return value
+
+        vars(module)["get_env"] = get_env
+        self._replaced = (module, original, get_env)
+
+    def _say(self) -> None:
+        if not self._said:
+            self._said = True
+            logger.info(_SAID)
