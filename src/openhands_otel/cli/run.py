@@ -99,7 +99,9 @@ def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str]) -> d
 
 
 def command_line(python: PythonProgram) -> list[str]:
-    return [python.word, *python.options, _BOOTSTRAP, python.kind, python.program, *python.arguments]
+    word, *words = python.words
+    behind = len(python.arguments)
+    return [word, *python.options, _BOOTSTRAP, python.kind, python.program, str(behind), *words]
 
 
 def _find(word: str) -> str:
@@ -126,7 +128,7 @@ def _name(words: Sequence[str], python: PythonProgram | None) -> str:
         return Path(words[0]).name
     if python.kind == "script":
         return Path(python.program).resolve().stem or python.program
-    return python.program if python.kind == "module" else Path(python.word).name
+    return python.program if python.kind == "module" else Path(python.words[0]).name
 
 
 def _protocol_for(endpoint: str) -> Protocol:

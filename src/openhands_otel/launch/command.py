@@ -28,8 +28,8 @@ class PythonProgram:
     """``python [options] program arguments``, with the program's kind."""
 
     interpreter: str
-    word: str
-    """How the command itself names the interpreter (its ``argv[0]``)."""
+    words: tuple[str, ...]
+    """The command as its process gets it; the first one is how the command names the interpreter."""
     options: tuple[str, ...]
     kind: Kind
     program: str
@@ -77,14 +77,14 @@ def _shebang(file: str) -> tuple[str, str] | None:
 
 
 def _read(interpreter: str, word: str, words: Sequence[str]) -> PythonProgram | None:
+    command = (word, *words)
     options: list[str] = []
     rest = list(words)
     while rest:
         argument = rest.pop(0)
-        if argument == "-":
-            return PythonProgram(interpreter, word, tuple(options), "stdin", "-", tuple(rest))
-        if not argument.startswith("-"):
-            return PythonProgram(interpreter, word, tuple(options), "script", argument, tuple(rest))
+        if argument == "-" or not argument.startswith("-"):
+            kind = "stdin" if argument == "-" else "script"
+            return PythonProgram(interpreter, command, tuple(options), kind, argument, tuple(rest))
         flags = argument[1:]
         position = next((n for n, flag in enumerate(flags) if flag not in _PLAIN_FLAGS), None)
         if position is None:
@@ -99,7 +99,7 @@ def _read(interpreter: str, word: str, words: Sequence[str]) -> PythonProgram | 
             options += [f"-{flags[: position + 1]}", value]
         elif flag in _LAST_FLAGS:
             options += [f"-{flags[:position]}"] if position else []
-            return PythonProgram(interpreter, word, tuple(options), _LAST_FLAGS[flag], value, tuple(rest))
+            return PythonProgram(interpreter, command, tuple(options), _LAST_FLAGS[flag], value, tuple(rest))
         else:
             return None
-    return None if sys.stdin.isatty() else PythonProgram(interpreter, word, tuple(options), "stdin", "", ())
+    return None if sys.stdin.isatty() else PythonProgram(interpreter, command, tuple(options), "stdin", "", ())

@@ -8,10 +8,13 @@ Loaded by path into any Python 3 (see ``bootstrap.py``), so it imports nothing o
 syntax is that of old releases.
 """
 
+import linecache
 import os
 import pkgutil
 import runpy
 import sys
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from typing import Any, Callable  # noqa: UP035
 
 OURS = (os.path.abspath(__file__), os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap.py"))
@@ -19,14 +22,14 @@ OURS = (os.path.abspath(__file__), os.path.join(os.path.dirname(os.path.abspath(
 
 def run(main: "dict[str, Any]", pristine: "dict[str, Any]") -> None:
     """``main`` is the namespace of ``__main__``; ``pristine`` is what Python had put there at first."""
-    kind, words = sys.argv[1], sys.argv[2:]
-    _present(kind, words)
+    kind, program = sys.argv[1:3]
+    _present(kind, program, sys.argv[4:], int(sys.argv[3]))
     start()
     main.clear()
     main.update(pristine, __doc__=None)
     try:
         if kind == "script":
-            _run_script(main, words[0])
+            _run_script(main, program)
             return
         main["__loader__"] = sys.__loader__
         if kind == "stdin":
@@ -38,10 +41,10 @@ def run(main: "dict[str, Any]", pristine: "dict[str, Any]") -> None:
             main.pop(name, None)
         if kind == "module":
             _prepend(os.getcwd())
-            _run_module_as_main(words[0], True)
+            _run_module_as_main(program, True)
         else:
             _prepend("")
-            exec(compile(words[0], "<string>", "exec"), main)
+            exec(_compiled(program), main)
     except BaseException:
         _hide_our_frames()
         raise
@@ -60,14 +63,22 @@ def start() -> None:
         start_instrumentation()
 
 
-def _present(kind: str, words: "list[str]") -> None:
-    flag = {"module": ["-m"], "code": ["-c"]}.get(kind, [])
+def _present(kind: str, program: str, words: "list[str]", behind: int) -> None:
+    """Show the command line as it was given: ``words``, of which the last ``behind`` are the program's arguments."""
+    first = {"module": "-m", "code": "-c"}.get(kind, program)
+    sys.argv[:] = [first, *words[len(words) - behind :]]
     original: list[str] = getattr(sys, "orig_argv", [])
-    if original:
-        ours = len(original) - len(sys.argv)
-        shown = [word for word in words if word] if kind == "stdin" else words
-        original[ours:] = flag + shown
-    sys.argv[:] = flag + words[1:] if flag else words
+    original[1:] = words
+
+
+def _compiled(program: str) -> Any:
+    code = compile(program, "<string>", "exec")
+    # As the interpreter does from 3.13 on, so that tracebacks show lines of a -c program.
+    register: Any = getattr(linecache, "_register_code", None)
+    if register is not None:
+        with suppress(Exception):
+            register(code, program, "<string>")
+    return code
 
 
 def _prepend(directory: str) -> None:
@@ -77,10 +88,10 @@ def _prepend(directory: str) -> None:
 
 def _run_script(main: "dict[str, Any]", path: str) -> None:
     if _is_importable(path):
-        sys.path.insert(0, os.path.abspath(path))
+        sys.path.insert(0, os.path.join(os.getcwd(), path))
         _run_module_as_main("__main__", False)
         return
-    full = os.path.abspath(path)
+    full = os.path.join(os.getcwd(), path)
     try:
         source = open(path, "rb")  # noqa: SIM115
     except OSError as error:
@@ -93,7 +104,8 @@ def _run_script(main: "dict[str, Any]", path: str) -> None:
             code = compile(source.read(), full, "exec")
     _prepend(os.path.dirname(os.path.realpath(path)))
     main["__file__"] = full
-    main["__loader__"] = type(main["__loader__"])("__main__", full)
+    loader = SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader
+    main["__loader__"] = loader("__main__", full)
     exec(code, main)
 
 

@@ -28,7 +28,7 @@ ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOI
 _SAID = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
 
 
-class LaminarGate:
+class Laminar:
     """``attach`` before OpenHands is imported, else Laminar may run already; ``detach`` puts the same object back."""
 
     def __init__(self) -> None:
