@@ -196,6 +196,12 @@ CONVERSATION_TOKENS: Final = Metric(
 CONVERSATION_CALLS: Final = Metric(
     "openhands.conversation.llm_calls", "counter", "{call}", "LLM responses of a conversation in this process."
 )
+CONVERSATION_UNPRICED: Final = Metric(
+    "openhands.conversation.unpriced_calls",
+    "counter",
+    "{call}",
+    "Calls of a conversation for which no price was known.",
+)
 CONVERSATION_RESTORED_COST: Final = Metric(
     "openhands.conversation.restored_cost", "gauge", USD, "What a conversation had spent before this process."
 )

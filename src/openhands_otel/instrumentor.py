@@ -1,0 +1,118 @@
+"""Builds the parts, puts them together, takes them apart.
+
+Nothing happens to a process that does not use OpenHands: the hooks wait for its import, and so does the pipeline,
+which is then built at once (OpenHands' own import takes seconds, this takes a tenth of one).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection
+from types import ModuleType
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
+
+from openhands_otel.guard import guarded
+from openhands_otel.ledger import ConversationSnapshot
+from openhands_otel.sdk import compat
+from openhands_otel.sdk.import_hooks import when_imported
+from openhands_otel.sdk.laminar import Laminar
+from openhands_otel.sdk.tool_environment import ToolEnvironment
+from openhands_otel.settings import Settings, SettingsError, load
+from openhands_otel.subscriptions import bus, listen
+
+logger = logging.getLogger("openhands_otel")
+
+
+class OpenHandsInstrumentor(BaseInstrumentor):
+    """OpenTelemetry instrumentation of the OpenHands SDK.
+
+    ``instrument()`` exports metrics through a pipeline of its own (managed), to where the standard ``OTEL_*`` variables
+    say. ``instrument(meter_provider=provider)`` puts the fleet's instruments on a provider of the application (guest);
+    the README says which promise holds where. ``uninstrument()`` sends what is left and leaves OpenHands as it was.
+    Neither ever raises: what cannot be done is logged in one line.
+    """
+
+    _undo: Callable[[], None] | None = None
+    _runtime: Any = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """What must be installed for this to make sense."""
+        return ("openhands-sdk >= 1.0.0",)
+
+    def flush(self, timeout_s: float = 2.0) -> bool:
+        """Send all that happened until now; False if that did not end in time."""
+        return self._runtime is None or self._runtime.flush(timeout_s)
+
+    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+        """What this process knows of one conversation; None if it knows nothing or isn't instrumented."""
+        return None if self._runtime is None else self._runtime.snapshot(conversation_id)
+
+    @guarded
+    def _instrument(self, **kwargs: Any) -> None:
+        settings = kwargs.get("settings") or _settings()
+        if settings is None or not settings.enabled or _sdk_disabled():
+            return
+        self._runtime = runtime = _runtime(settings, kwargs.get("meter_provider"))
+        laminar, tools = Laminar(), ToolEnvironment()
+        laminar.attach()
+        tools.attach()
+        stop_listening = listen()
+        forget = when_imported(compat.METRICS, _starting(runtime)) if runtime is not None else _nothing
+
+        def undo() -> None:
+            forget()
+            stop_listening()
+            tools.detach()
+            laminar.detach()
+            if runtime is not None:
+                runtime.stop()
+
+        self._undo = undo
+
+    @guarded
+    def _uninstrument(self, **kwargs: Any) -> None:
+        undo, self._undo, self._runtime = self._undo, None, None
+        if undo is not None:
+            undo()
+
+
+def _settings() -> Settings | None:
+    try:
+        return load(Settings)
+    except SettingsError as error:
+        logger.warning("openhands-otel is off: %s", error)
+        return None
+
+
+def _sdk_disabled() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _runtime(settings: Settings, meter_provider: Any) -> Any:
+    try:
+        from openhands_otel.telemetry.otlp_config import read_otlp_config
+        from openhands_otel.telemetry.pipeline import Pipeline
+        from openhands_otel.telemetry.runtime import Runtime
+    except ImportError as error:
+        logger.warning(
+            "nothing is exported: the package of '%s' is missing; pip install 'openhands-otel[otlp]'", error.name
+        )
+        return None
+
+    config = read_otlp_config(token_file=settings.token_file)
+    return Runtime(bus, lambda: Pipeline(settings, config, lambda: bus.dropped, meter_provider), settings)
+
+
+def _starting(runtime: Any) -> Callable[[ModuleType], None]:
+    @guarded
+    def start(module: ModuleType) -> None:
+        runtime.start()
+
+    return start
+
+
+def _nothing() -> None:
+    return

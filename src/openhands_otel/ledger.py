@@ -1,0 +1,383 @@
+"""Exact totals: of the fleet by small attribute sets, and of each conversation by role, model and usage.
+
+The ledger is the one truth from which counters, conversation series and snapshots are read. It knows neither OpenHands
+nor OpenTelemetry: events go in, numbers come out. Whoever owns it serialises access (``telemetry/intake.py``).
+
+Its size is bounded by the open conversations and by caps: past ``series_limit`` attribute sets a metric's values fall
+into one overflow bucket, past ``conversation_limit`` open conversations new ones share one account, and both are
+counted. A closed conversation stays until its last values are delivered, and a little longer, so that one that is
+resumed under its old id goes on counting where it stopped (a counter that starts again would be lost in PromQL).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from openhands_otel import events, semconv
+from openhands_otel.events import Event, Origin
+from openhands_otel.exact import ExactSum
+from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
+
+CLOSED_LIMIT = 1_000
+"""Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
+BREAKDOWN_LIMIT = 64
+"""Role, model and usage id sets of one conversation; later ones share one."""
+
+
+class FleetKey(NamedTuple):
+    """Attribute set of a fleet counter."""
+
+    provider: str
+    model: str
+    operation: Operation
+    agent: str | None
+    role: Role
+    fallback: bool
+    source: CostSource | None = None
+
+
+OVERFLOW_KEY = FleetKey("", "", Operation.CHAT, None, Role.OTHER, False)
+"""Stands for the bucket that takes what the cap keeps out."""
+
+
+class Spender(NamedTuple):
+    """What a conversation's cost is broken down by."""
+
+    role: Role
+    model: str
+    usage_id: str
+
+
+class TokenSnapshot(BaseModel):
+    """Tokens of a conversation, named as in OpenHands' ``TokenUsage``."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    context_window: int = 0
+    per_turn_token: int = 0
+
+
+class SpenderSnapshot(BaseModel):
+    """Part of a conversation's cost."""
+
+    role: Role
+    model: str
+    usage_id: str
+    accumulated_cost: float
+
+
+class ConversationSnapshot(BaseModel):
+    """A conversation as this process knows it; of constant size however many calls it made. Money is US dollars."""
+
+    conversation_id: str
+    parent_id: str | None
+    agent: str
+    status: Status
+    accumulated_cost: float
+    restored_cost: float
+    accumulated_token_usage: TokenSnapshot
+    llm_calls: int
+    unpriced_calls: int
+    unreconciled_cost: float | None
+    spenders: list[SpenderSnapshot]
+    updated_at: int
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known of one conversation."""
+
+    conversation_id: str
+    parent_id: str | None = None
+    agent: str = ""
+    sdk_version: str = ""
+    status: Status = Status.IDLE
+    cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
+    tokens: dict[TokenType, int] = field(default_factory=dict[TokenType, int])
+    calls: int = 0
+    unpriced: int = 0
+    context_tokens: int | None = None
+    context_limit: int | None = None
+    restored_cost: float = 0.0
+    budget: float | None = None
+    own_total: float | None = None
+    running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
+    """What runs now: (kind, call number) to (label, since when in unix nanoseconds)."""
+    opened_at: int = 0
+    updated_at: int = 0
+    closed: bool = False
+
+    @property
+    def total_cost(self) -> float:
+        """Cost in this process."""
+        total = ExactSum()
+        for part in self.cost.values():
+            total.add(part.value)
+        return total.value
+
+    @property
+    def unreconciled_cost(self) -> float | None:
+        """Our total, with what it had spent before, less OpenHands' own; None while that is unknown."""
+        return None if self.own_total is None else self.total_cost + self.restored_cost - self.own_total
+
+    @property
+    def activity(self) -> tuple[str, int] | None:
+        """What runs now and since when: a tool before an LLM call, the longest-running first."""
+        if not self.running:
+            return None
+        return min(self.running.items(), key=lambda item: (item[0][0] != "tool", item[1][1]))[1]
+
+    def snapshot(self) -> ConversationSnapshot:
+        """A copy to hand out."""
+        return ConversationSnapshot(
+            conversation_id=self.conversation_id,
+            parent_id=self.parent_id,
+            agent=self.agent,
+            status=self.status,
+            accumulated_cost=self.total_cost,
+            restored_cost=self.restored_cost,
+            accumulated_token_usage=TokenSnapshot(
+                prompt_tokens=self.tokens.get(TokenType.INPUT, 0),
+                completion_tokens=self.tokens.get(TokenType.OUTPUT, 0),
+                cache_read_tokens=self.tokens.get(TokenType.CACHE_READ, 0),
+                cache_write_tokens=self.tokens.get(TokenType.CACHE_WRITE, 0),
+                reasoning_tokens=self.tokens.get(TokenType.REASONING, 0),
+                context_window=self.context_limit or 0,
+                per_turn_token=self.context_tokens or 0,
+            ),
+            llm_calls=self.calls,
+            unpriced_calls=self.unpriced,
+            unreconciled_cost=self.unreconciled_cost,
+            spenders=[
+                SpenderSnapshot(role=key.role, model=key.model, usage_id=key.usage_id, accumulated_cost=part.value)
+                for key, part in self.cost.items()
+            ],
+            updated_at=self.updated_at,
+        )
+
+
+class FleetTotals:
+    """Totals of one fleet counter by attribute set, with a cap."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._sums: dict[FleetKey, ExactSum] = {}
+        self.overflowed = 0
+
+    def add(self, key: FleetKey, amount: float) -> None:
+        """Add ``amount`` under ``key``, or under OVERFLOW_KEY where there is no room for another."""
+        total = self._sums.get(key)
+        if total is None:
+            if len(self._sums) >= self._limit:
+                self.overflowed += 1
+                key = OVERFLOW_KEY
+            total = self._sums.setdefault(key, ExactSum())
+        total.add(amount)
+
+    def items(self) -> Iterable[tuple[FleetKey, float]]:
+        """Current totals."""
+        return [(key, total.value) for key, total in self._sums.items()]
+
+
+FLEET_METRICS: tuple[Metric, ...] = (
+    semconv.COST,
+    *semconv.TOKEN_COUNTERS.values(),
+    semconv.UNPRICED_CALLS,
+    semconv.CACHE_SAVINGS,
+)
+
+
+class Ledger:
+    """Applies events; see the module's docstring."""
+
+    def __init__(self, series_limit: int, conversation_limit: int) -> None:
+        self.fleet = {metric.name: FleetTotals(series_limit) for metric in FLEET_METRICS}
+        self.accounts: dict[str, Account] = {}
+        self.changed: set[str] = set()
+        """Accounts with something that was not delivered yet."""
+        self._closed: OrderedDict[str, Account] = OrderedDict()
+        self._conversation_limit = conversation_limit
+        self._overflowed = 0
+        self._apply: dict[type[Event], Callable[..., None]] = {
+            events.CostAdded: self._cost_added,
+            events.TokensUsed: self._tokens_used,
+            events.LatencyRecorded: self._latency_recorded,
+            events.ResponseRecorded: self._response_recorded,
+            events.LLMCallStarted: self._call_started,
+            events.LLMCallEnded: self._call_ended,
+            events.ToolStarted: self._tool_started,
+            events.ToolEnded: self._tool_ended,
+            events.ConversationOpened: self._opened,
+            events.ConversationClosed: self._ended,
+            events.RunStarted: self._run_started,
+            events.RunEnded: self._run_ended,
+        }
+
+    def apply(self, event: Event) -> None:
+        """Take one event in. MetricsMerged changes nothing: what it adds was counted when it was spent."""
+        handler = self._apply.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    @property
+    def overflowed(self) -> int:
+        """Updates that fell into an overflow bucket."""
+        return self._overflowed + sum(totals.overflowed for totals in self.fleet.values())
+
+    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+        """One conversation, closed ones included as long as they are remembered."""
+        account = self.accounts.get(conversation_id) or self._closed.get(conversation_id)
+        return None if account is None else account.snapshot()
+
+    def retire(self, conversation_id: str) -> list[str]:
+        """A closed conversation's last values are delivered: keep it only in case it is resumed.
+
+        Returns the ids that are forgotten for good by that.
+        """
+        account = self.accounts.get(conversation_id)
+        if account is None or not account.closed:
+            return []
+        del self.accounts[conversation_id]
+        self.changed.discard(conversation_id)
+        self._closed[conversation_id] = account
+        forgotten: list[str] = []
+        while len(self._closed) > CLOSED_LIMIT:
+            forgotten.append(self._closed.popitem(last=False)[0])
+        return forgotten
+
+    def _account(self, conversation_id: str, at: int) -> Account:
+        account = self.accounts.get(conversation_id)
+        if account is None:
+            account = self._closed.pop(conversation_id, None)
+            if account is None:
+                if len(self.accounts) >= self._conversation_limit and not self._give_up_a_closed_one():
+                    self._overflowed += 1
+                    conversation_id = semconv.OVERFLOW
+                account = self.accounts.get(conversation_id) or Account(conversation_id, opened_at=at)
+            self.accounts[account.conversation_id] = account
+        account.updated_at = at
+        self.changed.add(account.conversation_id)
+        return account
+
+    def _give_up_a_closed_one(self) -> bool:
+        """Make room while no collector answers: the oldest closed conversation's detail goes, fleet totals stay."""
+        waiting = next((account for account in self.accounts.values() if account.closed), None)
+        if waiting is not None:
+            self.retire(waiting.conversation_id)
+        return waiting is not None
+
+    def _account_of(self, origin: Origin, at: int) -> Account | None:
+        if origin.conversation_id is None:
+            return None
+        account = self._account(origin.conversation_id, at)
+        account.closed = False
+        return account
+
+    def _add(self, metric: Metric, key: FleetKey, amount: float) -> None:
+        self.fleet[metric.name].add(key, amount)
+
+    def _cost_added(self, event: events.CostAdded) -> None:
+        self._add(semconv.COST, _fleet_key(event.origin)._replace(source=event.source), event.amount)
+        account = self._account_of(event.origin, event.at)
+        if account is None:
+            return
+        spender = Spender(event.origin.role, event.origin.model, event.origin.usage_id or "")
+        if spender not in account.cost and len(account.cost) >= BREAKDOWN_LIMIT:
+            self._overflowed += 1
+            spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
+        account.cost.setdefault(spender, ExactSum()).add(event.amount)
+
+    def _tokens_used(self, event: events.TokensUsed) -> None:
+        counts = {
+            TokenType.INPUT: event.input,
+            TokenType.OUTPUT: event.output,
+            TokenType.CACHE_READ: event.cache_read,
+            TokenType.CACHE_WRITE: event.cache_write,
+            TokenType.REASONING: event.reasoning,
+        }
+        key = _fleet_key(event.origin)
+        account = self._account_of(event.origin, event.at)
+        for kind, count in counts.items():
+            if count or kind in (TokenType.INPUT, TokenType.OUTPUT):
+                self._add(semconv.TOKEN_COUNTERS[kind], key, count)
+                if account is not None:
+                    account.tokens[kind] = account.tokens.get(kind, 0) + count
+        if account is not None and event.origin.role in (Role.AGENT, Role.SUBAGENT, Role.ACP):
+            account.context_tokens = event.input + event.output
+            if event.context_window:
+                account.context_limit = event.context_window
+
+    def _latency_recorded(self, event: events.LatencyRecorded) -> None:
+        account = self._account_of(event.origin, event.at)
+        if account is not None:
+            account.calls += 1
+
+    def _response_recorded(self, event: events.ResponseRecorded) -> None:
+        if not event.priced:
+            self._add(semconv.UNPRICED_CALLS, _fleet_key(event.origin), 1)
+            account = self._account_of(event.origin, event.at)
+            if account is not None:
+                account.unpriced += 1
+        if event.cache_savings:
+            self._add(semconv.CACHE_SAVINGS, _fleet_key(event.origin), event.cache_savings)
+
+    def _call_started(self, event: events.LLMCallStarted) -> None:
+        account = self._account_of(event.origin, event.at)
+        if account is not None:
+            account.running["llm", event.call] = ("llm", event.at)
+
+    def _call_ended(self, event: events.LLMCallEnded) -> None:
+        account = self._account_of(event.origin, event.at)
+        if account is not None:
+            account.running.pop(("llm", event.call), None)
+
+    def _tool_started(self, event: events.ToolStarted) -> None:
+        if event.conversation_id is not None:
+            self._account(event.conversation_id, event.at).running["tool", event.call] = (event.tool, event.at)
+
+    def _tool_ended(self, event: events.ToolEnded) -> None:
+        if event.conversation_id is not None:
+            self._account(event.conversation_id, event.at).running.pop(("tool", event.call), None)
+
+    def _opened(self, event: events.ConversationOpened) -> None:
+        account = self._account(event.conversation_id, event.at)
+        account.closed = False
+        account.status = Status.IDLE if account.status is Status.CLOSED else account.status
+        account.parent_id = event.parent_id
+        account.agent = event.agent
+        account.sdk_version = event.sdk_version
+        account.budget = event.budget
+        # What it has spent in this process before it was closed and resumed is not "before this process".
+        account.restored_cost = max(0.0, event.restored_cost - account.total_cost)
+
+    def _ended(self, event: events.ConversationClosed) -> None:
+        if event.conversation_id not in self.accounts:
+            return
+        account = self._account(event.conversation_id, event.at)
+        account.own_total = account.own_total if event.own_total is None else event.own_total
+        account.status = Status.CLOSED
+        account.running.clear()
+        account.closed = True
+
+    def _run_started(self, event: events.RunStarted) -> None:
+        account = self._account(event.conversation_id, event.at)
+        account.status = Status.RUNNING
+        account.closed = False
+
+    def _run_ended(self, event: events.RunEnded) -> None:
+        account = self._account(event.conversation_id, event.at)
+        account.status = event.status
+        account.running.clear()
+        account.own_total = account.own_total if event.own_total is None else event.own_total
+
+
+def _fleet_key(origin: Origin) -> FleetKey:
+    return FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)

@@ -1,0 +1,184 @@
+"""A MetricReader that is collected by the flusher and hands on only what changed since it was last delivered.
+
+The SDK sends every series with every export; here an update has the size of what changed. Three more things happen to
+points on their way:
+
+* A new stream starts with a point of value 0 just before its first value, so that ``increase()`` and the like see the
+  first value as a change. The stream's start time is the zero's time (the SDK's own start lies microseconds before the
+  value, which is the same millisecond to Prometheus).
+* Where delta temporality is preferred, the difference to what was last *delivered* is sent. A request that failed is
+  thereby in the next one; the SDK's own deltas would be lost with it.
+* What is not delivered counts as not sent: ``Selection.commit`` is called only when the collector has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter, UpDownCounter
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    HistogramDataPoint,
+    Metric,
+    MetricReader,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.metrics.export import Histogram as HistogramData
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
+
+from openhands_otel.telemetry.otlp_config import Temporality
+from openhands_otel.telemetry.self_observation import METRICS as SELF_OBSERVATION
+
+SECOND_NS = 1_000_000_000
+MILLISECOND_NS = 1_000_000
+
+Key = tuple[str, frozenset[tuple[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Points to send, and what to call when they are delivered."""
+
+    data: MetricsData | None
+    commit: Callable[[], None]
+
+
+class ChangedPoints(MetricReader):
+    """See the module's docstring. Used by one thread at a time."""
+
+    def __init__(self, temporality: Temporality, exponential_histograms: bool) -> None:
+        super().__init__(
+            preferred_temporality=dict.fromkeys(
+                (Counter, Histogram, ObservableCounter, UpDownCounter), AggregationTemporality.CUMULATIVE
+            ),
+            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()}
+            if exponential_histograms
+            else None,
+        )
+        self._delta_sums = temporality == "delta"
+        self._delta_histograms = temporality in ("delta", "lowmemory")
+        self._collected: MetricsData | None = None
+        self._delivered: dict[Key, Any] = {}
+        self._starts: dict[Key, int] = {}
+        self._about_ourselves = False
+        self._last_collection = time.time_ns()
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        self._collected = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Nothing to stop: the flusher is what collects."""
+
+    def select(self, everything: bool, last: bool) -> Selection:
+        """Collect, and choose what changed; ``everything`` chooses all (the heartbeat).
+
+        What this plugin says about itself is chosen then, and with the ``last`` request of the process.
+        """
+        self._about_ourselves = everything or last
+        self.collect()
+        collected, self._collected = self._collected, None
+        sent: dict[Key, Any] = {}
+        resources = [
+            replace(resource, scope_metrics=scopes)
+            for resource in (collected.resource_metrics if collected else ())
+            if (scopes := self._scopes(resource, everything, sent))
+        ]
+        self._last_collection = time.time_ns()
+        return Selection(MetricsData(resources) if resources else None, lambda: self._delivered.update(sent))
+
+    def _scopes(self, resource: ResourceMetrics, everything: bool, sent: dict[Key, Any]) -> list[ScopeMetrics]:
+        return [
+            replace(scope, metrics=metrics)
+            for scope in resource.scope_metrics
+            if (metrics := [m for metric in scope.metrics if (m := self._metric(metric, everything, sent))])
+        ]
+
+    def _metric(self, metric: Metric, everything: bool, sent: dict[Key, Any]) -> Metric | None:
+        if metric.name in SELF_OBSERVATION and not self._about_ourselves:
+            return None
+        points: list[Any] = []
+        delta = self._sends_delta(metric.data)
+        for point in metric.data.data_points:
+            key = (metric.name, frozenset((point.attributes or {}).items()))
+            before = self._delivered.get(key)
+            if before is not None and not everything and _mark(point) == _mark(before):
+                continue
+            point = self._with_start(key, point)
+            sent[key] = point
+            if delta:
+                if before is None or _mark(point) != _mark(before):
+                    points.append(_difference(point, before))
+            else:
+                if before is None:
+                    points.append(_zero(point))
+                points.append(point)
+        if not points:
+            return None
+        data: Any = replace(metric.data, data_points=points)
+        if delta:
+            data = replace(data, aggregation_temporality=AggregationTemporality.DELTA)
+        return replace(metric, data=data)
+
+    def _sends_delta(self, data: Any) -> bool:
+        if isinstance(data, Sum):
+            return self._delta_sums and data.is_monotonic
+        # An exponential histogram changes its scale under way; it stays cumulative.
+        return self._delta_histograms and isinstance(data, HistogramData)
+
+    def _with_start(self, key: Key, point: Any) -> Any:
+        start = self._starts.get(key)
+        if start is None:
+            # The last time at which it was seen not to exist, but no more than a second ago, or a back end whose head
+            # has moved on would refuse the zero as too old; and a millisecond at least, its resolution.
+            now: int = point.time_unix_nano
+            start = min(max(self._last_collection, now - SECOND_NS), now - MILLISECOND_NS)
+            self._starts[key] = start
+        return replace(point, start_time_unix_nano=start)
+
+
+def _mark(point: Any) -> float:
+    """What differs when a cumulative point has changed."""
+    return point.value if isinstance(point, NumberDataPoint) else point.count
+
+
+def _zero(point: Any) -> Any:
+    """The point of value 0 that a stream starts with."""
+    if isinstance(point, NumberDataPoint):
+        return replace(point, time_unix_nano=point.start_time_unix_nano, value=0, exemplars=[])
+    if isinstance(point, HistogramDataPoint):
+        return replace(
+            point,
+            time_unix_nano=point.start_time_unix_nano,
+            count=0,
+            sum=0,
+            bucket_counts=[0] * len(point.bucket_counts),
+            min=None,
+            max=None,
+            exemplars=[],
+        )
+    return point
+
+
+def _difference(point: Any, before: Any) -> Any:
+    """``point`` less what was delivered before, as a delta point."""
+    if isinstance(point, NumberDataPoint):
+        start, value = (point.start_time_unix_nano, 0) if before is None else (before.time_unix_nano, before.value)
+        return replace(point, start_time_unix_nano=start, value=point.value - value)
+    if before is None:
+        return point
+    return replace(
+        point,
+        start_time_unix_nano=before.time_unix_nano,
+        count=point.count - before.count,
+        sum=point.sum - before.sum,
+        bucket_counts=[now - then for now, then in zip(point.bucket_counts, before.bucket_counts, strict=True)],
+        min=None,
+        max=None,
+    )

@@ -1,0 +1,197 @@
+"""The series of each conversation, built from the ledger as OTLP points.
+
+Not made with SDK instruments: those never forget an attribute set. A point is sent when its value changed, and all of
+them again with the heartbeat. A counter starts with a point of value 0. When a status or an activity gives way to
+another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once, not after five
+minutes), and when a conversation is closed and its last values are delivered, all its series do. Always cumulative.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+
+from openhands_otel import semconv
+from openhands_otel.ledger import Account, Ledger
+from openhands_otel.semconv import Metric
+from openhands_otel.version import __version__
+
+NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+MILLISECOND_NS = 1_000_000
+
+Labels = tuple[tuple[str, str], ...]
+Series = tuple[Metric, Labels]
+"""One series of a conversation: metric and attributes other than the conversation's id."""
+Value = int | float
+
+
+@dataclass(slots=True)
+class _Delivered:
+    """What a collector has of one conversation."""
+
+    values: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    starts: dict[Series, int] = field(default_factory=dict[Series, int])
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPoints:
+    """Points to send (None: nothing changed) and what to call when they are delivered, or are not."""
+
+    scope: pb.ScopeMetrics | None
+    commit: Callable[[], None]
+    put_back: Callable[[], None]
+
+
+class ConversationSeries:
+    """Compares the ledger with what was delivered. Used by one thread at a time, under the ledger's lock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._delivered: dict[str, _Delivered] = {}
+        self._clock = 0
+
+    def select(self, everything: bool) -> ConversationPoints:
+        """Points of the conversations that changed; ``everything`` takes the unchanged ones as well."""
+        now = self._clock = max(time.time_ns(), self._clock + MILLISECOND_NS)
+        ledger = self._ledger
+        chosen = set(ledger.accounts) if everything else set(ledger.changed)
+        ledger.changed.clear()
+        batch = _Batch(now)
+        commits: list[Callable[[], None]] = []
+        for conversation_id in chosen:
+            account = ledger.accounts.get(conversation_id)
+            if account is not None:
+                commits.append(self._add(account, batch, everything))
+
+        def commit() -> None:
+            for each in commits:
+                each()
+
+        return ConversationPoints(batch.scope(), commit, lambda: ledger.changed.update(chosen & ledger.accounts.keys()))
+
+    def _add(self, account: Account, batch: _Batch, everything: bool) -> Callable[[], None]:
+        delivered = self._delivered.setdefault(account.conversation_id, _Delivered())
+        wanted = dict(_series_of(account))
+        if account.closed and all(delivered.values.get(series) == value for series, value in wanted.items()):
+            return self._end(account, delivered, batch)
+        starts: dict[Series, int] = {}
+        for series, value in wanted.items():
+            before = delivered.values.get(series)
+            if before == value and not everything:
+                continue
+            start = delivered.starts.get(series)
+            if start is None and series[0].kind == "counter":
+                start = starts[series] = batch.now - MILLISECOND_NS
+                batch.add(account.conversation_id, series, 0, start, start)
+            batch.add(account.conversation_id, series, value, batch.now, start or 0)
+        gone = [series for series in delivered.values if series not in wanted]
+        for series in gone:
+            batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
+
+        def commit() -> None:
+            delivered.values = wanted
+            delivered.starts.update(starts)
+            if account.closed:
+                # Its end is what the next request tells.
+                self._ledger.changed.add(account.conversation_id)
+
+        return commit
+
+    def _end(self, account: Account, delivered: _Delivered, batch: _Batch) -> Callable[[], None]:
+        for series in delivered.values:
+            batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
+
+        def commit() -> None:
+            # The starts stay, so that a conversation that is resumed goes on with its streams.
+            delivered.values = {}
+            if account.closed:
+                for forgotten in self._ledger.retire(account.conversation_id):
+                    self._delivered.pop(forgotten, None)
+
+        return commit
+
+
+def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
+    for spender, cost in account.cost.items():
+        labels = (
+            (semconv.LLM_ROLE, spender.role.value),
+            (semconv.REQUEST_MODEL, spender.model),
+            (semconv.USAGE_ID, spender.usage_id),
+        )
+        yield (semconv.CONVERSATION_COST, labels), cost.value
+    for kind, count in account.tokens.items():
+        yield (semconv.CONVERSATION_TOKENS, ((semconv.TOKEN_TYPE, kind.value),)), count
+    if account.calls:
+        yield (semconv.CONVERSATION_CALLS, ()), account.calls
+    if account.unpriced:
+        yield (semconv.CONVERSATION_UNPRICED, ()), account.unpriced
+    gauges = (
+        (semconv.CONVERSATION_RESTORED_COST, account.restored_cost or None),
+        (semconv.CONVERSATION_CONTEXT_TOKENS, account.context_tokens),
+        (semconv.CONVERSATION_CONTEXT_LIMIT, account.context_limit),
+        (semconv.CONVERSATION_BUDGET, account.budget),
+        (semconv.CONVERSATION_UNRECONCILED, account.unreconciled_cost),
+    )
+    for metric, value in gauges:
+        if value is not None:
+            yield (metric, ()), value
+    yield (semconv.CONVERSATION_STATE, ((semconv.CONVERSATION_STATUS, account.status.value),)), 1
+    activity = account.activity
+    if activity is not None:
+        yield (semconv.CONVERSATION_NOW, ((semconv.CONVERSATION_ACTIVITY, activity[0]),)), activity[1] / 1e9
+    info = {
+        semconv.CONVERSATION_PARENT_ID: account.parent_id,
+        semconv.AGENT_NAME: account.agent,
+        semconv.SDK_VERSION: account.sdk_version,
+    }
+    yield (semconv.CONVERSATION_INFO, tuple((name, text) for name, text in info.items() if text)), 1
+
+
+class _Batch:
+    """Points of one request, gathered by metric."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self._metrics: dict[str, pb.Metric] = {}
+
+    def add(self, conversation_id: str, series: Series, value: Value, at: int, start: int) -> None:
+        """Add a value."""
+        point = self._point(conversation_id, series, at, start)
+        if isinstance(value, int):
+            point.as_int = value
+        else:
+            point.as_double = value
+
+    def end(self, conversation_id: str, series: Series, start: int) -> None:
+        """Add the point that ends a series."""
+        self._point(conversation_id, series, self.now, start).flags = NO_RECORDED_VALUE
+
+    def scope(self) -> pb.ScopeMetrics | None:
+        """All points, or None."""
+        if not self._metrics:
+            return None
+        scope = InstrumentationScope(name=semconv.SCOPE_CONVERSATIONS, version=__version__)
+        return pb.ScopeMetrics(scope=scope, metrics=self._metrics.values())
+
+    def _point(self, conversation_id: str, series: Series, at: int, start: int) -> pb.NumberDataPoint:
+        metric, labels = series
+        holder = self._metrics.get(metric.name)
+        if holder is None:
+            holder = self._metrics[metric.name] = pb.Metric(
+                name=metric.name, unit=metric.unit, description=metric.description
+            )
+            if metric.kind == "counter":
+                holder.sum.is_monotonic = True
+                holder.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+        points = holder.sum.data_points if metric.kind == "counter" else holder.gauge.data_points
+        attributes = [_attribute(semconv.CONVERSATION_ID, conversation_id)]
+        attributes += [_attribute(name, text) for name, text in labels]
+        return points.add(time_unix_nano=at, start_time_unix_nano=start, attributes=attributes)
+
+
+def _attribute(name: str, text: str) -> KeyValue:
+    return KeyValue(key=name, value=AnyValue(string_value=text))

@@ -1,0 +1,154 @@
+"""The one thread that takes events into the ledger and sends what changed.
+
+It sleeps while nothing happens. An event wakes it; it takes in whatever else arrives within the window, collects the
+fleet's instruments and the conversations' series under the ledger's lock, and sends both in one request outside of it.
+Only this thread records histograms, collects, encodes and sends, so none of that can hold an agent up. Its own spans
+and metrics are suppressed (it would otherwise trace its exports).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Protocol
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from openhands_otel.guard import note_error
+from openhands_otel.telemetry.intake import Intake, Wake
+from openhands_otel.telemetry.schedule import Schedule
+from openhands_otel.telemetry.self_observation import SelfObservation
+from openhands_otel.telemetry.transport import Outcome
+
+logger = logging.getLogger("openhands_otel")
+
+NAP_S = 0.05
+"""Longest sleep while a flush is held back: how soon a stop is noticed then."""
+
+
+class Sender(Protocol):
+    """What a flush does; see ``sender.py``."""
+
+    def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
+        """Choose what to send, under the ledger's lock; the returned function sends it within a time."""
+        ...
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last delivery left something to say (the ends of closed conversations)."""
+        ...
+
+
+class Flusher:
+    """Owns the thread. ``settle`` is called after events were taken in, before anything is collected."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        sender: Sender | None,
+        settle: Callable[[], None],
+        schedule: Schedule,
+        observation: SelfObservation,
+        timeout_s: float,
+    ) -> None:
+        self._intake = intake
+        self._sender = sender
+        self._settle = settle
+        self._schedule = schedule
+        self._observation = observation
+        self._timeout_s = timeout_s
+        self._down = False
+        self._complained: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="openhands-otel-flusher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def flush(self, timeout_s: float, stop: bool = False) -> bool:
+        """Have everything sent that was put until now; False if that did not end in time.
+
+        Safe in a signal handler: the queue takes no Python lock, and the Event is nobody else's.
+        """
+        if not self._thread.is_alive() or threading.current_thread() is self._thread:
+            return False
+        wake = Wake(threading.Event(), stop)
+        self._intake.put(wake)
+        return wake.done.wait(timeout_s)
+
+    def _run(self) -> None:
+        with suppress_instrumentation():
+            stopped = False
+            while not stopped:
+                try:
+                    stopped = self._turn()
+                except Exception as error:
+                    note_error("Flusher", error)
+                    time.sleep(NAP_S)
+
+    def _turn(self) -> bool:
+        wait_s = self._schedule.wait_s(time.monotonic())
+        if not self._schedule.pending:
+            self._intake.wait(wait_s)
+        elif wait_s > 0:
+            time.sleep(min(wait_s, NAP_S))
+        self._take_in()
+        wakes = list(self._intake.wakes)
+        self._intake.wakes.clear()
+        now = time.monotonic()
+        if wakes or self._schedule.wait_s(now) <= 0:
+            self._send_all(self._schedule.is_heartbeat(now), last=any(wake.stop for wake in wakes))
+        for wake in wakes:
+            wake.done.set()
+        return any(wake.stop for wake in wakes)
+
+    def _take_in(self) -> None:
+        self._intake.drain()
+        self._settle()
+        urgent, lazy = self._intake.urgent, self._intake.lazy
+        self._intake.urgent = self._intake.lazy = False
+        if urgent or lazy:
+            self._schedule.want(time.monotonic(), urgent)
+
+    def _send_all(self, everything: bool, last: bool) -> None:
+        outcome = self._send(everything, last)
+        if outcome.delivered and self._sender is not None and self._sender.has_more:
+            self._send(everything=False, last=False)
+
+    def _send(self, everything: bool, last: bool) -> Outcome:
+        started = time.thread_time()
+        with self._intake.lock if self._sender is not None else nullcontext():
+            send = self._sender.prepare(everything, last) if self._sender is not None else None
+        outcome = Outcome(True) if send is None else self._try(send)
+        cpu_s = time.thread_time() - started
+        self._observation.flushes += 1
+        self._observation.flush_cpu_s += cpu_s
+        if outcome.delivered:
+            self._schedule.flushed(time.monotonic(), cpu_s, everything)
+        else:
+            self._observation.failed_exports += 1
+            self._schedule.failed(time.monotonic(), outcome.retry_after_s)
+        self._report(outcome)
+        return outcome
+
+    def _try(self, send: Callable[[float], Outcome]) -> Outcome:
+        try:
+            return send(self._timeout_s)
+        except Exception as error:
+            note_error("Transport.send", error)
+            return Outcome(False, type(error).__name__)
+
+    def _report(self, outcome: Outcome) -> None:
+        """One line when exports begin to fail, one when they work again, one for each kind of refusal."""
+        if not outcome.delivered and not self._down:
+            self._down = True
+            logger.warning("metrics cannot be sent now: %s; nothing is lost, trying again quietly", outcome.reason)
+        elif outcome.delivered and self._down:
+            self._down = False
+            logger.warning("metrics are being sent again")
+        if outcome.delivered and outcome.reason and outcome.reason not in self._complained:
+            self._complained.add(outcome.reason[:200])
+            logger.warning("%s", outcome.reason)

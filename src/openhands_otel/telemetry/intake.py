@@ -1,0 +1,115 @@
+"""Between the agent's threads and the ledger: a queue on one side, a lock on the other.
+
+``put`` is all that happens on an agent's thread. ``queue.SimpleQueue.put`` takes no Python lock and may be called from
+a signal handler or a finalizer, so an interrupted thread can never hold what the flusher needs. Whoever reads the
+ledger (the flusher, an observable's callback, a snapshot) holds ``lock`` and drains the queue first, so that it sees
+everything that was put before. For that nobody may take an item out without the lock, not even to sleep on the queue:
+the flusher sleeps on a bell, which ``put`` rings only while somebody sleeps.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from openhands_otel.events import (
+    ConversationClosed,
+    ConversationOpened,
+    CostAdded,
+    Event,
+    LatencyRecorded,
+    LLMCallEnded,
+    LLMCallStarted,
+    MetricsMerged,
+    ResponseRecorded,
+    RunEnded,
+    RunStarted,
+    TokensUsed,
+    ToolEnded,
+    ToolStarted,
+)
+from openhands_otel.guard import note_error
+from openhands_otel.ledger import Ledger
+
+URGENT: Final = (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
+"""Events that a viewer must see within milliseconds."""
+LAZY: Final = (LLMCallStarted, LLMCallEnded, ToolStarted, ToolEnded, ResponseRecorded)
+"""Events that may wait for company."""
+SILENT: Final = (MetricsMerged,)
+"""Events that wake nobody."""
+
+HISTOGRAM_EVENTS: Final = (TokensUsed, LatencyRecorded)
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Asks the flusher for something other than taking events in; ``done`` is fresh and nobody else's."""
+
+    done: threading.Event
+    stop: bool
+
+
+Item = Event | Wake
+
+
+class Intake:
+    """The queue, the ledger behind it, and what they hold for the flusher."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.lock = threading.RLock()
+        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._sleeping = False
+        self.to_record: deque[TokensUsed | LatencyRecorded] = deque()
+        """Events whose histograms are still to be recorded: by the flusher alone, never inside a collection."""
+        self.wakes: deque[Wake] = deque()
+        self.urgent = False
+        self.lazy = False
+
+    def put(self, item: Item) -> None:
+        """Take an item; for any thread, also in a signal handler or a finalizer."""
+        self._queue.put(item)
+        if self._sleeping:
+            self._sleeping = False
+            self._bell.put(None)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until something is put, at most ``timeout_s``. For the flusher alone."""
+        self._sleeping = True
+        try:
+            # What was put before the flag stood is seen here, what comes after rings.
+            if self._queue.empty():
+                self._bell.get(timeout=max(0.0, timeout_s))
+            self._sleeping = False
+            while True:
+                self._bell.get_nowait()
+        except queue.Empty:
+            self._sleeping = False
+
+    def drain(self) -> None:
+        """Take in everything that is waiting."""
+        with self.lock:
+            try:
+                while True:
+                    self._take(self._queue.get_nowait())
+            except queue.Empty:
+                pass
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Wake):
+            self.wakes.append(item)
+            return
+        try:
+            self.ledger.apply(item)
+        except Exception as error:
+            note_error("Ledger.apply", error)
+        if isinstance(item, HISTOGRAM_EVENTS):
+            self.to_record.append(item)
+        if isinstance(item, URGENT):
+            self.urgent = True
+        elif isinstance(item, LAZY):
+            self.lazy = True
