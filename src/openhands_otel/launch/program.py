@@ -13,7 +13,6 @@ import os
 import pkgutil
 import runpy
 import sys
-from contextlib import suppress
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from typing import Any, Callable  # noqa: UP035
 
@@ -72,13 +71,11 @@ def _present(kind: str, program: str, words: "list[str]", behind: int) -> None:
 
 
 def _compiled(program: str) -> Any:
-    code = compile(program, "<string>", "exec")
-    # As the interpreter does from 3.13 on, so that tracebacks show lines of a -c program.
-    register: Any = getattr(linecache, "_register_code", None)
-    if register is not None:
-        with suppress(Exception):
-            register(code, program, "<string>")
-    return code
+    if sys.version_info >= (3, 13):
+        # As the interpreter itself does since then, so that tracebacks show the lines of a -c program.
+        lines = [line + "\n" for line in program.splitlines()]
+        linecache.cache["<string>"] = (len(program), None, lines, "<string>")
+    return compile(program, "<string>", "exec")
 
 
 def _prepend(directory: str) -> None:

@@ -1,0 +1,298 @@
+"""``openhands-otel run`` next to the same command without it: real processes, compared byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipapp
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from openhands_otel.launch.footprint import MARKER
+
+REPORT = """
+import os, sys
+print(__name__, __doc__, __spec__ and __spec__.name, type(__loader__).__name__, globals().get("__file__"))
+print(sorted(globals()))
+print(sys.argv, sys.orig_argv)
+print(sys.path, sys.flags, sys.warnoptions, sys._xoptions, sys.executable, sys.stdin.isatty())
+print(os.environ.get("PYTHONPATH"))
+"""
+STARTED = "import sys; print('opentelemetry.instrumentation.auto_instrumentation' in sys.modules)"
+
+Result = tuple[int, str, str]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A directory with the report as script, module, package, archive, link and bytecode."""
+    (tmp_path / "report.py").write_text(REPORT)
+    (tmp_path / "raises.py").write_text("def f():\n    1 / 0\n\nf()\n")
+    (tmp_path / "broken.py").write_text("x = 1\ny = = 2\n")
+    (tmp_path / "link.py").symlink_to(tmp_path / "report.py")
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__main__.py").write_text(REPORT)
+    (package / "__init__.py").write_text("")
+    zipapp.create_archive(package, tmp_path / "archive.pyz")
+    subprocess.run(
+        [sys.executable, "-c", "import py_compile; py_compile.compile('report.py', 'report.pyc')"],
+        cwd=tmp_path,
+        check=True,
+    )
+    tool = tmp_path / "bin" / "report-tool"
+    tool.parent.mkdir()
+    tool.write_text(f"#!{sys.executable} -I\n{REPORT}")
+    tool.chmod(0o755)
+    return tmp_path
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The machinery runs whole, but no instrumentor and no exporter add their own delays and words."""
+    quiet = {"OTEL_METRICS_EXPORTER": "none", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**inherited, **quiet, **variables}
+
+
+def execute(words: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "") -> Result:
+    done = subprocess.run(
+        words, cwd=cwd, env=env or environment(), input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def under_run(words: Sequence[str], *options: str) -> list[str]:
+    command = Path(sys.executable).with_name("openhands-otel")
+    return [str(command), "run", *options, "--", *words]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report.py", "one", "--two"],
+        ["./link.py"],
+        ["report.pyc"],
+        ["package", "x"],
+        ["archive.pyz", "x"],
+        ["-m", "report", "x"],
+        ["-um", "package"],
+        ["-c", REPORT, "x", "-c"],
+        ["-Ic", REPORT],
+        ["-E", "-P", "report.py"],
+        ["-I", "report.py"],
+        ["-OO", "-X", "utf8", "-Wignore::UserWarning", "-X", "faulthandler", "report.py"],
+        ["-c", "def f():\n    1 / 0\n\nf()"],
+        ["-c", "raise SystemExit('bye')"],
+        ["-c", "import sys; sys.exit(7)"],
+        ["-c", "import os; os._exit(9)"],
+        ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"],
+        ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"],
+        ["raises.py"],
+        ["broken.py"],
+        ["-m", "raises"],
+        ["-m", "nowhere"],
+        ["missing.py"],
+        ["--version"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_a_python_program_runs_exactly_as_without_it(home: Path, arguments: list[str]) -> None:
+    command = [sys.executable, *arguments]
+
+    assert execute(under_run(command), home) == execute(command, home)
+
+
+@pytest.mark.parametrize("arguments", [["-"], []], ids=["dash", "nothing"])
+def test_a_program_on_standard_input_runs_exactly_as_without_it(home: Path, arguments: list[str]) -> None:
+    command = [sys.executable, *arguments]
+
+    assert execute(under_run(command), home, stdin=REPORT) == execute(command, home, stdin=REPORT)
+
+
+def test_the_program_reads_its_standard_input(home: Path) -> None:
+    command = [sys.executable, "-c", "print(input() + '!')"]
+
+    assert execute(under_run(command), home, stdin="hello") == (0, "hello!\n", "")
+
+
+def test_a_command_that_is_a_python_script_runs_exactly_as_without_it(home: Path) -> None:
+    env = environment(PATH=f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+    assert execute(under_run(["report-tool", "x"]), home, env) == execute(
+        [str(home / "bin" / "report-tool"), "x"], home, env
+    )
+
+
+@pytest.mark.parametrize(
+    "flags", [["-c"], ["-I", "-c"], ["-E", "-c"], ["-uc"]], ids=["plain", "isolated", "no environment", "joined"]
+)
+def test_the_program_is_instrumented_whatever_the_options(home: Path, flags: list[str]) -> None:
+    assert execute(under_run([sys.executable, *flags, STARTED]), home) == (0, "True\n", "")
+
+
+def test_a_shell_script_has_its_pythons_instrumented_and_leaves_them_no_python_path(home: Path) -> None:
+    shown = f"{STARTED}; import os; print(os.environ.get('PYTHONPATH'), [p for p in sys.path if 'launch' in p])"
+    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0"', shown]
+
+    assert execute(under_run(command), home) == (0, "True\nNone []\n", "")
+
+
+def test_a_shell_scripts_own_python_path_and_sitecustomize_stay(home: Path) -> None:
+    (home / "own").mkdir()
+    (home / "own" / "sitecustomize.py").write_text("import builtins; builtins.own_sitecustomize = True\n")
+    shown = "import os; print(os.environ['PYTHONPATH'], own_sitecustomize)"
+    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0"', shown]
+    env = environment(PYTHONPATH=str(home / "own"))
+
+    assert execute(under_run(command), home, env) == (0, f"{home / 'own'} True\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_worker_processes_are_instrumented(home: Path, method: str) -> None:
+    (home / "pool.py").write_text(
+        "import multiprocessing, os, sys\n"
+        "class Result:\n    pass\n"
+        "def work(depth):\n"
+        "    assert os.environ.get('PYTHONPATH') is None\n"
+        "    seen = 'opentelemetry.instrumentation.auto_instrumentation' in sys.modules\n"
+        "    if depth:\n"
+        "        with context().Pool(1) as pool:\n"
+        "            return (seen, *pool.map(work, [depth - 1])[0])\n"
+        "    return seen, Result().__class__.__module__\n"
+        f"def context():\n    return multiprocessing.get_context({method!r})\n"
+        "if __name__ == '__main__':\n"
+        "    import concurrent.futures\n"
+        "    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context()) as pool:\n"
+        "        print(pool.submit(work, 0).result(30), pool.submit(work, 1).result(30))\n"
+    )
+
+    code, out, errors = execute(under_run([sys.executable, "pool.py"]), home)
+
+    main = "__main__" if method == "fork" else "__mp_main__"
+    assert (code, out) == (0, f"{(True, main)} {(True, True, main)}\n"), errors
+
+
+def test_a_python_without_this_package_runs_its_program_after_one_line(home: Path) -> None:
+    foreign = foreign_python()
+    command = [foreign, "report.py", "x"]
+
+    code, out, errors = execute(under_run(command), home)
+
+    plain = execute(command, home)
+    assert (code, out) == plain[:2]
+    assert errors.startswith(f"openhands-otel: {foreign} runs without telemetry: ")
+    assert errors.count("\n") == 1
+
+
+def foreign_python() -> str:
+    for candidate in ("/usr/bin/python3", "/usr/local/bin/python3", "/opt/homebrew/bin/python3"):
+        if Path(candidate).exists() and Path(candidate).resolve() != Path(sys.executable).resolve():
+            return candidate
+    pytest.skip("no Python of another installation on this machine")
+
+
+def telemetry_variables(home: Path, *options: str, **exported: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENHANDS_"))}
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+    env = {**inherited, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*", "OTEL_METRICS_EXPORTER": "none", **exported}
+    code, out, errors = execute(under_run([sys.executable, "-c", program], *options), home, env)
+    assert (code, errors) == (0, "")
+    return {name: value for name, value in json.loads(out).items() if name not in inherited and name != MARKER}
+
+
+def test_nothing_set_means_the_viewer_of_this_machine_and_no_signals_that_nobody_asked_for(home: Path) -> None:
+    seen = telemetry_variables(home)
+
+    assert seen == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": Path(sys.executable).name,
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
+    }
+
+
+def test_what_the_user_exported_stays(home: Path) -> None:
+    exported = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.test:4317",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.name=mine",
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_LOGS_EXPORTER": "console",
+    }
+
+    seen = telemetry_variables(home, **exported)
+
+    assert exported.items() <= seen.items()
+    assert "OTEL_SERVICE_NAME" not in seen
+
+
+def test_an_endpoint_on_the_grpc_port_is_spoken_to_by_grpc(home: Path) -> None:
+    seen = telemetry_variables(home, "--endpoint", "http://collector.test:4317")
+
+    assert seen["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.test:4317"
+    assert seen["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
+
+
+def test_options_win_over_the_environment(home: Path) -> None:
+    (home / "token").write_text("secret")
+    options = ["--endpoint", "http://a.test:9", "--protocol", "grpc", "--service-name", "s", "--token-file", "token"]
+
+    seen = telemetry_variables(home, *options, OTEL_EXPORTER_OTLP_ENDPOINT="http://b.test", OTEL_SERVICE_NAME="t")
+
+    assert seen["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://a.test:9"
+    assert seen["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
+    assert seen["OTEL_SERVICE_NAME"] == "s"
+    assert seen["OPENHANDS_OTEL_TOKEN_FILE"] == str(home / "token")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (["run"], 2, "no command given"),
+        (["run", "--"], 2, "no command given"),
+        (["run", "--endpoint", "collector:4318", "--", "true"], 2, "is no URL"),
+        (["run", "--token-file", "nowhere", "--", "true"], 2, "cannot be read"),
+        (["run", "--protocol", "pigeon", "--", "true"], 2, "invalid choice"),
+        (["run", "--unknown", "--", "true"], 2, "--unknown"),
+        (["run", "--", "no-such-command"], 127, "command not found"),
+        (["run", "--", "./report.py"], 126, "cannot be executed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_and_an_exit_code(home: Path, words: list[str], code: int, reason: str) -> None:
+    command = Path(sys.executable).with_name("openhands-otel")
+
+    found, out, errors = execute([str(command), *words], home)
+
+    assert (found, out) == (code, "")
+    assert reason in errors
+    assert errors.count("\n") == 1
+
+
+def test_an_option_that_an_exported_variable_would_defeat_is_refused(home: Path) -> None:
+    env = environment(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://a.test/v1/metrics")
+
+    code, _, errors = execute(under_run(["true"], "--endpoint", "http://b.test"), home, env)
+
+    assert code == 2
+    assert "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" in errors
+
+
+def test_a_signal_reaches_the_command_itself(home: Path) -> None:
+    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+    with subprocess.Popen(
+        under_run(command), cwd=home, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "up\n"
+        running.send_signal(signal.SIGTERM)
+
+        assert running.wait(20) == -signal.SIGTERM
