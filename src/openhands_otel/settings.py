@@ -56,6 +56,12 @@ class ViewerSettings(BaseSettings):
     database: Path | None = Field(default=None, description="SQLite file that keeps the history; none: memory only.")
     token: str | None = Field(default=None, description="Bearer token that senders and viewers must show.")
     token_file: Path | None = Field(default=None, description="File that holds the token.")
+    conversation_limit: int = Field(
+        default=2_000, ge=10, description="Conversations held in memory; ended ones beyond it stay in the database."
+    )
+    retention_days: float = Field(
+        default=30.0, gt=0, le=36_500, description="How long history is kept, days; totals are kept for ever."
+    )
 
 
 def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:

@@ -1,0 +1,101 @@
+"""``openhands-otel view``: the embedded collector and its page as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from openhands_otel.cli import CommandError
+from openhands_otel.collector.server import Collector, StartError
+from openhands_otel.settings import SettingsError, ViewerSettings, load
+
+IN_MEMORY: Final = ":memory:"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of the command; each overrides a setting (OPENHANDS_OTEL_VIEWER_*)."""
+    parser.add_argument("--host", help="address to listen on (127.0.0.1); any other needs a token")
+    parser.add_argument("--port", type=int, help="port of OTLP/HTTP, page and API (4318); 0 takes a free one")
+    parser.add_argument("--grpc-port", type=int, help="port of OTLP/gRPC (4317); 0 takes a free one")
+    parser.add_argument(
+        "--database",
+        metavar="FILE",
+        help=f"SQLite file that keeps the history (one in your state directory); {IN_MEMORY} keeps nothing",
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the bearer token to ask for")
+    parser.add_argument("--retention-days", type=float, metavar="DAYS", help="how long history is kept (30)")
+    parser.add_argument("--ready-json", action="store_true", help="say where it listens as one line of JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    try:
+        settings = _settings(arguments)
+        asyncio.run(_serve(settings, arguments.ready_json))
+    except (SettingsError, StartError) as error:
+        raise CommandError(str(error)) from None
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> ViewerSettings:
+    settings = load(
+        ViewerSettings,
+        host=arguments.host,
+        port=arguments.port,
+        grpc_port=arguments.grpc_port,
+        database=arguments.database,
+        token_file=arguments.token_file,
+        retention_days=arguments.retention_days,
+    )
+    if settings.database == Path(IN_MEMORY):
+        return settings.model_copy(update={"database": None})
+    if settings.database is None:
+        return settings.model_copy(update={"database": default_database()})
+    return settings
+
+
+def default_database() -> Path:
+    """Where a user's history is kept: what the XDG base directories call state."""
+    state = os.environ.get("XDG_STATE_HOME")
+    base = Path(state) if state else Path.home() / ".local" / "state"
+    return base / "openhands-otel" / "history.sqlite3"
+
+
+async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stopping.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    collector = Collector(settings)
+    await collector.start()
+    try:
+        _announce(collector, ready_json)
+        await stopping.wait()
+    finally:
+        await collector.stop()
+
+
+def _announce(collector: Collector, ready_json: bool) -> None:
+    database = collector.settings.database
+    if ready_json:
+        ready = {
+            "url": collector.url,
+            "grpc": collector.grpc_address,
+            "database": None if database is None else str(database),
+            "pid": os.getpid(),
+        }
+        print(json.dumps(ready), flush=True)
+        return
+    kept = "in memory only" if database is None else str(database)
+    print(f"Live page and OTLP/HTTP: {collector.url}   OTLP/gRPC: {collector.grpc_address}")
+    print(f"History: {kept}. Stop with Ctrl+C.", flush=True)

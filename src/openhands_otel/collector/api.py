@@ -1,0 +1,112 @@
+"""The JSON API and the event stream that viewers read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from openhands_otel.collector.exposition import Exposition
+from openhands_otel.collector.history import EVERYTHING
+from openhands_otel.collector.store import Store
+from openhands_otel.version import __version__
+
+_JSON: Final = "application/json"
+_DEFAULT_SPAN_S: Final = 3600.0
+_MOST_BUCKETS: Final = 1_000
+
+
+class Api:
+    """Answers from one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/v1/state", self._state),
+            Route("/api/v1/conversations", self._conversations),
+            Route("/api/v1/conversations/{conversation_id:path}", self._conversation),
+            Route("/api/v1/totals", self._totals),
+            Route("/api/v1/history", self._history),
+            Route("/api/v1/events", self._events),
+            Route("/metrics", self._metrics),
+            Route("/healthz", self._health),
+        ]
+
+    async def _state(self, _: Request) -> Response:
+        return _json(self._store.state())
+
+    async def _conversations(self, _: Request) -> Response:
+        parts = ",".join(stats.model_dump_json() for stats in self._store.all_stats())
+        return Response(f"[{parts}]", media_type=_JSON)
+
+    async def _conversation(self, request: Request) -> Response:
+        conversation_id: str = request.path_params["conversation_id"]
+        held = self._store.conversations.by_id.get(conversation_id)
+        if held is not None:
+            return _json(self._store.conversations.stats(held))
+        archived = await self._store.archive.stats(conversation_id)
+        if archived is None:
+            return _problem(404, f"no conversation {conversation_id[:100]} is known here")
+        return Response(archived, media_type=_JSON)
+
+    async def _totals(self, _: Request) -> Response:
+        return _json(self._store.breakdown())
+
+    async def _history(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            until = float(query.get("until", time.time()))
+            since = float(query.get("since", until - _DEFAULT_SPAN_S))
+            bucket = float(query.get("bucket_s", max(1.0, (until - since) / 300)))
+        except ValueError:
+            return _problem(400, "since, until and bucket_s must be numbers (seconds)")
+        span = until - since
+        # Written so that what is not a number fails too.
+        if not (0 < span < 1e10 and abs(until) < 1e11 and 1 <= bucket < 1e10):
+            return _problem(400, "since must be before until, and bucket_s at least 1")
+        bucket = max(bucket, span / _MOST_BUCKETS)
+        subject = query.get("conversation") or EVERYTHING
+        return _json(await self._store.archive.history(subject, since, until, bucket))
+
+    async def _events(self, request: Request) -> Response:
+        if self._store.broker.full:
+            return _problem(503, "too many viewers are connected")
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        stream = self._stream(request.headers.get("last-event-id"))
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    async def _stream(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+        broker = self._store.broker
+        # Subscribed before the greeting is made, with nothing awaited between: no change falls through.
+        subscription = broker.subscribe()
+        try:
+            yield self._store.greeting(last_event_id)
+            while not subscription.closed:
+                yield await subscription.next()
+        finally:
+            broker.unsubscribe(subscription)
+
+    async def _metrics(self, request: Request) -> Response:
+        exposition = Exposition.accepted(request.headers.get("accept", ""))
+        return Response(await exposition.render(self._store), media_type=exposition.media_type)
+
+    async def _health(self, _: Request) -> Response:
+        error = self._store.archive_error
+        if error is not None:
+            return _problem(503, f"the history cannot be saved: {error}")
+        return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=_JSON)
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type=_JSON, headers={"cache-control": "no-store"})
+
+
+def _problem(status: int, message: str) -> Response:
+    return JSONResponse({"message": message}, status)

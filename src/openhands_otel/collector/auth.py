@@ -1,0 +1,101 @@
+"""Who may come in: bearer token, Host header, and the headers that keep a browser in its place.
+
+On loopback there is no token by default, so the Host header is checked: a page from elsewhere whose name was rebound
+to 127.0.0.1 carries its own name there. Elsewhere nothing starts without a token (see server.py).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_OPEN_PATHS: Final = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/healthz"})
+"""The page itself holds no secret; it asks for the token and sends it along."""
+
+_SECURITY_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody outside this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Token:
+    """The bearer token, or none."""
+
+    def __init__(self, secret: str | None) -> None:
+        self._expected = None if secret is None else f"Bearer {secret}".encode()
+
+    @property
+    def required(self) -> bool:
+        return self._expected is not None
+
+    def permits(self, authorization: str | bytes | None) -> bool:
+        if self._expected is None:
+            return True
+        shown = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
+        scheme, _, rest = shown.partition(b" ")
+        # The scheme's name is case-insensitive, the token is not.
+        return hmac.compare_digest(scheme.title() + b" " + rest.strip(), self._expected)
+
+
+class Gate:
+    """ASGI middleware in front of everything."""
+
+    def __init__(self, app: ASGIApp, token: Token, host: str) -> None:
+        self._app = app
+        self._token = token
+        self._loopback = is_loopback(host)
+        self._host = host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY_HEADERS)
+            await send(message)
+
+        if self._loopback and not self._is_own_host(headers.get("host", "")):
+            await _refuse(guarded_send, 421, "this collector answers to 127.0.0.1 and localhost only")
+        elif scope["path"] not in _OPEN_PATHS and not self._token.permits(headers.get("authorization")):
+            await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
+        else:
+            await self._app(scope, receive, guarded_send)
+
+    def _is_own_host(self, header: str) -> bool:
+        name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header
+        return name.strip("[]").lower() in {"localhost", self._host} or is_loopback(name.strip("[]"))
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    # The shape of OTLP's Status in JSON: senders and viewers alike find "message" in it.
+    code = 16 if status == 401 else 7
+    body = json.dumps({"code": code, "message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,202 @@
+"""What must outlive memory, in SQLite, in a thread of its own.
+
+One thread does all reads and writes in the order they were asked for, so a read sees every write asked before it, and
+the event loop never waits for a disk. Without a database file the same tables live in memory: there is one way only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+from openhands_otel.collector import schema
+from openhands_otel.collector.fleet import Process, Record
+from openhands_otel.collector.series import Attributes, ExactSum
+from openhands_otel.stats import History, HistoryPoint
+
+BUCKET_LIMIT: Final = 2_000
+MEMORY_SAMPLE_LIMIT: Final = 200_000
+"""Samples kept when there is no file to put them into."""
+
+EVERYTHING: Final = ""
+"""Subject of the samples that are not about one conversation."""
+
+Sample = tuple[str, int, float, int, int, int]
+"""Subject, unix seconds, cost, prompt tokens, completion tokens, calls."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    processes: list[tuple[Record, bool]] = field(default_factory=list[tuple[Record, bool]])
+    """Records, each with whether it stays in memory."""
+    conversations: list[tuple[Record, str, bool]] = field(default_factory=list[tuple[Record, str, bool]])
+    """Records, each with the state that viewers see as JSON, and whether it stays in memory."""
+    samples: list[Sample] = field(default_factory=list[Sample])
+
+    def __bool__(self) -> bool:
+        return bool(self.processes or self.conversations or self.samples)
+
+
+@dataclass(slots=True)
+class Held:
+    """What an earlier run of the collector left."""
+
+    totals: list[tuple[str, str, Attributes, float]]
+    processes: list[Record]
+    conversations: list[Record]
+    conversation_count: int
+
+
+class Archive:
+    """The only door to the database. Methods without ``async`` run in its thread."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="openhands-otel-history")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> Held:
+        """Open or create the database and read what is needed at the start."""
+        return await self._in_thread(self._open)
+
+    async def write(self, batch: Batch) -> None:
+        await self._in_thread(lambda: self._write(batch))
+
+    async def find(self, processes: Sequence[str], conversations: Sequence[str]) -> tuple[list[Record], list[Record]]:
+        """Records of those that are out of memory, where there are any."""
+        return await self._in_thread(
+            lambda: (self._records("processes", processes), self._records("conversations", conversations))
+        )
+
+    async def stats(self, conversation_id: str) -> str | None:
+        """The last state of a conversation, as JSON."""
+        return await self._in_thread(lambda: self._stats(conversation_id))
+
+    async def history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
+        return await self._in_thread(lambda: self._history(subject, since, until, bucket_s))
+
+    async def purge(self, older_than: float) -> None:
+        """Forget what is older, but never the money."""
+        await self._in_thread(lambda: self._purge(older_than))
+
+    async def close(self) -> None:
+        await self._in_thread(self._close)
+        self._executor.shutdown(wait=False)
+
+    async def _in_thread[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise schema.UnusableDatabase("the database is not open")
+        return self._connection
+
+    def _open(self) -> Held:
+        self._connection = schema.connect(self.path)
+        rows = self._database.execute("SELECT service, metric, attributes, partials FROM folded")
+        totals = [
+            (service, metric, _pairs(json.loads(attributes)), ExactSum(json.loads(partials)).value)
+            for service, metric, attributes, partials in rows
+        ]
+        processes: list[Record] = []
+        for record, resident in self._database.execute("SELECT record, resident FROM processes"):
+            process = cast(Record, json.loads(record))
+            process["resident"] = bool(resident)
+            processes.append(process)
+        conversations = [
+            cast(Record, json.loads(record))
+            for (record,) in self._database.execute("SELECT record FROM conversations WHERE resident")
+        ]
+        (count,) = self._database.execute("SELECT count(*) FROM conversations").fetchone()
+        return Held(totals, processes, conversations, count)
+
+    def _write(self, batch: Batch) -> None:
+        with self._database as database:
+            database.executemany(
+                "INSERT INTO processes (key, seen, resident, record) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+                " SET seen = excluded.seen, resident = excluded.resident, record = excluded.record",
+                [
+                    (record["key"], record["seen"], stays, json.dumps(record, separators=(",", ":")))
+                    for record, stays in batch.processes
+                ],
+            )
+            database.executemany(
+                "INSERT INTO conversations (id, seen, resident, record, stats) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, resident = excluded.resident,"
+                " record = excluded.record, stats = excluded.stats",
+                [
+                    (record["id"], record["seen"], stays, json.dumps(record, separators=(",", ":")), stats)
+                    for record, stats, stays in batch.conversations
+                ],
+            )
+            database.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", batch.samples)
+            if self.path is None and batch.samples:
+                database.execute(
+                    "DELETE FROM samples WHERE rowid <= (SELECT max(rowid) FROM samples) - ?", (MEMORY_SAMPLE_LIMIT,)
+                )
+
+    def _records(self, table: str, keys: Sequence[str]) -> list[Record]:
+        column = "key" if table == "processes" else "id"
+        found: list[Record] = []
+        for key in keys:
+            row = self._database.execute(f"SELECT record FROM {table} WHERE {column} = ?", (key,)).fetchone()
+            if row is not None:
+                found.append(json.loads(row[0]))
+        return found
+
+    def _stats(self, conversation_id: str) -> str | None:
+        query = "SELECT stats FROM conversations WHERE id = ?"
+        row = self._database.execute(query, (conversation_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def _history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
+        rows = self._database.execute(
+            # SQLite takes the other columns from the row that has the maximum.
+            "SELECT max(at), cost, prompt, completion, calls FROM samples"
+            " WHERE subject = ? AND at >= ? AND at <= ? GROUP BY CAST(at / ? AS INTEGER) ORDER BY at LIMIT ?",
+            (subject, since, until, bucket_s, BUCKET_LIMIT),
+        )
+        points = tuple(
+            HistoryPoint(
+                unix_s=at, accumulated_cost=cost, prompt_tokens=prompt, completion_tokens=done, llm_calls=calls
+            )
+            for at, cost, prompt, done, calls in rows
+        )
+        return History(conversation_id=subject or None, bucket_s=bucket_s, points=points)
+
+    def _purge(self, older_than: float) -> None:
+        with self._database as database:
+            database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
+            database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
+            gone = "FROM processes WHERE seen < ? AND NOT resident"
+            for (record,) in database.execute(f"SELECT record {gone}", (older_than,)).fetchall():
+                self._fold(database, json.loads(record))
+            database.execute(f"DELETE {gone}", (older_than,))
+
+    def _fold(self, database: sqlite3.Connection, record: Record) -> None:
+        for (metric, attributes), held in Process.from_record(record).series.items():
+            key = (record["service"], metric, json.dumps(attributes, separators=(",", ":")))
+            query = "SELECT partials FROM folded WHERE service = ? AND metric = ? AND attributes = ?"
+            row = database.execute(query, key).fetchone()
+            total = ExactSum(json.loads(row[0]) if row else ())
+            total.add(held.total)
+            partials = json.dumps(total.partials)
+            database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, partials))
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _pairs(pairs: list[Any]) -> Attributes:
+    return tuple((str(name), value) for name, value in pairs)

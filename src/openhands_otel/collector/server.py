@@ -1,0 +1,190 @@
+"""The embedded collector as one thing to start and stop: OTLP in, API, event stream and page out.
+
+``Collector`` runs in the caller's event loop; ``openhands-otel view`` is the same as a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from openhands_otel.collector.api import Api
+from openhands_otel.collector.auth import Gate, Token, is_loopback
+from openhands_otel.collector.grpc_receiver import GrpcReceiver, PortInUse
+from openhands_otel.collector.history import Archive
+from openhands_otel.collector.http_receiver import routes as otlp_routes
+from openhands_otel.collector.keeper import Keeper
+from openhands_otel.collector.receiver import Receiver
+from openhands_otel.collector.schema import UnusableDatabase
+from openhands_otel.collector.store import Store
+from openhands_otel.settings import ViewerSettings
+from openhands_otel.viewer import routes as page_routes
+
+_START_TIMEOUT_S: Final = 10.0
+_STOP_GRACE_S: Final = 1
+_KEEP_ALIVE_S: Final = 120
+"""Longer than the senders' heartbeat, so that an idle connection is not closed under the next update."""
+_BACKLOG: Final = 512
+
+
+class StartError(Exception):
+    """The collector cannot start; the message is one line that says why and what to do."""
+
+
+class Collector:
+    """Receiver, store, API and page. ``settings.database`` None keeps everything in memory."""
+
+    def __init__(self, settings: ViewerSettings) -> None:
+        self.settings = settings
+        self.store: Store | None = None
+        self.http_port = 0
+        self.grpc_port = 0
+        self._grpc: GrpcReceiver | None = None
+        self._keeper: Keeper | None = None
+        self._archive: Archive | None = None
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the page, the API and OTLP/HTTP are."""
+        return f"http://{_in_url(self.settings.host)}:{self.http_port}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"{_in_url(self.settings.host)}:{self.grpc_port}"
+
+    async def start(self) -> None:
+        """Open everything; raises StartError, and then nothing stays open."""
+        token = self._token()
+        listener = _listen(self.settings.host, self.settings.port)
+        try:
+            self.http_port = listener.getsockname()[1]
+            self.store = await self._open_store()
+            receiver = Receiver(self.store)
+            self._grpc = self._open_grpc(receiver, token)
+            await self._grpc.start()
+            await self._serve(listener, receiver, token)
+        except BaseException:
+            listener.close()
+            await self.stop()
+            raise
+        self._keeper = Keeper(self.store, self.settings.conversation_limit, self.settings.retention_days * 86_400)
+        self._keeper.start()
+
+    async def stop(self) -> None:
+        """Close everything; what was received is saved."""
+        if self.store is not None:
+            self.store.broker.close()
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await asyncio.wait([self._serving], timeout=_STOP_GRACE_S + 2)
+        if self._grpc is not None:
+            await self._grpc.stop()
+        if self._keeper is not None:
+            await self._keeper.stop()
+        if self._archive is not None:
+            await self._archive.close()
+        self._server = self._serving = self._grpc = self._keeper = self._archive = None
+
+    async def _open_store(self) -> Store:
+        self._archive = Archive(self.settings.database)
+        try:
+            held = await self._archive.open()
+        except UnusableDatabase as error:
+            raise StartError(str(error)) from None
+        store = Store(self._archive)
+        store.restore(held)
+        return store
+
+    def _open_grpc(self, receiver: Receiver, token: Token) -> GrpcReceiver:
+        try:
+            grpc_receiver = GrpcReceiver(receiver, token, self.settings.host, self.settings.grpc_port)
+        except PortInUse:
+            port = self.settings.grpc_port
+            raise StartError(f"port {port} (OTLP/gRPC) is in use: stop what holds it or choose --grpc-port") from None
+        self.grpc_port = grpc_receiver.port
+        return grpc_receiver
+
+    async def _serve(self, listener: socket.socket, receiver: Receiver, token: Token) -> None:
+        assert self.store is not None
+        app = Starlette(routes=[*otlp_routes(receiver), *Api(self.store).routes(), *page_routes()])
+        config = uvicorn.Config(
+            Gate(app, token, self.settings.host),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_STOP_GRACE_S,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="openhands-otel-http")
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while not self._server.started:
+                if self._serving.done():
+                    await self._serving
+                    raise StartError("the web server ended before it began")
+                await asyncio.sleep(0.005)
+
+    def _token(self) -> Token:
+        secret = self.settings.token or None
+        if secret is None and self.settings.token_file is not None:
+            secret = read_token(self.settings.token_file)
+        if secret is None and not is_loopback(self.settings.host):
+            raise StartError(
+                f"{self.settings.host} can be reached from other machines, so a token is needed:"
+                " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
+            )
+        return Token(secret)
+
+
+def read_token(path: Path) -> str:
+    """The token in a file; raises StartError if there is none."""
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"the token file {path} cannot be read: {error}") from None
+    if not secret or not secret.isascii() or any(character.isspace() for character in secret):
+        raise StartError(f"the token file {path} must hold one word of ASCII characters")
+    return secret
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to whoever owns the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except PermissionError:
+        listener.close()
+        raise StartError(f"port {port} needs more rights than this user has: choose another with --port") from None
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"port {port} is in use: stop what holds it or choose another with --port") from None
+        raise StartError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

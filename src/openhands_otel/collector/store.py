@@ -1,0 +1,303 @@
+"""What the collector knows: takes decoded points, answers questions, tells the viewers of each change.
+
+Lives on the event loop, so nothing in it needs a lock. What leaves memory goes through the archive first: a process
+after an hour of silence, the oldest ended conversations beyond the limit. Should a late point of theirs arrive, the
+record comes back before the point is judged, so a retry counts once even then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from openhands_otel import semconv
+from openhands_otel.collector.conversation import CONVERSATION_METRICS, Conversation
+from openhands_otel.collector.conversations import Conversations
+from openhands_otel.collector.decode import DecodedMetrics, Instance, MetricsUpdate, Refusals
+from openhands_otel.collector.fleet import Fleet, Process, Record
+from openhands_otel.collector.history import EVERYTHING, Archive, Held
+from openhands_otel.collector.series import Attributes, Point
+from openhands_otel.collector.stream import Broker
+from openhands_otel.stats import (
+    Breakdown,
+    ConversationStats,
+    ConversationUpdate,
+    ReceiverStats,
+    RemovedUpdate,
+    SnapshotUpdate,
+    State,
+    Totals,
+    TotalsUpdate,
+)
+from openhands_otel.version import __version__
+
+CONVERSATION_LIMIT: Final = 20_000
+"""Conversations in memory beyond which new ones are refused; their money is in the totals all the same."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the receivers did."""
+
+    started: int = field(default_factory=time.time_ns)
+    requests: int = 0
+    refused_requests: int = 0
+    points: int = 0
+    refused_points: int = 0
+    spans: int = 0
+    log_records: int = 0
+
+
+class Store:
+    """The collector's state."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.fleet = Fleet()
+        self.conversations = Conversations()
+        self.broker = Broker()
+        self.counts = Counts()
+        self.received = 0
+        self.conversations_seen = 0
+        self.archive_error: str | None = None
+        self.sampled: set[str] = set()
+        """Subjects that changed since the last samples were taken."""
+        self.moving = asyncio.Lock()
+        """Held while conversations or processes go out of memory or come back."""
+        self._removed: deque[tuple[int, str]] = deque(maxlen=5_000)
+
+    def restore(self, held: Held) -> None:
+        """Start from what an earlier run left."""
+        for service, metric, attributes, total in held.totals:
+            self.fleet.sums.replace(service, metric, attributes, 0.0, total)
+        for record in held.processes:
+            self.fleet.count_record(record)
+            if record["resident"]:
+                self.fleet.admit(Process.from_record(record))
+        for record in held.conversations:
+            self.conversations.admit(Conversation.from_record(record))
+        self.conversations_seen = held.conversation_count
+
+    async def receive(self, decoded: DecodedMetrics, received: int) -> Refusals:
+        """Take one request's points; ``received`` is when it arrived (unix nanoseconds)."""
+        sorted_updates = [_sort(update) for update in decoded.updates]
+        if self._absent(sorted_updates):
+            async with self.moving:
+                records = await self._find_absent(sorted_updates)
+                self._bring_back(*records)
+        # Nothing is awaited from here on: what is in memory stays there until the points are in.
+        refusals = decoded.refusals
+        refused_before = refusals.count
+        changed: dict[str, Conversation] = {}
+        totals_changed = False
+        for update in sorted_updates:
+            totals_changed |= self.fleet.apply(update.instance, update.fleet, received / 1e9, refusals)
+            self._apply_conversations(update, received, refusals, changed)
+        self.received = max(self.received, received)
+        self.counts.points += decoded.point_count - (refusals.count - refused_before)
+        self.counts.refused_points += refusals.count
+        self._tell(changed, totals_changed, received)
+        return refusals
+
+    def _absent(self, updates: list[_Sorted]) -> tuple[set[str], set[str]] | None:
+        processes = {update.instance.key for update in updates} - self.fleet.processes.keys()
+        ids = {name for update in updates for name in update.named} - self.conversations.by_id.keys()
+        return (processes, ids) if processes or ids else None
+
+    async def _find_absent(self, updates: list[_Sorted]) -> tuple[list[Record], dict[str, Record]]:
+        processes, ids = self._absent(updates) or (set[str](), set[str]())
+        found, records = await self.archive.find(list(processes), list(ids))
+        conversations = {record["id"]: record for record in records}
+        looked_up = set(ids)
+        while holders := self._holders(conversations) - looked_up:
+            looked_up |= holders
+            _, above = await self.archive.find((), list(holders))
+            conversations |= {record["id"]: record for record in above}
+        return found, conversations
+
+    def _holders(self, records: dict[str, Record]) -> set[str]:
+        """Conversations out of memory that hold the cost of these."""
+        named = {record["folded_into"] for record in records.values() if record["folded_into"]}
+        return named - self.conversations.by_id.keys() - records.keys()
+
+    def _bring_back(self, processes: list[Record], conversations: dict[str, Record]) -> None:
+        for record in processes:
+            if record["key"] not in self.fleet.processes:
+                self.fleet.admit(Process.from_record(record))
+        waiting = list(conversations.values())
+        while waiting:
+            record = waiting.pop()
+            holder = conversations.get(record["folded_into"] or "")
+            if record["id"] in self.conversations:
+                continue
+            if holder is not None and holder["id"] not in self.conversations:
+                # From the top down: whoever holds a cost must be there to give it back.
+                waiting += [record, holder]
+                continue
+            self.conversations.unfold(Conversation.from_record(record))
+
+    def _apply_conversations(
+        self, update: _Sorted, received: int, refusals: Refusals, changed: dict[str, Conversation]
+    ) -> None:
+        for conversation_id, attributes, point in update.conversations:
+            conversation = self.conversations.by_id.get(conversation_id)
+            if conversation is None:
+                if point.value is None or len(self.conversations) >= CONVERSATION_LIMIT:
+                    if point.value is not None:
+                        refusals.add(f"{CONVERSATION_LIMIT} conversations are held already")
+                    continue
+                conversation = Conversation(conversation_id)
+                self.conversations.admit(conversation)
+                self.conversations_seen += 1
+            conversation.seen = received / 1e9
+            if conversation.apply(update.instance, point, attributes) or conversation.stale:
+                conversation.stale = False
+                conversation.received = received
+                changed[conversation_id] = conversation
+
+    def _tell(self, changed: dict[str, Conversation], totals_changed: bool, received: int) -> None:
+        """Note what changed and tell the viewers: first the money's owner, then all whose tree it is in."""
+        for conversation in list(changed.values()):
+            self.conversations.refresh(conversation)
+            self.conversations.dirty.add(conversation.id)
+            self.sampled.add(conversation.id)
+            for ancestor in self.conversations.ancestors(conversation):
+                changed.setdefault(ancestor.id, ancestor)
+        for conversation in changed.values():
+            self.tell_conversation(conversation, received)
+        if totals_changed:
+            self.sampled.add(EVERYTHING)
+        if totals_changed or changed:
+            self.tell_totals(received)
+
+    def tell_conversation(self, conversation: Conversation, received: int) -> None:
+        conversation.changed_seq = position = self.broker.advance()
+        if self.broker.viewers:
+            update = ConversationUpdate(
+                received_unix_nano=received, conversation=self.conversations.stats(conversation)
+            )
+            self.broker.publish(f"conversation {conversation.id}", update, position)
+
+    def tell_totals(self, received: int) -> None:
+        position = self.broker.advance()
+        if self.broker.viewers:
+            update = TotalsUpdate(received_unix_nano=received, totals=self.totals())
+            self.broker.publish("totals", update, position)
+
+    def tell_removed(self, conversation_id: str) -> None:
+        position = self.broker.advance()
+        self._removed.append((position, conversation_id))
+        self.broker.publish(f"conversation {conversation_id}", RemovedUpdate(conversation_id=conversation_id), position)
+
+    def greeting(self, last_event_id: str | None) -> bytes:
+        """What a viewer gets first: what it missed, or everything."""
+        position = self.broker.position
+        since = self.broker.position_of(last_event_id)
+        if since is None or since < self._forgotten:
+            return self.broker.frame(SnapshotUpdate(state=self.state()), position)
+        now = time.time_ns()
+        frames = [
+            self.broker.frame(RemovedUpdate(conversation_id=conversation_id), at)
+            for at, conversation_id in self._removed
+            if at > since and conversation_id not in self.conversations
+        ]
+        missed = sorted(
+            (one for one in self.conversations.by_id.values() if one.changed_seq > since),
+            key=lambda conversation: conversation.changed_seq,
+        )
+        for conversation in missed:
+            stats = self.conversations.stats(conversation)
+            update = ConversationUpdate(received_unix_nano=conversation.received, conversation=stats)
+            frames.append(self.broker.frame(update, position))
+        frames.append(self.broker.frame(TotalsUpdate(received_unix_nano=now, totals=self.totals()), position))
+        return b"".join(frames)
+
+    @property
+    def _forgotten(self) -> int:
+        """The position up to which removals are no longer remembered."""
+        return self._removed[0][0] if len(self._removed) == self._removed.maxlen else 0
+
+    def totals(self) -> Totals:
+        sums = self.fleet.sums
+        now = time.time()
+        return Totals(
+            accumulated_cost=sums.cost,
+            accumulated_token_usage=sums.tokens,
+            llm_calls=sums.calls,
+            unpriced_calls=int(sums.value(semconv.UNPRICED_CALLS)),
+            cache_savings=sums.value(semconv.CACHE_SAVINGS),
+            burn=self.fleet.burn.rate(now),
+            conversations_running=self.conversations.running_count,
+            conversations_open=self.conversations.open_count,
+            conversations_seen=self.conversations_seen,
+            processes_live=self.fleet.live_processes(now),
+            received_unix_nano=self.received,
+        )
+
+    def breakdown(self) -> Breakdown:
+        sums = self.fleet.sums
+        return Breakdown(
+            totals=self.totals(),
+            by_model=sums.by_attribute(semconv.REQUEST_MODEL),
+            by_role=sums.by_attribute(semconv.LLM_ROLE),
+            by_provider=sums.by_attribute(semconv.PROVIDER_NAME),
+            by_agent=sums.by_attribute(semconv.AGENT_NAME),
+            by_service=sums.by_service(),
+        )
+
+    def all_stats(self) -> tuple[ConversationStats, ...]:
+        return tuple(self.conversations.stats(conversation) for conversation in self.conversations.newest_first())
+
+    def receiver_stats(self) -> ReceiverStats:
+        counts = self.counts
+        return ReceiverStats(
+            started_unix_nano=counts.started,
+            requests=counts.requests,
+            refused_requests=counts.refused_requests,
+            points=counts.points,
+            refused_points=counts.refused_points,
+            spans=counts.spans,
+            log_records=counts.log_records,
+            viewers=self.broker.viewers,
+            database=None if self.archive.path is None else str(self.archive.path),
+            history_error=self.archive_error,
+        )
+
+    def state(self) -> State:
+        return State(
+            totals=self.totals(),
+            conversations=self.all_stats(),
+            receiver=self.receiver_stats(),
+            version=__version__,
+            server_unix_nano=time.time_ns(),
+        )
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """One process's points: its own, and those of conversations (id, other attributes, point)."""
+
+    instance: Instance
+    fleet: list[Point] = field(default_factory=list[Point])
+    conversations: list[tuple[str, Attributes, Point]] = field(default_factory=list[tuple[str, Attributes, Point]])
+    named: set[str] = field(default_factory=set[str])
+    """Ids of these conversations and of their parents."""
+
+
+def _sort(update: MetricsUpdate) -> _Sorted:
+    result = _Sorted(update.instance)
+    for point in update.points:
+        metric = CONVERSATION_METRICS.get(point.metric.name)
+        conversation_id = next((v for k, v in point.attributes if k == semconv.CONVERSATION_ID), None)
+        if metric is None or metric.kind != point.metric.kind or not conversation_id:
+            result.fleet.append(point)
+            continue
+        rest = tuple(pair for pair in point.attributes if pair[0] != semconv.CONVERSATION_ID)
+        result.conversations.append((str(conversation_id), rest, point))
+        result.named.add(str(conversation_id))
+        if metric.name == semconv.CONVERSATION_INFO.name:
+            result.named.update(str(v) for k, v in rest if k == semconv.CONVERSATION_PARENT_ID and v)
+    return result

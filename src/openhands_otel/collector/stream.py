@@ -1,0 +1,104 @@
+"""Server-sent events to many viewers: at once, and never more than one waiting event per subject.
+
+A viewer's queue is a dict by subject. While the viewer keeps up it holds one entry; while it doesn't, a newer state of
+a conversation takes the place of the older, so a slow viewer costs a reference per conversation and nobody any time.
+Since each event carries a whole state, resuming needs no log: what changed after the last id seen is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Final
+
+from pydantic import BaseModel
+
+HEARTBEAT_S: Final = 15.0
+HEARTBEAT: Final = b": still here\n\n"
+VIEWER_LIMIT: Final = 256
+
+
+class Subscription:
+    """One viewer's queue."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, bytes] = {}
+        self._woken = asyncio.Event()
+        self.closed = False
+
+    def put(self, subject: str, frame: bytes) -> None:
+        # Out and in again: ids must leave in rising order for a resume to miss nothing.
+        self._waiting.pop(subject, None)
+        self._waiting[subject] = frame
+        self._woken.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._woken.set()
+
+    @property
+    def depth(self) -> int:
+        return len(self._waiting)
+
+    async def next(self) -> bytes:
+        """All that waits, or a heartbeat after a silent while."""
+        try:
+            async with asyncio.timeout(HEARTBEAT_S):
+                await self._woken.wait()
+        except TimeoutError:
+            return HEARTBEAT
+        self._woken.clear()
+        frames = list(self._waiting.values())
+        self._waiting.clear()
+        return b"".join(frames)
+
+
+class Broker:
+    """Hands events to all viewers. Ids name this run of the collector and a position in it."""
+
+    def __init__(self) -> None:
+        self._run = uuid.uuid4().hex[:12]
+        self._subscriptions: set[Subscription] = set()
+        self.position = 0
+
+    @property
+    def viewers(self) -> int:
+        return len(self._subscriptions)
+
+    @property
+    def full(self) -> bool:
+        return len(self._subscriptions) >= VIEWER_LIMIT
+
+    def advance(self) -> int:
+        """The next position; whoever changes something takes one, watched or not."""
+        self.position += 1
+        return self.position
+
+    def publish(self, subject: str, update: BaseModel, position: int) -> None:
+        frame = self.frame(update, position)
+        for subscription in self._subscriptions:
+            subscription.put(subject, frame)
+
+    def frame(self, update: BaseModel, position: int) -> bytes:
+        kind: str = getattr(update, "type")  # noqa: B009
+        return f"id: {self._run}-{position}\nevent: {kind}\ndata: {update.model_dump_json()}\n\n".encode()
+
+    def position_of(self, event_id: str | None) -> int | None:
+        """Where a returning viewer left off; None if that was another run, or makes no sense."""
+        run, _, position = (event_id or "").partition("-")
+        if run != self._run or not (position.isascii() and position.isdigit()) or int(position) > self.position:
+            return None
+        return int(position)
+
+    def subscribe(self) -> Subscription:
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End all streams, so that the server can stop."""
+        for subscription in self._subscriptions:
+            subscription.close()

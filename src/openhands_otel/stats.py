@@ -1,0 +1,191 @@
+"""What viewers see, as pydantic models: shared by the collector's API and by its clients, so neither guesses.
+
+Fields that mean what OpenHands' own ``MetricsSnapshot`` and ``TokenUsage`` mean carry their names. Money is US dollars,
+``*_unix_nano`` are unix nanoseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Model(BaseModel):
+    """Unknown fields are ignored, so an older client reads a newer collector."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class TokenUsage(_Model):
+    """Tokens by kind. Cache reads and writes are part of the prompt, reasoning is part of the completion."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    context_window: int = 0
+    per_turn_token: int = 0
+
+
+class CostShare(_Model):
+    """Part of a conversation's cost: one role, model and usage id."""
+
+    role: str
+    model: str
+    usage_id: str | None = None
+    accumulated_cost: float = 0.0
+
+
+class ConversationStats(_Model):
+    """One conversation, over all processes that worked on it; its size does not grow with the calls made."""
+
+    conversation_id: str
+    parent_id: str | None = None
+    agent: str | None = None
+    sdk_version: str | None = None
+    service: str | None = None
+    processes: int = Field(default=1, description="Processes that worked on it and were seen here.")
+    model_name: str = Field(default="unknown", description="The model that most was spent on.")
+    accumulated_cost: float = Field(default=0.0, description="Its own spend, without sub-agents' conversations.")
+    tree_cost: float = Field(default=0.0, description="Its own spend and that of every conversation under it.")
+    descendants: int = 0
+    restored_cost: float = Field(default=0.0, description="What it had spent before the first process seen here.")
+    max_budget_per_task: float | None = None
+    unreconciled_cost: float | None = Field(default=None, description="Our total less OpenHands' own.")
+    accumulated_token_usage: TokenUsage = TokenUsage()
+    llm_calls: int = 0
+    costs: tuple[CostShare, ...] = ()
+    status: str | None = None
+    activity: str | None = Field(default=None, description="What runs now: 'llm', a tool's name, or nothing.")
+    activity_since: float | None = Field(default=None, description="Since when, unix seconds.")
+    closed: bool = False
+    stale: bool = Field(default=False, description="Not closed, yet its process has been silent for too long.")
+    started_unix_nano: int = 0
+    updated_unix_nano: int = Field(default=0, description="The sender's time of the last change.")
+    received_unix_nano: int = Field(default=0, description="When the last change arrived at the collector.")
+
+
+class BurnRate(_Model):
+    """How fast money goes, over the last minutes."""
+
+    per_minute: float = 0.0
+    per_hour: float = 0.0
+    window_s: float = 0.0
+
+
+class Totals(_Model):
+    """Everything spent, over all processes ever seen, in conversations or not. Constant in size."""
+
+    accumulated_cost: float = 0.0
+    accumulated_token_usage: TokenUsage = TokenUsage()
+    llm_calls: int = 0
+    unpriced_calls: int = 0
+    cache_savings: float = 0.0
+    burn: BurnRate = BurnRate()
+    conversations_running: int = 0
+    conversations_open: int = 0
+    conversations_seen: int = 0
+    processes_live: int = 0
+    received_unix_nano: int = Field(default=0, description="When something last arrived, heartbeats included.")
+
+
+class Share(_Model):
+    """Part of the totals: what one model, role, provider, agent or service took."""
+
+    name: str
+    accumulated_cost: float = 0.0
+    accumulated_token_usage: TokenUsage = TokenUsage()
+    llm_calls: int = 0
+    unpriced_calls: int = 0
+
+
+class Breakdown(_Model):
+    """The totals, and whose they are; each list adds up to the totals, dearest first."""
+
+    totals: Totals
+    by_model: tuple[Share, ...] = ()
+    by_role: tuple[Share, ...] = ()
+    by_provider: tuple[Share, ...] = ()
+    by_agent: tuple[Share, ...] = ()
+    by_service: tuple[Share, ...] = ()
+
+
+class ReceiverStats(_Model):
+    """What the collector did since it started."""
+
+    started_unix_nano: int = 0
+    requests: int = 0
+    refused_requests: int = 0
+    points: int = 0
+    refused_points: int = 0
+    spans: int = 0
+    log_records: int = 0
+    viewers: int = 0
+    database: str | None = None
+    history_error: str | None = None
+
+
+class State(_Model):
+    """Everything the collector holds now; conversations with the latest change first."""
+
+    totals: Totals
+    conversations: tuple[ConversationStats, ...] = ()
+    receiver: ReceiverStats = ReceiverStats()
+    version: str = ""
+    server_unix_nano: int = 0
+
+
+class HistoryPoint(_Model):
+    """Accumulated values at the end of one bucket of time."""
+
+    unix_s: float
+    accumulated_cost: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    llm_calls: int = 0
+
+
+class History(_Model):
+    """A time series of accumulated values, oldest first; of one conversation, or of everything."""
+
+    conversation_id: str | None = None
+    bucket_s: float
+    points: tuple[HistoryPoint, ...] = ()
+
+
+class SnapshotUpdate(_Model):
+    """The first update of a stream: everything."""
+
+    type: Literal["snapshot"] = "snapshot"
+    state: State
+
+
+class ConversationUpdate(_Model):
+    """A conversation changed: its whole state."""
+
+    type: Literal["conversation"] = "conversation"
+    received_unix_nano: int
+    conversation: ConversationStats
+
+
+class TotalsUpdate(_Model):
+    """The totals changed."""
+
+    type: Literal["totals"] = "totals"
+    received_unix_nano: int
+    totals: Totals
+
+
+class RemovedUpdate(_Model):
+    """An old conversation left the collector's memory; its money stays in the totals and it can still be asked for."""
+
+    type: Literal["removed"] = "removed"
+    conversation_id: str
+
+
+Update = Annotated[
+    SnapshotUpdate | ConversationUpdate | TotalsUpdate | RemovedUpdate,
+    Field(discriminator="type"),
+]
