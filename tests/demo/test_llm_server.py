@@ -143,14 +143,24 @@ def test_a_script_may_be_a_function_of_the_request(llm_server: LLMServer) -> Non
 def test_usage_that_no_script_names_is_measured_and_repeated_prompts_come_from_the_cache(llm_server: LLMServer) -> None:
     long_prompt = "x" * 8000
 
-    for text in (long_prompt, long_prompt + "y" * 4000):
+    for text in (long_prompt, long_prompt + "y" * 4000, "z" + long_prompt):
         ask(llm_server, text)
 
-    first, second = (entry.usage for entry in llm_server.bill.entries)
+    first, longer, other = (entry.usage for entry in llm_server.bill.entries)
     assert first.cached == 0
     assert first.input >= 2000
-    assert second.input >= first.input + 1000
-    assert 0 <= first.input - second.cached < 128
+    assert longer.input >= first.input + 1000
+    assert 0 <= first.input - longer.cached < 2 * 128
+    assert other.cached == 0
+
+
+def test_hidden_reasoning_is_measured_as_part_of_the_output(llm_server: LLMServer) -> None:
+    llm_server.script("default", [say("x" * 40, reasoning=500)])
+
+    ask(llm_server)
+
+    assert llm_server.bill.tokens.output == 510
+    assert llm_server.bill.tokens.reasoning == 500
 
 
 @pytest.mark.parametrize("body", [b"", b"{not json", b"[1]"])

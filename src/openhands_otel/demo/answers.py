@@ -49,6 +49,7 @@ class Answer(BaseModel):
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = Field(default=None, description="None: measured from the request and this answer.")
+    reasoning: int = Field(default=0, ge=0, description="Hidden output tokens, where usage is measured.")
     usage_sent: bool = Field(default=True, description="False: billed, but the response does not say the usage.")
     empty: bool = Field(default=False, description="Billed, but the response has no choices.")
     cost: float | None = Field(default=None, ge=0, description="Charge this, and say so in a response header.")

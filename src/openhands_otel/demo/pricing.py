@@ -24,6 +24,7 @@ class Model:
 MODELS = {
     "gpt-4o": Model("gpt-4o-2024-08-06", input=2.50, cached=1.25, output=10.00),
     "gpt-4o-mini": Model("gpt-4o-mini-2024-07-18", input=0.15, cached=0.075, output=0.60),
+    "gpt-5": Model("gpt-5-2025-08-07", input=1.25, cached=0.125, output=10.00),
     "gpt-5-mini": Model("gpt-5-mini-2025-08-07", input=0.25, cached=0.025, output=2.00),
 }
 _PER_MILLION = 1e-6

@@ -17,7 +17,7 @@ from typing import Any
 from openhands_otel.demo.answers import Answer, Api, Request, Script, Usage, choose, say
 from openhands_otel.demo.bill import Bill, Entry
 from openhands_otel.demo.pricing import price
-from openhands_otel.demo.tokens import measure
+from openhands_otel.demo.tokens import measure, prompt_text
 
 DEFAULT_SCRIPT = "default"
 SESSION_HEADER = "x-litellm-session-id"
@@ -37,7 +37,7 @@ class Provider:
         self._lock = threading.Lock()
         self._scripts: dict[str, Script] = {}
         self._turns: dict[tuple[str, ...], int] = {}
-        self._inputs: dict[tuple[str, ...], int] = {}
+        self._prompts: dict[tuple[str, ...], str] = {}
         self._requests = 0
         self.reset()
 
@@ -50,16 +50,16 @@ class Provider:
         """Play ``answers`` under this name from now on, from the first one."""
         with self._lock:
             self._scripts[name] = answers
-            for progress in (self._turns, self._inputs):
-                for key in [key for key in progress if key[0] == name]:
-                    del progress[key]
+            for key in [key for key in self._turns if key[0] == name]:
+                del self._turns[key]
+                self._prompts.pop(key, None)
 
     def reset(self) -> None:
         """Forget scripts, progress and bill."""
         with self._lock:
             self._scripts = {DEFAULT_SCRIPT: _done}
             self._turns.clear()
-            self._inputs.clear()
+            self._prompts.clear()
             self._requests = 0
             self.bill.clear()
 
@@ -97,11 +97,16 @@ class Provider:
         """Write ``answer`` on the bill; returns its usage."""
         key = (request.script, request.session_id or "", request.api_key)
         with self._lock:
-            usage = answer.usage or measure(request.body, answer, self._inputs.get(key, 0))
-            self._inputs[key] = usage.input
+            usage = answer.usage or self._measure(key, request, answer)
         cost = price(request.model, usage) if answer.cost is None else answer.cost
         entry = Entry(request.number, request.script, request.model, request.session_id, usage, cost, time.time_ns())
         self.bill.add(entry)
+        return usage
+
+    def _measure(self, key: tuple[str, ...], request: Request, answer: Answer) -> Usage:
+        prompt = prompt_text(request.body)
+        usage = measure(prompt, answer, self._prompts.get(key, ""))
+        self._prompts[key] = prompt
         return usage
 
     def _choose_script(self, named: str | None, api_key: str, body: dict[str, Any], model: str) -> str | None:
