@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -45,6 +46,7 @@ class GrpcReceiver:
             handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export(signal))
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
         address = f"[{host}]" if ":" in host else host
+        _probe(host, port)
         try:
             self.port = self._server.add_insecure_port(f"{address}:{port}")
         except RuntimeError:
@@ -72,3 +74,15 @@ class GrpcReceiver:
 
     async def stop(self) -> None:
         await self._server.stop(_STOP_GRACE_S)
+
+
+def _probe(host: str, port: int) -> None:
+    # gRPC writes a line of its own to standard error when it cannot have a port; ask before it does.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(1)
+        except OSError:
+            raise PortInUse(f"{host}:{port}") from None

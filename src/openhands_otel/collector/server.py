@@ -10,7 +10,6 @@ import contextlib
 import errno
 import socket
 from collections.abc import Generator
-from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -26,6 +25,7 @@ from openhands_otel.collector.receiver import Receiver
 from openhands_otel.collector.schema import UnusableDatabase
 from openhands_otel.collector.store import Store
 from openhands_otel.settings import ViewerSettings
+from openhands_otel.token_file import TokenFileError, read_token
 from openhands_otel.viewer import routes as page_routes
 
 _START_TIMEOUT_S: Final = 10.0
@@ -139,24 +139,16 @@ class Collector:
     def _token(self) -> Token:
         secret = self.settings.token or None
         if secret is None and self.settings.token_file is not None:
-            secret = read_token(self.settings.token_file)
+            try:
+                secret = read_token(self.settings.token_file)
+            except TokenFileError as error:
+                raise StartError(str(error)) from None
         if secret is None and not is_loopback(self.settings.host):
             raise StartError(
                 f"{self.settings.host} can be reached from other machines, so a token is needed:"
                 " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
             )
         return Token(secret)
-
-
-def read_token(path: Path) -> str:
-    """The token in a file; raises StartError if there is none."""
-    try:
-        secret = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"the token file {path} cannot be read: {error}") from None
-    if not secret or not secret.isascii() or any(character.isspace() for character in secret):
-        raise StartError(f"the token file {path} must hold one word of ASCII characters")
-    return secret
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,190 @@
+"""A collector's numbers as pydantic objects, from anywhere: ``StatsClient``.
+
+    with StatsClient("http://127.0.0.1:4318") as client:
+        print(client.totals().totals.accumulated_cost)
+        for update in client.stream():
+            ...
+
+What goes wrong is raised as StatsError, whose message is one line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
+
+DEFAULT_URL: Final = "http://127.0.0.1:4318"
+
+_SILENCE_S: Final = 45.0
+"""The collector says something every 15 s; after three times that the connection is taken for dead."""
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 5.0
+
+_update: Final[TypeAdapter[Update]] = TypeAdapter(Update)
+_conversations: Final = TypeAdapter(tuple[ConversationStats, ...])
+
+
+class StatsError(Exception):
+    """The collector cannot be asked, or its answer cannot be used."""
+
+
+class Unreachable(StatsError):
+    """Nobody answers, or the connection broke: trying again may help."""
+
+
+class StatsClient:
+    """Reads one collector (``openhands-otel view``). Usable from one thread at a time."""
+
+    def __init__(self, url: str = DEFAULT_URL, token: str | None = None, timeout_s: float = 10.0) -> None:
+        self.url = url.rstrip("/")
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        try:
+            # The environment's proxies are for the internet; a collector is asked directly.
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
+            if self._http.base_url.scheme not in {"http", "https"} or not self._http.base_url.host:
+                raise StatsError(f"{url} is no address of a collector: it should look like {DEFAULT_URL}")
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise StatsError(f"{url} is no address of a collector: {error}") from None
+
+    def state(self) -> State:
+        """Everything the collector holds now."""
+        return self._get("/api/v1/state", State)
+
+    def conversations(self) -> tuple[ConversationStats, ...]:
+        """All conversations in the collector's memory, latest change first."""
+        return self._check(lambda: _conversations.validate_json(self._fetch("/api/v1/conversations")))
+
+    def conversation(self, conversation_id: str) -> ConversationStats:
+        """One conversation, an old one too."""
+        return self._get(f"/api/v1/conversations/{quote(conversation_id, safe='')}", ConversationStats)
+
+    def totals(self) -> Breakdown:
+        """All that was spent, by model, role, provider, agent and service."""
+        return self._get("/api/v1/totals", Breakdown)
+
+    def history(
+        self,
+        conversation_id: str | None = None,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        bucket_s: float | None = None,
+    ) -> History:
+        """Spend over time; of everything, or of one conversation. The last hour unless told."""
+        asked = {"conversation": conversation_id, "since": since, "until": until, "bucket_s": bucket_s}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return self._get("/api/v1/history", History, given)
+
+    def stream(self, reconnect: bool = True) -> Iterator[Update]:
+        """Each change as it happens, a snapshot of everything first.
+
+        A connection that breaks is made again and goes on where it was (or with a new snapshot). A collector that was
+        never reached, or that refuses, raises StatsError; with ``reconnect=False`` a broken connection does too.
+        """
+        last_event_id: str | None = None
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                for event_id, data in self._events(last_event_id):
+                    update = self._parse_update(data)
+                    last_event_id = event_id or last_event_id
+                    pause = _FIRST_PAUSE_S
+                    yield update
+                raise Unreachable(f"{self.url} ended the stream")
+            except Unreachable:
+                if not reconnect or last_event_id is None:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _get[T: BaseModel](self, path: str, model: type[T], query: dict[str, Any] | None = None) -> T:
+        return self._check(lambda: model.model_validate_json(self._fetch(path, query)))
+
+    def _fetch(self, path: str, query: dict[str, Any] | None = None) -> bytes:
+        try:
+            response = self._http.get(path, params=query)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        self._check_status(response)
+        return response.content
+
+    def _events(self, last_event_id: str | None) -> Iterator[tuple[str | None, str]]:
+        headers = {"accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["last-event-id"] = last_event_id
+        timeout = httpx.Timeout(self._http.timeout.connect, read=_SILENCE_S)
+        try:
+            with self._http.stream("GET", "/api/v1/events", headers=headers, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                self._check_status(response)
+                yield from _split(response.iter_lines())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _parse_update(self, data: str) -> Update:
+        return self._check(lambda: _update.validate_json(data))
+
+    def _check[T](self, parse: Callable[[], T]) -> T:
+        try:
+            return parse()
+        except ValidationError:
+            raise StatsError(f"{self.url} does not answer as a collector of openhands-otel does") from None
+
+    def _check_status(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        if response.status_code == 401:
+            raise StatsError(f"{self.url} wants a token: pass the one that it was started with")
+        if response.is_server_error:
+            raise Unreachable(f"{self.url} answered {response.status_code}: {_message(response)}")
+        raise StatsError(f"{self.url} answered {response.status_code}: {_message(response)}")
+
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        if isinstance(error, httpx.ConnectError):
+            return Unreachable(f"nothing answers at {self.url}: start 'openhands-otel view' there, or name another URL")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Unreachable(f"the connection to {self.url} broke: {reason}")
+
+
+def _split(lines: Iterator[str]) -> Iterator[tuple[str | None, str]]:
+    """Events of a stream as (id, data); comments and half an event at the end count for nothing."""
+    event_id: str | None = None
+    data: list[str] = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                yield event_id, "\n".join(data)
+            event_id, data = None, []
+        elif name == "data":
+            data.append(value)
+        elif name == "id":
+            event_id = value
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["message"])[:200]
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
