@@ -152,7 +152,7 @@ def origin_of_call(conversations: Conversations, llm: Any, call_context: Any) ->
         or compat.session_id(getattr(llm, "_call_context", None))
         or (None if compat.has_call_context() else conversations.only_one_with(lambda each: _uses(each, llm)))
     )
-    usage_id = _text(getattr(llm, "usage_id", None) or getattr(llm, "service_id", None))
+    usage_id = _text(getattr(llm, "usage_id", None))
     model, provider = model_and_provider(llm)
     facts = conversations.get(conversation_id)
     at_home = conversation_id is not None and conversation_id in (scope.conversation_id, scoped)

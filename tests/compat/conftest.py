@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openhands_otel import OpenHandsInstrumentor
+from openhands_otel.demo.llm_server import LLMServer
+from otlp_receiver import http_receiver
+
+from .world import World
+
+
+@pytest.fixture
+def world(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """An instrumented world of its own for each scenario."""
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    with http_receiver() as receiver, ExitStack() as closing:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{receiver.url}/v1/metrics")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        world = World(llm_server, receiver, tmp_path, closing)
+        monkeypatch.setattr(Metrics, "add_cost", _recording(Metrics.add_cost, world.recorded))
+        OpenHandsInstrumentor().instrument()
+        closing.callback(OpenHandsInstrumentor().uninstrument)
+        yield world
+
+
+def _recording(original: Callable[..., None], recorded: list[float]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def add_cost(self: Any, value: float) -> None:
+        original(self, value)
+        recorded.append(value)
+
+    return add_cost
