@@ -1,0 +1,9 @@
+"""``python -m openhands_otel``: the command, for where its script is not on PATH."""
+
+from __future__ import annotations
+
+import sys
+
+from openhands_otel.cli import main
+
+sys.exit(main())
