@@ -1,0 +1,261 @@
+"""Spend that other agents and helpers make on a conversation's behalf: whose it is, and that it is there once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from .world import EXACT, World, called, needs, said
+
+
+def parents(world: World) -> dict[str, str]:
+    """Child conversation to its parent, as the conversation series say."""
+    return {
+        str(point.attributes["gen_ai.conversation.id"]): str(point.attributes["openhands.conversation.parent.id"])
+        for point in world.receiver.points("openhands.conversation.info")
+        if "openhands.conversation.parent.id" in point.attributes
+    }
+
+
+def agent_with_task_tool(world: World, name: str, condensed: bool = False) -> Any:
+    """An agent whose sub-agents (kind ``name``) are played by the script ``child``."""
+    needs("openhands.tools.task", "TaskToolSet")
+    from openhands.sdk import Tool
+    from openhands.sdk.context.condenser import LLMSummarizingCondenser
+    from openhands.sdk.subagent import register_agent
+    from openhands.tools.task import TaskToolSet
+
+    def make_child(llm: Any) -> Any:
+        own = llm.model_copy(update={"base_url": world.server.base_url("child")})
+        condenser = None
+        if condensed:
+            summarizer = llm.model_copy(
+                update={"base_url": world.server.base_url("summary"), "usage_id": "condenser"}
+            )
+            summarizer.reset_metrics()
+            condenser = LLMSummarizingCondenser(llm=summarizer, max_size=10, keep_first=2)
+        return world.agent(own, condenser=condenser)
+
+    register_agent(name=name, factory_func=make_child, description="works for the test")
+    world.script("child", lambda request: said("I am the child."))
+    world.script("summary", lambda request: said("A summary."))
+    return world.agent(world.llm("main"), tools=[Tool(name=TaskToolSet.name)])
+
+
+def test_a_task_sub_agent(world: World) -> None:
+    name = "task-child"
+    agent = agent_with_task_tool(world, name)
+    task = {"prompt": "do it", "subagent_type": name, "description": "a task"}
+    world.script("main", [called("task", task), said()])
+    conversation = world.conversation(agent)
+    world.run(conversation)
+    world.check()
+    assert len(world.bill("child").entries) == 1
+    assert world.fleet(openhands__llm__role="subagent") == pytest.approx(world.bill("child").total, abs=EXACT)
+    assert world.cost_of(conversation) == pytest.approx(world.bill("main").total, abs=EXACT)
+    child, parent = next(iter(parents(world).items()))
+    assert parent == str(conversation.id)
+    assert world.cost_of(child) == pytest.approx(world.bill("child").total, abs=EXACT)
+
+
+def test_a_sub_agents_spend_is_seen_while_it_runs(world: World) -> None:
+    name = "slow-child"
+    agent = agent_with_task_tool(world, name)
+    task = {"prompt": "do it", "subagent_type": name, "description": "a task"}
+    world.script("main", [called("task", task), said()])
+    reached, go_on = threading.Event(), threading.Event()
+
+    def child(request: Any) -> Any:
+        if request.turn == 1:
+            reached.set()
+            go_on.wait(20)
+        return called("think", {"thought": "hm"}) if request.turn == 0 else said()
+
+    world.script("child", child)
+    conversation = world.conversation(agent)
+    conversation.send_message("hello")
+    running = threading.Thread(target=conversation.run)
+    running.start()
+    try:
+        assert reached.wait(20)
+        world.settle()
+        seen = world.fleet(openhands__llm__role="subagent")
+        assert seen == pytest.approx(world.bill("child").total, abs=EXACT)
+        assert seen > 0
+        ours = conversation.conversation_stats.get_combined_metrics().accumulated_cost
+        assert ours == pytest.approx(world.bill("main").total, abs=EXACT)
+    finally:
+        go_on.set()
+        running.join(30)
+    world.check()
+
+
+def test_a_sub_agents_condenser(world: World) -> None:
+    name = "condensed-child"
+    agent = agent_with_task_tool(world, name, condensed=True)
+    task = {"prompt": "do it", "subagent_type": name, "description": "a task"}
+    world.script("main", [called("task", task), said()])
+    world.script(
+        "child",
+        lambda request: called("think", {"thought": f"step {request.number}"}) if request.turn < 8 else said(),
+    )
+    conversation = world.conversation(agent)
+    world.run(conversation)
+    world.check()
+    assert world.bill("summary").total > 0
+    assert world.fleet(openhands__llm__role="condenser") == pytest.approx(world.bill("summary").total, abs=EXACT)
+    child = next(iter(parents(world)))
+    assert world.cost_of(child) == pytest.approx(world.bill("child", "summary").total, abs=EXACT)
+
+
+def test_delegated_sub_agents_in_threads_of_their_own(world: World) -> None:
+    executor = needs("openhands.tools.delegate", "DelegateExecutor")
+    action = needs("openhands.tools.delegate", "DelegateAction")
+    conversation = world.conversation(world.llm("main"))
+    world.run(conversation)
+    spent = world.bill().total
+    delegate = executor()
+    kinds = {}
+    if "agent_types" in action.model_fields:
+        from openhands.sdk.subagent import register_agent_if_absent
+
+        register_agent_if_absent("delegated-child", lambda llm: world.agent(llm), "works for the test")
+        kinds = {"agent_types": ["delegated-child", "delegated-child"]}
+    spawned = delegate(action(command="spawn", ids=["one", "two"], **kinds), conversation)
+    assert not getattr(spawned, "is_error", False), spawned
+    world.script("main", lambda request: said("child's work", input=700))
+    delegate(action(command="delegate", tasks={"one": "first", "two": "second"}), conversation)
+    world.check()
+    assert world.cost_of(conversation) == pytest.approx(spent, abs=EXACT)
+    assert world.fleet(openhands__llm__role="subagent") == pytest.approx(world.bill().total - spent, abs=EXACT)
+    assert world.fleet(openhands__llm__role="subagent") > 0
+    if hasattr(conversation, "get_llm_call_context"):
+        assert set(parents(world).values()) == {str(conversation.id)}
+        assert len(parents(world)) == 2
+
+
+@pytest.mark.parametrize("kind", ["prompt", "agent"])
+def test_a_hook_that_asks_a_model(world: World, kind: str) -> None:
+    needs("openhands.sdk.hooks.executor", "HookExecutor._execute_prompt_hook")
+    from openhands.sdk.hooks.config import HookConfig, HookDefinition, HookMatcher
+
+    definition: dict[str, Any] = {"prompt": {"prompt": "allow all"}, "agent": {"system_prompt": "allow all"}}[kind]
+    hook = HookDefinition(type=kind, name="judge", **definition)
+    allow = '{"decision": "allow", "reason": "fine"}'
+    world.script("main", lambda request: said(allow))
+    conversation = world.conversation(
+        world.llm("main"), hook_config=HookConfig(user_prompt_submit=[HookMatcher(hooks=[hook])])
+    )
+    world.run(conversation)
+    world.check()
+    assert len(world.bill().entries) == 2
+    assert world.fleet(openhands__llm__role="hook") == pytest.approx(world.bill().total / 2, abs=EXACT)
+    if kind == "agent":
+        child, parent = next(iter(parents(world).items()))
+        assert parent == str(conversation.id)
+        assert world.cost_of(child) == pytest.approx(world.bill().total / 2, abs=EXACT)
+    else:
+        assert world.cost_of(conversation) == pytest.approx(world.bill().total, abs=EXACT)
+
+
+def test_a_router(world: World) -> None:
+    router = needs("openhands.sdk.llm.router", "RouterLLM")
+    small, large = world.llm("small", model="gpt-4o-mini", usage_id="small"), world.llm("large", usage_id="large")
+
+    class Alternating(router):  # type: ignore[misc, valid-type]
+        router_name: str = "alternating"
+        turns: ClassVar[list[str]] = []
+
+        def select_llm(self, messages: Sequence[Any]) -> str:
+            self.turns.append("small" if len(self.turns) % 2 == 0 else "large")
+            return self.turns[-1]
+
+    llm = Alternating(usage_id="router", llms_for_routing={"small": small, "large": large}, model="router")
+    conversation = world.conversation(world.agent(llm))
+    world.run(conversation)
+    world.run(conversation, "once more")
+    world.check()
+    assert world.fleet(gen_ai__request__model="gpt-4o-mini") == pytest.approx(world.bill("small").total, abs=EXACT)
+    assert world.fleet(gen_ai__request__model="gpt-4o") == pytest.approx(world.bill("large").total, abs=EXACT)
+    assert world.cost_of(conversation, openhands__llm__role="agent") == pytest.approx(world.bill().total, abs=EXACT)
+
+
+def test_a_call_that_is_given_up_costs_what_openhands_saw(world: World) -> None:
+    needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.interrupt")
+    import asyncio
+
+    started = threading.Event()
+
+    def slow(request: Any) -> Any:
+        if request.turn == 1:
+            started.set()
+            time.sleep(1.0)
+        return called("think", {"thought": "hm"}) if request.turn == 0 else said()
+
+    world.script("main", slow)
+    conversation = world.conversation(world.llm("main"))
+    conversation.send_message("hello")
+
+    async def give_up() -> None:
+        running = asyncio.create_task(conversation.arun())
+        while not started.is_set():
+            await asyncio.sleep(0.01)
+        conversation.interrupt()
+        await running
+
+    asyncio.run(give_up())
+    world.check_what_the_sdk_saw(conversation)
+    assert world.fleet() > 0
+
+
+def test_tools_that_call_a_model_in_parallel(world: World) -> None:
+    fields = needs("openhands.sdk", "Agent").model_fields
+    if "tool_concurrency_limit" not in fields:
+        pytest.skip("this release of OpenHands runs tools one after another")
+    from openhands.sdk import Message, TextContent, Tool, register_tool
+    from openhands.sdk.tool import Action, Observation, ToolDefinition, ToolExecutor
+
+    helper = world.llm("helper", model="gpt-4o-mini", usage_id="helper")
+
+    class ConsultAction(Action):
+        question: str
+
+    class ConsultObservation(Observation):
+        pass
+
+    class Consult(ToolExecutor):
+        def __call__(self, action: Any, conversation: Any = None) -> Any:
+            helper.completion([Message(role="user", content=[TextContent(text=action.question)])])
+            return ConsultObservation.from_text("asked")
+
+    class ConsultTool(ToolDefinition[ConsultAction, ConsultObservation]):
+        @classmethod
+        def create(cls, conv_state: Any = None, **params: Any) -> Any:
+            return [
+                cls(
+                    description="ask a colleague",
+                    action_type=ConsultAction,
+                    observation_type=ConsultObservation,
+                    executor=Consult(),
+                )
+            ]
+
+    register_tool("ConsultTool", ConsultTool)
+    from openhands_otel.demo.answers import Answer, ToolCall, Usage
+
+    three = Answer(
+        tool_calls=tuple(ToolCall(name="consult", arguments={"question": f"q{n}"}) for n in range(3)),
+        usage=Usage(input=900, output=60),
+    )
+    world.script("main", [three, said()])
+    agent = world.agent(world.llm("main"), tools=[Tool(name="ConsultTool")], tool_concurrency_limit=3)
+    conversation = world.conversation(agent)
+    world.run(conversation)
+    world.check()
+    assert len(world.bill("helper").entries) == 3
+    share = world.cost_of(conversation, openhands__llm__role="other")
+    assert share == pytest.approx(world.bill("helper").total, abs=EXACT)
