@@ -63,7 +63,9 @@ def _report(console: Console, outcome: Outcome) -> None:
         "OpenHands' total": outcome.own,
         "viewer received": outcome.viewer,
     }
+    console.print()
     console.print(comparison(accounts))
+    console.print()
     console.print(delays(outcome.freshness), highlight=False)
     if outcome.differences:
         console.print(f"The three totals differ: {', '.join(outcome.differences)}", style="bold red")
