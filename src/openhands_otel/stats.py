@@ -152,6 +152,7 @@ class History(_Model):
 
     conversation_id: str | None = None
     bucket_s: float
+    before: HistoryPoint | None = Field(default=None, description="The last known values before the first bucket.")
     points: tuple[HistoryPoint, ...] = ()
 
 

@@ -14,8 +14,10 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_OPEN_PATHS: Final = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/healthz"})
-"""The page itself holds no secret; it asks for the token and sends it along."""
+from openhands_otel.viewer import ASSETS
+
+_OPEN_PATHS: Final = frozenset({"/", "/healthz"})
+"""The page and its files hold no secret; it asks for the token and sends it along."""
 
 _SECURITY_HEADERS: Final = {
     "content-security-policy": (
@@ -80,7 +82,7 @@ class Gate:
 
         if self._loopback and not self._is_own_host(headers.get("host", "")):
             await _refuse(guarded_send, 421, "this collector answers to 127.0.0.1 and localhost only")
-        elif scope["path"] not in _OPEN_PATHS and not self._token.permits(headers.get("authorization")):
+        elif not _is_open(scope["path"]) and not self._token.permits(headers.get("authorization")):
             await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
         else:
             await self._app(scope, receive, guarded_send)
@@ -88,6 +90,10 @@ class Gate:
     def _is_own_host(self, header: str) -> bool:
         name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header
         return name.strip("[]").lower() in {"localhost", self._host} or is_loopback(name.strip("[]"))
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(ASSETS)
 
 
 async def _refuse(send: Send, status: int, message: str) -> None:

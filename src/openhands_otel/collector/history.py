@@ -165,13 +165,17 @@ class Archive:
             " WHERE subject = ? AND at >= ? AND at <= ? GROUP BY CAST(at / ? AS INTEGER) ORDER BY at LIMIT ?",
             (subject, since, until, bucket_s, BUCKET_LIMIT),
         )
-        points = tuple(
-            HistoryPoint(
-                unix_s=at, accumulated_cost=cost, prompt_tokens=prompt, completion_tokens=done, llm_calls=calls
-            )
-            for at, cost, prompt, done, calls in rows
+        before = self._database.execute(
+            "SELECT at, cost, prompt, completion, calls FROM samples WHERE subject = ? AND at < ?"
+            " ORDER BY at DESC LIMIT 1",
+            (subject, since),
+        ).fetchone()
+        return History(
+            conversation_id=subject or None,
+            bucket_s=bucket_s,
+            before=None if before is None else _history_point(before),
+            points=tuple(_history_point(row) for row in rows),
         )
-        return History(conversation_id=subject or None, bucket_s=bucket_s, points=points)
 
     def _purge(self, older_than: float) -> None:
         with self._database as database:
@@ -196,6 +200,13 @@ class Archive:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _history_point(row: tuple[float, float, int, int, int]) -> HistoryPoint:
+    at, cost, prompt, completion, calls = row
+    return HistoryPoint(
+        unix_s=at, accumulated_cost=cost, prompt_tokens=prompt, completion_tokens=completion, llm_calls=calls
+    )
 
 
 def _pairs(pairs: list[Any]) -> Attributes:

@@ -9,17 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-_FILES: Final = {
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
+ASSETS: Final = "/assets/"
+
+_MEDIA_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_ASSETS: Final = ("page.css", "page.js", "stream.js", "format.js", "card.js", "totals.js", "icon.svg")
 
 
 def routes() -> list[Route]:
-    """The page's few files."""
-    return [_route(path, name, media_type) for path, (name, media_type) in _FILES.items()]
+    """The page and its few files."""
+    assets = [_route(ASSETS + name, name, _MEDIA_TYPES[name.rpartition(".")[2]]) for name in _ASSETS]
+    return [_route("/", "page.html", "text/html"), *assets]
 
 
 def _route(path: str, name: str, media_type: str) -> Route:

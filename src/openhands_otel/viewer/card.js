@@ -1,0 +1,191 @@
+// One conversation on the page: a card of its own, or a row in its parent's card that opens to the same body.
+
+import { bar, count, duration, element, money, percent, setBar, setText, short } from "./format.js";
+
+const TONES = {
+  running: "run", error: "bad", stuck: "bad", paused: "wait", waiting_for_confirmation: "wait", silent: "wait",
+};
+const NAMES = { waiting_for_confirmation: "waiting for you", silent: "no word from its process" };
+
+export class Card {
+  constructor(id) {
+    this.id = id;
+    this.stats = null;
+    this.children = element("div", "children");
+    this.#makeBody();
+    this.#makeHead();
+    this.root = null;
+    this.asChild = null;
+  }
+
+  get searchText() {
+    const s = this.stats;
+    return [s.conversation_id, s.agent, s.model_name, this.status, s.service, s.activity].join(" ").toLowerCase();
+  }
+
+  get status() {
+    return this.stats.closed ? "closed" : this.stats.stale ? "silent" : this.stats.status ?? "open";
+  }
+
+  // The element to show: made when it is first asked for in that role.
+  element(asChild) {
+    if (this.root === null || this.asChild !== asChild) this.root = asChild ? this.#makeRow() : this.#makeCard();
+    this.asChild = asChild;
+    return this.root;
+  }
+
+  update(stats, flash) {
+    this.stats = stats;
+    const usage = stats.accumulated_token_usage;
+    this.#updateHead();
+    setText(this.cost, money(stats.accumulated_cost));
+    this.tree.hidden = stats.descendants === 0;
+    this.treeCost.textContent = money(stats.tree_cost);
+    setText(this.treeNote, ` with ${stats.descendants} sub-${stats.descendants === 1 ? "agent" : "agents"}`);
+    this.#updateTokens(usage);
+    this.#updateContext(usage);
+    this.#updateCosts();
+    setText(this.extra, this.#remarks());
+    setText(this.calls, `${count(stats.llm_calls)} ${stats.llm_calls === 1 ? "call" : "calls"}`);
+    if (flash) this.#flash();
+  }
+
+  // What changes with the clock alone.
+  tick(now) {
+    const { activity, activity_since: since, closed, updated_unix_nano: updated } = this.stats;
+    const busy = activity !== null;
+    const idle = closed ? "closed" : "nothing right now";
+    this.now.classList.toggle("busy", busy);
+    this.now.hidden = closed;
+    setText(this.what, busy ? (activity === "llm" ? "waiting for the model" : activity) : idle);
+    setText(this.since, busy && since !== null ? duration(now - since) : "");
+    setText(this.updated, `changed ${duration(now - updated / 1e9)} ago`);
+    setText(this.rowNow, busy ? activity : "");
+  }
+
+  #makeHead() {
+    this.idText = element("span", "id", this.id.slice(0, 8));
+    this.idText.title = this.id;
+    this.agent = element("span", "agent");
+    this.statusText = element("span");
+    this.statusBox = element("span", "status", element("span", "dot"), this.statusText);
+    this.rowNow = element("span", "agent");
+    this.rowCost = element("span", "cost-small");
+  }
+
+  #makeBody() {
+    this.cost = element("span", "cost");
+    this.treeCost = element("b");
+    this.treeNote = element("span");
+    this.tree = element("span", "tree", this.treeCost, this.treeNote);
+    this.what = element("span", "what");
+    this.since = element("span");
+    this.now = element("div", "now", this.what, this.since);
+    this.tokenText = element("b");
+    this.calls = element("span");
+    this.tokenBar = bar();
+    this.facts = element("div", "facts");
+    this.contextText = element("span");
+    this.contextBar = bar();
+    this.contextBar.setAttribute("role", "progressbar");
+    this.contextBar.setAttribute("aria-label", "Context window used");
+    this.context = element("div", "meter", element("div", "line", element("span", "", "context"), this.contextText), this.contextBar);
+    this.costs = element("div", "costs");
+    this.extra = element("p", "extra");
+    this.updated = element("span");
+    this.service = element("span");
+    this.body = element(
+      "div", "body",
+      element("div", "money", this.cost, this.tree),
+      this.now,
+      element("div", "meter", element("div", "line", element("span", "", this.tokenText, " tokens"), this.calls), this.tokenBar, this.facts),
+      this.context, this.costs, this.extra,
+      element("div", "foot", this.updated, this.service),
+    );
+  }
+
+  #makeCard() {
+    const head = element("div", "head", element("h3", "who", this.idText, this.agent), this.statusBox);
+    const card = element("article", "card", head, this.body, this.children);
+    card.setAttribute("aria-label", `Conversation ${this.id.slice(0, 8)}`);
+    card.dataset.conversation = this.id;
+    return card;
+  }
+
+  #makeRow() {
+    const summary = element("summary", "", element("span", "who", this.idText, this.rowNow), this.statusBox, this.rowCost);
+    const row = element("div", "child", element("details", "", summary, this.body), this.children);
+    row.dataset.conversation = this.id;
+    return row;
+  }
+
+  #updateHead() {
+    const { stats } = this;
+    const status = this.status;
+    this.statusBox.dataset.tone = TONES[status] ?? "rest";
+    setText(this.statusText, NAMES[status] ?? status);
+    setText(this.agent, stats.agent ?? "");
+    setText(this.rowCost, money(stats.tree_cost));
+    const processes = stats.processes > 1 ? `, ${stats.processes} processes` : "";
+    setText(this.service, `${stats.service ?? ""}${processes}`);
+  }
+
+  #updateTokens(usage) {
+    const input = usage.prompt_tokens;
+    const output = usage.completion_tokens;
+    const whole = Math.max(1, input + output);
+    // Cached is part of input and reasoning part of output: shown inside them, never added.
+    const cached = Math.min(usage.cache_read_tokens, input);
+    const reasoning = Math.min(usage.reasoning_tokens, output);
+    setText(this.tokenText, short(input + output));
+    setBar(this.tokenBar, [
+      ["cached", cached / whole], ["input", (input - cached) / whole],
+      ["reasoning", reasoning / whole], ["output", (output - reasoning) / whole],
+    ]);
+    const facts = [["input", `${short(input)} in`]];
+    if (cached) facts.push(["cached", `${percent(cached, input)} from cache`]);
+    facts.push(["output", `${short(output)} out`]);
+    if (reasoning) facts.push(["reasoning", `${short(reasoning)} reasoning`]);
+    if (usage.cache_write_tokens) facts.push(["", `${short(usage.cache_write_tokens)} written to cache`]);
+    this.facts.replaceChildren(...facts.map(([key, text]) => element("span", key ? `key ${key}` : "", text)));
+  }
+
+  #updateContext(usage) {
+    const { per_turn_token: used, context_window: limit } = usage;
+    this.context.hidden = !limit;
+    if (!limit) return;
+    const share = used / limit;
+    setText(this.contextText, `${short(used)} of ${short(limit)} (${percent(used, limit)})`);
+    setBar(this.contextBar, [[`context${share > 0.9 ? " full" : share > 0.7 ? " much" : ""}`, share]]);
+    this.contextBar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+  }
+
+  #updateCosts() {
+    const rows = this.stats.costs.map((part) => {
+      const name = `${part.role} · ${part.model}`;
+      return element("div", "", element("span", "name", name), element("span", "", money(part.accumulated_cost)));
+    });
+    this.costs.replaceChildren(...rows);
+    this.costs.hidden = rows.length === 0;
+  }
+
+  #remarks() {
+    const { stats } = this;
+    const remarks = [];
+    const tokens = stats.accumulated_token_usage.prompt_tokens;
+    if (tokens > 0 && stats.accumulated_cost === 0) remarks.push("no price is known for this model");
+    if (stats.restored_cost > 0) remarks.push(`${money(stats.restored_cost)} more was spent before this process`);
+    if (Math.abs(stats.unreconciled_cost ?? 0) > 1e-9) {
+      remarks.push(`OpenHands' own total differs by ${money(stats.unreconciled_cost)}`);
+    }
+    if (stats.max_budget_per_task !== null) remarks.push(`budget ${money(stats.max_budget_per_task)} a run`);
+    return remarks.join(" · ");
+  }
+
+  #flash() {
+    if (this.root === null) return;
+    this.root.classList.add("changed");
+    clearTimeout(this.flashing);
+    this.flashing = setTimeout(() => this.root.classList.remove("changed"), 250);
+  }
+}

@@ -1,0 +1,55 @@
+// Numbers, times and elements, the same way everywhere on the page.
+
+const grouped = new Intl.NumberFormat("en-US");
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+const moneyWith = [2, 3, 4, 6].reduce((formats, digits) => {
+  formats[digits] = new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return formats;
+}, {});
+
+// Cents say too little under a dollar, and nothing at all under a cent.
+export function money(amount) {
+  const size = Math.abs(amount);
+  const digits = size >= 100 ? 2 : size >= 1 ? 3 : size >= 0.0001 || size === 0 ? 4 : 6;
+  return `${amount < 0 ? "-" : ""}$${moneyWith[digits].format(size)}`;
+}
+
+export const count = (number) => grouped.format(number);
+export const short = (number) => (number < 10_000 ? grouped.format(number) : compact.format(number));
+export const percent = (part, whole) => `${Math.round((100 * part) / whole)} %`;
+
+export function duration(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+  if (whole < 86_400) return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+  return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
+}
+
+// An element with classes, properties and children; text is always text, never markup.
+export function element(tag, classes = "", ...children) {
+  const made = document.createElement(tag);
+  if (classes) made.className = classes;
+  made.append(...children);
+  return made;
+}
+
+export function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+export function bar(...parts) {
+  const track = element("span", "track");
+  setBar(track, parts);
+  return track;
+}
+
+// parts: [class, share of the whole between 0 and 1]
+export function setBar(track, parts) {
+  while (track.children.length < parts.length) track.append(element("i"));
+  parts.forEach(([name, share], index) => {
+    const piece = track.children[index];
+    piece.className = name;
+    piece.style.width = `${Math.min(100, Math.max(0, share * 100))}%`;
+  });
+}

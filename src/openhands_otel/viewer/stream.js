@@ -1,0 +1,83 @@
+// The collector's event stream by fetch, because EventSource cannot send a token in a header.
+
+const SILENCE_MS = 45_000; // three of the collector's heartbeats
+const FIRST_PAUSE_MS = 300;
+const LONGEST_PAUSE_MS = 5_000;
+const KEY = "openhands-otel-token";
+
+// A token may come in the address once (#token=...); it moves to this tab's storage and out of the address.
+export function adoptToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return;
+  sessionStorage.setItem(KEY, given);
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
+export const keepToken = (token) => sessionStorage.setItem(KEY, token);
+
+export class Unauthorized extends Error {}
+
+export async function ask(path, options = {}) {
+  const token = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
+  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  if (response.status === 401) throw new Unauthorized();
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response;
+}
+
+// Calls onUpdate for each update and onState("connecting" | "live" | "lost" | "locked") as the connection goes.
+// Runs until the token is refused; call again with a new one.
+export async function follow(onUpdate, onState) {
+  let lastId = null;
+  let pause = FIRST_PAUSE_MS;
+  onState("connecting");
+  for (;;) {
+    const abort = new AbortController();
+    try {
+      await readOnce(abort, lastId, (id, update) => {
+        lastId = id ?? lastId;
+        pause = FIRST_PAUSE_MS;
+        onUpdate(update);
+      }, () => onState("live"));
+    } catch (error) {
+      if (error instanceof Unauthorized) return onState("locked");
+    }
+    abort.abort();
+    onState("lost");
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+  }
+}
+
+async function readOnce(abort, lastId, onEvent, onOpen) {
+  let timer = setTimeout(() => abort.abort(), SILENCE_MS);
+  const headers = { accept: "text/event-stream", ...(lastId ? { "last-event-id": lastId } : {}) };
+  try {
+    const response = await ask("/api/v1/events", { headers, signal: abort.signal });
+    onOpen();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let waiting = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      clearTimeout(timer);
+      timer = setTimeout(() => abort.abort(), SILENCE_MS);
+      const events = (waiting + value).split("\n\n");
+      waiting = events.pop();
+      for (const event of events) deliver(event, onEvent);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function deliver(event, onEvent) {
+  let id = null;
+  let data = "";
+  for (const line of event.split("\n")) {
+    if (line.startsWith("id: ")) id = line.slice(4);
+    else if (line.startsWith("data: ")) data += line.slice(6);
+  }
+  if (data) onEvent(id, JSON.parse(data));
+}
