@@ -34,12 +34,17 @@ NOBODY = Origin()
 
 @dataclass(frozen=True, slots=True)
 class CostAdded:
-    """``Metrics.add_cost`` was called."""
+    """``Metrics.add_cost`` was called.
+
+    ``amount`` is what was spent by that. ``recorded`` is what OpenHands adds: the same, but for ACP agents, whose
+    cumulative reports it misreads in some cases (``sdk/acp.py``).
+    """
 
     at: int
     origin: Origin
     amount: float
     source: CostSource
+    recorded: float
 
 
 @dataclass(frozen=True, slots=True)

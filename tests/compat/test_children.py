@@ -33,9 +33,7 @@ def agent_with_task_tool(world: World, name: str, condensed: bool = False) -> An
         own = llm.model_copy(update={"base_url": world.server.base_url("child")})
         condenser = None
         if condensed:
-            summarizer = llm.model_copy(
-                update={"base_url": world.server.base_url("summary"), "usage_id": "condenser"}
-            )
+            summarizer = llm.model_copy(update={"base_url": world.server.base_url("summary"), "usage_id": "condenser"})
             summarizer.reset_metrics()
             condenser = LLMSummarizingCondenser(llm=summarizer, max_size=10, keep_first=2)
         return world.agent(own, condenser=condenser)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from otlp_receiver import NO_RECORDED_VALUE, Receiver
 
 from openhands_otel import OpenHandsInstrumentor
 from openhands_otel.demo.answers import Answer, Script, Usage
 from openhands_otel.demo.bill import Bill
 from openhands_otel.demo.llm_server import LLMServer
-from otlp_receiver import NO_RECORDED_VALUE, Receiver
 
 if TYPE_CHECKING:
     from openhands.sdk import LLM, LocalConversation

@@ -23,6 +23,7 @@ from openhands_otel.events import (
     ResponseRecorded,
     TokensUsed,
 )
+from openhands_otel.sdk.acp import AcpSessions, Turn
 from openhands_otel.sdk.identity import Conversations, acp_origin, origin_outside_calls
 from openhands_otel.sdk.patching import Leave, Patches
 from openhands_otel.sdk.prices import cache_savings
@@ -32,28 +33,41 @@ COST_HEADER = "llm_provider-x-litellm-response-cost"
 
 
 class _Response:
-    """One response while the SDK records it."""
+    """One response while the SDK records it; ``turn`` is set if it is an ACP agent's."""
 
-    __slots__ = ("acp", "cache_read", "origin", "priced", "response", "telemetry", "tokens")
+    __slots__ = ("cache_read", "counted", "origin", "priced", "response", "telemetry", "tokens", "turn")
 
-    def __init__(self, origin: Origin, telemetry: Any, response: Any, acp: bool) -> None:
+    def __init__(self, origin: Origin, telemetry: Any, response: Any, turn: Turn | None) -> None:
         self.origin = origin
         self.telemetry = telemetry
         self.response = response
-        self.acp = acp
-        self.priced = False
+        self.turn = turn
+        self.priced = turn is not None and turn.reported is not None
+        self.counted = False
         self.tokens = False
         self.cache_read = 0
 
     def cost_source(self) -> CostSource:
         """Who named the price that is being added now."""
-        if self.acp:
-            return CostSource.ACP_ESTIMATED if self.tokens else CostSource.ACP_REPORTED
+        if self.turn is not None:
+            return CostSource.ACP_ESTIMATED if self.turn.reported is None else CostSource.ACP_REPORTED
         hidden: dict[str, Any] = getattr(self.response, "_hidden_params", None) or {}
         headers: dict[str, Any] = hidden.get("additional_headers") or {}
         if headers.get(COST_HEADER) is not None:
             return CostSource.PROVIDER
         return CostSource.CUSTOM if self.has_custom_price() else CostSource.PRICE_TABLE
+
+    def spent(self, amount: float) -> float:
+        """What is to be counted when OpenHands adds ``amount``."""
+        if self.turn is None:
+            spent = amount
+        elif self.turn.reported is None:
+            spent = 0.0 if self.turn.foreign_currency else amount
+        else:
+            spent = 0.0 if self.counted else self.turn.reported
+        self.counted = True
+        self.priced = self.priced or spent > 0
+        return spent
 
     def has_custom_price(self) -> bool:
         """Whether the LLM was given prices of its own."""
@@ -72,6 +86,7 @@ class Recording:
     def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
         self._publish = publish
         self._conversations = conversations
+        self._sessions = AcpSessions()
 
     def patch_metrics(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook the class ``Metrics``; returns the names it lacks."""
@@ -102,11 +117,10 @@ class Recording:
         metrics, *given = args
         amount = float(given[0] if given else kwargs["value"])
         response = _response.get()
-        source = CostSource.PRICE_TABLE
+        source, spent = CostSource.PRICE_TABLE, amount
         if response is not None:
-            source = response.cost_source()
-            response.priced = True
-        self._publish(CostAdded(time.time_ns(), self._origin(metrics), amount, source))
+            source, spent = response.cost_source(), response.spent(amount)
+        self._publish(CostAdded(time.time_ns(), self._origin(metrics), spent, source, amount))
 
     def _tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metrics, *values = args
@@ -116,7 +130,7 @@ class Recording:
         response = _response.get()
         if response is not None:
             response.tokens, response.cache_read = True, cache_read
-            if response.acp:
+            if response.turn is not None:
                 # ACP agents report cached tokens beside the input, everybody else inside it.
                 prompt = prompt + cache_read + cache_write
         self._publish(
@@ -149,19 +163,29 @@ class Recording:
         telemetry = args[0]
         response = args[1] if len(args) > 1 else kwargs.get("resp")
         origin = origin_outside_calls(self._conversations, telemetry.metrics)
-        return self._enter(_Response(origin, telemetry, response, acp=False))
+        return self._enter(_Response(origin, telemetry, response, turn=None))
 
     def _enter_acp_turn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
-        return self._enter(_Response(acp_origin(self._conversations, args[0]), None, None, acp=True))
+        turn = self._sessions.turn(args[0], args, kwargs)
+        return self._enter(_Response(acp_origin(self._conversations, args[0]), None, None, turn))
 
     def _enter(self, response: _Response) -> Leave:
         token = _response.set(response)
 
         def leave(result: Any, error: BaseException | None) -> None:
             _response.reset(token)
+            missed = response.turn.reported if response.turn is not None and not response.counted else None
+            if missed:
+                # A report that starts again at zero: OpenHands adds nothing for it.
+                self._publish(CostAdded(time.time_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
             if response.tokens:
                 savings = None
-                if response.cache_read and response.priced and not response.acp and not response.has_custom_price():
+                if (
+                    response.cache_read
+                    and response.priced
+                    and response.turn is None
+                    and not response.has_custom_price()
+                ):
                     savings = cache_savings(response.origin.model, response.origin.provider, response.cache_read)
                 self._publish(ResponseRecorded(time.time_ns(), response.origin, response.priced, savings))
 
