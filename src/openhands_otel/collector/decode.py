@@ -10,7 +10,8 @@ import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from json import loads
+from typing import Any, Final, cast
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
@@ -128,9 +129,14 @@ def count_logs(body: bytes, json: bool) -> int:
 def _parse[M: Message](message: M, body: bytes, json: bool) -> M:
     try:
         if json:
-            json_format.Parse(body, message, ignore_unknown_fields=True)
+            document = loads(body)
+            if not isinstance(document, dict):
+                raise MalformedRequest("the body is not OTLP JSON: it must be an object")
+            json_format.ParseDict(cast(dict[str, Any], document), message, ignore_unknown_fields=True)
         else:
             message.ParseFromString(body)
+    except MalformedRequest:
+        raise
     except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
         kind = "OTLP JSON" if json else "OTLP protobuf"
         raise MalformedRequest(f"the body is not {kind}: {' '.join(str(error).split())[:200]}") from None

@@ -55,8 +55,8 @@ class Keeper:
             await self._guard(self.save())
             if now - looked >= LOOK_EVERY_S:
                 looked = now
-                self._notice_silence(now)
-                await self._guard(self._let_go(now))
+                self.notice_silence(now)
+                await self._guard(self.let_go(now))
             if now - purged >= PURGE_EVERY_S:
                 purged = now
                 await self._guard(self._store.archive.purge(now - self._retention))
@@ -106,7 +106,7 @@ class Keeper:
                 samples.append(_sample(subject, now, stats.accumulated_cost, usage, stats.llm_calls))
         return samples
 
-    def _notice_silence(self, now: float) -> None:
+    def notice_silence(self, now: float) -> None:
         store = self._store
         fallen = store.conversations.find_stale(now)
         for conversation in fallen:
@@ -117,7 +117,7 @@ class Keeper:
             self._told_received = store.received
             store.tell_totals(time.time_ns())
 
-    async def _let_go(self, now: float) -> None:
+    async def let_go(self, now: float) -> None:
         store = self._store
         async with store.moving:
             leavers = store.conversations.leavers(self._limit, self._limit * HARD_FACTOR)[:_BATCH_LIMIT]

@@ -1,0 +1,54 @@
+"""A store without a network, for tests of what it knows rather than of how it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Self
+
+from otlp_sender import Sender
+
+from openhands_otel.collector.decode import decode_metrics
+from openhands_otel.collector.history import Archive
+from openhands_otel.collector.keeper import Keeper
+from openhands_otel.collector.store import Store
+from openhands_otel.stats import ConversationStats
+
+
+class HeldStore:
+    """A store, its archive and its keeper, whose rounds the test makes itself."""
+
+    def __init__(self, database: Path | None = None, conversation_limit: int = 2_000) -> None:
+        self._archive = Archive(database)
+        self.store = Store(self._archive)
+        self.keeper = Keeper(self.store, conversation_limit, retention_s=86_400)
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Self:
+        self.store.restore(self.run(self._archive.open()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self.keeper.stop())
+        self.run(self._archive.close())
+        self._loop.close()
+
+    def run[T](self, work: Coroutine[None, None, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+    def take(self, sender: Sender) -> int:
+        """Take what a sender has; returns how many points were refused."""
+        return self.take_body(sender.body())
+
+    def take_body(self, body: bytes, at: float | None = None) -> int:
+        received = time.time_ns() if at is None else int(at * 1e9)
+        return self.run(self.store.receive(decode_metrics(body, json=False), received)).count
+
+    def conversation(self, conversation_id: str) -> ConversationStats:
+        return self.store.conversations.stats(self.store.conversations.by_id[conversation_id])
+
+    @property
+    def cost(self) -> float:
+        return self.store.totals().accumulated_cost

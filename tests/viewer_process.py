@@ -1,0 +1,104 @@
+"""A real viewer in a process of its own, and ways to talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from otlp_sender import Sender
+
+from openhands_otel.stats import State
+
+PROTOBUF = {"content-type": "application/x-protobuf"}
+_START_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Viewer:
+    """The process, its addresses, and an HTTP client that shows the token if there is one."""
+
+    process: subprocess.Popen[str]
+    url: str
+    grpc: str
+    token: str | None
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+
+    def post(self, body: bytes, path: str = "/v1/metrics", **headers: str) -> httpx.Response:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post(path, content=body, headers=PROTOBUF | given)
+
+    def send(self, sender: Sender) -> None:
+        response = self.post(sender.body())
+        assert response.status_code == 200, response.text
+        assert response.content == b"", "points were refused"
+
+    def state(self) -> State:
+        return State.model_validate_json(self.http.get("/api/v1/state").raise_for_status().content)
+
+    def stop(self) -> int:
+        self.http.close()
+        self.process.terminate()
+        return self.process.wait(15)
+
+    def memory_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+def start_viewer(
+    *options: str, database: Path | str = ":memory:", token: str | None = None, port: int = 0, grpc_port: int = 0
+) -> Viewer:
+    """Start one and wait until it is ready."""
+    command = [sys.executable, "-m", "openhands_otel", "view", "--ready-json", "--database", str(database)]
+    command += ["--port", str(port), "--grpc-port", str(grpc_port), *options]
+    environment = os.environ | ({} if token is None else {"OPENHANDS_OTEL_VIEWER_TOKEN": token})
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    watchdog = threading.Timer(_START_TIMEOUT_S, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, f"the viewer ended with code {process.wait(5)} before it was ready"
+        ready = json.loads(line)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        watchdog.cancel()
+    return Viewer(process, ready["url"], ready["grpc"], token)
+
+
+@contextmanager
+def running_viewer(*options: str, **settings: Any) -> Iterator[Viewer]:
+    """A viewer for the length of a block."""
+    viewer = start_viewer(*options, **settings)
+    try:
+        yield viewer
+    finally:
+        if viewer.process.poll() is None:
+            viewer.stop()
+
+
+def wait_for[T](look: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
+    """The first result of ``look`` that counts as true."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if found := look():
+            return found
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout:.0f} s"
+        time.sleep(0.02)
