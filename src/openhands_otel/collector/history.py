@@ -49,7 +49,8 @@ class Batch:
 class Held:
     """What an earlier run of the collector left."""
 
-    totals: list[tuple[str, str, Attributes, float]]
+    totals: list[tuple[str, str, Attributes, list[float]]]
+    """Sums of forgotten processes: service, metric, attributes, partials."""
     processes: list[Record]
     conversations: list[Record]
     conversation_count: int
@@ -104,7 +105,7 @@ class Archive:
         self._connection = schema.connect(self.path)
         rows = self._database.execute("SELECT service, metric, attributes, partials FROM folded")
         totals = [
-            (service, metric, _pairs(json.loads(attributes)), ExactSum(json.loads(partials)).value)
+            (service, metric, _pairs(json.loads(attributes)), json.loads(partials))
             for service, metric, attributes, partials in rows
         ]
         processes: list[Record] = []

@@ -71,8 +71,9 @@ class Store:
 
     def restore(self, held: Held) -> None:
         """Start from what an earlier run left."""
-        for service, metric, attributes, total in held.totals:
-            self.fleet.sums.replace(service, metric, attributes, 0.0, total)
+        for service, metric, attributes, partials in held.totals:
+            for partial in partials:
+                self.fleet.sums.replace(service, metric, attributes, 0.0, partial)
         for record in held.processes:
             self.fleet.count_record(record)
             if record["resident"]:
