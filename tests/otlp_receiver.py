@@ -56,6 +56,11 @@ class Receiver:
     received_at: list[int] = field(default_factory=list)
     answer: Callable[[], tuple[int, bytes]] = lambda: (200, b"")
 
+    def forget(self) -> None:
+        """Begin anew."""
+        for kept in (self.bodies, self.headers, self.requests, self.received_at):
+            kept.clear()
+
     def take(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         status, answer = self.answer()
         if status == 200:
@@ -68,7 +73,9 @@ class Receiver:
 
     def points(self, metric: str | None = None) -> list[Point]:
         """All points, or those of one metric."""
-        return [point for request in list(self.requests) for point in _points(request) if metric in (None, point.metric)]
+        return [
+            point for request in list(self.requests) for point in _points(request) if metric in (None, point.metric)
+        ]
 
     def streams(self, metric: str, **wanted: Any) -> dict[tuple[Any, ...], list[Point]]:
         """Points of a metric by process and attributes."""
@@ -112,7 +119,7 @@ def http_receiver(port: int = 0) -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
     class Server(ThreadingHTTPServer):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otlp_receiver import http_receiver
 
 from openhands_otel import OpenHandsInstrumentor
 from openhands_otel.demo.llm_server import LLMServer
+from otlp_receiver import http_receiver
 
 from .world import World
 

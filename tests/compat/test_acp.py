@@ -16,9 +16,9 @@ STUB = Path(__file__).parent / "acp_stub.py"
 MODEL = "gpt-4o"
 
 
-def turn(cost: float | None, input: int = 100, output: int = 10, cached: int = 40, currency: str = "USD") -> Any:
+def turn(cost: float | None, prompt: int = 100, output: int = 10, cached: int = 40, currency: str = "USD") -> Any:
     """One scripted turn; ``cost`` is cumulative."""
-    return {"cost": cost, "input": input, "output": output, "cached": cached, "currency": currency}
+    return {"cost": cost, "input": prompt, "output": output, "cached": cached, "currency": currency}
 
 
 def estimate() -> float:

@@ -125,7 +125,7 @@ def test_delegated_sub_agents_in_threads_of_their_own(world: World) -> None:
         kinds = {"agent_types": ["delegated-child", "delegated-child"]}
     spawned = delegate(action(command="spawn", ids=["one", "two"], **kinds), conversation)
     assert not getattr(spawned, "is_error", False), spawned
-    world.script("main", lambda request: said("child's work", input=700))
+    world.script("main", lambda request: said("child's work", prompt=700))
     delegate(action(command="delegate", tasks={"one": "first", "two": "second"}), conversation)
     world.check()
     assert world.cost_of(conversation) == pytest.approx(spent, abs=EXACT)

@@ -325,7 +325,7 @@ def test_custom_prices_and_the_providers_own(world: World) -> None:
 
 def test_a_call_without_a_price_shows_as_unpriced(world: World) -> None:
     conversation = world.conversation(world.llm("main", model="no-such-model-1"))
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="Cost calculation failed"):
         world.run(conversation)
     world.settle()
     assert world.receiver.streams(COST) == {}

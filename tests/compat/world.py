@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from otlp_receiver import NO_RECORDED_VALUE, Receiver
 
 from openhands_otel import OpenHandsInstrumentor
 from openhands_otel.demo.answers import Answer, Script, Usage
 from openhands_otel.demo.bill import Bill
 from openhands_otel.demo.llm_server import LLMServer
+from otlp_receiver import NO_RECORDED_VALUE, Receiver
 
 if TYPE_CHECKING:
     from openhands.sdk import LLM, LocalConversation
@@ -35,18 +35,18 @@ TOKENS = {
 
 
 def said(
-    text: str = "Done.", input: int = 1000, output: int = 50, cached: int = 0, reasoning: int = 0, **more: Any
+    text: str = "Done.", prompt: int = 1000, output: int = 50, cached: int = 0, reasoning: int = 0, **more: Any
 ) -> Answer:
     """An answer in words with a known usage."""
-    return Answer(text=text, usage=Usage(input=input, output=output, cached=cached, reasoning=reasoning), **more)
+    return Answer(text=text, usage=Usage(input=prompt, output=output, cached=cached, reasoning=reasoning), **more)
 
 
-def called(tool: str, arguments: dict[str, Any], input: int = 1000, output: int = 50, **more: Any) -> Answer:
+def called(tool: str, arguments: dict[str, Any], prompt: int = 1000, output: int = 50, **more: Any) -> Answer:
     """An answer that calls a tool, with a known usage."""
     from openhands_otel.demo.answers import ToolCall
 
     return Answer(
-        tool_calls=(ToolCall(name=tool, arguments=arguments),), usage=Usage(input=input, output=output), **more
+        tool_calls=(ToolCall(name=tool, arguments=arguments),), usage=Usage(input=prompt, output=output), **more
     )
 
 

@@ -1,0 +1,340 @@
+"""Hooks come and go without a trace, in whatever order, and count the same in between."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from openhands_otel import OpenHandsInstrumentor, subscribe
+from openhands_otel.demo.answers import call, say
+from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel.events import CostAdded, Event, LatencyRecorded, LLMCallStarted, MetricsMerged, TokensUsed
+from otlp_receiver import Receiver, http_receiver
+
+COST = "openhands.llm.cost"
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with http_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{receiver.url}/v1/metrics")
+        yield receiver
+        OpenHandsInstrumentor().uninstrument()
+
+
+def patched_classes() -> list[Any]:
+    from openhands.sdk.agent.acp_agent import ACPAgent
+    from openhands.sdk.agent.agent import Agent
+    from openhands.sdk.context.condenser.base import RollingCondenser
+    from openhands.sdk.conversation import title_utils
+    from openhands.sdk.conversation.impl.local_conversation import LocalConversation
+    from openhands.sdk.llm.fallback_strategy import FallbackStrategy
+    from openhands.sdk.llm.llm import LLM
+    from openhands.sdk.llm.utils.metrics import Metrics
+    from openhands.sdk.llm.utils.telemetry import Telemetry
+
+    return [
+        Metrics,
+        Telemetry,
+        LLM,
+        FallbackStrategy,
+        LocalConversation,
+        RollingCondenser,
+        title_utils,
+        Agent,
+        ACPAgent,
+    ]
+
+
+def members() -> dict[tuple[str, str], Any]:
+    return {(owner.__name__, name): value for owner in patched_classes() for name, value in vars(owner).items()}
+
+
+def changed(before: dict[tuple[str, str], Any], after: dict[tuple[str, str], Any]) -> set[tuple[str, str]]:
+    names = before.keys() | after.keys()
+    return {name for name in names if before.get(name) is not after.get(name)}
+
+
+def test_uninstrument_puts_the_identical_objects_back(receiver: Receiver) -> None:
+    before = members()
+    OpenHandsInstrumentor().instrument()
+    assert changed(before, members())
+    OpenHandsInstrumentor().uninstrument()
+    assert changed(before, members()) == set()
+
+
+def test_the_last_unsubscribe_puts_the_identical_objects_back() -> None:
+    before = members()
+    first, second = subscribe(print), subscribe(print)
+    first()
+    first()
+    assert changed(before, members())
+    second()
+    assert changed(before, members()) == set()
+
+
+def test_coroutine_functions_stay_coroutine_functions_and_identities_hold(receiver: Receiver) -> None:
+    from openhands.sdk.conversation.base import BaseConversation
+    from openhands.sdk.conversation.impl.local_conversation import LocalConversation
+
+    before = {
+        name: inspect.iscoroutinefunction(value) for name, value in members().items() if inspect.isfunction(value)
+    }
+    signatures = {name: inspect.signature(value) for name, value in members().items() if inspect.isfunction(value)}
+    OpenHandsInstrumentor().instrument()
+    after = members()
+    assert {name: inspect.iscoroutinefunction(after[name]) for name in before} == before
+    assert {name: inspect.signature(after[name]) for name in signatures} == signatures
+    assert asyncio.iscoroutinefunction(LocalConversation.arun)
+    assert LocalConversation.arun is LocalConversation.arun
+    assert LocalConversation.arun is not BaseConversation.arun
+
+
+def test_instrumenting_twice_counts_once(receiver: Receiver) -> None:
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    OpenHandsInstrumentor().instrument()
+    OpenHandsInstrumentor().instrument()
+    unsubscribe = subscribe(print)
+    Metrics().add_cost(0.5)
+    assert OpenHandsInstrumentor().flush(5)
+    assert receiver.total(COST) == 0.5
+    unsubscribe()
+
+
+def test_instrument_uninstrument_instrument_again(receiver: Receiver) -> None:
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    metrics = Metrics()
+    for instrumented in (True, False, True):
+        if instrumented:
+            OpenHandsInstrumentor().instrument()
+        metrics.add_cost(0.25)
+        OpenHandsInstrumentor().uninstrument()
+    assert receiver.total(COST) == 0.5
+    assert metrics.accumulated_cost == 0.75
+
+
+def test_uninstrumented_in_mid_run(
+    receiver: Receiver, llm_server: LLMServer, make_llm: Callable[..., Any], make_agent: Any, make_conversation: Any
+) -> None:
+    def answer(request: Any) -> Any:
+        if request.turn == 1:
+            OpenHandsInstrumentor().uninstrument()
+        return call("think", {"thought": f"{request.turn}"}) if request.turn < 2 else say("done")
+
+    llm_server.script("main", answer)
+    OpenHandsInstrumentor().instrument()
+    conversation = make_conversation(make_agent(make_llm("main"), tools=False))
+    conversation.send_message("hello")
+    conversation.run()
+    first = llm_server.bill.entries[0].cost
+    assert receiver.total(COST) == pytest.approx(first, abs=1e-9)
+    assert conversation.state.execution_status.value == "finished"
+
+
+def test_instrumented_in_mid_run(
+    receiver: Receiver, llm_server: LLMServer, make_llm: Callable[..., Any], make_agent: Any, make_conversation: Any
+) -> None:
+    def answer(request: Any) -> Any:
+        if request.turn == 1:
+            OpenHandsInstrumentor().instrument()
+        return call("think", {"thought": f"{request.turn}"}) if request.turn < 2 else say("done")
+
+    llm_server.script("main", answer)
+    conversation = make_conversation(make_agent(make_llm("main"), tools=False))
+    conversation.send_message("hello")
+    conversation.run()
+    assert OpenHandsInstrumentor().flush(5)
+    seen = [entry.cost or 0 for entry in llm_server.bill.entries[1:]]
+    assert receiver.total(COST) == pytest.approx(sum(seen), abs=1e-9)
+    named = {"gen_ai__conversation__id": str(conversation.id), "openhands__llm__role": "agent"}
+    # The call that was under way when we came has no origin but what its thread knows; the next one has all.
+    assert receiver.total("openhands.conversation.cost", **named) >= seen[-1]
+
+
+def test_money_is_counted_under_suppress_instrumentation(receiver: Receiver) -> None:
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    OpenHandsInstrumentor().instrument()
+    with suppress_instrumentation():
+        Metrics().add_cost(0.125)
+    assert OpenHandsInstrumentor().flush(5)
+    assert receiver.total(COST) == 0.125
+
+
+def test_each_update_is_announced_once_with_what_it_says() -> None:
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    heard: list[Event] = []
+    unsubscribe = subscribe(heard.append)
+    metrics = Metrics(model_name="m")
+    metrics.add_cost(0.5)
+    metrics.add_token_usage(10, 5, 4, 3, 100, "r1", reasoning_tokens=2)
+    metrics.add_token_usage(
+        prompt_tokens=1,
+        completion_tokens=2,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        context_window=100,
+        response_id="r2",
+    )
+    metrics.add_response_latency(0.75, "r1")
+    other = Metrics()
+    other.add_cost(0.25)
+    metrics.merge(other)
+    unsubscribe()
+    metrics.add_cost(1.0)
+    kinds = [CostAdded, TokensUsed, TokensUsed, LatencyRecorded, CostAdded, MetricsMerged]
+    assert [type(event) for event in heard] == kinds
+    cost, first, second, latency, _, merged = heard
+    assert isinstance(cost, CostAdded)
+    assert isinstance(first, TokensUsed)
+    assert isinstance(second, TokensUsed)
+    assert isinstance(latency, LatencyRecorded)
+    assert isinstance(merged, MetricsMerged)
+    assert (cost.amount, cost.recorded, cost.origin.model) == (0.5, 0.5, "m")
+    assert (first.input, first.output, first.cache_read, first.cache_write, first.reasoning) == (10, 5, 4, 3, 2)
+    assert (second.input, second.response_id) == (1, "r2")
+    assert (latency.seconds, latency.response_id) == (0.75, "r1")
+    assert merged.amount == 0.25
+
+
+def test_what_is_copied_or_rolled_up_is_not_counted(receiver: Receiver) -> None:
+    from openhands.sdk.conversation.conversation_stats import ConversationStats
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    OpenHandsInstrumentor().instrument()
+    metrics = Metrics()
+    metrics.add_cost(0.5)
+    copy = metrics.deep_copy()
+    Metrics().merge(copy)
+    copy.diff(Metrics())
+    stats = ConversationStats(usage_to_metrics={"a": metrics, "b": copy})
+    ConversationStats.model_validate_json(stats.model_dump_json()).get_combined_metrics()
+    assert OpenHandsInstrumentor().flush(5)
+    assert receiver.total(COST) == 0.5
+
+
+def test_a_refused_update_is_not_counted(receiver: Receiver) -> None:
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    OpenHandsInstrumentor().instrument()
+    with pytest.raises(ValueError, match="negative"):
+        Metrics().add_cost(-1.0)
+    Metrics().add_cost(0.5)
+    assert OpenHandsInstrumentor().flush(5)
+    assert receiver.total(COST) == 0.5
+
+
+def test_sixty_four_threads_on_shared_and_own_metrics(receiver: Receiver) -> None:
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    OpenHandsInstrumentor().instrument()
+    shared = Metrics()
+    heard: list[int] = []
+    unsubscribe = subscribe(lambda event: heard.append(1), kinds=(CostAdded,))
+    start = threading.Barrier(64)
+
+    def spend() -> None:
+        own = Metrics()
+        start.wait(20)
+        for _ in range(50):
+            shared.add_cost(0.001)
+            own.add_cost(0.002)
+            own.add_token_usage(3, 2, 1, 0, 100, "r")
+
+    threads = [threading.Thread(target=spend) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    unsubscribe()
+    assert OpenHandsInstrumentor().flush(10)
+    assert receiver.total(COST) == pytest.approx(64 * 50 * 0.003, abs=1e-9)
+    assert receiver.total("gen_ai.client.inference.usage.input_tokens") == 64 * 50 * 3
+    assert len(heard) == 64 * 50 * 2
+
+
+def test_conversations_that_die_leave_nothing_on_strangers(receiver: Receiver, tmp_path: Any) -> None:
+    """10,000 conversations live and die, so that the interpreter uses their ids again; each spends what is its own."""
+    from openhands.sdk.llm.utils.metrics import Metrics
+
+    from openhands_otel.sdk.identity import Conversations, Scope, enter_scope
+    from openhands_otel.semconv import Role
+
+    OpenHandsInstrumentor().instrument()
+    spent: dict[str, float] = {}
+    heard: dict[str, float] = {}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CostAdded):
+            assert event.origin.conversation_id is not None
+            heard[event.origin.conversation_id] = heard.get(event.origin.conversation_id, 0) + event.amount
+
+    class Conversation:
+        """Weakly referable and hashable, as LocalConversation is; making 10,000 real ones takes minutes."""
+
+        agent = None
+
+    died: list[str] = []
+    known = Conversations(on_death=died.append)
+    addresses: set[int] = set()
+    unsubscribe = subscribe(listen)
+    for number in range(10_000):
+        identity = str(uuid.uuid4())
+        conversation = Conversation()
+        addresses.add(id(conversation))
+        known.add(conversation, identity, None, Role.AGENT, None)
+        leave = enter_scope(Scope(conversation_id=identity))
+        Metrics().add_cost(spent.setdefault(identity, (number + 1) / 1000))
+        leave()
+        assert known.get(identity) is not None
+        del conversation
+    gc.collect()
+    unsubscribe()
+    assert len(addresses) < 10_000, "no address was used again, so this proves nothing"
+    assert heard == spent
+    assert died == list(spent)
+
+
+def test_real_conversations_that_die_are_forgotten(
+    receiver: Receiver, make_llm: Callable[..., Any], make_agent: Any, tmp_path: Any
+) -> None:
+    from openhands.sdk import LocalConversation
+
+    from openhands_otel import subscriptions
+
+    OpenHandsInstrumentor().instrument()
+    known = subscriptions._hooks._conversations._facts
+    before = len(known)
+    for number in range(20):
+        conversation = LocalConversation(
+            agent=make_agent(make_llm(), tools=False), workspace=str(tmp_path / str(number)), visualizer=None
+        )
+        conversation.close()
+        del conversation
+    gc.collect()
+    assert len(known) <= before + 1
+
+
+def test_calls_say_when_they_begin(
+    receiver: Receiver, llm_server: LLMServer, make_llm: Callable[..., Any], make_agent: Any, make_conversation: Any
+) -> None:
+    heard: list[Event] = []
+    unsubscribe = subscribe(heard.append, kinds=(LLMCallStarted, CostAdded))
+    conversation = make_conversation(make_agent(make_llm(), tools=False))
+    conversation.send_message("hello")
+    conversation.run()
+    unsubscribe()
+    assert [type(event) for event in heard] == [LLMCallStarted, CostAdded]
+    assert heard[0].origin == heard[1].origin  # type: ignore[union-attr]
