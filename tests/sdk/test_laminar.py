@@ -1,0 +1,155 @@
+"""OpenHands' own Laminar tracing stays off where only an OTLP endpoint would start it, in any release of OpenHands."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from openhands_otel.sdk.laminar import ENDPOINTS, MODULE, Laminar
+
+ATTACH = "from openhands_otel.sdk.laminar import Laminar as Switch; Switch().attach()"
+APPLICATIONS_OWN = """
+from lmnr import Laminar
+Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=9, grpc_port=9, force_http=True)
+"""
+REPORT = """
+import json, os, sys
+import openhands.sdk
+from openhands.sdk.agent import agent
+from openhands.sdk.conversation import base
+from openhands.sdk.observability import laminar
+runs = "lmnr" in sys.modules and sys.modules["lmnr"].Laminar.is_initialized()
+answers = [module.should_enable_observability() for module in (laminar, agent, base)]
+print(json.dumps([answers, runs]), flush=True)
+os._exit(0)
+"""
+"""Leaves at once: a Laminar that runs would try to deliver to nobody for a while."""
+CASES = {
+    "an endpoint without us": ("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, ""),
+    "an endpoint": (ATTACH, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, ""),
+    "an endpoint in .env": (ATTACH, {}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:9\n"),
+    "the application's own Laminar": (f"{ATTACH}\n{APPLICATIONS_OWN}", {"OTEL_ENDPOINT": "http://127.0.0.1:9"}, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """([what each module answers], whether Laminar runs) for each case; each needs a process of its own."""
+    running: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for name, (start, variables, dotenv) in CASES.items():
+            home = tmp_path_factory.mktemp("laminar")
+            (home / ".env").write_text(dotenv)
+            running[name] = subprocess.Popen(
+                [sys.executable, "-c", f"{start}\n{REPORT}"],
+                cwd=home,
+                env={**os.environ, **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        outcomes: dict[str, Any] = {}
+        for name, process in running.items():
+            out, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors
+            outcomes[name] = json.loads(out.splitlines()[-1])
+        yield outcomes
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
+def test_an_endpoint_would_start_it(outcomes: dict[str, Any]) -> None:
+    assert outcomes["an endpoint without us"] == [[True, True, True], True]
+
+
+@pytest.mark.parametrize("case", ["an endpoint", "an endpoint in .env"])
+def test_with_us_an_endpoint_does_not_start_it(outcomes: dict[str, Any], case: str) -> None:
+    assert outcomes[case] == [[False, False, False], False]
+
+
+def test_one_that_the_application_started_goes_on(outcomes: dict[str, Any]) -> None:
+    assert outcomes["the application's own Laminar"] == [[True, True, True], True]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    from openhands.sdk.observability import laminar
+
+    if hasattr(laminar, "_observability_enabled"):
+        monkeypatch.setattr(laminar, "_observability_enabled", False)
+    for name in (*ENDPOINTS, "LMNR_PROJECT_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return laminar
+
+
+def test_a_project_key_is_a_wish_for_laminar(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = Laminar()
+    switch.attach()
+    try:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        assert not module.should_enable_observability()
+        monkeypatch.setenv("LMNR_PROJECT_API_KEY", "key")
+        assert module.should_enable_observability()
+    finally:
+        switch.detach()
+
+
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS))
+def test_detaching_puts_the_identical_object_back(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    before = (vars(module)["get_env"], module.should_enable_observability)
+    monkeypatch.setenv(endpoint, "http://127.0.0.1:9")
+    for _ in range(3):
+        switch = Laminar()
+        switch.attach()
+        switch.attach()
+        assert not module.should_enable_observability()
+        switch.detach()
+        switch.detach()
+
+    assert vars(module)["get_env"] is before[0]
+    assert module.should_enable_observability is before[1]
+    assert module.should_enable_observability()
+
+
+def test_it_is_said_once_and_only_where_it_makes_a_difference(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "openhands_otel")
+    switch = Laminar()
+    switch.attach()
+    try:
+        module.should_enable_observability()
+        assert caplog.messages == []
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        module.should_enable_observability()
+        module.should_enable_observability()
+    finally:
+        switch.detach()
+
+    assert [(record.levelname, "LMNR_PROJECT_API_KEY" in record.message) for record in caplog.records] == [
+        ("INFO", True)
+    ]
+
+
+def test_the_rest_of_the_environment_is_read_as_before(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMNR_BASE_URL", "http://127.0.0.1")
+    switch = Laminar()
+    switch.attach()
+    try:
+        assert vars(module)["get_env"]("LMNR_BASE_URL") == "http://127.0.0.1"
+        assert vars(module)["get_env"]("NOT_SET_ANYWHERE") is None
+    finally:
+        switch.detach()
+    assert module.__name__ == MODULE
