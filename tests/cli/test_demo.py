@@ -96,7 +96,7 @@ def test_costs_rise_while_the_agent_works_and_three_accounts_agree_in_the_end(ru
     processes = demo.started
     demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(timeout=20) == 0
+    assert demo.process.wait(timeout=20) == 0, f"{demo.text}\n{demo.error}"
     costs = [cost for _, cost in rising]
     assert len(costs) >= EXPECTED_CALLS - 1
     assert costs == sorted(set(costs))

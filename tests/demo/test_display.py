@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 from rich.console import Console
 
@@ -58,6 +59,7 @@ def test_the_table_shows_every_digit_that_is_compared_in_80_columns() -> None:
         assert part in output.getvalue()
 
 
-def test_freshness_is_told_in_milliseconds_or_as_not_measured() -> None:
+def test_freshness_is_told_in_milliseconds_or_as_what_never_came() -> None:
     assert "median 2.0 ms, worst 4.0 ms (3 costs)" in delays(Freshness((0.001, 0.002, 0.004)))
+    assert "1 of 2 costs never arrived" in delays(Freshness((0.001, math.inf)))
     assert "nothing was measured" in delays(Freshness(()))

@@ -38,8 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="openhands-otel-demo-") as directory:
             return _demo(console, Path(directory).resolve(), serve=arguments.serve)
     except ChildFailed as failure:
-        for line in failure.log:
-            print(f"  | {line}", file=sys.stderr)
+        _quote(failure.log)
         raise CommandError(f"the demo's {failure}: see its last lines above; run it again once mended") from None
 
 
@@ -68,9 +67,16 @@ def _report(console: Console, outcome: Outcome) -> None:
     console.print()
     console.print(delays(outcome.freshness), highlight=False)
     if outcome.differences:
-        console.print(f"The three totals differ: {', '.join(outcome.differences)}", style="bold red")
+        _quote(outcome.agent_log)
+        differences = ", ".join(outcome.differences)
+        console.print(f"The three totals differ ({differences}): see the agent's last lines above.", style="bold red")
     else:
         console.print("The three totals agree.", style="bold green")
+
+
+def _quote(log: list[str]) -> None:
+    for line in log:
+        print(f"  | {line}", file=sys.stderr)
 
 
 def _require_openhands() -> None:

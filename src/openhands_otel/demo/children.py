@@ -82,8 +82,9 @@ class Child:
 
     def failure(self, reason: str) -> ChildFailed:
         """What to raise when it did not do what it was started for."""
-        lines = [*self._output.read_text(errors="replace").splitlines(), *self._log_lines()]
-        return ChildFailed(self.name, reason, lines[-10:])
+        return ChildFailed(self.name, reason, self.last_lines())
 
-    def _log_lines(self) -> list[str]:
-        return self._log.read_text(errors="replace").splitlines()
+    def last_lines(self) -> list[str]:
+        """The end of what it printed, standard error last."""
+        printed = (file.read_text(errors="replace").splitlines() for file in (self._output, self._log))
+        return [line for lines in printed for line in lines][-10:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -114,5 +115,8 @@ def delays(measured: Freshness) -> str:
     """The line about freshness."""
     if not measured.delays:
         return "From add_cost to the viewer: nothing was measured"
+    lost = measured.delays.count(math.inf)
+    if lost:
+        return f"From add_cost to the viewer: {lost} of {len(measured.delays)} costs never arrived"
     median, worst = (f"{seconds * 1000:.1f} ms" for seconds in (measured.median, measured.worst))
     return f"From add_cost to the viewer: median {median}, worst {worst} ({len(measured.delays)} costs)"

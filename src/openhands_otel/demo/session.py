@@ -47,6 +47,7 @@ class Outcome:
     own: Totals
     viewer: Totals
     freshness: Freshness
+    agent_log: list[str]
 
     @property
     def differences(self) -> list[str]:
@@ -112,9 +113,9 @@ class Session:
             if agent.exit_code != 0:
                 raise agent.failure(f"ended with exit code {agent.exit_code}")
             spent, own = self._read_report(agent)
-        return self._compare(spent, own)
+        return self._compare(spent, own, agent.last_lines())
 
-    def _compare(self, spent: Sequence[Spent], own: Totals) -> Outcome:
+    def _compare(self, spent: Sequence[Spent], own: Totals, agent_log: list[str]) -> Outcome:
         deadline = time.monotonic() + _SETTLE_TIMEOUT_S
         while time.monotonic() < deadline:
             latest = self._watch.latest
@@ -124,7 +125,7 @@ class Session:
         with _open(f"{self._provider}/bill", timeout=_READY_TIMEOUT_S) as response:
             bill = Totals.of_bill(json.load(response))
         viewer = Totals.of_stats(self._watch.latest or ConversationStats(conversation_id=""))
-        return Outcome(bill, own, viewer, freshness(spent, self._watch.seen))
+        return Outcome(bill, own, viewer, freshness(spent, self._watch.seen), agent_log)
 
     def _read_report(self, agent: Child) -> tuple[list[Spent], Totals]:
         lines: list[dict[str, Any]] = [json.loads(line) for line in self._report.read_text().splitlines()]
