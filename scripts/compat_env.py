@@ -1,0 +1,144 @@
+"""Builds one virtual environment per old OpenHands release, once, from pins that are in the repository.
+
+    python scripts/compat_env.py [VERSION ...]          build what is missing or out of date; print its interpreters
+    python scripts/compat_env.py --lock [VERSION ...]   resolve the pins anew (needs uv and the package index)
+
+Each release gets the dependencies of its day, except OpenTelemetry's, which are of the day this was locked: the plugin
+wants new ones, and a user who updates it gets those. Environments stand in ``.cache/compat/VERSION``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PINS = ROOT / "tests" / "compat" / "requirements"
+CACHE = ROOT / ".cache" / "compat"
+UNTIL = {
+    "1.0.0": "2025-11-07",
+    "1.5.2": "2025-12-12",
+    "1.10.0": "2026-01-27",
+    "1.20.0": "2026-05-06",
+    "1.30.0": "2026-07-02",
+    "1.43.1": "2026-08-22",
+}
+"""Releases that are tested, and the day after each came out: what is newer does not count when it is resolved."""
+LMNR = ("lmnr", "lmnr-claude-code-proxy")
+NEEDS_NEW_LMNR = frozenset({"1.20.0", "1.43.1"})
+"""Laminar of that day pins an OpenTelemetry that the plugin does not support; a newer one is allowed."""
+NEEDS_OVERRIDE = frozenset({"1.30.0"})
+"""No Laminar that the release allows goes with an OpenTelemetry that the plugin supports, so its pin is ignored."""
+OPENTELEMETRY_UNTIL = "2026-11-22"
+TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis")
+
+
+class BuildError(Exception):
+    """What happened and what to do, in one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("versions", metavar="VERSION", nargs="*", help=f"of {', '.join(UNTIL)} (default: all)")
+    parser.add_argument("--lock", action="store_true", help="resolve the pins anew")
+    arguments = parser.parse_args(argv)
+    unknown = set(arguments.versions) - set(UNTIL)
+    if unknown:
+        parser.error(f"unknown release: {', '.join(sorted(unknown))}")
+    try:
+        for version in arguments.versions or UNTIL:
+            if arguments.lock:
+                lock(version)
+            print(build(version), flush=True)
+    except BuildError as error:
+        print(f"compat_env: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def lock(version: str) -> None:
+    """Write the pins of one release."""
+    uv = shutil.which("uv")
+    if uv is None:
+        raise BuildError("--lock needs uv on PATH: pip install uv")
+    wanted = [f"openhands-sdk=={version}", f"openhands-tools=={version}", *own_requirements(), *TEST_TOOLS]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
+        if version in NEEDS_OVERRIDE:
+            overrides.write("\n".join((*opentelemetry_requirements(), "opentelemetry-semantic-conventions>=0.64b0")))
+            overrides.flush()
+        resolved = run([*compile_command(uv, version), f"--override={overrides.name}"], given="\n".join(wanted))
+    PINS.mkdir(parents=True, exist_ok=True)
+    (PINS / f"{version}.txt").write_text(resolved)
+
+
+def build(version: str) -> Path:
+    """Make the environment agree with its pins; returns its interpreter."""
+    pins = PINS / f"{version}.txt"
+    if not pins.exists():
+        raise BuildError(f"no pins for {version}: run 'python scripts/compat_env.py --lock {version}'")
+    place = CACHE / version
+    python = place / "bin" / "python"
+    stamp = place / "built-from"
+    wanted = hashlib.sha256(
+        pins.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()
+    ).hexdigest()
+    if stamp.exists() and python.exists() and stamp.read_text() == wanted:
+        return python
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    uv = shutil.which("uv")
+    if uv is not None:
+        run([uv, "venv", "--quiet", f"--python={sys.executable}", str(place)])
+        install = [uv, "pip", "install", "--quiet", f"--python={python}"]
+    else:
+        run([sys.executable, "-m", "venv", str(place)])
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*install, "--no-deps", "-r", str(pins)])
+    run([*install, "--no-deps", "-e", str(ROOT)])
+    stamp.write_text(wanted)
+    return python
+
+
+def own_requirements() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["otlp"]]
+
+
+def opentelemetry_requirements() -> list[str]:
+    return [requirement for requirement in own_requirements() if requirement.startswith("opentelemetry-")]
+
+
+def opentelemetry_packages() -> list[str]:
+    """All of them that the newest environment has."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    names = {package["name"] for package in packages}
+    return sorted(name for name in names if name.startswith("opentelemetry-") and not name.endswith("-ai"))
+
+
+def compile_command(uv: str, version: str) -> list[str]:
+    exempt = [*opentelemetry_packages(), *(LMNR if version in NEEDS_NEW_LMNR else ())]
+    return [
+        *(uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
+        *("--prerelease=allow", f"--python={sys.executable}", f"--exclude-newer={UNTIL[version]}"),
+        *(f"--exclude-newer-package={name}={OPENTELEMETRY_UNTIL}" for name in exempt),
+        "-",
+    ]
+
+
+def run(words: Sequence[str], given: str | None = None) -> str:
+    done = subprocess.run(words, input=given, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip() or done.stdout.strip()
+        raise BuildError(f"'{' '.join(words[:3])} ...' failed:\n{reason}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
