@@ -17,9 +17,9 @@ from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome,
 
 CHANNEL_OPTIONS = (
     ("grpc.primary_user_agent", USER_AGENT),
-    # The channel's own reconnect back-off grows to two minutes; ours ends at five seconds.
+    # The channel's own reconnect back-off grows to two minutes; ours ends at five seconds. Its minimum is left alone:
+    # that is also what a connection may take to come about, and a far collector with TLS needs its time.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
