@@ -75,7 +75,8 @@ def outcome_of_response(response: ExportMetricsServiceResponse) -> Outcome:
     """A response may say that some points were refused; the rest is delivered, and sending again would not help."""
     partial = response.partial_success
     if partial.rejected_data_points:
-        return Outcome(True, f"the receiver rejected {partial.rejected_data_points} points: {partial.error_message}")
+        reason = " ".join(partial.error_message.split())[:200]
+        return Outcome(True, f"the receiver rejected points: {reason or 'it does not say why'}")
     return DELIVERED
 
 
