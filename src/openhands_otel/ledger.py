@@ -11,6 +11,7 @@ resumed under its old id goes on counting where it stopped (a counter that start
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -203,6 +204,8 @@ class Ledger:
         self.accounts: dict[str, Account] = {}
         self.changed: set[str] = set()
         """Accounts with something that was not delivered yet."""
+        self.on_forgotten: Callable[[str], object] | None = None
+        """Called with the id of a conversation that is forgotten for good."""
         self._closed: OrderedDict[str, Account] = OrderedDict()
         self._conversation_limit = conversation_limit
         self._overflowed = 0
@@ -222,7 +225,10 @@ class Ledger:
         }
 
     def apply(self, event: Event) -> None:
-        """Take one event in. MetricsMerged changes nothing: what it adds was counted when it was spent."""
+        """Take one event in. MetricsMerged changes nothing: what it adds was counted when it was spent.
+
+        Raises ValueError, and changes nothing, where an amount is no number: one NaN would spoil a total for ever.
+        """
         handler = self._apply.get(type(event))
         if handler is not None:
             handler(event)
@@ -237,21 +243,18 @@ class Ledger:
         account = self.accounts.get(conversation_id) or self._closed.get(conversation_id)
         return None if account is None else account.snapshot()
 
-    def retire(self, conversation_id: str) -> list[str]:
-        """A closed conversation's last values are delivered: keep it only in case it is resumed.
-
-        Returns the ids that are forgotten for good by that.
-        """
+    def retire(self, conversation_id: str) -> None:
+        """A closed conversation's last values are delivered: keep it only in case it is resumed."""
         account = self.accounts.get(conversation_id)
         if account is None or not account.closed:
-            return []
+            return
         del self.accounts[conversation_id]
         self.changed.discard(conversation_id)
         self._closed[conversation_id] = account
-        forgotten: list[str] = []
         while len(self._closed) > CLOSED_LIMIT:
-            forgotten.append(self._closed.popitem(last=False)[0])
-        return forgotten
+            forgotten = self._closed.popitem(last=False)[0]
+            if self.on_forgotten is not None:
+                self.on_forgotten(forgotten)
 
     def _account(self, conversation_id: str, at: int) -> Account:
         account = self.accounts.get(conversation_id)
@@ -285,6 +288,8 @@ class Ledger:
         self.fleet[metric.name].add(key, amount)
 
     def _cost_added(self, event: events.CostAdded) -> None:
+        if not math.isfinite(event.amount):
+            raise ValueError("a cost that is not finite")
         self._add(semconv.COST, _fleet_key(event.origin)._replace(source=event.source), event.amount)
         account = self._account_of(event.origin, event.at)
         if account is None:

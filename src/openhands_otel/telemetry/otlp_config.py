@@ -8,6 +8,7 @@ from the SDK's exporters: a request may take 2 s where no timeout is given (they
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,10 @@ def _timeout(given: str | None) -> float:
     if given is None:
         return DEFAULT_TIMEOUT_S
     try:
-        return max(0.05, float(given))
+        seconds = float(given)
+        if not math.isfinite(seconds):
+            raise ValueError
+        return max(0.05, seconds)
     except ValueError:
         logger.warning("OTLP timeout %r is not a number of seconds: using %g", given, DEFAULT_TIMEOUT_S)
         return DEFAULT_TIMEOUT_S
