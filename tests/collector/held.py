@@ -8,13 +8,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Self
 
-from otlp_sender import Sender
-
 from openhands_otel.collector.decode import decode_metrics
 from openhands_otel.collector.history import Archive
 from openhands_otel.collector.keeper import Keeper
 from openhands_otel.collector.store import Store
 from openhands_otel.stats import ConversationStats
+from otlp_sender import Sender
 
 
 class HeldStore:

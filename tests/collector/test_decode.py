@@ -7,7 +7,6 @@ import gzip
 import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
-from otlp_sender import Sender
 
 from openhands_otel import semconv
 from openhands_otel.collector.decode import (
@@ -19,6 +18,7 @@ from openhands_otel.collector.decode import (
     decode_metrics,
     decompress,
 )
+from otlp_sender import Sender
 
 
 def test_protobuf_and_json_say_the_same() -> None:

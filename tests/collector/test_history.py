@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from otlp_sender import Sender
 
 from openhands_otel.collector.history import EVERYTHING, Batch, Sample
 from openhands_otel.collector.schema import UnusableDatabase, connect
+from otlp_sender import Sender
 
 from .held import HeldStore
 

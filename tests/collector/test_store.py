@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from otlp_sender import Sender
 
 from openhands_otel import semconv
 from openhands_otel.semconv import Role, TokenType
+from otlp_sender import Sender
 
 from .held import HeldStore
 

@@ -1,0 +1,75 @@
+"""OTLP over gRPC, to a real viewer in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+from viewer_process import Viewer, running_viewer
+
+from openhands_otel.collector.decode import DECODED_LIMIT
+from otlp_sender import Sender
+
+
+@pytest.fixture(scope="module")
+def viewer() -> Iterator[Viewer]:
+    with running_viewer() as viewer:
+        yield viewer
+
+
+@pytest.fixture
+def channel(viewer: Viewer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(viewer.grpc) as channel:
+        yield channel
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_all_three_signals_are_taken(viewer: Viewer, channel: grpc.Channel, compression: grpc.Compression) -> None:
+    before = viewer.state()
+    sender = Sender(f"p{compression}").spend(0.25)
+    MetricsServiceStub(channel).Export(sender.request(), timeout=5, compression=compression)
+    traces, logs = ExportTraceServiceRequest(), ExportLogsServiceRequest()
+    traces.resource_spans.add().scope_spans.add().spans.add()
+    logs.resource_logs.add().scope_logs.add().log_records.add()
+    TraceServiceStub(channel).Export(traces, timeout=5)
+    LogsServiceStub(channel).Export(logs, timeout=5)
+    after = viewer.state()
+    assert after.totals.accumulated_cost - before.totals.accumulated_cost == 0.25
+    assert after.receiver.spans - before.receiver.spans == 1
+    assert after.receiver.log_records - before.receiver.log_records == 1
+
+
+def test_a_malformed_message_is_an_invalid_argument_and_changes_nothing(viewer: Viewer, channel: grpc.Channel) -> None:
+    before = viewer.state().totals
+    call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+    with pytest.raises(grpc.RpcError) as refused:
+        call(b"\xff\xff\xff", timeout=5)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "OTLP" in refused.value.details()
+    assert viewer.state().totals == before.model_copy(update={"burn": viewer.state().totals.burn})
+
+
+def test_a_message_over_the_limit_is_refused_even_when_it_travels_small(viewer: Viewer, channel: grpc.Channel) -> None:
+    call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+    with pytest.raises(grpc.RpcError) as refused:
+        call(bytes(DECODED_LIMIT + 1), timeout=10, compression=grpc.Compression.Gzip)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert viewer.memory_mb() < 250
+
+
+def test_the_token_is_asked_for_in_the_metadata() -> None:
+    with running_viewer(token="letmein") as viewer, grpc.insecure_channel(viewer.grpc) as channel:
+        stub = MetricsServiceStub(channel)
+        for metadata in ((), (("authorization", "Bearer wrong"),)):
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Export(Sender("p").spend(1.0).request(), timeout=5, metadata=metadata)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert viewer.state().totals.accumulated_cost == 0
+        stub.Export(Sender("p").spend(1.0).request(), timeout=5, metadata=(("authorization", "Bearer letmein"),))
+        assert viewer.state().totals.accumulated_cost == 1.0
