@@ -8,6 +8,8 @@ minutes), and when a conversation is closed and its last values are delivered, a
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from openhands_otel.version import __version__
 
 NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 MILLISECOND_NS = 1_000_000
+CONVERSATIONS_PER_REQUEST = 500
+"""Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
 
 Labels = tuple[tuple[str, str], ...]
 Series = tuple[Metric, Labels]
@@ -52,26 +56,53 @@ class ConversationSeries:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._delivered: dict[str, _Delivered] = {}
+        ledger.on_forgotten = lambda conversation_id: self._delivered.pop(conversation_id, None)
+        self._unchanged: set[str] = set()
+        """Conversations that the heartbeat has still to repeat."""
         self._clock = 0
 
     def select(self, everything: bool) -> ConversationPoints:
-        """Points of the conversations that changed; ``everything`` takes the unchanged ones as well."""
-        now = self._clock = max(time.time_ns(), self._clock + MILLISECOND_NS)
+        """Points of the conversations that changed; ``everything`` takes the unchanged ones as well.
+
+        Those that find no room in one request stay for the next.
+        """
         ledger = self._ledger
-        chosen = set(ledger.accounts) if everything else set(ledger.changed)
-        ledger.changed.clear()
+        if everything:
+            self._unchanged = set(ledger.accounts)
+        now = self._clock = max(time.time_ns(), self._clock + MILLISECOND_NS)
         batch = _Batch(now)
         commits: list[Callable[[], None]] = []
-        for conversation_id in chosen:
-            account = ledger.accounts.get(conversation_id)
-            if account is not None:
-                commits.append(self._add(account, batch, everything))
+        chosen = self._choose()
+        for conversation_id, repeat in chosen.items():
+            commits.append(self._add(ledger.accounts[conversation_id], batch, repeat))
 
         def commit() -> None:
             for each in commits:
                 each()
 
-        return ConversationPoints(batch.scope(), commit, lambda: ledger.changed.update(chosen & ledger.accounts.keys()))
+        def put_back() -> None:
+            ledger.changed.update(chosen.keys() & ledger.accounts.keys())
+            self._unchanged.update(name for name, repeat in chosen.items() if repeat and name in ledger.accounts)
+
+        return ConversationPoints(batch.scope(), commit, put_back)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is to be said after what was selected last."""
+        return bool(self._ledger.changed or self._unchanged)
+
+    def _choose(self) -> dict[str, bool]:
+        """Take ids of conversations to send: True for those that are sent whether or not they changed."""
+        waiting = self._ledger.changed, self._unchanged
+        chosen: dict[str, bool] = {}
+        for conversation_id in tuple(itertools.chain(*waiting)):
+            if len(chosen) >= CONVERSATIONS_PER_REQUEST:
+                break
+            if conversation_id in self._ledger.accounts:
+                chosen[conversation_id] = conversation_id in self._unchanged
+            for names in waiting:
+                names.discard(conversation_id)
+        return chosen
 
     def _add(self, account: Account, batch: _Batch, everything: bool) -> Callable[[], None]:
         delivered = self._delivered.setdefault(account.conversation_id, _Delivered())
@@ -109,8 +140,7 @@ class ConversationSeries:
             # The starts stay, so that a conversation that is resumed goes on with its streams.
             delivered.values = {}
             if account.closed:
-                for forgotten in self._ledger.retire(account.conversation_id):
-                    self._delivered.pop(forgotten, None)
+                self._ledger.retire(account.conversation_id)
 
         return commit
 
@@ -137,7 +167,7 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
         (semconv.CONVERSATION_UNRECONCILED, account.unreconciled_cost),
     )
     for metric, value in gauges:
-        if value is not None:
+        if value is not None and math.isfinite(value):
             yield (metric, ()), value
     yield (semconv.CONVERSATION_STATE, ((semconv.CONVERSATION_STATUS, account.status.value),)), 1
     activity = account.activity

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics, ScopeMetrics
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.metrics.export import ResourceMetrics as ResourceMetricsData
@@ -42,7 +42,7 @@ class ChangeSender:
     @property
     def has_more(self) -> bool:
         """Whether something is to be said after what was just delivered."""
-        return bool(self._intake.ledger.changed)
+        return self._series.has_more
 
     def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
         """Choose the points, and encode them when the returned function is called."""
@@ -50,12 +50,7 @@ class ChangeSender:
         conversations = self._series.select(everything)
 
         def send(timeout_s: float) -> Outcome:
-            request = self._request(fleet.data if fleet is not None else None)
-            if conversations.scope is not None:
-                request.resource_metrics[0].scope_metrics.append(conversations.scope)
-            outcome = DELIVERED
-            if request.resource_metrics[0].scope_metrics:
-                outcome = self._send(request, timeout_s)
+            outcome = self._send(fleet.data if fleet is not None else None, conversations.scope, timeout_s)
             with self._intake.lock:
                 if outcome.delivered:
                     if fleet is not None:
@@ -67,8 +62,13 @@ class ChangeSender:
 
         return send
 
-    def _send(self, request: ExportMetricsServiceRequest, timeout_s: float) -> Outcome:
+    def _send(self, fleet: MetricsData | None, conversations: ScopeMetrics | None, timeout_s: float) -> Outcome:
         try:
+            request = self._request(fleet)
+            if conversations is not None:
+                request.resource_metrics[0].scope_metrics.append(conversations)
+            if not request.resource_metrics[0].scope_metrics:
+                return DELIVERED
             return self._transport.send(request, timeout_s)
         except Exception as error:
             return Outcome(False, f"{type(error).__name__} while sending")
