@@ -13,6 +13,8 @@ BURST_CPU_S = 0.1
 """Flush time that may be used at once before the share applies: some twenty flushes."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
+LONGEST_HOLD_S = 0.5
+"""The budget holds nothing back for longer, whatever a flush has cost: a killed process may lose a second at most."""
 
 
 class Schedule:
@@ -54,7 +56,8 @@ class Schedule:
         self._wanted_at = None
         if everything:
             self._heartbeat_at = now + self._heartbeat_s
-        self._budget = min(BURST_CPU_S, self._budget + (now - self._budget_at) * self._cpu_share) - cpu_s
+        earned = min(BURST_CPU_S, self._budget + (now - self._budget_at) * self._cpu_share)
+        self._budget = max(earned - cpu_s, -LONGEST_HOLD_S * self._cpu_share)
         self._budget_at = now
         self._not_before = now if self._budget >= 0 else now - self._budget / self._cpu_share
 
