@@ -27,6 +27,10 @@ logger = logging.getLogger("openhands_otel")
 
 NAP_S = 0.05
 """Longest sleep while a flush is held back: how soon a stop is noticed then."""
+MOST_REQUESTS = 100
+"""Requests that one flush may take beyond its first, so that it ends whatever happens meanwhile."""
+MOST_COMPLAINTS = 5
+"""Different refusals that are logged; a receiver can think of any number."""
 
 
 class Sender(Protocol):
@@ -38,7 +42,7 @@ class Sender(Protocol):
 
     @property
     def has_more(self) -> bool:
-        """Whether the last delivery left something to say (the ends of closed conversations)."""
+        """Whether the last delivery left something to say (more conversations, the ends of closed ones)."""
         ...
 
 
@@ -60,6 +64,8 @@ class Flusher:
         self._schedule = schedule
         self._observation = observation
         self._timeout_s = timeout_s
+        self._stopping = False
+        self._used = False
         self._down = False
         self._complained: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="openhands-otel-flusher", daemon=True)
@@ -68,14 +74,26 @@ class Flusher:
         """Start the thread."""
         self._thread.start()
 
-    def flush(self, timeout_s: float, stop: bool = False) -> bool:
+    def flush(self, timeout_s: float) -> bool:
         """Have everything sent that was put until now; False if that did not end in time.
 
         Safe in a signal handler: the queue takes no Python lock, and the Event is nobody else's.
         """
+        return self._ask(Wake(threading.Event(), stop=False), timeout_s)
+
+    def stop(self, timeout_s: float) -> bool:
+        """As ``flush``, and end the thread. A signal's handler may call this while the interrupted thread does."""
+        if not self._stopping:
+            self._stopping = True
+            return self._ask(Wake(threading.Event(), stop=True), timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return not self._thread.is_alive()
+
+    def _ask(self, wake: Wake, timeout_s: float) -> bool:
         if not self._thread.is_alive() or threading.current_thread() is self._thread:
             return False
-        wake = Wake(threading.Event(), stop)
         self._intake.put(wake)
         return wake.done.wait(timeout_s)
 
@@ -95,28 +113,30 @@ class Flusher:
             self._intake.wait(wait_s)
         elif wait_s > 0:
             time.sleep(min(wait_s, NAP_S))
-        self._take_in()
-        wakes = list(self._intake.wakes)
-        self._intake.wakes.clear()
-        now = time.monotonic()
-        if wakes or self._schedule.wait_s(now) <= 0:
-            self._send_all(self._schedule.is_heartbeat(now), last=any(wake.stop for wake in wakes))
-        for wake in wakes:
-            wake.done.set()
-        return any(wake.stop for wake in wakes)
-
-    def _take_in(self) -> None:
-        self._intake.drain()
-        self._settle()
-        urgent, lazy = self._intake.urgent, self._intake.lazy
-        self._intake.urgent = self._intake.lazy = False
-        if urgent or lazy:
-            self._schedule.want(time.monotonic(), urgent)
+        taken = self._intake.take()
+        stop = any(wake.stop for wake in taken.wakes)
+        try:
+            self._settle()
+            now = time.monotonic()
+            if taken.urgent or taken.lazy:
+                self._used = True
+                self._schedule.want(now, taken.urgent)
+            # A process in which nothing happened has nothing to say at its end.
+            if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
+                self._send_all(self._schedule.is_heartbeat(now), last=stop)
+        finally:
+            # Whoever waits is not kept waiting by an error of ours.
+            for wake in taken.wakes:
+                wake.done.set()
+        return stop
 
     def _send_all(self, everything: bool, last: bool) -> None:
         outcome = self._send(everything, last)
-        if outcome.delivered and self._sender is not None and self._sender.has_more:
-            self._send(everything=False, last=False)
+        for _ in range(MOST_REQUESTS):
+            if not outcome.delivered or self._sender is None or not self._sender.has_more:
+                return
+            outcome = self._send(everything=False, last=False)
+        self._schedule.want(time.monotonic(), urgent=False)
 
     def _send(self, everything: bool, last: bool) -> Outcome:
         started = time.thread_time()
@@ -149,6 +169,7 @@ class Flusher:
         elif outcome.delivered and self._down:
             self._down = False
             logger.warning("metrics are being sent again")
-        if outcome.delivered and outcome.reason and outcome.reason not in self._complained:
-            self._complained.add(outcome.reason[:200])
-            logger.warning("%s", outcome.reason)
+        complaint = outcome.reason if outcome.delivered else ""
+        if complaint and complaint not in self._complained and len(self._complained) < MOST_COMPLAINTS:
+            self._complained.add(complaint)
+            logger.warning("%s", complaint)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from openhands_otel.events import (
@@ -23,7 +23,6 @@ from openhands_otel.events import (
     LatencyRecorded,
     LLMCallEnded,
     LLMCallStarted,
-    MetricsMerged,
     ResponseRecorded,
     RunEnded,
     RunStarted,
@@ -37,10 +36,7 @@ from openhands_otel.ledger import Ledger
 URGENT: Final = (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
 """Events that a viewer must see within milliseconds."""
 LAZY: Final = (LLMCallStarted, LLMCallEnded, ToolStarted, ToolEnded, ResponseRecorded)
-"""Events that may wait for company."""
-SILENT: Final = (MetricsMerged,)
-"""Events that wake nobody."""
-
+"""Events that may wait for company. What stands in neither (MetricsMerged) wakes nobody."""
 HISTOGRAM_EVENTS: Final = (TokensUsed, LatencyRecorded)
 
 
@@ -55,6 +51,18 @@ class Wake:
 Item = Event | Wake
 
 
+@dataclass(slots=True)
+class Taken:
+    """What was taken in since the flusher asked last, whoever drained it."""
+
+    urgent: bool = False
+    lazy: bool = False
+    wakes: list[Wake] = field(default_factory=list[Wake])
+
+    def __bool__(self) -> bool:
+        return self.urgent or self.lazy or bool(self.wakes)
+
+
 class Intake:
     """The queue, the ledger behind it, and what they hold for the flusher."""
 
@@ -64,11 +72,9 @@ class Intake:
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeping = False
+        self._taken = Taken()
         self.to_record: deque[TokensUsed | LatencyRecorded] = deque()
         """Events whose histograms are still to be recorded: by the flusher alone, never inside a collection."""
-        self.wakes: deque[Wake] = deque()
-        self.urgent = False
-        self.lazy = False
 
     def put(self, item: Item) -> None:
         """Take an item; for any thread, also in a signal handler or a finalizer."""
@@ -81,14 +87,19 @@ class Intake:
         """Sleep until something is put, at most ``timeout_s``. For the flusher alone."""
         self._sleeping = True
         try:
-            # What was put before the flag stood is seen here, what comes after rings.
-            if self._queue.empty():
+            if self._has_nothing():
                 self._bell.get(timeout=max(0.0, timeout_s))
             self._sleeping = False
             while True:
                 self._bell.get_nowait()
         except queue.Empty:
             self._sleeping = False
+
+    def _has_nothing(self) -> bool:
+        # What was put before ``_sleeping`` stood is seen here or was drained by another thread, which holds the lock
+        # until its flag stands; what comes after rings.
+        with self.lock:
+            return self._queue.empty() and not self._taken
 
     def drain(self) -> None:
         """Take in everything that is waiting."""
@@ -99,17 +110,25 @@ class Intake:
             except queue.Empty:
                 pass
 
+    def take(self) -> Taken:
+        """Drain, and say what came since this was last called. For the flusher alone."""
+        with self.lock:
+            self.drain()
+            taken, self._taken = self._taken, Taken()
+            return taken
+
     def _take(self, item: Item) -> None:
         if isinstance(item, Wake):
-            self.wakes.append(item)
+            self._taken.wakes.append(item)
             return
         try:
             self.ledger.apply(item)
         except Exception as error:
             note_error("Ledger.apply", error)
+            return
         if isinstance(item, HISTOGRAM_EVENTS):
             self.to_record.append(item)
         if isinstance(item, URGENT):
-            self.urgent = True
+            self._taken.urgent = True
         elif isinstance(item, LAZY):
-            self.lazy = True
+            self._taken.lazy = True
