@@ -103,7 +103,9 @@ def _runtime(settings: Settings, meter_provider: Any) -> Any:
         return None
 
     config = read_otlp_config(token_file=settings.token_file)
-    return Runtime(bus, lambda: Pipeline(settings, config, lambda: bus.dropped, meter_provider), settings)
+    return Runtime(
+        bus, lambda forked: Pipeline(settings, config, lambda: bus.dropped, meter_provider, forked), settings
+    )
 
 
 def _starting(runtime: Any) -> Callable[[ModuleType], None]:

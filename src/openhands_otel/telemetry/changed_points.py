@@ -34,10 +34,11 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from openhands_otel.telemetry.otlp_config import Temporality
-from openhands_otel.telemetry.self_observation import METRICS as SELF_OBSERVATION
+from openhands_otel.telemetry.self_observation import METRICS
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
+SELF_OBSERVATION = frozenset(metric.name for metric in METRICS)
 
 Key = tuple[str, frozenset[tuple[str, Any]]]
 

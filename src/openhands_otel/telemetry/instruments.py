@@ -16,7 +16,8 @@ from openhands_otel.events import LatencyRecorded, Origin, TokensUsed
 from openhands_otel.ledger import FLEET_METRICS, OVERFLOW_KEY, FleetKey
 from openhands_otel.semconv import Metric, TokenType
 from openhands_otel.telemetry.intake import Intake
-from openhands_otel.telemetry.self_observation import Read, SelfObservation
+from openhands_otel.telemetry.self_observation import METRICS as SELF_OBSERVATION
+from openhands_otel.telemetry.self_observation import SelfObservation
 
 Attributes = dict[str, str | bool]
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
@@ -42,23 +43,28 @@ def fleet_attributes(key: FleetKey) -> Attributes:
 
 
 class FleetInstruments:
-    """Instruments on one Meter, fed from one intake."""
+    """Instruments on one Meter, fed by the pipelines of this process that use it, one after the other."""
 
-    def __init__(self, meter: Meter, intake: Intake, observation: SelfObservation, series_limit: int) -> None:
-        self._intake = intake
+    def __init__(self, meter: Meter, series_limit: int) -> None:
+        self._intakes: tuple[Intake, ...] = ()
+        self._observation: SelfObservation | None = None
         self._histogram_keys: set[tuple[str, FleetKey]] = set()
         self._series_limit = series_limit
-        self._observation = observation
         for metric in FLEET_METRICS:
             meter.create_observable_counter(metric.name, [self._totals_of(metric)], metric.unit, metric.description)
-        for metric, read in observation.counters().items():
-            meter.create_observable_counter(metric.name, [_observing(read)], metric.unit, metric.description)
+        for metric in SELF_OBSERVATION:
+            meter.create_observable_counter(metric.name, [self._about(metric)], metric.unit, metric.description)
         self._tokens = _histogram(meter, semconv.TOKEN_USAGE)
         self._latency = _histogram(meter, semconv.RESPONSE_LATENCY)
 
+    def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
+        """Say from now on what ``intake`` holds, on top of what was said before (unless ``start_over``)."""
+        self._intakes = (intake,) if start_over else (*self._intakes, intake)
+        self._observation = observation
+
     def record_histograms(self) -> None:
         """Record what was taken in since the last time. For the flusher's thread only."""
-        waiting = self._intake.to_record
+        waiting = self._intakes[-1].to_record
         while waiting:
             event = waiting.popleft()
             if isinstance(event, TokensUsed):
@@ -75,19 +81,35 @@ class FleetInstruments:
         key = FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)
         if (metric.name, key) not in self._histogram_keys:
             if len(self._histogram_keys) >= self._series_limit:
-                self._observation.overflowed += 1
+                if self._observation is not None:
+                    self._observation.overflowed += 1
                 key = OVERFLOW_KEY
             else:
                 self._histogram_keys.add((metric.name, key))
         return fleet_attributes(key)
 
     def _totals_of(self, metric: Metric) -> Observe:
+        exact_ints = metric.unit != semconv.USD
+
         def observe(options: CallbackOptions) -> Iterable[Observation]:
-            with self._intake.lock:
-                self._intake.drain()
-                totals = list(self._intake.ledger.fleet[metric.name].items())
-            exact_ints = metric.unit != semconv.USD
-            return [Observation(round(total) if exact_ints else total, fleet_attributes(key)) for key, total in totals]
+            totals: dict[FleetKey, float] = {}
+            for intake in self._intakes:
+                with intake.lock:
+                    intake.drain()
+                    for key, total in intake.ledger.fleet[metric.name].items():
+                        totals[key] = totals.get(key, 0) + total
+            return [
+                Observation(round(total) if exact_ints else total, fleet_attributes(key))
+                for key, total in totals.items()
+            ]
+
+        return observe
+
+    def _about(self, metric: Metric) -> Observe:
+        def observe(options: CallbackOptions) -> Iterable[Observation]:
+            if self._observation is None:
+                return []
+            return [Observation(value, attributes) for value, attributes in self._observation.read(metric)]
 
         return observe
 
@@ -96,10 +118,3 @@ def _histogram(meter: Meter, metric: Metric) -> Histogram:
     return meter.create_histogram(
         metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
     )
-
-
-def _observing(read: Read) -> Observe:
-    def observe(options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(value, attributes) for value, attributes in read()]
-
-    return observe

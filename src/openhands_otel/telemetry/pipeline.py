@@ -2,12 +2,15 @@
 
 *Managed* (the default): a MeterProvider of our own, never set as the global one. *Guest*: the fleet's instruments
 stand on a provider that the application gave; its reader and its exit decide about them, and only the conversations'
-series go through our own sender. Everything is built at once and not at the first call: a burst followed by the
-process's end would lose all.
+series go through our own sender.
+
+A pipeline is made empty and started then. The process's own is started at once and not at the first call: a burst
+followed by the process's end would lose all. A forked child's is started by its first event.
 """
 
 from __future__ import annotations
 
+import _thread
 import time
 from collections.abc import Callable
 
@@ -16,11 +19,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 
 from openhands_otel import semconv
 from openhands_otel.events import Event
+from openhands_otel.guard import note_error
 from openhands_otel.ledger import ConversationSnapshot, Ledger
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.changed_points import ChangedPoints
 from openhands_otel.telemetry.conversation_series import ConversationSeries
 from openhands_otel.telemetry.flusher import Flusher
+from openhands_otel.telemetry.guest import guest_instruments
 from openhands_otel.telemetry.instruments import FleetInstruments
 from openhands_otel.telemetry.intake import Intake
 from openhands_otel.telemetry.otlp_config import OtlpConfig
@@ -28,12 +33,14 @@ from openhands_otel.telemetry.resource import build_resource
 from openhands_otel.telemetry.schedule import Schedule
 from openhands_otel.telemetry.self_observation import SelfObservation
 from openhands_otel.telemetry.sender import ChangeSender
-from openhands_otel.telemetry.transport import open_transport
+from openhands_otel.telemetry.transport import Transport, open_transport
 from openhands_otel.version import __version__
+
+POLL_S = 0.002
 
 
 class Pipeline:
-    """One process's pipeline; a forked child builds another."""
+    """One process's pipeline; a forked child makes another."""
 
     def __init__(
         self,
@@ -41,43 +48,70 @@ class Pipeline:
         config: OtlpConfig,
         dropped_callbacks: Callable[[], int],
         guest_of: MeterProviderApi | None = None,
+        forked: bool = False,
     ) -> None:
-        ledger = Ledger(settings.series_limit, settings.conversation_limit)
-        self._intake = intake = Intake(ledger)
-        observation = SelfObservation(ledger, dropped_callbacks)
+        self._settings = settings
+        self._config = config
+        self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit))
+        self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
+        self._guest: FleetInstruments | None = None
+        if guest_of is not None:
+            # At once in a forked child as well: the application's reader must not find the parent's totals there.
+            self._guest = guest_instruments(guest_of, settings.series_limit)
+            self._guest.feed(self._intake, self._observation, start_over=forked)
+        self._flusher: Flusher | None = None
+        self._transport: Transport | None = None
+        self._waits_for_use: list[None] = []
+        self._starting = False
+
+    def start(self) -> None:
+        """Build what sends, and begin to."""
         resource = build_resource()
-        reader = None
-        provider = guest_of
-        if provider is None:
-            reader = ChangedPoints(config.temporality, config.exponential_histograms)
+        reader, instruments = None, self._guest
+        if instruments is None:
+            reader = ChangedPoints(self._config.temporality, self._config.exponential_histograms)
             provider = MeterProvider([reader], resource, shutdown_on_exit=False)
-        meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
-        instruments = FleetInstruments(meter, intake, observation, settings.series_limit)
-        series = ConversationSeries(ledger)
-        self._transport = open_transport(config) if config.exporter == "otlp" else None
+            meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
+            instruments = FleetInstruments(meter, self._settings.series_limit)
+            instruments.feed(self._intake, self._observation)
         sender = None
-        if self._transport is not None:
-            sender = ChangeSender(self._transport, resource, intake, series, reader)
+        if self._config.exporter == "otlp":
+            self._transport = open_transport(self._config)
+            series = ConversationSeries(self._intake.ledger)
+            sender = ChangeSender(self._transport, resource, self._intake, series, reader)
+        settings = self._settings
         schedule = Schedule(
             settings.flush_window_ms / 1000, settings.flush_cpu_share, settings.heartbeat_s, time.monotonic()
         )
-        self._flusher = Flusher(intake, sender, instruments.record_histograms, schedule, observation, config.timeout_s)
+        flusher = Flusher(
+            self._intake, sender, instruments.record_histograms, schedule, self._observation, self._config.timeout_s
+        )
+        flusher.start()
+        self._flusher = flusher
 
-    def start(self) -> None:
-        """Start the flusher."""
-        self._flusher.start()
+    def start_when_used(self) -> None:
+        """Start with the first event, on a thread of our own."""
+        self._waits_for_use.append(None)
 
     def put(self, event: Event) -> None:
         """Take an event; for any thread."""
         self._intake.put(event)
+        if self._waits_for_use:
+            self._start_beside()
 
     def flush(self, timeout_s: float) -> bool:
         """Send all that was put until now; False if that did not end in time. For any thread, also in a handler."""
-        return self._flusher.flush(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        flusher = self._started(deadline)
+        return self._never_used if flusher is None else flusher.flush(deadline - time.monotonic())
 
     def stop(self, timeout_s: float) -> bool:
         """Send all and end the flusher; False if that did not end in time (its thread is a daemon)."""
-        done = self._flusher.flush(timeout_s, stop=True)
+        deadline = time.monotonic() + timeout_s
+        flusher = self._started(deadline)
+        if flusher is None:
+            return self._never_used
+        done = flusher.stop(deadline - time.monotonic())
         if done and self._transport is not None:
             self._transport.close()
         return done
@@ -87,3 +121,35 @@ class Pipeline:
         with self._intake.lock:
             self._intake.drain()
             return self._intake.ledger.snapshot(conversation_id)
+
+    @property
+    def _never_used(self) -> bool:
+        return bool(self._waits_for_use)
+
+    def _started(self, deadline: float) -> Flusher | None:
+        """The flusher; None if it waits for the first event, failed to start, or does not start in time."""
+        while self._flusher is None and self._starting and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return self._flusher
+
+    def _start_beside(self) -> None:
+        try:
+            self._waits_for_use.pop()
+        except IndexError:
+            # Another thread was first.
+            return
+        self._starting = True
+        try:
+            # Not threading.Thread: it takes locks and waits, and this may be a finalizer or a signal handler.
+            _thread.start_new_thread(self._start_guarded, ())
+        except RuntimeError as error:
+            self._starting = False
+            note_error("Pipeline.start", error)
+
+    def _start_guarded(self) -> None:
+        try:
+            self.start()
+        except Exception as error:
+            note_error("Pipeline.start", error)
+        finally:
+            self._starting = False

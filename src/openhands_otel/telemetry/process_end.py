@@ -4,8 +4,10 @@
 * SIGTERM would end Python without ``atexit``. Where the default handler stands, ours flushes, puts the default back and
   sends the signal again, so that the exit status stays what it was. uvicorn saves a handler that it finds and calls it
   after its own shutdown.
-* A forked child calls ``after_fork``; the parent's wait on SIGTERM is not its own. Children of ``multiprocessing`` skip
-  ``atexit`` and run ``multiprocessing.util.Finalize``.
+* A forked child calls ``after_fork``. On SIGTERM it waits much less than other processes: whoever ends a pool of
+  workers waits for all of them.
+* Children of ``multiprocessing`` skip ``atexit`` and run the finalizers of ``multiprocessing.util``, from which they
+  take their parent's out at their start; what is registered to run after that puts ours in.
 """
 
 from __future__ import annotations
@@ -15,37 +17,57 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
+
+SIGTERM_IN_CHILD_S = 0.2
+LATE = -100
+"""Exit priority behind those of multiprocessing's own queues and children, which may still bring events."""
 
 
 class ProcessEnd:
-    """Calls ``flush`` when the process ends and ``after_fork`` in a forked child, while watching."""
+    """Calls ``stop`` (or ``flush``, where the process may still go on) and ``after_fork`` while watching.
 
-    def __init__(self, flush: Callable[[], object], after_fork: Callable[[], object]) -> None:
+    Both are given seconds; over the whole end of the process they are ``patience_s`` at most.
+    """
+
+    def __init__(
+        self,
+        stop: Callable[[float], object],
+        flush: Callable[[float], object],
+        after_fork: Callable[[], object],
+        patience_s: float,
+    ) -> None:
+        self._stop = stop
         self._flush = flush
         self._after_fork = after_fork
+        self._patience_s = patience_s
         self._watching = False
         self._fork_hook = False
+        self._worker_hook = False
+        self._forked = False
 
     def watch(self) -> None:
         """Begin to watch."""
         if self._watching:
             return
         self._watching = True
-        atexit.register(self._flush)
+        atexit.register(self._on_exit)
         self._take_sigterm()
         if not self._fork_hook and hasattr(os, "register_at_fork"):
             # Cannot be taken back, so it is registered once and asks whether we still watch.
             self._fork_hook = True
             os.register_at_fork(after_in_child=self._in_child)
+        self._join_worker()
 
     def forget(self) -> None:
         """Stop watching."""
         if not self._watching:
             return
         self._watching = False
-        atexit.unregister(self._flush)
+        atexit.unregister(self._on_exit)
         self._give_sigterm_back()
 
     def _take_sigterm(self) -> None:
@@ -59,16 +81,44 @@ class ProcessEnd:
         if in_main_thread and signal.getsignal(signal.SIGTERM) == self._on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
+    def _on_exit(self) -> None:
+        self._patiently(self._stop, self._patience_s)
+
+    def _on_worker_exit(self) -> None:
+        # Threads that are no daemons may outlive a worker's finalizers.
+        if self._watching:
+            self._patiently(self._flush, self._patience_s)
+
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._flush()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        try:
+            self._patiently(self._stop, min(self._patience_s, SIGTERM_IN_CHILD_S) if self._forked else self._patience_s)
+        finally:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _patiently(self, end: Callable[[float], object], seconds: float) -> None:
+        began = time.monotonic()
+        end(seconds)
+        self._patience_s = max(0.0, self._patience_s - (time.monotonic() - began))
 
     def _in_child(self) -> None:
         if not self._watching:
             return
-        self._give_sigterm_back()
+        self._forked = True
         self._after_fork()
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.Finalize(None, self._flush, exitpriority=0)
+        self._join_worker()
+
+    def _join_worker(self) -> None:
+        """Have the finalizers of a worker call us: of one that has begun its work, or is about to."""
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is None:
+            return
+        if not self._worker_hook:
+            self._worker_hook = True
+            util.register_after_fork(self, ProcessEnd._register_finalizer)
+        if sys.modules["multiprocessing.process"].parent_process() is not None:
+            self._register_finalizer()
+
+    def _register_finalizer(self) -> None:
+        util: Any = sys.modules["multiprocessing.util"]
+        util.Finalize(None, self._on_worker_exit, exitpriority=LATE)

@@ -5,24 +5,22 @@ These figures change with every flush, so they would make every update bigger; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from openhands_otel import guard, semconv
 from openhands_otel.ledger import Ledger
 from openhands_otel.semconv import Metric
 
-Read = Callable[[], Iterator[tuple[float, dict[str, str | bool]]]]
+Readings = list[tuple[float, dict[str, str | bool]]]
+"""Values with their attributes."""
 
-METRICS = frozenset(
-    metric.name
-    for metric in (
-        semconv.HOOK_ERRORS,
-        semconv.OVERFLOWS,
-        semconv.FAILED_EXPORTS,
-        semconv.DROPPED_CALLBACKS,
-        semconv.FLUSH_TIME,
-        semconv.FLUSHES,
-    )
+METRICS = (
+    semconv.HOOK_ERRORS,
+    semconv.OVERFLOWS,
+    semconv.FAILED_EXPORTS,
+    semconv.DROPPED_CALLBACKS,
+    semconv.FLUSH_TIME,
+    semconv.FLUSHES,
 )
 
 
@@ -37,24 +35,15 @@ class SelfObservation:
         self.flushes = 0
         self.flush_cpu_s = 0.0
 
-    def counters(self) -> dict[Metric, Read]:
-        """Each metric and how to read it."""
-        return {
-            semconv.HOOK_ERRORS: self._hook_errors,
-            semconv.OVERFLOWS: _single(lambda: self._ledger.overflowed + self.overflowed),
-            semconv.FAILED_EXPORTS: _single(lambda: self.failed_exports),
-            semconv.DROPPED_CALLBACKS: _single(self._dropped_callbacks),
-            semconv.FLUSH_TIME: _single(lambda: self.flush_cpu_s),
-            semconv.FLUSHES: _single(lambda: self.flushes),
+    def read(self, metric: Metric) -> Readings:
+        """Current values of one of METRICS."""
+        if metric is semconv.HOOK_ERRORS:
+            return [(count, {semconv.HOOK_NAME: name}) for name, count in guard.error_counts().items()]
+        values = {
+            semconv.OVERFLOWS: self._ledger.overflowed + self.overflowed,
+            semconv.FAILED_EXPORTS: self.failed_exports,
+            semconv.DROPPED_CALLBACKS: self._dropped_callbacks(),
+            semconv.FLUSH_TIME: self.flush_cpu_s,
+            semconv.FLUSHES: self.flushes,
         }
-
-    def _hook_errors(self) -> Iterator[tuple[float, dict[str, str | bool]]]:
-        for name, count in guard.error_counts().items():
-            yield count, {semconv.HOOK_NAME: name}
-
-
-def _single(read: Callable[[], float]) -> Read:
-    def one() -> Iterator[tuple[float, dict[str, str | bool]]]:
-        yield read(), {}
-
-    return one
+        return [(values[metric], {})]

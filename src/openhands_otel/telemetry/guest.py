@@ -1,0 +1,27 @@
+"""The fleet's instruments on meter providers of applications, made once for each provider.
+
+A provider gives no instrument back: asked for one of a known name it answers with the first one and forgets the new
+callbacks. So the instruments stay, and a pipeline that comes later (after ``uninstrument``, in a forked child) feeds
+the ones that are there.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from opentelemetry.metrics import MeterProvider
+
+from openhands_otel import semconv
+from openhands_otel.telemetry.instruments import FleetInstruments
+from openhands_otel.version import __version__
+
+_instruments: WeakKeyDictionary[MeterProvider, FleetInstruments] = WeakKeyDictionary()
+
+
+def guest_instruments(provider: MeterProvider, series_limit: int) -> FleetInstruments:
+    """The instruments on ``provider``."""
+    found = _instruments.get(provider)
+    if found is None:
+        meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
+        found = _instruments[provider] = FleetInstruments(meter, series_limit)
+    return found
