@@ -35,6 +35,11 @@ class Subscription:
     background: bool
     alive: list[bool]
 
+    @property
+    def needs_dispatcher(self) -> bool:
+        """Whether it is called on our thread: always, or where a dying conversation makes the event."""
+        return self.background or ConversationClosed in self.kinds
+
     def wants(self, event: Event) -> bool:
         """Whether this event is one that was asked for."""
         if not self.alive[0] or not isinstance(event, self.kinds):
@@ -113,9 +118,9 @@ class Bus:
     ) -> Callable[[], None]:
         """Call ``callback`` with each event that fits, until the returned function is called (once or often)."""
         subscription = Subscription(callback, conversation, usage_id, kinds, background, alive=[True])
-        if background or ConversationClosed in kinds:
-            self._dispatcher.start()
         with self._changing:
+            if subscription.needs_dispatcher:
+                self._dispatcher.start()
             self._receivers = replace(self._receivers, subscriptions=(*self._receivers.subscriptions, subscription))
 
         def unsubscribe() -> None:
@@ -135,7 +140,7 @@ class Bus:
         """In a forked child: the parent's threads and locks are gone, waiting events are the parent's."""
         self._changing = threading.RLock()
         self._dispatcher = _Dispatcher()
-        if any(subscription.background for subscription in self._receivers.subscriptions):
+        if any(subscription.needs_dispatcher for subscription in self._receivers.subscriptions):
             self._dispatcher.start()
 
 

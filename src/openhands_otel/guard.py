@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 
 logger = logging.getLogger("openhands_otel")
@@ -39,7 +40,7 @@ def note_error(name: str, error: Exception) -> None:
         logger.warning(
             "%s failed with %s; the agent is not affected, further ones are only counted", name, type(error).__name__
         )
-        logger.debug("%s failed", name, exc_info=error)
+        logger.debug("%s failed here:\n%s", name, "".join(traceback.format_tb(error.__traceback__)))
 
 
 def error_counts() -> Mapping[str, int]:
