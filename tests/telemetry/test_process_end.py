@@ -1,0 +1,192 @@
+"""However a process ends, what it spent arrives, and its end is what it would be without us."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from otlp_receiver import Receiver, grpc_receiver
+
+from openhands_otel import semconv
+
+from .conftest import COLLECTORS, Start
+
+COST = semconv.COST.name
+BURST = 50
+
+ENDS = {
+    "normal": ("", 0),
+    "sys.exit": ("sys.exit(7)", 7),
+    "exception": ("raise RuntimeError('secret-of-an-exception')", 1),
+    "sigint": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(5)", -signal.SIGINT),
+    "sigterm": ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)", -signal.SIGTERM),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_burst_right_before_the_end_arrives_and_the_exit_status_is_what_it_was(
+    end: str, start: Start, receiver: Receiver
+) -> None:
+    statement, status = ENDS[end]
+    child = start(
+        f"""
+        import os, signal, sys, time
+        import spending
+        spending.instrument()
+        spending.spend({BURST})
+        {statement}
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == status
+    assert receiver.total(COST) == pytest.approx(BURST * 0.001, abs=1e-9)
+    assert receiver.total(semconv.INPUT_TOKENS.name) == BURST * 100
+    assert sum(points[-1].count for points in receiver.streams(semconv.RESPONSE_LATENCY.name).values()) == BURST
+
+
+def test_a_killed_process_loses_the_last_second_at_most(start: Start, receiver: Receiver) -> None:
+    child = start(
+        """
+        import time
+        import spending
+        spending.instrument()
+        for _ in range(2000):
+            spending.spend()
+            with open("spent", "a") as file:
+                file.write(f"{time.time_ns()}\\n")
+            time.sleep(0.001)
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    receiver.wait_for(lambda seen: bool(seen.points(COST)))
+    time.sleep(1.0)
+    killed_at = time.time_ns()
+    child.kill(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    spent = [int(line) for line in (child.directory / "spent").read_text().splitlines()]
+    before_last_second = sum(at < killed_at - 1_000_000_000 for at in spent)
+    arrived = round(receiver.total(COST) / 0.001)
+    assert 0 < before_last_second <= arrived <= len(spent) + 1
+
+
+def test_the_applications_own_sigterm_handler_is_left_alone(start: Start, receiver: Receiver) -> None:
+    child = start(
+        """
+        import os, signal, sys
+        import spending
+        def end(number, frame):
+            spending.mark("theirs")
+            sys.exit(3)
+        signal.signal(signal.SIGTERM, end)
+        spending.instrument()
+        assert signal.getsignal(signal.SIGTERM) is end
+        spending.spend()
+        os.kill(os.getpid(), signal.SIGTERM)
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 3
+    assert "theirs" in child.marks
+    assert receiver.total(COST) == pytest.approx(0.001)
+
+
+def test_uninstrument_gives_the_signal_back(start: Start, receiver: Receiver) -> None:
+    child = start(
+        """
+        import signal
+        import spending
+        instrumentor = spending.instrument()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        instrumentor.uninstrument()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        spending.mark("end")
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 0, child.err
+    assert not receiver.requests
+
+
+def test_a_second_sigterm_during_the_flush_loses_nothing(start: Start, receiver: Receiver) -> None:
+    slow = time.monotonic() + 60
+
+    def answer() -> tuple[int, bytes]:
+        time.sleep(0.3 if time.monotonic() > slow else 0)
+        return 200, b""
+
+    receiver.answer = answer
+    child = start(
+        """
+        import spending, time
+        spending.instrument()
+        spending.spend()
+        spending.mark("spent")
+        time.sleep(0.2)
+        spending.mark("again")
+        time.sleep(0.3)
+        spending.spend(10)
+        spending.mark("burst")
+        time.sleep(10)
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    child.wait_for("again")
+    slow = 0
+    child.wait_for("burst")
+    child.kill(signal.SIGTERM)
+    time.sleep(0.05)
+    child.kill(signal.SIGTERM)
+    assert child.wait() == -signal.SIGTERM
+    assert receiver.total(COST) == pytest.approx(0.011)
+
+
+@pytest.mark.parametrize("collector", COLLECTORS)
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("end", ["normal", "sigterm"])
+def test_without_a_working_collector_the_end_takes_two_seconds_longer_at_most(
+    collector: str, protocol: str, end: str, start: Start
+) -> None:
+    statement, status = ENDS[end]
+    source = f"""
+        import os, signal, sys, time
+        import spending
+        spending.instrument()
+        spending.spend({BURST})
+        spending.mark("end")
+        {statement}
+        """
+    with COLLECTORS[collector]() as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        with_us = start(source, endpoint, OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=protocol)
+        without_us = start(source, endpoint, WITHOUT_US="1")
+        assert with_us.wait() == without_us.wait() == status, with_us.err
+    assert with_us.exit_time() - without_us.exit_time() < 2.0
+    assert len(with_us.log) <= 1, with_us.err
+
+
+def test_a_process_that_only_imports_openhands_ends_at_once_without_a_collector(start: Start) -> None:
+    with COLLECTORS["silent"]() as port:
+        child = start("import spending; spending.instrument(); spending.mark('end')", f"http://127.0.0.1:{port}")
+        assert child.wait() == 0
+    assert child.exit_time() < 0.5
+    assert child.log == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_over_grpc_nothing_is_lost_either(number: signal.Signals, start: Start) -> None:
+    with grpc_receiver() as receiver:
+        child = start(
+            f"""
+            import os, time
+            import spending
+            spending.instrument()
+            spending.spend({BURST})
+            os.kill(os.getpid(), {int(number)})
+            time.sleep(5)
+            """,
+            receiver.url,
+            OTEL_EXPORTER_OTLP_METRICS_PROTOCOL="grpc",
+        )
+        assert child.wait() == -number
+        assert receiver.total(COST) == pytest.approx(BURST * 0.001, abs=1e-9)
