@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openhands_otel.semconv import CostSource, Operation, Role, Status
+from openhands_otel.semconv import CostSource, Operation, Reason, Role, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,15 @@ class Origin:
 
 
 NOBODY = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAccount:
+    """OpenHands' own total of a conversation, the usage ids in it, and what is known to make it differ from ours."""
+
+    total: float
+    usages: frozenset[str] = frozenset()
+    reasons: frozenset[Reason] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +162,11 @@ class ConversationOpened:
 
 @dataclass(frozen=True, slots=True)
 class ConversationClosed:
-    """It was closed, or its object died; ``own_total`` as in RunEnded."""
+    """It was closed, or its object died; ``own`` as in RunEnded."""
 
     at: int
     conversation_id: str
-    own_total: float | None = None
+    own: OwnAccount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +179,12 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """It ended with this state; ``own_total`` is OpenHands' own accumulated cost then, None if unreadable."""
+    """It ended with this state; ``own`` is OpenHands' own account then, None if it cannot be read."""
 
     at: int
     conversation_id: str
     status: Status
-    own_total: float | None
+    own: OwnAccount | None
 
 
 Event = (

@@ -20,14 +20,18 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from openhands_otel import events, semconv
-from openhands_otel.events import Event, Origin
+from openhands_otel.events import Event, Origin, OwnAccount
 from openhands_otel.exact import ExactSum
-from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
+from openhands_otel.semconv import CostSource, Metric, Operation, Reason, Role, Status, TokenType
 
 CLOSED_LIMIT = 1_000
 """Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
 BREAKDOWN_LIMIT = 64
 """Role, model and usage id sets of one conversation; later ones share one."""
+
+
+AGREEMENT = 1e-9
+"""US dollars up to which two totals agree."""
 
 
 class FleetKey(NamedTuple):
@@ -88,6 +92,7 @@ class ConversationSnapshot(BaseModel):
     llm_calls: int
     unpriced_calls: int
     unreconciled_cost: float | None
+    unreconciled_reasons: list[Reason]
     spenders: list[SpenderSnapshot]
     updated_at: int
 
@@ -109,7 +114,9 @@ class Account:
     context_limit: int | None = None
     restored_cost: float = 0.0
     budget: float | None = None
-    own_total: float | None = None
+    own: OwnAccount | None = None
+    misread: bool = False
+    """Whether OpenHands recorded other amounts than were spent (``CostAdded.recorded``)."""
     running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
     """What runs now: (kind, call number) to (label, since when in unix nanoseconds)."""
     opened_at: int = 0
@@ -127,7 +134,19 @@ class Account:
     @property
     def unreconciled_cost(self) -> float | None:
         """Our total, with what it had spent before, less OpenHands' own; None while that is unknown."""
-        return None if self.own_total is None else self.total_cost + self.restored_cost - self.own_total
+        return None if self.own is None else self.total_cost + self.restored_cost - self.own.total
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the two totals differ; empty where they agree."""
+        if self.own is None or abs(self.unreconciled_cost or 0.0) < AGREEMENT:
+            return ()
+        found = set(self.own.reasons)
+        if any(spender.usage_id not in self.own.usages for spender in self.cost):
+            found.add(Reason.UNREGISTERED_LLM)
+        if self.misread:
+            found.add(Reason.ACP_REPORT)
+        return tuple(sorted(found)) or (Reason.UNKNOWN,)
 
     @property
     def activity(self) -> tuple[str, int] | None:
@@ -157,6 +176,7 @@ class Account:
             llm_calls=self.calls,
             unpriced_calls=self.unpriced,
             unreconciled_cost=self.unreconciled_cost,
+            unreconciled_reasons=list(self.reasons),
             spenders=[
                 SpenderSnapshot(role=key.role, model=key.model, usage_id=key.usage_id, accumulated_cost=part.value)
                 for key, part in self.cost.items()
@@ -299,6 +319,7 @@ class Ledger:
             self._overflowed += 1
             spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
         account.cost.setdefault(spender, ExactSum()).add(event.amount)
+        account.misread = account.misread or event.amount != event.recorded
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
         counts = {
@@ -367,7 +388,7 @@ class Ledger:
         if event.conversation_id not in self.accounts:
             return
         account = self._account(event.conversation_id, event.at)
-        account.own_total = account.own_total if event.own_total is None else event.own_total
+        account.own = event.own or account.own
         account.status = Status.CLOSED
         account.running.clear()
         account.closed = True
@@ -381,7 +402,7 @@ class Ledger:
         account = self._account(event.conversation_id, event.at)
         account.status = event.status
         account.running.clear()
-        account.own_total = account.own_total if event.own_total is None else event.own_total
+        account.own = event.own or account.own
 
 
 def _fleet_key(origin: Origin) -> FleetKey:

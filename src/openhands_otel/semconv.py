@@ -36,6 +36,7 @@ CONVERSATION_STATUS: Final = "openhands.conversation.status"
 CONVERSATION_ACTIVITY: Final = "openhands.conversation.activity"
 CONVERSATION_PARENT_ID: Final = "openhands.conversation.parent.id"
 SDK_VERSION: Final = "openhands.sdk.version"
+RECONCILIATION_REASON: Final = "openhands.reconciliation.reason"
 HOOK_NAME: Final = "openhands.otel.hook"
 METRIC_OVERFLOW: Final = "otel.metric.overflow"
 """OpenTelemetry's own attribute (true) of the bucket that takes what a cap keeps out."""
@@ -101,6 +102,26 @@ class Status(StrEnum):
     STUCK = "stuck"
     DELETING = "deleting"
     CLOSED = "closed"
+
+
+class Reason(StrEnum):
+    """Why OpenHands' own total of a conversation differs from ours (``openhands.reconciliation.reason``)."""
+
+    SUBAGENTS = "subagents"
+    """It takes in what sub-agents spent, whose conversations have it too."""
+    HOOKS = "hooks"
+    """It takes in what agent hooks spent, whose conversations have it too."""
+    METER_TWICE = "meter_twice"
+    """One meter stands under two usage ids (ask_agent after a resume, LLMs made by model_copy)."""
+    SHARED_METER = "shared_meter"
+    """Another conversation uses the same LLM, so each shows the sum of both."""
+    STALE_METER = "stale_meter"
+    """The LLM writes to another meter than the one in the stats (resumed conversations before 1.17)."""
+    UNREGISTERED_LLM = "unregistered_llm"
+    """An LLM spent that is not in the stats (a title's own, a rebuilt condenser, a failed fallback)."""
+    ACP_REPORT = "acp_report"
+    """A cumulative report of an ACP agent was misread."""
+    UNKNOWN = "unknown"
 
 
 UNKNOWN: Final = "unknown"

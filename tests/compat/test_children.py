@@ -257,3 +257,20 @@ def test_tools_that_call_a_model_in_parallel(world: World) -> None:
     assert len(world.bill("helper").entries) == 3
     share = world.cost_of(conversation, openhands__llm__role="other")
     assert share == pytest.approx(world.bill("helper").total, abs=EXACT)
+
+
+def test_a_judge_in_a_bare_thread_is_known_by_the_events_it_reads(world: World) -> None:
+    controller = needs("openhands.sdk.conversation.goal.controller", "GoalController")
+    bystander, conversation = world.conversation(world.llm("other")), world.conversation(world.llm("main"))
+    world.run(bystander)
+    world.run(conversation)
+    world.script("judge", lambda request: said('{"score": 1.0, "complete": true, "missing": ""}'))
+    judging = controller("objective", world.llm("judge", usage_id="judge"), max_iterations=2)
+    events = list(conversation.state.events)
+    thread = threading.Thread(target=judging.on_run_finished, args=(events,))
+    thread.start()
+    thread.join(30)
+    world.check()
+    share = world.cost_of(conversation, openhands__llm__role="other")
+    assert share == pytest.approx(world.bill("judge").total, abs=EXACT)
+    assert share > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -338,3 +339,22 @@ def test_calls_say_when_they_begin(
     unsubscribe()
     assert [type(event) for event in heard] == [LLMCallStarted, CostAdded]
     assert heard[0].origin == heard[1].origin  # type: ignore[union-attr]
+
+
+def test_an_sdk_that_lacks_something_is_counted_with_one_warning(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from openhands.sdk.agent.agent import Agent
+    from openhands.sdk.llm.utils.metrics import Metrics
+    from openhands.sdk.llm.utils.telemetry import Telemetry
+
+    monkeypatch.delattr(Telemetry, "on_response")
+    monkeypatch.delattr(Agent, "_execute_action_event")
+    caplog.set_level(logging.WARNING, "openhands_otel")
+    OpenHandsInstrumentor().instrument()
+    Metrics().add_cost(0.5)
+    assert OpenHandsInstrumentor().flush(5)
+    assert receiver.total(COST) == 0.5
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "openhands_otel"]
+    assert "Telemetry.on_response" in warning
+    assert "Agent._execute_action_event" in warning

@@ -6,6 +6,7 @@ Everything is read from modules that are already imported; nothing here imports 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import sys
 from typing import Any
 
@@ -20,8 +21,25 @@ CALL_CONTEXT = "openhands.sdk.llm.call_context"
 CONVERSATION = "openhands.sdk.conversation.impl.local_conversation"
 TITLE = "openhands.sdk.conversation.title_utils"
 CONDENSER = "openhands.sdk.context.condenser.base"
+GOAL = "openhands.sdk.conversation.goal.controller"
 AGENT = "openhands.sdk.agent.agent"
 ACP_AGENT = "openhands.sdk.agent.acp_agent"
+
+
+NEEDED = (METRICS, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, AGENT)
+"""Modules that every release from 1.0.0 on has."""
+
+
+def missing_modules() -> list[str]:
+    """Which of the needed modules this release does not have; for use when ``openhands.sdk`` is imported."""
+    return [name for name in NEEDED if name not in sys.modules and not _exists(name)]
+
+
+def _exists(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def sdk_version() -> str:
@@ -51,16 +69,10 @@ def session_id(call_context: Any) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def own_total(conversation: Any) -> float | None:
-    """OpenHands' own accumulated cost of a conversation; None if it cannot be read.
-
-    The plain sum over usages: ``get_combined_metrics`` would copy every record of every call.
-    """
+def has_event(conversation: Any, event: Any) -> bool:
+    """Whether ``event`` is one of the conversation's own (told by its id, which is the event's alone)."""
     state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
-    usages: dict[str, Any] | None = getattr(getattr(state, "stats", None), "usage_to_metrics", None)
-    if usages is None:
-        return None
-    return float(sum(metrics.accumulated_cost for metrics in tuple(usages.values())))
+    return getattr(event, "id", None) in getattr(state, "events", ())
 
 
 def status(conversation: Any) -> Status:

@@ -17,6 +17,7 @@ from openhands_otel.events import (
     ConversationClosed,
     ConversationOpened,
     Event,
+    OwnAccount,
     RunEnded,
     RunStarted,
     ToolEnded,
@@ -24,6 +25,7 @@ from openhands_otel.events import (
 )
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.identity import Conversations, Scope, current_scope, enter_scope
+from openhands_otel.sdk.own_account import COMPARED_LIMIT, own_account
 from openhands_otel.sdk.patching import Enter, Leave, Patches
 from openhands_otel.semconv import Role
 
@@ -70,10 +72,23 @@ class ConversationHooks:
         found = patches.around(module, "generate_title_with_llm", self._with_role(Role.TITLE))
         return [] if found else ["title_utils.generate_title_with_llm"]
 
+    def patch_goal(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``GoalController.on_run_finished``, which asks a judge; the server calls it in an executor."""
+        patches.around(module.GoalController, "on_run_finished", self._enter_judge)
+        return []
+
     def patch_agent(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``Agent._execute_action_event``, which runs on the tool's own thread in every release."""
         found = patches.around(module.Agent, "_execute_action_event", self._enter_tool)
         return [] if found else ["Agent._execute_action_event"]
+
+    def _enter_judge(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        events = args[1] if len(args) > 1 else kwargs["events"]
+        conversation_id = current_scope().conversation_id
+        if conversation_id is None and events:
+            conversation_id = self._conversations.only_one_with(lambda each: compat.has_event(each, events[-1]))
+        leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER))
+        return lambda result, error: leave_scope()
 
     def _with_role(self, role: Role) -> Enter:
         def enter(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
@@ -119,6 +134,7 @@ class ConversationHooks:
 
     def _announce(self, conversation: Any, conversation_id: str) -> None:
         facts = self._conversations.get(conversation_id)
+        restored = own_account(conversation, ())
         self._publish(
             ConversationOpened(
                 at=time.time_ns(),
@@ -126,10 +142,13 @@ class ConversationHooks:
                 parent_id=facts.parent_id if facts else None,
                 agent=(facts.agent if facts else None) or "",
                 sdk_version=compat.sdk_version(),
-                restored_cost=compat.own_total(conversation) or 0.0,
+                restored_cost=restored.total if restored is not None else 0.0,
                 budget=getattr(conversation, "max_budget_per_run", None),
             )
         )
+
+    def _own_account(self, conversation: Any) -> OwnAccount | None:
+        return own_account(conversation, self._conversations.some(COMPARED_LIMIT))
 
     def _enter_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         conversation = args[0]
@@ -139,8 +158,8 @@ class ConversationHooks:
 
         def leave(result: Any, error: BaseException | None) -> None:
             leave_scope()
-            status, total = compat.status(conversation), compat.own_total(conversation)
-            self._publish(RunEnded(time.time_ns(), conversation_id, status, total))
+            status, own = compat.status(conversation), self._own_account(conversation)
+            self._publish(RunEnded(time.time_ns(), conversation_id, status, own))
 
         return leave
 
@@ -164,7 +183,8 @@ class ConversationHooks:
             leave_scope()
             # An old object closed after another was resumed under its id says nothing about that one.
             if self._conversations.is_current(conversation, conversation_id):
-                self._publish(ConversationClosed(time.time_ns(), conversation_id, compat.own_total(conversation)))
+                own = self._own_account(conversation)
+                self._publish(ConversationClosed(time.time_ns(), conversation_id, own))
 
         return leave
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from openhands_otel.bus import Bus
 from openhands_otel.events import ConversationClosed
-from openhands_otel.guard import guarded, note_error
+from openhands_otel.guard import guarded
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.calls import Calls
 from openhands_otel.sdk.conversations import ConversationHooks
@@ -37,7 +37,7 @@ class Hooks:
         self._changing = threading.Lock()
         self._patches: Patches | None = None
         self._forget: list[Callable[[], None]] = []
-        self._warned = False
+        self._missing: list[str] = []
         # Kept over detach and attach: it knows whose sub-agent a conversation is, and holds them weakly.
         self._conversations = Conversations(on_death=self._announce_death)
 
@@ -49,6 +49,7 @@ class Hooks:
             patches = self._patches = Patches()
             for module, patch in self._table().items():
                 self._forget.append(when_imported(module, self._apply(patches, patch)))
+            self._forget.append(when_imported(compat.SDK, self._complain))
 
     def detach(self) -> None:
         """Put everything back."""
@@ -76,6 +77,7 @@ class Hooks:
             compat.CONVERSATION: hooks.patch_conversation,
             compat.CONDENSER: hooks.patch_condenser,
             compat.TITLE: hooks.patch_title,
+            compat.GOAL: hooks.patch_goal,
             compat.AGENT: hooks.patch_agent,
         }
 
@@ -88,16 +90,21 @@ class Hooks:
             if not patches.active:
                 return
             try:
-                missing = patch(patches, module)
+                self._missing += patch(patches, module)
             except AttributeError as error:
-                note_error(f"patching {module.__name__}", error)
-                missing = [module.__name__]
-            if missing and not self._warned:
-                self._warned = True
-                logger.warning(
-                    "openhands-sdk %s is not one that openhands-otel knows: no %s; figures may be incomplete",
-                    compat.sdk_version(),
-                    ", ".join(missing),
-                )
+                # A class that is not where it was.
+                self._missing.append(f"{module.__name__}.{error.name}")
 
         return apply
+
+    @guarded
+    def _complain(self, module: ModuleType) -> None:
+        """One warning when the SDK is imported and lacks what we look for."""
+        missing = [*self._missing, *compat.missing_modules()]
+        self._missing.clear()
+        if missing:
+            logger.warning(
+                "openhands-sdk %s lacks what openhands-otel looks for (%s); what it has is counted, more may be spent",
+                compat.sdk_version(),
+                ", ".join(missing),
+            )

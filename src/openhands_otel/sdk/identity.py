@@ -13,6 +13,7 @@ releases without any of these, the one open conversation that uses this LLM, if 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import weakref
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
@@ -130,9 +131,10 @@ class Conversations:
         found = [facts.conversation_id for facts in tuple(self._facts.values()) if _true_of(facts, has)]
         return found[0] if len(found) == 1 else None
 
-    def clear(self) -> None:
-        """Forget all, announcing nothing."""
-        self._facts.clear()
+    def some(self, most: int) -> list[Any]:
+        """The newest conversations, at most ``most``."""
+        newest = itertools.islice(reversed(tuple(self._facts.values())), most)
+        return [conversation for facts in newest if (conversation := facts.reference()) is not None]
 
 
 def _true_of(facts: Facts, has: Callable[[Any], bool]) -> bool:

@@ -164,11 +164,15 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
         (semconv.CONVERSATION_CONTEXT_TOKENS, account.context_tokens),
         (semconv.CONVERSATION_CONTEXT_LIMIT, account.context_limit),
         (semconv.CONVERSATION_BUDGET, account.budget),
-        (semconv.CONVERSATION_UNRECONCILED, account.unreconciled_cost),
     )
     for metric, value in gauges:
         if value is not None and math.isfinite(value):
             yield (metric, ()), value
+    unreconciled = account.unreconciled_cost
+    if unreconciled is not None:
+        reasons = ",".join(account.reasons)
+        labels = ((semconv.RECONCILIATION_REASON, reasons),) if reasons else ()
+        yield (semconv.CONVERSATION_UNRECONCILED, labels), unreconciled
     yield (semconv.CONVERSATION_STATE, ((semconv.CONVERSATION_STATUS, account.status.value),)), 1
     activity = account.activity
     if activity is not None:
