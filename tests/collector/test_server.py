@@ -1,0 +1,115 @@
+"""The collector as one thing to start and stop in the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from viewer_process import PROTOBUF
+
+from openhands_otel.collector.server import Collector, StartError
+from openhands_otel.settings import ViewerSettings
+from otlp_sender import Sender
+
+
+def settings(**given: object) -> ViewerSettings:
+    return ViewerSettings.model_validate({"port": 0, "grpc_port": 0} | given)
+
+
+def test_it_starts_on_free_ports_and_stops() -> None:
+    async def go() -> None:
+        collector = Collector(settings())
+        await collector.start()
+        assert collector.http_port != 0
+        assert collector.grpc_port != 0
+        async with httpx.AsyncClient(base_url=collector.url, trust_env=False) as client:
+            answer = await client.post("/v1/metrics", content=Sender("p").spend(0.5).body(), headers=PROTOBUF)
+            assert answer.status_code == 200
+            assert (await client.get("/api/v1/totals")).json()["totals"]["accumulated_cost"] == 0.5
+        await collector.stop()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", collector.http_port)) != 0
+
+    asyncio.run(go())
+
+
+def test_it_stops_at_once_although_viewers_are_connected(tmp_path: Path) -> None:
+    async def go() -> float:
+        collector = Collector(settings(database=tmp_path / "h.sqlite3"))
+        await collector.start()
+        loop = asyncio.get_running_loop()
+        async with (
+            httpx.AsyncClient(base_url=collector.url, trust_env=False) as client,
+            client.stream("GET", "/api/v1/events"),
+        ):
+            began = loop.time()
+            await collector.stop()
+            return loop.time() - began
+
+    assert asyncio.run(go()) < 3
+
+
+@pytest.mark.parametrize("held", ["port", "grpc_port"])
+def test_a_port_in_use_is_named_and_nothing_stays_open(held: str) -> None:
+    async def go(port: int) -> None:
+        collector = Collector(settings(**{held: port}))
+        with pytest.raises(StartError, match=f"port {port} .*in use.*--"):
+            await collector.start()
+        with socket.socket() as probe:
+            for opened in {collector.http_port, collector.grpc_port} - {0, port}:
+                assert probe.connect_ex(("127.0.0.1", opened)) != 0
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        asyncio.run(go(holder.getsockname()[1]))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_it_listens_to_other_machines_only_with_a_token(host: str) -> None:
+    async def go() -> None:
+        with pytest.raises(StartError, match="--token-file"):
+            await Collector(settings(host=host)).start()
+        with pytest.raises(StartError, match="--token-file"):
+            await Collector(settings(host=host, token="")).start()
+
+    asyncio.run(go())
+
+
+def test_an_address_of_another_machine_is_refused_in_one_line() -> None:
+    async def go() -> None:
+        with pytest.raises(StartError, match=r"192\.0\.2\.1"):
+            await Collector(settings(host="192.0.2.1", token="x")).start()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("content", ["", "two words", "\n", "t\u00f6ken"])
+def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(content)
+
+    async def go() -> None:
+        with pytest.raises(StartError, match="token file"):
+            await Collector(settings(token_file=path)).start()
+
+    asyncio.run(go())
+
+
+def test_two_collectors_in_one_process_do_not_meet() -> None:
+    async def go() -> None:
+        first, second = Collector(settings()), Collector(settings())
+        await first.start()
+        await second.start()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            body = Sender("p").spend(0.5).body()
+            await client.post(f"{first.url}/v1/metrics", content=body, headers=PROTOBUF)
+            totals = (await client.get(f"{second.url}/api/v1/totals")).json()["totals"]
+        assert totals["accumulated_cost"] == 0
+        await first.stop()
+        await second.stop()
+
+    asyncio.run(go())
