@@ -1,0 +1,210 @@
+"""The live page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from viewer_process import Viewer, running_viewer, start_viewer
+
+from openhands_otel import semconv
+from openhands_otel.semconv import TokenType
+from otlp_sender import Sender
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+WIDE_ELEMENTS = """
+[...document.querySelectorAll("body *")]
+  .filter((one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth && !one.matches(".skip"))
+  .map((one) => one.className || one.id || one.tagName)
+"""
+"""What reaches beyond the right edge; more telling than the width of the whole."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    with running_viewer() as viewer:
+        yield viewer
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that may make no error, and ask nobody but its own server."""
+    page = browser.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
+    )
+    page.on("request", lambda asked: None if "//127.0.0.1:" in asked.url else wrong.append(asked.url))
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def card(page: Page, conversation: str) -> Any:
+    return page.locator(f"article.card[data-conversation='{conversation}']")
+
+
+def test_the_total_rises_when_a_point_arrives_without_a_reload(viewer: Viewer, page: Page) -> None:
+    sender = Sender("p").spend(0.25).introduce("c-1").converse("c-1", 0.25).state("c-1", "running")
+    viewer.send(sender)
+    page.goto(viewer.url)
+    expect(page.locator("#total")).to_have_text("$0.2500")
+    page.evaluate("window.notReloaded = true")
+    viewer.send(sender.spend(0.75).converse("c-1", 0.75))
+    expect(page.locator("#total")).to_have_text("$0.7500", timeout=2_000)
+    expect(card(page, "c-1").locator(".cost")).to_have_text("$0.7500")
+    assert page.evaluate("window.notReloaded")
+    expect(page).to_have_title("$0.7500 OpenHands spend")
+    expect(page.locator("#connection")).to_contain_text("live")
+
+
+def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> None:
+    named = {semconv.CONVERSATION_ID: "abcdefgh-1"}
+    sender = Sender("p", service="runner").introduce("abcdefgh-1").state("abcdefgh-1", "running")
+    sender.converse("abcdefgh-1", 0.5).converse("abcdefgh-1", 0.125, role="condenser", model="mini")
+    sender.now("abcdefgh-1", "terminal", time.time() - 30)
+    for token_type, number in ((TokenType.INPUT, 9000), (TokenType.CACHE_READ, 4500), (TokenType.OUTPUT, 700)):
+        sender.add(semconv.CONVERSATION_TOKENS, number, named | {semconv.TOKEN_TYPE: token_type})
+    sender.add(semconv.CONVERSATION_CALLS, 12, named).add(semconv.CONVERSATION_RESTORED_COST, 1.5, named)
+    sender.add(semconv.CONVERSATION_CONTEXT_TOKENS, 50_000, named)
+    sender.add(semconv.CONVERSATION_CONTEXT_LIMIT, 200_000, named)
+    viewer.send(sender)
+    page.goto(viewer.url)
+    shown = card(page, "abcdefgh-1")
+    for text in ("abcdefgh", "Agent", "running", "terminal", "9,000 in", "50 % from cache", "700 out", "12 calls"):
+        expect(shown).to_contain_text(text)
+    for text in ("50K of 200K (25 %)", "condenser · mini", "$0.1250", "$1.500 more was spent before", "runner"):
+        expect(shown).to_contain_text(text)
+    expect(shown.locator(".now")).to_contain_text("3")
+    first = shown.locator(".now").inner_text()
+    expect(shown.locator(".now")).not_to_have_text(first, timeout=3_000)
+
+
+def test_children_stand_in_their_parents_card_and_count_in_its_tree(viewer: Viewer, page: Page) -> None:
+    sender = Sender("p").introduce("parent").converse("parent", 0.5)
+    viewer.send(sender)
+    page.goto(viewer.url)
+    expect(card(page, "parent")).to_be_visible()
+    viewer.send(sender.introduce("child", parent="parent").converse("child", 0.25))
+    row = card(page, "parent").locator(".child[data-conversation='child']")
+    expect(row).to_contain_text("$0.2500")
+    expect(card(page, "parent")).to_contain_text("$0.7500 with 1 sub-agent")
+    row.locator("summary").click()
+    expect(row.locator(".body")).to_be_visible()
+
+
+def test_conversations_that_name_each_other_as_parents_are_shown(viewer: Viewer, page: Page) -> None:
+    sender = Sender("p").introduce("a", parent="b").converse("a", 0.5).introduce("b", parent="a").converse("b", 0.25)
+    viewer.send(sender)
+    page.goto(viewer.url)
+    expect(page.locator("[data-conversation]")).to_have_count(2)
+
+
+def test_a_closed_conversation_moves_aside_with_its_money(viewer: Viewer, page: Page) -> None:
+    sender = Sender("p").spend(0.5).introduce("c").converse("c", 0.5)
+    viewer.send(sender)
+    page.goto(viewer.url)
+    expect(card(page, "c")).to_be_visible()
+    attributes = {semconv.CONVERSATION_ID: "c", semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
+    viewer.send(sender.add(semconv.CONVERSATION_INFO, None, attributes))
+    expect(page.locator("#closed-title")).to_have_text("Closed (1)")
+    expect(page.locator("#open article")).to_have_count(0)
+    page.locator("#closed-box summary").first.click()
+    expect(card(page, "c")).to_contain_text("$0.5000")
+    expect(page.locator("#total")).to_have_text("$0.5000")
+
+
+def test_the_filter_leaves_what_matches(viewer: Viewer, page: Page) -> None:
+    sender = Sender("p")
+    for name, model in (("one", "gpt"), ("two", "claude")):
+        sender.introduce(name).converse(name, 0.5, model=model)
+    viewer.send(sender)
+    page.goto(viewer.url)
+    expect(page.locator("article.card")).to_have_count(2)
+    page.locator("#filter").fill("CLAUDE")
+    expect(page.locator("article.card")).to_have_count(1)
+    expect(card(page, "two")).to_be_visible()
+
+
+def test_names_are_text_whatever_they_hold(viewer: Viewer, page: Page) -> None:
+    name = "<img src=x onerror=alert(1)>"
+    viewer.send(Sender(name, service=name).introduce(name).converse(name, 0.5, model=name).now(name, name, 1.0))
+    page.goto(viewer.url)
+    expect(page.locator("article.card")).to_contain_text("<img src")
+    assert page.locator("article img").count() == 0
+
+
+def test_the_page_finds_its_viewer_again_after_a_restart(page: Page) -> None:
+    viewer = start_viewer()
+    port = int(viewer.url.rpartition(":")[2])
+    viewer.send(Sender("p").spend(0.25))
+    page.goto(viewer.url)
+    expect(page.locator("#total")).to_have_text("$0.2500")
+    viewer.stop()
+    expect(page.locator("#connection")).to_contain_text("connection lost", timeout=10_000)
+    with running_viewer(port=port) as viewer:
+        viewer.send(Sender("q").spend(0.5))
+        expect(page.locator("#total")).to_have_text("$0.5000", timeout=15_000)
+        expect(page.locator("#connection")).to_contain_text("live")
+
+
+def test_a_token_in_the_address_opens_the_page_and_leaves_the_address(page: Page) -> None:
+    with running_viewer(token="s3cret") as viewer:
+        viewer.send(Sender("p").spend(0.25))
+        page.goto(f"{viewer.url}/#token=s3cret")
+        expect(page.locator("#total")).to_have_text("$0.2500")
+        assert "s3cret" not in page.url
+        page.reload()
+        expect(page.locator("#total")).to_have_text("$0.2500")
+
+
+def test_without_a_token_the_page_asks_for_it(page: Page) -> None:
+    with running_viewer(token="s3cret") as viewer:
+        viewer.send(Sender("p").spend(0.25))
+        page.goto(viewer.url)
+        page.locator("#token").fill("wrong")
+        page.locator("#token-form button").click()
+        expect(page.locator("#token-error")).to_have_text("That is not the token.")
+        page.locator("#token").fill("s3cret")
+        page.locator("#token-form button").click()
+        expect(page.locator("#total")).to_have_text("$0.2500")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1360])
+def test_the_page_fits_its_window(viewer: Viewer, page: Page, width: int) -> None:
+    sender = Sender("p", service="a-service-with-quite-a-long-name-that-goes-on").spend(1234.5)
+    for number in range(4):
+        name = f"conversation-{number}"
+        sender.introduce(name).converse(name, 123.0, model="a-model-with-a-very-long-name-indeed-2026-11-22").state(
+            name, "waiting_for_confirmation"
+        )
+    viewer.send(sender)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(viewer.url)
+    expect(page.locator("article.card")).to_have_count(4)
+    assert page.evaluate(WIDE_ELEMENTS) == []
