@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
+from openhands_otel.telemetry.fork_gate import fork_gate
 from openhands_otel.telemetry.otlp_config import OtlpConfig
 from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, outcome_of_response
 
@@ -42,7 +43,8 @@ class GrpcTransport:
         """Call once."""
         try:
             metadata = tuple(self._credentials.headers().items())
-            response = self._export(request, timeout=timeout_s, metadata=metadata)
+            with fork_gate.closed():
+                response = self._export(request, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             return Outcome(False, f"{self._target} answered {error.code().name}")
         except OSError as error:
