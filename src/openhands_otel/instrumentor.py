@@ -43,7 +43,7 @@ class OpenHandsInstrumentor(BaseInstrumentor):
         return ("openhands-sdk >= 1.0.0",)
 
     def flush(self, timeout_s: float = 2.0) -> bool:
-        """Send all that happened until now; False if that did not end in time."""
+        """Send all that happened until now; False if that failed or took longer."""
         return self._runtime is None or self._runtime.flush(timeout_s)
 
     def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:

@@ -75,17 +75,17 @@ class Flusher:
         self._thread.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Have everything sent that was put until now; False if that did not end in time.
+        """Have everything sent that was put until now; False if that failed or did not end in time.
 
         Safe in a signal handler: the queue takes no Python lock, and the Event is nobody else's.
         """
-        return self._ask(Wake(threading.Event(), stop=False), timeout_s)
+        return self._ask(Wake(stop=False), timeout_s)
 
     def stop(self, timeout_s: float) -> bool:
         """As ``flush``, and end the thread. A signal's handler may call this while the interrupted thread does."""
         if not self._stopping:
             self._stopping = True
-            return self._ask(Wake(threading.Event(), stop=True), timeout_s)
+            return self._ask(Wake(stop=True), timeout_s)
         deadline = time.monotonic() + timeout_s
         while self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -95,7 +95,7 @@ class Flusher:
         if not self._thread.is_alive() or threading.current_thread() is self._thread:
             return False
         self._intake.put(wake)
-        return wake.done.wait(timeout_s)
+        return wake.done.wait(timeout_s) and wake.delivered
 
     def _run(self) -> None:
         with suppress_instrumentation():
@@ -122,21 +122,25 @@ class Flusher:
                 self._used = True
                 self._schedule.want(now, taken.urgent)
             # A process in which nothing happened has nothing to say at its end.
+            delivered = True
             if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
-                self._send_all(self._schedule.is_heartbeat(now), last=stop)
+                delivered = self._send_all(self._schedule.is_heartbeat(now), last=stop)
+            for wake in taken.wakes:
+                wake.delivered = delivered
         finally:
             # Whoever waits is not kept waiting by an error of ours.
             for wake in taken.wakes:
                 wake.done.set()
         return stop
 
-    def _send_all(self, everything: bool, last: bool) -> None:
+    def _send_all(self, everything: bool, last: bool) -> bool:
         outcome = self._send(everything, last)
         for _ in range(MOST_REQUESTS):
             if not outcome.delivered or self._sender is None or not self._sender.has_more:
-                return
+                return outcome.delivered
             outcome = self._send(everything=False, last=False)
         self._schedule.want(time.monotonic(), urgent=False)
+        return False
 
     def _send(self, everything: bool, last: bool) -> Outcome:
         started = time.thread_time()

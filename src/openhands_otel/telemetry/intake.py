@@ -40,12 +40,14 @@ LAZY: Final = (LLMCallStarted, LLMCallEnded, ToolStarted, ToolEnded, ResponseRec
 HISTOGRAM_EVENTS: Final = (TokensUsed, LatencyRecorded)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Wake:
     """Asks the flusher for something other than taking events in; ``done`` is fresh and nobody else's."""
 
-    done: threading.Event
     stop: bool
+    done: threading.Event = field(default_factory=threading.Event)
+    delivered: bool = False
+    """Whether everything was delivered; stands when ``done`` is set."""
 
 
 Item = Event | Wake

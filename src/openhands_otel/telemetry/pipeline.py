@@ -100,13 +100,13 @@ class Pipeline:
             self._start_beside()
 
     def flush(self, timeout_s: float) -> bool:
-        """Send all that was put until now; False if that did not end in time. For any thread, also in a handler."""
+        """Send all that was put until now; False if that failed or took longer. For any thread, also in a handler."""
         deadline = time.monotonic() + timeout_s
         flusher = self._started(deadline)
         return self._never_used if flusher is None else flusher.flush(deadline - time.monotonic())
 
     def stop(self, timeout_s: float) -> bool:
-        """Send all and end the flusher; False if that did not end in time (its thread is a daemon)."""
+        """Send all and end the flusher; False if that failed or took longer (its thread is a daemon)."""
         deadline = time.monotonic() + timeout_s
         flusher = self._started(deadline)
         if flusher is None:

@@ -57,7 +57,7 @@ class Runtime:
         pipeline.stop(self._exit_timeout_s)
 
     def flush(self, timeout_s: float) -> bool:
-        """Send all that happened until now; False if that did not end in time."""
+        """Send all that happened until now; False if that failed or took longer."""
         return self._pipeline is None or self._pipeline.flush(timeout_s)
 
     def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
