@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from otlp_receiver import Receiver, http_receiver
 
 HERE = Path(__file__).parent

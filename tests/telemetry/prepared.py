@@ -64,8 +64,8 @@ gc.freeze()
 say({"ready": openhands.sdk.__version__})
 _request = serve()
 become(_request)
+# It has no file, so that children that multiprocessing spawns don't run it again.
 _main = types.ModuleType("__main__")
-_main.__file__ = _request["program"]
 sys.modules["__main__"] = _main
 sys.argv = [_request["program"]]
 exec(compile(_request["source"], _request["program"], "exec"), _main.__dict__)

@@ -6,9 +6,9 @@ import signal
 import time
 
 import pytest
-from otlp_receiver import Receiver, grpc_receiver
 
 from openhands_otel import semconv
+from otlp_receiver import Receiver, grpc_receiver
 
 from .conftest import COLLECTORS, Start
 

@@ -1,0 +1,194 @@
+"""What a forked or spawned child spends is counted from 0 under its own instance id; the parent's totals stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from openhands_otel import semconv
+from otlp_receiver import Receiver, grpc_receiver, http_receiver
+
+from .conftest import COLLECTORS, Start
+
+COST = semconv.COST.name
+
+
+def costs(receiver: Receiver) -> list[float]:
+    """Last cost of each process, in thousandths, smallest first."""
+    last = {points[0].resource[semconv.SERVICE_INSTANCE_ID]: points[-1] for points in receiver.streams(COST).values()}
+    return sorted(round(point.value * 1000, 6) for point in last.values())
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_forked_child_counts_from_0_under_its_own_instance_id(pinned: bool, start: Start, receiver: Receiver) -> None:
+    child = start(
+        """
+        import os, sys
+        import spending
+        spending.instrument()
+        spending.spend(100)
+        if os.fork() == 0:
+            spending.spend(7)
+            sys.exit(0)
+        os.wait()
+        spending.spend(1)
+        """,
+        f"{receiver.url}/v1/metrics",
+        **({"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=pod-7"} if pinned else {}),
+    )
+    assert child.wait() == 0, child.err
+    assert costs(receiver) == [7, 101]
+    histograms = receiver.streams(semconv.RESPONSE_LATENCY.name).values()
+    assert sorted(points[-1].count for points in histograms) == [7, 101]
+    pins = {point.resource.get(semconv.PINNED_INSTANCE_ID) for point in receiver.points(COST)}
+    assert pins == {"pod-7" if pinned else None}
+
+
+def test_a_child_of_a_child_counts_from_0_too(start: Start, receiver: Receiver) -> None:
+    child = start(
+        """
+        import os, sys
+        import spending
+        spending.instrument()
+        spending.spend(1)
+        if os.fork() == 0:
+            spending.spend(2)
+            if os.fork() == 0:
+                spending.spend(4)
+                sys.exit(0)
+            os.wait()
+            sys.exit(0)
+        os.wait()
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 0, child.err
+    assert costs(receiver) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("methods", [("fork",), ("spawn", "forkserver")], ids="-".join)
+def test_a_multiprocessing_child_flushes_at_its_end(methods: tuple[str, ...], start: Start, receiver: Receiver) -> None:
+    child = start(
+        f"""
+        import multiprocessing
+        import spending, workers
+        spending.instrument()
+        spending.spend(100)
+        children = [
+            multiprocessing.get_context(method).Process(target=workers.burst, args=(7,)) for method in {methods!r}
+        ]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(60)
+            assert child.exitcode == 0, child.exitcode
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait(90) == 0, child.err
+    assert costs(receiver) == [*(7 for _ in methods), 100]
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_forked_child_that_is_asked_to_end_loses_nothing(number: str, start: Start, receiver: Receiver) -> None:
+    child = start(
+        f"""
+        import os, signal, time
+        import spending
+        spending.instrument()
+        pid = os.fork()
+        if pid == 0:
+            spending.spend(20)
+            os.kill(os.getpid(), signal.{number})
+            time.sleep(10)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.{number}
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 0, child.err
+    assert costs(receiver) == [20]
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_twenty_forks_during_busy_exports_hang_nobody(protocol: str, start: Start) -> None:
+    with http_receiver() if protocol == "http/protobuf" else grpc_receiver() as receiver:
+        child = start(
+            """
+            import os, sys, threading, time
+            import spending
+            instrumentor = spending.instrument()
+            stop = threading.Event()
+            def busy():
+                while not stop.is_set():
+                    spending.spend(1, conversation="c")
+                    time.sleep(0.0005)
+            thread = threading.Thread(target=busy)
+            thread.start()
+            time.sleep(0.2)
+            for _ in range(20):
+                if os.fork() == 0:
+                    spending.spend(3)
+                    assert instrumentor.flush(10)
+                    os._exit(0)
+                assert os.wait()[1] == 0
+            stop.set()
+            thread.join()
+            with open("spent", "w") as file:
+                file.write(str(len(spending.metrics.costs)))
+            spending.mark("end")
+            """,
+            receiver.url + ("/v1/metrics" if protocol == "http/protobuf" else ""),
+            OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=protocol,
+        )
+        assert child.wait(30) == 0, child.err
+        spent = int((child.directory / "spent").read_text())
+        *of_children, of_parent = costs(receiver)
+    assert of_children == [3] * 20
+    assert of_parent == spent
+    assert child.exit_time() < 1
+
+
+@pytest.mark.parametrize("collector", ["working", "silent"])
+def test_terminating_a_pool_is_not_slowed(collector: str, start: Start, receiver: Receiver) -> None:
+    source = """
+        import multiprocessing, time
+        import spending, workers
+        spending.instrument()
+        pool = multiprocessing.get_context("fork").Pool(3)
+        pool.map(workers.spend, range(6), chunksize=1)
+        began = time.monotonic()
+        pool.terminate()
+        pool.join()
+        print("took", time.monotonic() - began, flush=True)
+        """
+    with COLLECTORS["silent"]() as port:
+        endpoint = f"{receiver.url}/v1/metrics" if collector == "working" else f"http://127.0.0.1:{port}"
+        with_us, without_us = start(source, endpoint), start(source, endpoint, WITHOUT_US="1")
+        assert with_us.wait() == without_us.wait() == 0, with_us.err
+    assert with_us.marks["took"] - without_us.marks["took"] < 0.5
+    if collector == "working":
+        assert sum(costs(receiver)) == 6
+
+
+def test_a_child_on_its_way_to_exec_starts_nothing(start: Start, receiver: Receiver) -> None:
+    child = start(
+        """
+        import os, subprocess, time
+        import spending
+        spending.instrument()
+        def threads():
+            os.write(1, f"threads {len(os.listdir('/proc/self/task'))}\\n".encode())
+        subprocess.run(["true"], preexec_fn=threads, check=True)
+        times = []
+        for _ in range(20):
+            began = time.monotonic()
+            if os.fork() == 0:
+                os._exit(0)
+            os.wait()
+            times.append(time.monotonic() - began)
+        print("fork", sorted(times)[10], flush=True)
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 0, child.err
+    assert child.marks["threads"] == 1
+    assert child.marks["fork"] < 0.1
