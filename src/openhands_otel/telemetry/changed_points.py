@@ -21,6 +21,7 @@ from typing import Any
 from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter, UpDownCounter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
+    Buckets,
     HistogramDataPoint,
     Metric,
     MetricReader,
@@ -153,18 +154,10 @@ def _zero(point: Any) -> Any:
     """The point of value 0 that a stream starts with."""
     if isinstance(point, NumberDataPoint):
         return replace(point, time_unix_nano=point.start_time_unix_nano, value=0, exemplars=[])
+    empty = replace(point, time_unix_nano=point.start_time_unix_nano, count=0, sum=0, min=None, max=None, exemplars=[])
     if isinstance(point, HistogramDataPoint):
-        return replace(
-            point,
-            time_unix_nano=point.start_time_unix_nano,
-            count=0,
-            sum=0,
-            bucket_counts=[0] * len(point.bucket_counts),
-            min=None,
-            max=None,
-            exemplars=[],
-        )
-    return point
+        return replace(empty, bucket_counts=[0] * len(point.bucket_counts))
+    return replace(empty, zero_count=0, positive=Buckets(0, []), negative=Buckets(0, []))
 
 
 def _difference(point: Any, before: Any) -> Any:
