@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -240,3 +241,36 @@ COLLECTORS: Mapping[str, Callable[[], Any]] = {
     "black hole": black_hole,
     "nonsense": talking_nonsense,
 }
+
+
+@contextmanager
+def slow_link(port: int, one_way_s: float) -> Iterator[int]:
+    """A port that leads to ``port`` over a network with a delay."""
+    stopping = threading.Event()
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                time.sleep(one_way_s)
+                sink.sendall(data)
+
+    with socket.socket() as listening, ExitStack() as connections:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        listening.settimeout(0.05)
+
+        def accept() -> None:
+            while not stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    near = connections.enter_context(listening.accept()[0])
+                    far = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    for pair in ((near, far), (far, near)):
+                        threading.Thread(target=carry, args=pair, daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            stopping.set()
+            thread.join(2)

@@ -1,7 +1,7 @@
 """Lets a fork wait for the end of a gRPC call.
 
-A child that is forked during a call finds gRPC's own state half changed: one in some hundred could never call again, and
-gRPC wrote a line to standard error each time. The wait is short, so that a collector that does not answer holds no
+A child that is forked during a call finds gRPC's own state half changed: one in some hundred could never call again,
+and gRPC wrote a line to standard error each time. The wait is short, so that a collector that does not answer holds no
 fork up; what starts the agent's tools may be one.
 """
 
