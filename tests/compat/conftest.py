@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.demo.llm_server import LLMServer
-from otlp_receiver import http_receiver
+pytest.register_assert_rewrite("compat.world")
 
-from .world import World
+from openhands_otel import OpenHandsInstrumentor  # noqa: E402
+from openhands_otel.demo.llm_server import LLMServer  # noqa: E402
+from otlp_receiver import http_receiver  # noqa: E402
+
+from .world import World  # noqa: E402
 
 
 @pytest.fixture
