@@ -70,7 +70,7 @@ def test_money_stays_when_its_process_is_forgotten(database: Path) -> None:
             held.take_body(Sender(f"old{number}").spend(0.1).body(), at=old)
         held.take(Sender("new").spend(0.1))
         held.run(held.keeper.save())
-        held.run(held.keeper.let_go(time.time()))
+        held.run(held.keeper.let_go())
         held.run(held.store.archive.purge(time.time() - 86_400))
         assert held.cost == math.fsum([0.1] * 6)
     with closing(sqlite3.connect(database)) as connection:
@@ -87,7 +87,7 @@ def test_a_parent_holds_what_left_memory_over_a_restart_too(database: Path) -> N
         for number in range(12):
             held.take(sender.introduce(f"c{number}").converse(f"c{number}", 0.1))
         held.keeper.notice_silence(time.time())
-        held.run(held.keeper.let_go(time.time()))
+        held.run(held.keeper.let_go())
         assert "gone" not in held.store.conversations
         top = held.conversation("top") if "top" in held.store.conversations else None
     with HeldStore(database, conversation_limit=10) as held:
@@ -145,7 +145,7 @@ def test_what_could_not_leave_memory_stays_whole(database: Path, monkeypatch: py
         with monkeypatch.context() as broken:
             broken.setattr(held.store.archive, "_write", _fail)
             with pytest.raises(sqlite3.OperationalError):
-                held.run(held.keeper.let_go(time.time()))
+                held.run(held.keeper.let_go())
         assert len(held.store.conversations) == 21
         assert (held.conversation("top").tree_cost, held.conversation("top").descendants) == (11.0, 20)
 

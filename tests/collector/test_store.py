@@ -227,7 +227,7 @@ def test_old_closed_conversations_leave_memory_but_neither_totals_nor_archive() 
             held.take(close(sender, name, parent="top"))
         held.take(sender.spend(4.0))
         held.run(held.keeper.save())
-        held.run(held.keeper.let_go(time.time()))
+        held.run(held.keeper.let_go())
         assert len(held.store.conversations) == 10
         assert held.cost == 4.0
         top = held.conversation("top")
@@ -246,7 +246,7 @@ def test_a_late_retry_for_a_conversation_out_of_memory_counts_once() -> None:
         held.take(close(sender, "gone", parent="top"))
         for number in range(12):
             held.take(sender.introduce(f"c{number}").converse(f"c{number}", 0.1))
-        held.run(held.keeper.let_go(time.time()))
+        held.run(held.keeper.let_go())
         assert "gone" not in held.store.conversations
         assert held.conversation("top").tree_cost == 1.5
         held.take_body(late)
@@ -262,7 +262,7 @@ def test_a_process_silent_for_an_hour_leaves_memory_and_its_retry_counts_once() 
         late = sender.body()
         held.take_body(late, at=hours_ago)
         held.take(Sender("new").spend(0.1))
-        held.run(held.keeper.let_go(time.time()))
+        held.run(held.keeper.let_go())
         assert len(held.store.fleet.processes) == 1
         assert held.cost == 0.4
         held.take_body(late)
@@ -283,3 +283,20 @@ def test_a_conversation_whose_process_fell_silent_is_marked_and_marked_back() ->
         held.take(sender.converse("c", 0.4))
         assert not held.conversation("c").stale
         assert held.store.totals().conversations_running == 1
+
+
+def test_without_a_file_what_left_memory_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openhands_otel.collector.history.MEMORY_RECORD_LIMIT", 5)
+    with HeldStore(conversation_limit=10) as held:
+        old = time.time() - 7_200
+        for number in range(40):
+            sender = Sender(f"p{number}").spend(0.1).introduce(f"c{number}").converse(f"c{number}", 0.1)
+            held.take_body(sender.body(), at=old + number)
+        held.keeper.notice_silence(time.time())
+        while held.run(held.keeper.let_go()):
+            pass
+        assert held.cost == math.fsum([0.1] * 40)
+        assert len(held.store.conversations) == 10
+        assert held.run(held.store.archive.stats("c29")) is not None
+        assert held.run(held.store.archive.stats("c0")) is None
+        assert held.run(held.store.archive.find(["agent\x1fp0"], [])) == ([], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -78,6 +79,9 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
         signal.signal(number, stop)
     collector = Collector(settings)
     await collector.start()
+    # What was made by now stays: a collection that walks over all of it would hold up an update for milliseconds.
+    gc.collect()
+    gc.freeze()
     try:
         _announce(collector, ready_json)
         await stopping.wait()

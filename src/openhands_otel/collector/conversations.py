@@ -5,6 +5,7 @@ Parents may arrive after their children, never, or (from a sender gone wrong) in
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 from openhands_otel.collector.conversation import STALE_AFTER_S, Conversation
@@ -106,21 +107,19 @@ class Conversations:
             self.refresh(conversation)
         return fallen
 
-    def leavers(self, limit: int, hard_limit: int) -> list[Conversation]:
+    def leavers(self, limit: int, hard_limit: int, most: int) -> list[Conversation]:
         """Which may leave memory: the oldest ended ones over ``limit``; over ``hard_limit`` the oldest of all.
 
         Those with children in memory stay, so that what is folded into a parent is always whole.
         """
-        surplus = len(self.by_id) - limit
+        surplus = min(most, len(self.by_id) - limit)
         if surplus <= 0:
             return []
-        oldest = sorted(self.by_id.values(), key=lambda conversation: conversation.seen)
-        ended = [one for one in oldest if (one.closed or one.stale) and one.id not in self._children][:surplus]
-        too_many = len(self.by_id) - len(ended) - hard_limit
-        if too_many > 0:
-            gone = {one.id for one in ended}
-            ended += [one for one in oldest if one.id not in gone and one.id not in self._children][:too_many]
-        return ended
+        childless = [one for one in self.by_id.values() if one.id not in self._children]
+        ended = heapq.nsmallest(surplus, (one for one in childless if one.id not in self._open), key=_last_seen)
+        if ended or len(self.by_id) <= hard_limit:
+            return ended
+        return heapq.nsmallest(min(most, len(self.by_id) - hard_limit), childless, key=_last_seen)
 
     def fold(self, conversation: Conversation) -> Conversation | None:
         """Take one out of memory and leave its cost with its parent, who is returned."""
@@ -150,6 +149,10 @@ class Conversations:
         parent.folded_cost.add(cost)
         parent.folded_descendants += descendants
         self.dirty.add(parent.id)
+
+
+def _last_seen(conversation: Conversation) -> float:
+    return conversation.seen
 
 
 def _mark(marked: set[str], conversation_id: str, belongs: bool) -> None:

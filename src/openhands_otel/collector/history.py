@@ -23,6 +23,8 @@ from openhands_otel.stats import History, HistoryPoint
 BUCKET_LIMIT: Final = 2_000
 MEMORY_SAMPLE_LIMIT: Final = 200_000
 """Samples kept when there is no file to put them into."""
+MEMORY_RECORD_LIMIT: Final = 2_000
+"""Conversations and processes kept then beside those that the store holds."""
 
 EVERYTHING: Final = ""
 """Subject of the samples that are not about one conversation."""
@@ -140,10 +142,20 @@ class Archive:
                 ],
             )
             database.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", batch.samples)
-            if self.path is None and batch.samples:
-                database.execute(
-                    "DELETE FROM samples WHERE rowid <= (SELECT max(rowid) FROM samples) - ?", (MEMORY_SAMPLE_LIMIT,)
-                )
+            if self.path is None:
+                self._trim(database, batch)
+
+    def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
+        """Without a file all of this is memory: keep the newest, and the money of the others."""
+        if batch.samples:
+            newest = "SELECT max(rowid) FROM samples"
+            database.execute(f"DELETE FROM samples WHERE rowid <= ({newest}) - ?", (MEMORY_SAMPLE_LIMIT,))
+        if not all(stays for *_, stays in (*batch.processes, *batch.conversations)):
+            older = "NOT resident ORDER BY seen DESC LIMIT -1 OFFSET ?"
+            ids = f"SELECT id FROM conversations WHERE {older}"
+            database.execute(f"DELETE FROM conversations WHERE id IN ({ids})", (MEMORY_RECORD_LIMIT,))
+            keys = f"SELECT key FROM processes WHERE {older}"
+            self._forget_processes(database, f"key IN ({keys})", MEMORY_RECORD_LIMIT)
 
     def _records(self, table: str, keys: Sequence[str]) -> list[Record]:
         column = "key" if table == "processes" else "id"
@@ -182,10 +194,12 @@ class Archive:
         with self._database as database:
             database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
             database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
-            gone = "FROM processes WHERE seen < ? AND NOT resident"
-            for (record,) in database.execute(f"SELECT record {gone}", (older_than,)).fetchall():
-                self._fold(database, json.loads(record))
-            database.execute(f"DELETE {gone}", (older_than,))
+            self._forget_processes(database, "seen < ? AND NOT resident", older_than)
+
+    def _forget_processes(self, database: sqlite3.Connection, which: str, limit: float) -> None:
+        for (record,) in database.execute(f"SELECT record FROM processes WHERE {which}", (limit,)).fetchall():
+            self._fold(database, json.loads(record))
+        database.execute(f"DELETE FROM processes WHERE {which}", (limit,))
 
     def _fold(self, database: sqlite3.Connection, record: Record) -> None:
         for (metric, attributes), held in Process.from_record(record).series.items():

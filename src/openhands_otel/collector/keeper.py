@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from openhands_otel.collector.conversation import Conversation
@@ -22,7 +22,8 @@ PURGE_EVERY_S: Final = 3600.0
 PROCESS_LIMIT: Final = 1_000
 HARD_FACTOR: Final = 5
 """Open conversations may exceed the limit so many times before the oldest of them leave too."""
-_BATCH_LIMIT: Final = 200
+_BATCH_LIMIT: Final = 50
+_STEPS: Final = 10
 
 _log = logging.getLogger(__name__)
 
@@ -52,26 +53,35 @@ class Keeper:
         while True:
             await asyncio.sleep(SAVE_EVERY_S)
             now = time.time()
-            await self._guard(self.save())
+            await self._several(self.save)
+            if len(self._store.conversations) > self._limit:
+                await self._several(self.let_go)
             if now - looked >= LOOK_EVERY_S:
                 looked = now
                 self.notice_silence(now)
-                await self._guard(self.let_go(now))
+                await self._several(self.let_go)
             if now - purged >= PURGE_EVERY_S:
                 purged = now
                 await self._guard(self._store.archive.purge(now - self._retention))
 
-    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+    async def _several(self, step: Callable[[], Awaitable[bool]]) -> None:
+        # Small steps, so that none holds up the receivers; a few of them, so that the work keeps up with theirs.
+        for _ in range(_STEPS):
+            if not await self._guard(step()):
+                return
+
+    async def _guard[T](self, work: Awaitable[T]) -> T | None:
         # A full disk must not stop the live view; what could not be saved stays marked and is tried again.
         try:
-            await work
+            return await work
         except (sqlite3.Error, OSError) as error:
             if self._store.archive_error is None:
                 _log.warning("the history cannot be saved for now: %s", error)
             self._store.archive_error = str(error)
+            return None
 
-    async def save(self) -> None:
-        """Write what changed, a bounded piece at a time."""
+    async def save(self) -> bool:
+        """Write a bounded piece of what changed; False when there is nothing left."""
         store = self._store
         processes = _some(store.fleet.dirty)
         conversations = _some(store.conversations.dirty)
@@ -80,7 +90,7 @@ class Keeper:
         for conversation_id in conversations:
             batch.conversations.append(self._kept(store.conversations.by_id[conversation_id], True))
         if not batch:
-            return
+            return False
         try:
             await store.archive.write(batch)
         except BaseException:
@@ -88,6 +98,7 @@ class Keeper:
             store.conversations.dirty |= conversations & store.conversations.by_id.keys()
             raise
         store.archive_error = None
+        return True
 
     def _kept(self, conversation: Conversation, stays: bool) -> tuple[dict[str, object], str, bool]:
         stats = self._store.conversations.stats(conversation)
@@ -117,13 +128,14 @@ class Keeper:
             self._told_received = store.received
             store.tell_totals(time.time_ns())
 
-    async def let_go(self, now: float) -> None:
-        store = self._store
+    async def let_go(self) -> bool:
+        """Move a bounded number of what is old from memory to the archive; False when there is nothing to move."""
+        store, now = self._store, time.time()
         async with store.moving:
-            leavers = store.conversations.leavers(self._limit, self._limit * HARD_FACTOR)[:_BATCH_LIMIT]
+            leavers = store.conversations.leavers(self._limit, self._limit * HARD_FACTOR, _BATCH_LIMIT)
             silent = store.fleet.silent(now, PROCESS_LIMIT)[:_BATCH_LIMIT]
             if not leavers and not silent:
-                return
+                return False
             batch = Batch()
             processes: list[Process] = []
             for key in silent:
@@ -147,6 +159,7 @@ class Keeper:
                 raise
         for conversation in leavers:
             store.tell_removed(conversation.id)
+        return True
 
     async def _finish(self) -> None:
         store = self._store

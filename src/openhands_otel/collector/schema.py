@@ -16,7 +16,8 @@ CREATE TABLE processes (key TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEG
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL, stats TEXT NOT NULL
 );
-CREATE INDEX conversations_resident ON conversations (resident);
+CREATE INDEX conversations_resident ON conversations (resident, seen);
+CREATE INDEX processes_resident ON processes (resident, seen);
 CREATE TABLE samples (
     subject TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL, prompt INTEGER NOT NULL,
     completion INTEGER NOT NULL, calls INTEGER NOT NULL, UNIQUE (subject, at)
