@@ -55,6 +55,7 @@ class Receiver:
     requests: list[ExportMetricsServiceRequest] = field(default_factory=list)
     received_at: list[int] = field(default_factory=list)
     answer: Callable[[], tuple[int, bytes]] = lambda: (200, b"")
+    content_type: str = "application/x-protobuf"
 
     def forget(self) -> None:
         """Begin anew."""
@@ -115,6 +116,7 @@ def http_receiver(port: int = 0) -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             status, answer = receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
             self.send_response(status)
+            self.send_header("Content-Type", receiver.content_type)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)

@@ -209,41 +209,6 @@ def black_hole() -> Iterator[int]:
 
 
 @contextmanager
-def talking_nonsense() -> Iterator[int]:
-    """A port whose owner answers everything with bytes of no protocol."""
-    stopping = threading.Event()
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(128)
-        listening.settimeout(0.05)
-
-        def answer() -> None:
-            while not stopping.is_set():
-                try:
-                    connection, _ = listening.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    connection.sendall(b"\x00\xffnonsense\r\n" * 20)
-
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            stopping.set()
-            thread.join(2)
-
-
-COLLECTORS: Mapping[str, Callable[[], Any]] = {
-    "refusing": refusing,
-    "silent": silent,
-    "black hole": black_hole,
-    "nonsense": talking_nonsense,
-}
-
-
-@contextmanager
 def slow_link(port: int, one_way_s: float) -> Iterator[int]:
     """A port that leads to ``port`` over a network with a delay."""
     stopping = threading.Event()
@@ -274,3 +239,63 @@ def slow_link(port: int, one_way_s: float) -> Iterator[int]:
         finally:
             stopping.set()
             thread.join(2)
+
+
+@contextmanager
+def _serving(respond: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    stopping = threading.Event()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        listening.settimeout(0.05)
+
+        def serve() -> None:
+            while not stopping.is_set():
+                with contextlib.suppress(OSError):
+                    connection = listening.accept()[0]
+                    with connection:
+                        connection.recv(65_536)
+                        respond(connection, stopping)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            stopping.set()
+            thread.join(3)
+
+
+def talking_nonsense() -> Any:
+    """A port whose owner answers everything with bytes of no protocol."""
+    return _serving(lambda connection, stopping: connection.sendall(b"\x00\xffnonsense\r\n" * 20))
+
+
+def dripping() -> Any:
+    """A port whose owner answers one byte at a time, for ever."""
+
+    def drip(connection: socket.socket, stopping: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while not stopping.wait(0.02):
+            connection.sendall(b"x")
+
+    return _serving(drip)
+
+
+def endless() -> Any:
+    """A port whose owner answers with bytes without end."""
+
+    def pour(connection: socket.socket, stopping: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not stopping.is_set():
+            connection.sendall(b"x" * 65_536)
+
+    return _serving(pour)
+
+
+COLLECTORS: Mapping[str, Callable[[], Any]] = {
+    "refusing": refusing,
+    "silent": silent,
+    "black hole": black_hole,
+    "nonsense": talking_nonsense,
+}
