@@ -15,12 +15,19 @@ from .world import COST, EXACT, World, called, needs, said
 
 
 def test_one_conversation(world: World) -> None:
-    world.script("main", [called("think", {"thought": "hm"}), said(cached=512, reasoning=20)])
+    world.script("main", [called("think", {"thought": "hm"}), said()])
     conversation = world.conversation(world.llm("main"))
     world.run(conversation)
     world.check()
     assert world.cost_of(conversation) == pytest.approx(world.bill().total, abs=EXACT)
     assert world.fleet(openhands__llm__role="agent", gen_ai__request__model="gpt-4o") == world.fleet()
+
+
+def test_tokens_of_every_kind(world: World) -> None:
+    # The provider names the price: litellm's releases price reasoning and cached tokens differently.
+    world.script("main", [said(cached=512, reasoning=20, cost=0.0123)])
+    world.run(world.conversation(world.llm("main")))
+    world.check()
 
 
 def test_two_conversations_with_llms_of_their_own(world: World) -> None:
