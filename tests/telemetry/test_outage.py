@@ -161,7 +161,7 @@ def test_memory_stays_flat_over_many_conversations(collector: str, monkeypatch: 
             gc.collect()
             held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert held[1] < held[0] * 1.1
+    assert held[1] < held[0] * 1.5
     assert sum(total for _, total in ledger.fleet[COST].items()) == pytest.approx(1.5)
 
 
