@@ -18,7 +18,7 @@ from openhands_otel.sdk.laminar import ENDPOINTS, MODULE, Laminar
 ATTACH = "from openhands_otel.sdk.laminar import Laminar as Switch; Switch().attach()"
 APPLICATIONS_OWN = """
 from lmnr import Laminar
-Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=9, grpc_port=9, force_http=True)
+Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=9, grpc_port=9)
 """
 REPORT = """
 import json, os, sys
