@@ -126,17 +126,30 @@ def test_conversations_that_name_each_other_as_parents_are_shown(viewer: Viewer,
 
 
 def test_a_closed_conversation_moves_aside_with_its_money(viewer: Viewer, page: Page) -> None:
-    sender = Sender("p").spend(0.5).introduce("c").converse("c", 0.5)
+    sender = Sender("p").spend(0.5).introduce("c").converse("c", 0.5).introduce("other")
     viewer.send(sender)
     page.goto(viewer.url)
-    expect(card(page, "c")).to_be_visible()
+    expect(page.locator("#open article")).to_have_count(2)
     attributes = {semconv.CONVERSATION_ID: "c", semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
     viewer.send(sender.add(semconv.CONVERSATION_INFO, None, attributes))
     expect(page.locator("#closed-title")).to_have_text("Closed (1)")
-    expect(page.locator("#open article")).to_have_count(0)
+    expect(page.locator("#open article")).to_have_count(1)
+    expect(card(page, "c")).to_have_count(0)
     page.locator("#closed-box summary").first.click()
     expect(card(page, "c")).to_contain_text("$0.5000")
     expect(page.locator("#total")).to_have_text("$0.5000")
+
+
+def test_when_all_are_closed_they_are_shown(viewer: Viewer, page: Page) -> None:
+    sender = Sender("p").introduce("c").converse("c", 0.5)
+    viewer.send(sender)
+    attributes = {semconv.CONVERSATION_ID: "c", semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
+    viewer.send(sender.add(semconv.CONVERSATION_INFO, None, attributes))
+    page.goto(viewer.url)
+    expect(card(page, "c")).to_be_visible()
+    expect(page.locator("#empty")).to_be_hidden()
+    page.locator("#closed-box summary").first.click()
+    expect(card(page, "c")).to_have_count(0)
 
 
 def test_the_filter_leaves_what_matches(viewer: Viewer, page: Page) -> None:

@@ -96,6 +96,7 @@ class Keeper:
         except BaseException:
             store.fleet.dirty |= processes & store.fleet.processes.keys()
             store.conversations.dirty |= conversations & store.conversations.by_id.keys()
+            store.sampled |= {subject for subject, *_ in batch.samples}
             raise
         store.archive_error = None
         return True

@@ -86,6 +86,8 @@ function order() {
   columns(at("open"), open, families);
   const box = at("closed-box");
   box.hidden = closed.length === 0;
+  // With nothing open, the closed ones are what there is to see; after that it is for the reader to say.
+  if (!box.dataset.touched) box.open = open.length === 0;
   setText(at("closed-title"), `Closed (${closed.length})`);
   columns(at("closed"), box.open ? closed.slice(0, closedShown) : [], families);
   at("more").hidden = closed.length <= closedShown;
@@ -185,6 +187,7 @@ function everySecond() {
 
 at("filter").addEventListener("input", order);
 at("closed-box").addEventListener("toggle", order);
+at("closed-box").firstElementChild.addEventListener("click", () => { at("closed-box").dataset.touched = "yes"; });
 at("where").addEventListener("toggle", askAround);
 at("more").addEventListener("click", () => {
   closedShown += CLOSED_PAGE;
