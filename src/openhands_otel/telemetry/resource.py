@@ -7,9 +7,11 @@ Exact totals in PromQL need one ``service.instance.id`` per process. An id pinne
 
 from __future__ import annotations
 
+import os
 import uuid
 
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES
+from opentelemetry.sdk.resources import Resource
 
 from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
 
@@ -22,12 +24,7 @@ def build_resource() -> Resource:
     attributes: dict[str, str] = {SERVICE_INSTANCE_ID: str(uuid.uuid4())}
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         attributes[SERVICE_NAME] = DEFAULT_SERVICE_NAME
-    pinned = _pinned_instance_id()
-    if pinned is not None:
-        attributes[PINNED_INSTANCE_ID] = pinned
+    # Without this variable the id is one that the SDK has made up.
+    if SERVICE_INSTANCE_ID in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""):
+        attributes[PINNED_INSTANCE_ID] = str(resource.attributes.get(SERVICE_INSTANCE_ID, ""))
     return resource.merge(Resource(attributes))
-
-
-def _pinned_instance_id() -> str | None:
-    pinned = OTELResourceDetector().detect().attributes.get(SERVICE_INSTANCE_ID)
-    return None if pinned is None else str(pinned)
