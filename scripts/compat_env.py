@@ -36,6 +36,8 @@ NEEDS_NEW_LMNR = frozenset({"1.20.0", "1.43.1"})
 """Laminar of that day pins an OpenTelemetry that the plugin does not support; a newer one is allowed."""
 NEEDS_OVERRIDE = frozenset({"1.30.0"})
 """No Laminar that the release allows goes with an OpenTelemetry that the plugin supports, so its pin is ignored."""
+CAPPED = {"1.43.1": ("agent-client-protocol<0.11",)}
+"""What a release allows but does not work with: 1.43.1 calls ``set_session_model``, which 0.11 took away."""
 OPENTELEMETRY_UNTIL = "2026-11-22"
 TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis")
 
@@ -68,7 +70,8 @@ def lock(version: str) -> None:
     uv = shutil.which("uv")
     if uv is None:
         raise BuildError("--lock needs uv on PATH: pip install uv")
-    wanted = [f"openhands-sdk=={version}", f"openhands-tools=={version}", *own_requirements(), *TEST_TOOLS]
+    release = [f"openhands-sdk=={version}", f"openhands-tools=={version}", *CAPPED.get(version, ())]
+    wanted = [*release, *own_requirements(), *TEST_TOOLS]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
         if version in NEEDS_OVERRIDE:
             overrides.write("\n".join((*opentelemetry_requirements(), "opentelemetry-semantic-conventions>=0.64b0")))

@@ -112,7 +112,7 @@ class Reason(StrEnum):
     HOOKS = "hooks"
     """It takes in what agent hooks spent, whose conversations have it too."""
     METER_TWICE = "meter_twice"
-    """One meter stands under two usage ids (ask_agent after a resume, LLMs made by model_copy)."""
+    """One meter, or a copy of it, stands under two usage ids (ask_agent, condensers made by model_copy)."""
     SHARED_METER = "shared_meter"
     """Another conversation uses the same LLM, so each shows the sum of both."""
     STALE_METER = "stale_meter"

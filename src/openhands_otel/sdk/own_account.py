@@ -26,7 +26,7 @@ def own_account(conversation: Any, others: Iterable[Any]) -> OwnAccount | None:
         return None
     reasons: set[Reason] = set()
     meters = {id(metrics) for metrics in usages.values()}
-    if len(meters) < len(usages):
+    if len({_first_entry(metrics) for metrics in usages.values()}) < len(usages):
         reasons.add(Reason.METER_TWICE)
     if any(name.startswith(("task:", "delegate:")) for name in usages):
         reasons.add(Reason.SUBAGENTS)
@@ -46,6 +46,11 @@ def _usages(conversation: Any) -> dict[str, Any] | None:
     state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
     usages: dict[str, Any] | None = getattr(getattr(state, "stats", None), "usage_to_metrics", None)
     return None if usages is None else dict(usages)
+
+
+def _first_entry(metrics: Any) -> Any:
+    """What tells a meter from others, its copies included: a copy begins with the same entry, made at the same time."""
+    return metrics.costs[0].timestamp if metrics.costs else id(metrics)
 
 
 def _is_stale(conversation: Any, usages: dict[str, Any]) -> bool:
