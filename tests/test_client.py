@@ -15,15 +15,22 @@ from openhands_otel.stats import ConversationUpdate, SnapshotUpdate, TotalsUpdat
 from otlp_sender import Sender
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def viewer() -> Iterator[Viewer]:
     with running_viewer() as viewer:
         yield viewer
 
 
-def test_it_reads_all_that_a_viewer_tells(viewer: Viewer) -> None:
-    viewer.send(Sender("p").spend(0.5).introduce("c/1").converse("c/1", 0.5))
-    with StatsClient(viewer.url) as client:
+@pytest.fixture
+def fresh_viewer() -> Iterator[Viewer]:
+    """A viewer that has seen nothing yet."""
+    with running_viewer() as viewer:
+        yield viewer
+
+
+def test_it_reads_all_that_a_viewer_tells(fresh_viewer: Viewer) -> None:
+    fresh_viewer.send(Sender("p").spend(0.5).introduce("c/1").converse("c/1", 0.5))
+    with StatsClient(fresh_viewer.url) as client:
         assert client.state().totals.accumulated_cost == 0.5
         assert client.totals().by_model[0].accumulated_cost == 0.5
         [conversation] = client.conversations()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from viewer_process import Viewer, running_viewer
+from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel.stats import State
 from otlp_sender import Sender
@@ -22,7 +22,7 @@ from otlp_sender import Sender
 COMMAND = [sys.executable, "-m", "openhands_otel", "watch"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def viewer() -> Iterator[Viewer]:
     with running_viewer() as viewer:
         sender = Sender("p").spend(0.75).introduce("parent-1").converse("parent-1", 0.5).state("parent-1", "running")
@@ -40,7 +40,7 @@ def test_once_as_json_is_the_state(viewer: Viewer) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     state = State.model_validate_json(result.stdout)
     assert state.totals.accumulated_cost == 0.75
-    assert {stats.conversation_id for stats in state.conversations} == {"parent-1", "child-01"}
+    assert {stats.conversation_id for stats in state.conversations} >= {"parent-1", "child-01"}
 
 
 def test_once_is_a_table_in_plain_text_for_a_pipe(viewer: Viewer) -> None:
@@ -59,7 +59,7 @@ def test_it_follows_in_plain_lines_for_a_pipe(viewer: Viewer) -> None:
     process = subprocess.Popen([*COMMAND, viewer.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        _until_watched(viewer)
+        wait_for(lambda: viewer.state().receiver.viewers, "the connection of the one that watches")
         viewer.send(Sender("q").converse("other", 0.125).state("other", "running"))
         line = process.stdout.readline()
         assert "other" in line
@@ -78,7 +78,7 @@ def test_it_follows_in_lines_of_json_for_programs(viewer: Viewer) -> None:
     try:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["type"] == "snapshot"
-        viewer.send(Sender("q").converse("other", 0.125))
+        viewer.send(Sender("r").converse("third", 0.125))
         updates = (json.loads(line) for line in process.stdout)
         told = next(update for update in updates if update["type"] == "conversation")
         assert told["conversation"]["accumulated_cost"] == 0.125
@@ -131,13 +131,6 @@ def test_a_token_is_read_from_a_file(tmp_path: Path) -> None:
         assert "token" in refused.stderr
         missing = watch(viewer.url, "--once", "--token-file", str(tmp_path / "none"))
         assert len(missing.stderr.splitlines()) == 1
-
-
-def _until_watched(viewer: Viewer) -> None:
-    deadline = time.monotonic() + 10
-    while viewer.state().receiver.viewers == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _read_until(descriptor: int, wanted: bytes) -> bytes:

@@ -27,7 +27,7 @@ openhands_llm_cost_USD_total{gen_ai_provider_name="openai",gen_ai_request_model=
 """  # noqa: E501
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def viewer() -> Iterator[Viewer]:
     with running_viewer() as viewer:
         sender = Sender("p", resource={"service.namespace": "lab", "host.name": "box"})

@@ -20,8 +20,15 @@ from openhands_otel.stats import RemovedUpdate
 from otlp_sender import Sender
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def viewer() -> Iterator[Viewer]:
+    with running_viewer() as viewer:
+        yield viewer
+
+
+@pytest.fixture
+def fresh_viewer() -> Iterator[Viewer]:
+    """A viewer that has seen nothing yet."""
     with running_viewer() as viewer:
         yield viewer
 
@@ -52,15 +59,15 @@ def following(stream: Iterator[tuple[str, dict[str, Any]]], kind: str = "convers
     return next(data for _, data in stream if data["type"] == kind)
 
 
-def test_a_viewer_gets_everything_first_and_then_each_change(viewer: Viewer) -> None:
+def test_a_viewer_gets_everything_first_and_then_each_change(fresh_viewer: Viewer) -> None:
     sender = Sender("p")
-    viewer.send(sender.spend(0.5).converse("c", 0.5))
-    with events(viewer) as stream:
+    fresh_viewer.send(sender.spend(0.5).converse("c", 0.5))
+    with events(fresh_viewer) as stream:
         _, first = next(stream)
         assert first["type"] == "snapshot"
         assert first["state"]["totals"]["accumulated_cost"] == 0.5
         before = time.time_ns()
-        viewer.send(sender.spend(0.75).converse("c", 0.75))
+        fresh_viewer.send(sender.spend(0.75).converse("c", 0.75))
         update = following(stream)
         assert update["conversation"]["accumulated_cost"] == 0.75
         assert before < update["received_unix_nano"] < time.time_ns()
@@ -81,11 +88,11 @@ def test_a_childs_change_is_told_of_all_above_it(viewer: Viewer) -> None:
 
 def test_a_heartbeat_that_changes_nothing_tells_no_conversation(viewer: Viewer) -> None:
     sender = Sender("p")
-    viewer.send(sender.converse("c", 0.5).spend(0.5))
+    viewer.send(sender.converse("steady", 0.5).spend(0.5))
     with events(viewer) as stream:
         next(stream)
-        viewer.send(sender.converse("c", 0.5).spend(0.5))
-        viewer.send(sender.converse("c", 0.6))
+        viewer.send(sender.converse("steady", 0.5).spend(0.5))
+        viewer.send(sender.converse("steady", 0.6))
         assert following(stream)["conversation"]["accumulated_cost"] == 0.6
 
 
@@ -112,13 +119,13 @@ def test_a_viewer_that_comes_from_elsewhere_gets_everything(viewer: Viewer, last
         assert next(stream)[1]["type"] == "snapshot"
 
 
-def test_slow_viewers_slow_nobody_and_grow_nothing(viewer: Viewer) -> None:
+def test_slow_viewers_slow_nobody_and_grow_nothing(fresh_viewer: Viewer) -> None:
     sender = Sender("p")
     names = [f"c{number}" for number in range(50)]
     for name in names:
         sender.introduce(name)
-    viewer.send(sender)
-    host, port = viewer.url.removeprefix("http://").split(":")
+    fresh_viewer.send(sender)
+    host, port = fresh_viewer.url.removeprefix("http://").split(":")
     slow: list[socket.socket] = []
     for _ in range(3):
         connection = socket.socket()
@@ -130,7 +137,7 @@ def test_slow_viewers_slow_nobody_and_grow_nothing(viewer: Viewer) -> None:
     connected = threading.Event()
 
     def follow() -> None:
-        with events(viewer) as stream:
+        with events(fresh_viewer) as stream:
             for _, data in stream:
                 connected.set()
                 if data["type"] == "totals":
@@ -141,19 +148,19 @@ def test_slow_viewers_slow_nobody_and_grow_nothing(viewer: Viewer) -> None:
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     assert connected.wait(10)
-    wait_for(lambda: viewer.state().receiver.viewers == 4, "four viewers")
-    memory = viewer.memory_mb()
+    wait_for(lambda: fresh_viewer.state().receiver.viewers == 4, "four viewers")
+    memory = fresh_viewer.memory_mb()
     sent: dict[float, float] = {}
     for step in range(1, 2_001):
         sent[float(step)] = time.monotonic()
-        viewer.send(sender.spend(float(step)).converse(names[step % 50], float(step)))
+        fresh_viewer.send(sender.spend(float(step)).converse(names[step % 50], float(step)))
     thread.join(20)
     assert not thread.is_alive()
     delays = [at - sent[cost] for cost, at in arrived.items() if cost in sent]
     assert len(delays) > 1_000
     assert statistics.median(delays) < 0.1
-    assert viewer.memory_mb() - memory < 20
-    assert wait_for(lambda: viewer.state().receiver.viewers == 3, "the end of the one that followed")
+    assert fresh_viewer.memory_mb() - memory < 20
+    assert wait_for(lambda: fresh_viewer.state().receiver.viewers == 3, "the end of the one that followed")
     for connection in slow:
         connection.close()
 
@@ -175,8 +182,8 @@ def test_more_viewers_than_the_limit_are_turned_away(monkeypatch: pytest.MonkeyP
     assert broker.full
 
 
-def test_a_viewer_that_leaves_is_forgotten(viewer: Viewer) -> None:
-    with events(viewer) as stream:
+def test_a_viewer_that_leaves_is_forgotten(fresh_viewer: Viewer) -> None:
+    with events(fresh_viewer) as stream:
         next(stream)
-        assert viewer.state().receiver.viewers == 1
-    wait_for(lambda: viewer.state().receiver.viewers == 0, "forgetting the viewer")
+        assert fresh_viewer.state().receiver.viewers == 1
+    wait_for(lambda: fresh_viewer.state().receiver.viewers == 0, "forgetting the fresh_viewer")
