@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from otlp_sender import Sender
 
 from openhands_otel.stats import State
+from otlp_sender import Sender
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 _START_TIMEOUT_S = 30.0

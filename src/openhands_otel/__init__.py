@@ -6,12 +6,37 @@ Zero-code: ``openhands-otel run -- CMD`` or ``opentelemetry-instrument CMD``. In
 
     OpenHandsInstrumentor().instrument()           # metrics over OTLP, as the OTEL_* variables say
     unsubscribe = subscribe(lambda event: print(event))
+
+What is named here is imported when it is first used: the commands and the client have no use for the instrumentor, and
+it takes a third of a second.
 """
 
 from __future__ import annotations
 
-from openhands_otel.instrumentor import OpenHandsInstrumentor
-from openhands_otel.subscriptions import subscribe
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from openhands_otel.version import __version__
 
-__all__ = ["OpenHandsInstrumentor", "__version__", "subscribe"]
+if TYPE_CHECKING:
+    from openhands_otel.client import StatsClient
+    from openhands_otel.instrumentor import OpenHandsInstrumentor
+    from openhands_otel.subscriptions import subscribe
+
+__all__ = ["OpenHandsInstrumentor", "StatsClient", "__version__", "subscribe"]
+
+_HOMES = {
+    "OpenHandsInstrumentor": "openhands_otel.instrumentor",
+    "StatsClient": "openhands_otel.client",
+    "subscribe": "openhands_otel.subscriptions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'openhands_otel' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -54,8 +54,10 @@ class ConversationStats(_Model):
     restored_cost: float = Field(default=0.0, description="What it had spent before the first process seen here.")
     max_budget_per_task: float | None = None
     unreconciled_cost: float | None = Field(default=None, description="Our total less OpenHands' own.")
+    unreconciled_reasons: tuple[str, ...] = Field(default=(), description="Why they differ: values of semconv.Reason.")
     accumulated_token_usage: TokenUsage = TokenUsage()
     llm_calls: int = 0
+    unpriced_calls: int = Field(default=0, description="Calls with tokens for which no price was known.")
     costs: tuple[CostShare, ...] = ()
     status: str | None = None
     activity: str | None = Field(default=None, description="What runs now: 'llm', a tool's name, or nothing.")

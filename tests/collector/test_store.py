@@ -45,13 +45,15 @@ def test_a_conversation_shows_all_that_its_process_says(held: HeldStore) -> None
     sender.add(semconv.CONVERSATION_CALLS, 7, named).add(semconv.CONVERSATION_CONTEXT_TOKENS, 50, named)
     sender.add(semconv.CONVERSATION_CONTEXT_LIMIT, 200, named).add(semconv.CONVERSATION_BUDGET, 3.0, named)
     sender.add(semconv.CONVERSATION_RESTORED_COST, 1.5, named)
-    sender.add(semconv.CONVERSATION_UNRECONCILED, -0.125, named)
+    reason = {semconv.RECONCILIATION_REASON: "meter_twice,subagents"}
+    sender.add(semconv.CONVERSATION_UNRECONCILED, -0.125, named | reason).add(semconv.CONVERSATION_UNPRICED, 2, named)
     assert held.take(sender) == 0
     stats = held.conversation("c")
     assert (stats.parent_id, stats.agent, stats.sdk_version, stats.service) == ("above", "Agent", "1.58.0", "runner")
     assert (stats.status, stats.activity, stats.activity_since) == ("running", "terminal", 1e9)
     assert (stats.accumulated_cost, stats.restored_cost, stats.llm_calls) == (0.75, 1.5, 7)
     assert (stats.max_budget_per_task, stats.unreconciled_cost, stats.model_name) == (3.0, -0.125, "gpt")
+    assert (stats.unreconciled_reasons, stats.unpriced_calls) == (("meter_twice", "subagents"), 2)
     assert stats.accumulated_token_usage.model_dump() == {
         "prompt_tokens": 100,
         "completion_tokens": 200,

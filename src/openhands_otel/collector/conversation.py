@@ -36,19 +36,7 @@ _LASTING: Final = frozenset(
 
 CONVERSATION_METRICS: Final = {
     metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
-    for metric in (
-        semconv.CONVERSATION_COST,
-        semconv.CONVERSATION_TOKENS,
-        semconv.CONVERSATION_CALLS,
-        semconv.CONVERSATION_RESTORED_COST,
-        semconv.CONVERSATION_CONTEXT_TOKENS,
-        semconv.CONVERSATION_CONTEXT_LIMIT,
-        semconv.CONVERSATION_BUDGET,
-        semconv.CONVERSATION_STATE,
-        semconv.CONVERSATION_NOW,
-        semconv.CONVERSATION_INFO,
-        semconv.CONVERSATION_UNRECONCILED,
-    )
+    for metric in semconv.CONVERSATION_METRICS
 }
 
 SeriesKey = tuple[str, Attributes]
@@ -168,7 +156,10 @@ class Conversation:
         closed = self.closed
         activity = None if closed else self._newest(semconv.CONVERSATION_NOW)
         budget = self._newest(semconv.CONVERSATION_BUDGET, ended=True)
-        unreconciled = self._newest(semconv.CONVERSATION_UNRECONCILED, ended=True)
+        unreconciled = self._newest(semconv.CONVERSATION_UNRECONCILED) or self._newest(
+            semconv.CONVERSATION_UNRECONCILED, ended=True
+        )
+        reasons = None if unreconciled is None else _named(unreconciled, semconv.RECONCILIATION_REASON)
         newest_process = self._newest_process()
         return ConversationStats(
             conversation_id=self.id,
@@ -182,8 +173,10 @@ class Conversation:
             restored_cost=self._restored(),
             max_budget_per_task=None if budget is None else float(budget.series.total),
             unreconciled_cost=None if unreconciled is None else float(unreconciled.series.total),
+            unreconciled_reasons=tuple(reasons.split(",")) if reasons else (),
             accumulated_token_usage=self._usage(),
             llm_calls=int(sum(self._totals(semconv.CONVERSATION_CALLS))),
+            unpriced_calls=int(sum(self._totals(semconv.CONVERSATION_UNPRICED))),
             costs=shares,
             status=self._status(),
             activity=None if activity is None else _named(activity, semconv.CONVERSATION_ACTIVITY),

@@ -71,7 +71,7 @@ def session_id(call_context: Any) -> str | None:
 
 def has_event(conversation: Any, event: Any) -> bool:
     """Whether ``event`` is one of the conversation's own (told by its id, which is the event's alone)."""
-    state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
+    state: Any = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
     try:
         state.events.get_index(event.id)
     except (AttributeError, KeyError):

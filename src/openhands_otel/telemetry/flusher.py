@@ -118,9 +118,12 @@ class Flusher:
         try:
             self._settle()
             now = time.monotonic()
-            if taken.urgent or taken.lazy:
-                self._used = True
-                self._schedule.want(now, taken.urgent)
+            for since, urgent in ((taken.urgent_since, True), (taken.lazy_since, False)):
+                if since is not None:
+                    self._used = True
+                    # A busy agent keeps this thread from the interpreter for milliseconds: they are part of the window.
+                    age_s = (time.time_ns() - since) / 1e9
+                    self._schedule.want(now - min(max(age_s, 0.0), 1.0), urgent)
             # A process in which nothing happened has nothing to say at its end.
             delivered = True
             if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:

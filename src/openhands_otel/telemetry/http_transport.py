@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
+from openhands_otel.telemetry.one_write import OneWriteAdapter
 from openhands_otel.telemetry.otlp_config import OtlpConfig
 from openhands_otel.telemetry.transport import (
     DELIVERED,
@@ -35,6 +36,8 @@ class HttpTransport:
         self._gzip = config.gzip
         self._credentials = Credentials(config)
         self._session = requests.Session()
+        for prefix in ("http://", "https://"):
+            self._session.mount(prefix, OneWriteAdapter())
         self._session.headers.update({"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT})
         if self._gzip:
             self._session.headers["Content-Encoding"] = "gzip"

@@ -57,12 +57,13 @@ Item = Event | Wake
 class Taken:
     """What was taken in since the flusher asked last, whoever drained it."""
 
-    urgent: bool = False
-    lazy: bool = False
+    urgent_since: int | None = None
+    lazy_since: int | None = None
+    """When the oldest event of that kind happened, unix nanoseconds."""
     wakes: list[Wake] = field(default_factory=list[Wake])
 
     def __bool__(self) -> bool:
-        return self.urgent or self.lazy or bool(self.wakes)
+        return bool(self.urgent_since or self.lazy_since or self.wakes)
 
 
 class Intake:
@@ -131,6 +132,6 @@ class Intake:
         if isinstance(item, HISTOGRAM_EVENTS):
             self.to_record.append(item)
         if isinstance(item, URGENT):
-            self._taken.urgent = True
+            self._taken.urgent_since = self._taken.urgent_since or item.at
         elif isinstance(item, LAZY):
-            self._taken.lazy = True
+            self._taken.lazy_since = self._taken.lazy_since or item.at

@@ -7,6 +7,18 @@ const TONES = {
 };
 const NAMES = { waiting_for_confirmation: "waiting for you", silent: "no word from its process" };
 
+// The values of semconv.Reason.
+const REASONS = {
+  subagents: "it takes in its sub-agents",
+  hooks: "it takes in agent hooks",
+  meter_twice: "it has one meter under two names",
+  shared_meter: "another conversation uses the same LLM",
+  stale_meter: "its LLM writes to another meter",
+  unregistered_llm: "it leaves an LLM out",
+  acp_report: "it misreads the agent's reports",
+  unknown: "for no known reason",
+};
+
 export class Card {
   constructor(id) {
     this.id = id;
@@ -172,11 +184,14 @@ export class Card {
   #remarks() {
     const { stats } = this;
     const remarks = [];
-    const tokens = stats.accumulated_token_usage.prompt_tokens;
-    if (tokens > 0 && stats.accumulated_cost === 0) remarks.push("no price is known for this model");
+    if (stats.unpriced_calls > 0) {
+      remarks.push(`${stats.unpriced_calls} ${stats.unpriced_calls === 1 ? "call" : "calls"} without a known price`);
+    }
     if (stats.restored_cost > 0) remarks.push(`${money(stats.restored_cost)} more was spent before this process`);
     if (Math.abs(stats.unreconciled_cost ?? 0) > 1e-9) {
-      remarks.push(`OpenHands' own total differs by ${money(stats.unreconciled_cost)}`);
+      const direction = stats.unreconciled_cost < 0 ? "more" : "less";
+      const why = stats.unreconciled_reasons.map((reason) => REASONS[reason] ?? reason).join("; ");
+      remarks.push(`OpenHands itself says ${money(Math.abs(stats.unreconciled_cost))} ${direction}${why && `: ${why}`}`);
     }
     if (stats.max_budget_per_task !== null) remarks.push(`budget ${money(stats.max_budget_per_task)} a run`);
     return remarks.join(" · ");
