@@ -1,0 +1,85 @@
+"""The way from the agent's threads to the flusher: nothing is lost on it, and nobody sleeps through a change."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from openhands_otel import semconv
+from openhands_otel.ledger import Ledger
+from openhands_otel.telemetry.intake import Intake, Wake
+
+from .pipes import closed, origin, response
+
+
+def intake() -> Intake:
+    return Intake(Ledger(100, 100))
+
+
+def test_a_sleeper_is_woken_by_what_is_put() -> None:
+    box = intake()
+    woken: list[float] = []
+
+    def sleep() -> None:
+        began = time.monotonic()
+        box.wait(10)
+        woken.append(time.monotonic() - began)
+
+    sleeper = threading.Thread(target=sleep)
+    sleeper.start()
+    time.sleep(0.05)
+    box.put(closed("c"))
+    sleeper.join(5)
+    assert woken[0] < 1
+
+
+def test_what_another_thread_drained_keeps_the_flusher_awake() -> None:
+    """A snapshot or the application's reader may take a change or a wake in before the flusher looks."""
+    for item in (next(response(origin("c"))), Wake(stop=False)):
+        box = intake()
+        box.put(item)
+        box.drain()
+        began = time.monotonic()
+        box.wait(5)
+        assert time.monotonic() - began < 1
+        taken = box.take()
+        assert taken.urgent_since or taken.wakes == [item]
+        assert not box.take()
+
+
+def test_64_threads_lose_and_double_nothing() -> None:
+    box = intake()
+    whose = origin("c")
+
+    def spend() -> None:
+        for _ in range(100):
+            for event in response(whose):
+                box.put(event)
+
+    threads = [threading.Thread(target=spend) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        box.drain()
+        time.sleep(0.001)
+    box.drain()
+    snapshot = box.ledger.snapshot("c")
+    assert snapshot is not None
+    assert snapshot.llm_calls == 6400
+    assert snapshot.accumulated_cost == pytest.approx(6.4, abs=1e-12)
+    assert [total for _, total in box.ledger.fleet[semconv.COST.name].items()] == [pytest.approx(6.4, abs=1e-12)]
+
+
+def test_an_event_that_the_ledger_cannot_take_does_not_stop_the_others() -> None:
+    box = intake()
+    box.put("nonsense")  # type: ignore[arg-type]
+    for event in response(origin("c"), cost=float("nan")):
+        box.put(event)
+    for event in response(origin("c")):
+        box.put(event)
+    box.drain()
+    snapshot = box.ledger.snapshot("c")
+    assert snapshot is not None
+    assert snapshot.accumulated_cost == pytest.approx(0.001)
