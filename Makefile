@@ -2,12 +2,12 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check bench clean
+.PHONY: help setup demo test test-compat test-sequences lint types check bench clean
 
 BIN := .venv/bin
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv agree with uv.lock (every other target does it first)
 	@sh scripts/bootstrap.sh
@@ -17,6 +17,16 @@ demo: setup ## watch a real OpenHands agent's cost rise: no key, no Docker, no n
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-compat: setup ## run what must hold on older releases of OpenHands, from 1.0.0 on
+	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons
+	@for python in $$(cat .cache/compat-pythons); do \
+	    echo "== $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
+	    $$python -m pytest tests/compat tests/sdk/test_laminar.py $(ARGS) || exit 1; \
+	done
+
+test-sequences: setup ## play 500 random sequences against the bill
+	@OPENHANDS_OTEL_TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .

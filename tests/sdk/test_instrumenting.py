@@ -7,7 +7,6 @@ import gc
 import inspect
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -266,51 +265,10 @@ def test_sixty_four_threads_on_shared_and_own_metrics(receiver: Receiver) -> Non
     assert len(heard) == 64 * 50 * 2
 
 
-def test_conversations_that_die_leave_nothing_on_strangers(receiver: Receiver, tmp_path: Any) -> None:
-    """10,000 conversations live and die, so that the interpreter uses their ids again; each spends what is its own."""
-    from openhands.sdk.llm.utils.metrics import Metrics
-
-    from openhands_otel.sdk.identity import Conversations, Scope, enter_scope
-    from openhands_otel.semconv import Role
-
-    OpenHandsInstrumentor().instrument()
-    spent: dict[str, float] = {}
-    heard: dict[str, float] = {}
-
-    def listen(event: Event) -> None:
-        if isinstance(event, CostAdded):
-            assert event.origin.conversation_id is not None
-            heard[event.origin.conversation_id] = heard.get(event.origin.conversation_id, 0) + event.amount
-
-    class Conversation:
-        """Weakly referable and hashable, as LocalConversation is; making 10,000 real ones takes minutes."""
-
-        agent = None
-
-    died: list[str] = []
-    known = Conversations(on_death=died.append)
-    addresses: set[int] = set()
-    unsubscribe = subscribe(listen)
-    for number in range(10_000):
-        identity = str(uuid.uuid4())
-        conversation = Conversation()
-        addresses.add(id(conversation))
-        known.add(conversation, identity, None, Role.AGENT, None)
-        leave = enter_scope(Scope(conversation_id=identity))
-        Metrics().add_cost(spent.setdefault(identity, (number + 1) / 1000))
-        leave()
-        assert known.get(identity) is not None
-        del conversation
-    gc.collect()
-    unsubscribe()
-    assert len(addresses) < 10_000, "no address was used again, so this proves nothing"
-    assert heard == spent
-    assert died == list(spent)
-
-
-def test_real_conversations_that_die_are_forgotten(
-    receiver: Receiver, make_llm: Callable[..., Any], make_agent: Any, tmp_path: Any
+def test_conversations_that_die_leave_nothing_on_strangers(
+    receiver: Receiver, llm_server: LLMServer, make_llm: Callable[..., Any], make_agent: Any, tmp_path: Any
 ) -> None:
+    """10,000 conversations are made and dropped, so that the interpreter uses their ids again; some of them spend."""
     from openhands.sdk import LocalConversation
 
     from openhands_otel import subscriptions
@@ -318,14 +276,31 @@ def test_real_conversations_that_die_are_forgotten(
     OpenHandsInstrumentor().instrument()
     known = subscriptions._hooks._conversations._facts
     before = len(known)
-    for number in range(20):
-        conversation = LocalConversation(
-            agent=make_agent(make_llm(), tools=False), workspace=str(tmp_path / str(number)), visualizer=None
-        )
+    spent: dict[str, float] = {}
+    unsubscribe = subscribe(lambda event: add_up(spent, event), kinds=(CostAdded,))
+    addresses: set[int] = set()
+    agent = make_agent(make_llm(), tools=False)
+    for number in range(10_000):
+        conversation = LocalConversation(agent=agent, workspace=str(tmp_path), visualizer=None)
+        addresses.add(id(conversation))
+        if number % 100 == 0:
+            conversation.send_message("hello")
+            conversation.run()
         conversation.close()
         del conversation
+    unsubscribe()
     gc.collect()
+    assert len(addresses) < 10_000, "no address was used again, so this proves nothing"
     assert len(known) <= before + 1
+    billed = {str(entry.session_id): entry.cost for entry in llm_server.bill.entries}
+    assert len(billed) == 100
+    assert spent == billed
+
+
+def add_up(spent: dict[str, float], event: Event) -> None:
+    assert isinstance(event, CostAdded)
+    conversation = str(event.origin.conversation_id)
+    spent[conversation] = spent.get(conversation, 0.0) + event.amount
 
 
 def test_calls_say_when_they_begin(
