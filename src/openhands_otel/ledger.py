@@ -115,6 +115,8 @@ class Account:
     restored_cost: float = 0.0
     budget: float | None = None
     own: OwnAccount | None = None
+    unreconciled_cost: float | None = None
+    """Our total, with what it had spent before, less OpenHands' own, when that was last read."""
     misread: bool = False
     """Whether OpenHands recorded other amounts than were spent (``CostAdded.recorded``)."""
     running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
@@ -131,10 +133,11 @@ class Account:
             total.add(part.value)
         return total.value
 
-    @property
-    def unreconciled_cost(self) -> float | None:
-        """Our total, with what it had spent before, less OpenHands' own; None while that is unknown."""
-        return None if self.own is None else self.total_cost + self.restored_cost - self.own.total
+    def reconcile(self, own: OwnAccount | None) -> None:
+        """Compare with OpenHands' own total as it is now; what is spent later says nothing about it."""
+        if own is not None:
+            self.own = own
+            self.unreconciled_cost = self.total_cost + self.restored_cost - own.total
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -388,7 +391,7 @@ class Ledger:
         if event.conversation_id not in self.accounts:
             return
         account = self._account(event.conversation_id, event.at)
-        account.own = event.own or account.own
+        account.reconcile(event.own)
         account.status = Status.CLOSED
         account.running.clear()
         account.closed = True
@@ -402,7 +405,7 @@ class Ledger:
         account = self._account(event.conversation_id, event.at)
         account.status = event.status
         account.running.clear()
-        account.own = event.own or account.own
+        account.reconcile(event.own)
 
 
 def _fleet_key(origin: Origin) -> FleetKey:

@@ -1,0 +1,186 @@
+"""What the ledger makes of events: exact sums, bounded, and nothing said about a total that was not read yet."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from openhands_otel import semconv
+from openhands_otel.events import (
+    ConversationClosed,
+    ConversationOpened,
+    CostAdded,
+    LatencyRecorded,
+    MetricsMerged,
+    Origin,
+    OwnAccount,
+    ResponseRecorded,
+    RunEnded,
+    RunStarted,
+    TokensUsed,
+    ToolEnded,
+    ToolStarted,
+)
+from openhands_otel.exact import ExactSum
+from openhands_otel.ledger import BREAKDOWN_LIMIT, CLOSED_LIMIT, OVERFLOW_KEY, Ledger
+from openhands_otel.semconv import CostSource, Reason, Role, Status
+
+
+def origin(conversation: str | None = "c", **more: object) -> Origin:
+    return Origin(**({"conversation_id": conversation, "role": Role.AGENT, "model": "m", "usage_id": "agent"} | more))  # type: ignore[arg-type]
+
+
+def spend(ledger: Ledger, amount: float, conversation: str | None = "c", **more: object) -> None:
+    ledger.apply(CostAdded(1, origin(conversation, **more), amount, CostSource.PRICE_TABLE, amount))
+
+
+def opened(ledger: Ledger, conversation: str = "c", restored: float = 0.0) -> None:
+    ledger.apply(ConversationOpened(1, conversation, None, "Agent", "1.58.0", restored, None))
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(series_limit=100, conversation_limit=50)
+
+
+def fleet_total(ledger: Ledger, metric: semconv.Metric = semconv.COST) -> float:
+    return math.fsum(total for _, total in ledger.fleet[metric.name].items())
+
+
+def test_a_sum_is_exact_however_many_are_added() -> None:
+    generator = random.Random(7)
+    amounts = [generator.random() * 10 ** generator.randint(-9, 3) for _ in range(200_000)]
+    total = ExactSum()
+    for amount in amounts:
+        total.add(amount)
+    assert total.value == math.fsum(amounts)
+
+
+def test_what_belongs_to_no_conversation_is_in_the_fleets_totals(ledger: Ledger) -> None:
+    spend(ledger, 0.5, conversation=None)
+    spend(ledger, 0.25)
+    assert fleet_total(ledger) == 0.75
+    assert list(ledger.accounts) == ["c"]
+
+
+def test_a_merge_counts_nothing(ledger: Ledger) -> None:
+    ledger.apply(MetricsMerged(1, origin(), 5.0))
+    assert fleet_total(ledger) == 0
+    assert not ledger.changed
+
+
+def test_a_snapshot_says_whose_cost_it_is(ledger: Ledger) -> None:
+    opened(ledger, restored=2.0)
+    spend(ledger, 0.5)
+    spend(ledger, 0.25, role=Role.CONDENSER, usage_id="condenser")
+    ledger.apply(TokensUsed(2, origin(), 100, 20, 30, 5, 7, 1000, "r"))
+    ledger.apply(LatencyRecorded(2, origin(), 1.5, "r"))
+    ledger.apply(ResponseRecorded(2, origin(), priced=False, cache_savings=None))
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.accumulated_cost, snapshot.restored_cost) == (0.75, 2.0)
+    assert {(part.role, part.accumulated_cost) for part in snapshot.spenders} == {
+        (Role.AGENT, 0.5),
+        (Role.CONDENSER, 0.25),
+    }
+    tokens = snapshot.accumulated_token_usage
+    assert (tokens.prompt_tokens, tokens.completion_tokens, tokens.per_turn_token) == (100, 20, 120)
+    assert (tokens.cache_read_tokens, tokens.cache_write_tokens, tokens.reasoning_tokens) == (30, 5, 7)
+    assert (snapshot.llm_calls, snapshot.unpriced_calls, tokens.context_window) == (1, 1, 1000)
+
+
+def test_a_snapshot_does_not_grow_with_the_calls(ledger: Ledger) -> None:
+    sizes: list[int] = []
+    for _ in range(2):
+        for _ in range(5_000):
+            spend(ledger, 0.125)
+        snapshot = ledger.snapshot("c")
+        assert snapshot is not None
+        sizes.append(len(snapshot.model_dump_json()))
+    assert sizes[1] - sizes[0] <= 2, "a digit more of the cost and of its one part"
+
+
+def test_what_is_spent_after_a_run_is_not_held_against_the_total_read_at_its_end(ledger: Ledger) -> None:
+    opened(ledger)
+    spend(ledger, 0.5)
+    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnAccount(0.5, frozenset({"agent"}))))
+    spend(ledger, 0.25)
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (0.0, [])
+
+
+def test_a_difference_without_a_known_reason_says_so(ledger: Ledger) -> None:
+    opened(ledger)
+    spend(ledger, 0.5)
+    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnAccount(0.75, frozenset({"agent"}))))
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (-0.25, [Reason.UNKNOWN])
+
+
+def test_a_conversation_resumed_under_its_id_goes_on(ledger: Ledger) -> None:
+    opened(ledger)
+    spend(ledger, 0.5)
+    ledger.apply(ConversationClosed(2, "c"))
+    ledger.retire("c")
+    assert "c" not in ledger.accounts
+    opened(ledger, restored=0.5)
+    spend(ledger, 0.25)
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.accumulated_cost, snapshot.restored_cost, snapshot.status) == (0.75, 0.0, Status.IDLE)
+
+
+def test_what_runs_now_is_the_tool_before_the_model(ledger: Ledger) -> None:
+    ledger.apply(RunStarted(1, "c"))
+    ledger.apply(ToolStarted(5, "c", "terminal", 1))
+    ledger.apply(ToolStarted(7, "c", "grep", 2))
+    assert ledger.accounts["c"].activity == ("terminal", 5)
+    ledger.apply(ToolEnded(9, "c", "terminal", 1, None))
+    assert ledger.accounts["c"].activity == ("grep", 7)
+    ledger.apply(RunEnded(9, "c", Status.FINISHED, None))
+    assert ledger.accounts["c"].activity is None
+
+
+def test_past_the_cap_values_fall_into_one_counted_bucket() -> None:
+    ledger = Ledger(series_limit=10, conversation_limit=50)
+    for number in range(25):
+        spend(ledger, 0.5, conversation=None, model=f"model-{number}")
+    items = dict(ledger.fleet[semconv.COST.name].items())
+    assert len(items) == 11
+    assert items[OVERFLOW_KEY] == 7.5
+    assert fleet_total(ledger) == 12.5
+    assert ledger.overflowed == 15
+
+
+def test_past_the_cap_conversations_share_an_account_and_fleet_totals_stay_exact() -> None:
+    ledger = Ledger(series_limit=10, conversation_limit=20)
+    for number in range(50):
+        spend(ledger, 0.5, conversation=f"c{number}")
+    assert len(ledger.accounts) <= 21
+    assert fleet_total(ledger) == 25.0
+    assert math.fsum(account.total_cost for account in ledger.accounts.values()) == 25.0
+    assert ledger.overflowed == 30
+
+
+def test_the_parts_of_one_conversation_are_bounded(ledger: Ledger) -> None:
+    for number in range(200):
+        spend(ledger, 0.5, usage_id=f"usage-{number}")
+    assert len(ledger.accounts["c"].cost) <= BREAKDOWN_LIMIT + 1
+    assert ledger.accounts["c"].total_cost == 100.0
+
+
+def test_closed_conversations_that_nobody_collects_leave_and_take_no_money_along() -> None:
+    ledger = Ledger(series_limit=10, conversation_limit=100)
+    for number in range(5_000):
+        name = f"c{number}"
+        opened(ledger, name)
+        spend(ledger, 0.5, conversation=name)
+        ledger.apply(ConversationClosed(2, name))
+    assert len(ledger.accounts) <= 101
+    assert len(ledger._closed) <= CLOSED_LIMIT
+    assert fleet_total(ledger) == 2_500.0
+    assert ledger.overflowed == 0
