@@ -104,7 +104,7 @@ def _runtime(settings: Settings, meter_provider: Any) -> Any:
 
     config = read_otlp_config(token_file=settings.token_file)
     return Runtime(
-        bus, lambda forked: Pipeline(settings, config, lambda: bus.dropped, meter_provider, forked), settings
+        bus, lambda parent: Pipeline(settings, config, lambda: bus.dropped, meter_provider, parent), settings
     )
 
 

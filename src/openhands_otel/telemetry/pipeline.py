@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from opentelemetry.metrics import MeterProvider as MeterProviderApi
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
 
 from openhands_otel import semconv
 from openhands_otel.events import Event
@@ -29,7 +30,7 @@ from openhands_otel.telemetry.guest import guest_instruments
 from openhands_otel.telemetry.instruments import FleetInstruments
 from openhands_otel.telemetry.intake import Intake
 from openhands_otel.telemetry.otlp_config import OtlpConfig
-from openhands_otel.telemetry.resource import build_resource
+from openhands_otel.telemetry.resource import base_resource, process_resource
 from openhands_otel.telemetry.schedule import Schedule
 from openhands_otel.telemetry.self_observation import SelfObservation
 from openhands_otel.telemetry.sender import ChangeSender
@@ -40,7 +41,7 @@ POLL_S = 0.002
 
 
 class Pipeline:
-    """One process's pipeline; a forked child makes another."""
+    """One process's pipeline; a forked child makes another from its ``parent``'s."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Pipeline:
         config: OtlpConfig,
         dropped_callbacks: Callable[[], int],
         guest_of: MeterProviderApi | None = None,
-        forked: bool = False,
+        parent: Pipeline | None = None,
     ) -> None:
         self._settings = settings
         self._config = config
@@ -58,7 +59,8 @@ class Pipeline:
         if guest_of is not None:
             # At once in a forked child as well: the application's reader must not find the parent's totals there.
             self._guest = guest_instruments(guest_of, settings.series_limit)
-            self._guest.feed(self._intake, self._observation, start_over=forked)
+            self._guest.feed(self._intake, self._observation, start_over=parent is not None)
+        self._base_resource: Resource | None = None if parent is None else parent._base_resource
         self._flusher: Flusher | None = None
         self._transport: Transport | None = None
         self._waits_for_use: list[None] = []
@@ -66,7 +68,8 @@ class Pipeline:
 
     def start(self) -> None:
         """Build what sends, and begin to."""
-        resource = build_resource()
+        self._base_resource = self._base_resource or base_resource()
+        resource = process_resource(self._base_resource)
         reader, instruments = None, self._guest
         if instruments is None:
             reader = ChangedPoints(self._config.temporality, self._config.exponential_histograms)

@@ -16,15 +16,24 @@ from opentelemetry.sdk.resources import Resource
 from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 DEFAULT_SERVICE_NAME = "openhands"
+PROCESS_PID = "process.pid"
 
 
-def build_resource() -> Resource:
-    """Resource for this process, from the standard variables; each call makes a new instance id."""
+def base_resource() -> Resource:
+    """What the standard variables say. Not to be made at a process's end: the SDK uses a thread pool for it."""
     resource = Resource.create()
-    attributes: dict[str, str] = {SERVICE_INSTANCE_ID: str(uuid.uuid4())}
+    attributes: dict[str, str] = {}
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         attributes[SERVICE_NAME] = DEFAULT_SERVICE_NAME
     # Without this variable the id is one that the SDK has made up.
     if SERVICE_INSTANCE_ID in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""):
         attributes[PINNED_INSTANCE_ID] = str(resource.attributes.get(SERVICE_INSTANCE_ID, ""))
     return resource.merge(Resource(attributes))
+
+
+def process_resource(base: Resource) -> Resource:
+    """``base``, perhaps that of a parent process, as the Resource of this one; each call makes a new instance id."""
+    attributes: dict[str, str | int] = {SERVICE_INSTANCE_ID: str(uuid.uuid4())}
+    if PROCESS_PID in base.attributes:
+        attributes[PROCESS_PID] = os.getpid()
+    return base.merge(Resource(attributes))

@@ -17,8 +17,8 @@ from openhands_otel.settings import Settings
 from openhands_otel.telemetry.pipeline import Pipeline
 from openhands_otel.telemetry.process_end import ProcessEnd
 
-MakePipeline = Callable[[bool], Pipeline]
-"""Makes one that is not started yet, for this process (False) or a forked child (True)."""
+MakePipeline = Callable[[Pipeline | None], Pipeline]
+"""Makes one that is not started yet; in a forked child from its parent's."""
 
 
 class Runtime:
@@ -40,7 +40,7 @@ class Runtime:
         """Build the pipeline and let events in."""
         if self._pipeline is not None:
             return
-        pipeline = self._make_pipeline(False)
+        pipeline = self._make_pipeline(None)
         pipeline.start()
         self._pipeline = pipeline
         self._remove_sink = self._bus.add_sink(self._put)
@@ -78,5 +78,5 @@ class Runtime:
         self._bus.restart_after_fork()
         if self._pipeline is not None:
             self._inherited.append(self._pipeline)
-            self._pipeline = self._make_pipeline(True)
+            self._pipeline = self._make_pipeline(self._pipeline)
             self._pipeline.start_when_used()
