@@ -8,13 +8,20 @@ would take OpenHands hours.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
+
+from openhands_otel.demo.answers import say
+from openhands_otel.demo.children import Child
+from openhands_otel.sdk.identity import Scope, inside
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["OPENHANDS_SUPPRESS_BANNER"] = "1"
@@ -27,26 +34,46 @@ POINTS = (1, 10, 100, 1_000, 10_000)
 QUICK_POINTS = (1, 10, 100, 500)
 
 
-@contextmanager
-def conversation() -> Iterator[tuple[Any, Callable[[], None]]]:
-    """A real conversation, and what makes one call of its agent's LLM."""
-    from openhands.sdk import LLM, Agent, LocalConversation, Message, TextContent
+@dataclass(frozen=True)
+class Talk:
+    """A real conversation and its agent's LLM."""
 
-    from openhands_otel.demo.children import Child
+    conversation: Any
+    llm: Any
+
+    def call(self) -> None:
+        """Make one call."""
+        from openhands.sdk import Message, TextContent
+
+        messages = [Message(role="user", content=[TextContent(text="Say that you are done.")])]
+        self.llm.completion(messages, call_context=self.conversation.get_llm_call_context())
+
+    def record(self, calls: int) -> None:
+        """Record calls that were never made."""
+        with inside(Scope(conversation_id=str(self.conversation.id)), None):
+            for number in range(calls):
+                self.llm.metrics.add_cost(0.0001)
+                self.llm.metrics.add_response_latency(0.1, f"r{number}")
+                self.llm.metrics.add_token_usage(20, 5, 0, 0, 128_000, f"r{number}")
+
+
+@contextmanager
+def conversation(delay_s: float = 0.0) -> Iterator[Talk]:
+    """A conversation, and a provider for it that takes ``delay_s`` for an answer."""
+    from openhands.sdk import LLM, Agent, LocalConversation
 
     with tempfile.TemporaryDirectory() as name:
         os.environ["HOME"] = name
         command = [sys.executable, "-m", "openhands_otel.demo.llm_server", "--ready-json", "--stop-on-eof"]
         with Child("provider", command, os.environ, Path(name)) as provider:
-            url = provider.ready(60)["base_url"]
+            url = provider.ready(60)["url"]
+            answers = [say("Done.", delay=delay_s).model_dump()] * 1_000
+            script = Request(f"{url}/scripts/benchmark", json.dumps(answers).encode(), method="PUT")
+            urlopen(script, timeout=10).close()
+            url = f"{url}/s/benchmark/v1"
             llm = LLM(model="openai/gpt-4o", base_url=url, api_key="benchmark", num_retries=1)
             talk = LocalConversation(agent=Agent(llm=llm, tools=[]), workspace=name, visualizer=None)
             talk.send_message("Say that you are done.")
             talk.run()
-            messages = [Message(role="user", content=[TextContent(text="Say that you are done.")])]
-
-            def call() -> None:
-                llm.completion(messages, call_context=talk.get_llm_call_context())
-
-            yield talk, call
+            yield Talk(talk, llm)
             talk.close()

@@ -1,15 +1,15 @@
 """The size of one update after 1, 10, ... 10,000 LLM calls of a conversation, in bytes of OTLP before compression.
 
-At each point single calls are made and flushed, and the bytes of all requests that one of them caused are added up:
-that is the steady state, without the zeros and descriptions of a first request. Numbers and times in OTLP have eight
-bytes whatever their value, so nothing of an update grows. Beside it the same conversation's statistics as OpenHands
-itself would send them: ``ConversationStats.model_dump_json()``, which keeps every call.
+``one update`` is the request that follows the three updates of one response (cost, latency, tokens), in the steady
+state, without the zeros of a first request. Numbers and times in OTLP have eight bytes whatever their value, so nothing
+in it grows. ``real call`` is everything that one real LLM call caused, in as many requests as it took: what runs now is
+told while a call lasts, and its end by itself if OpenHands takes long to copy its records. Beside them the same
+conversation's statistics as OpenHands itself would send them: ``ConversationStats.model_dump_json()``, with every call.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from typing import Any
 
@@ -20,7 +20,6 @@ from openhands_otel.telemetry.http_transport import HttpTransport
 from openhands_otel.telemetry.transport import DELIVERED
 
 AIM = 0.01
-SAMPLES = 5
 
 
 def main() -> int:
@@ -37,26 +36,26 @@ def main() -> int:
     HttpTransport.send = count  # type: ignore[method-assign]
     instrumentor = OpenHandsInstrumentor()
     instrumentor.instrument()
-    sizes: dict[int, float] = {}
-    print(f"{'calls':>8} {'one update':>12} {'OpenHands own':>14}   bytes")
-    with conversation() as (talk, call):
+    sizes: dict[int, int] = {}
+    print(f"{'calls':>8} {'one update':>12} {'real call':>18} {'OpenHands own':>14}   bytes")
+    with conversation(delay_s=0.2) as talk:
+        # The conversation's own first call began the series of real calls; this begins those of recorded ones.
+        talk.record(1)
         made = 1
         for point in points:
-            while made < point:
-                call()
-                made += 1
+            talk.record(max(0, point - made))
             instrumentor.flush(5)
-            updates: list[int] = []
-            for _ in range(SAMPLES):
-                # The activity's own update may come before the rest of the call; it is part of it.
-                before = len(bodies)
-                call()
-                instrumentor.flush(5)
-                updates.append(sum(bodies[before:]))
-            made += SAMPLES
-            sizes[point] = statistics.median(updates)
-            own = len(talk.conversation_stats.model_dump_json().encode())
-            print(f"{point:>8} {sizes[point]:>12.0f} {own:>14}", flush=True)
+            requests = len(bodies)
+            talk.record(1)
+            instrumentor.flush(5)
+            (sizes[point],) = bodies[requests:]
+            requests = len(bodies)
+            talk.call()
+            instrumentor.flush(5)
+            whole = f"{sum(bodies[requests:])} in {len(bodies) - requests}"
+            made = max(made, point) + 2
+            own = len(talk.conversation.conversation_stats.model_dump_json().encode())
+            print(f"{point:>8} {sizes[point]:>12} {whole:>18} {own:>14}", flush=True)
     growth = sizes[points[-1]] / sizes[points[0]] - 1
     reached = abs(growth) <= AIM
     print(f"aim: the last within 1 % of the first: {growth:+.2%}, {'reached' if reached else 'missed'}")
