@@ -54,6 +54,9 @@ class Pipeline:
         self._settings = settings
         self._config = config
         self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit))
+        # Every call between the agent's thread and the queue costs it a microsecond: there is none.
+        self.put: Callable[[Event], None] = self._intake.put
+        """Takes an event; for any thread."""
         self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
         self._guest: FleetInstruments | None = None
         if guest_of is not None:
@@ -95,12 +98,7 @@ class Pipeline:
     def start_when_used(self) -> None:
         """Start with the first event, on a thread of our own."""
         self._waits_for_use.append(None)
-
-    def put(self, event: Event) -> None:
-        """Take an event; for any thread."""
-        self._intake.put(event)
-        if self._waits_for_use:
-            self._start_beside()
+        self.put = self._put_and_start
 
     def flush(self, timeout_s: float) -> bool:
         """Send all that was put until now; False if that failed or took longer. For any thread, also in a handler."""
@@ -134,6 +132,11 @@ class Pipeline:
         while self._flusher is None and self._starting and time.monotonic() < deadline:
             time.sleep(POLL_S)
         return self._flusher
+
+    def _put_and_start(self, event: Event) -> None:
+        self._intake.put(event)
+        if self._waits_for_use:
+            self._start_beside()
 
     def _start_beside(self) -> None:
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from openhands_otel.bus import Bus
-from openhands_otel.events import Event
 from openhands_otel.guard import guarded
 from openhands_otel.ledger import ConversationSnapshot
 from openhands_otel.settings import Settings
@@ -43,7 +42,7 @@ class Runtime:
         pipeline = self._make_pipeline(None)
         pipeline.start()
         self._pipeline = pipeline
-        self._remove_sink = self._bus.add_sink(self._put)
+        self._remove_sink = self._bus.add_sink(pipeline.put)
         self._end.watch()
 
     def stop(self) -> None:
@@ -64,11 +63,6 @@ class Runtime:
         """What this process knows of one conversation."""
         return None if self._pipeline is None else self._pipeline.snapshot(conversation_id)
 
-    def _put(self, event: Event) -> None:
-        pipeline = self._pipeline
-        if pipeline is not None:
-            pipeline.put(event)
-
     def _stop_pipeline(self, timeout_s: float) -> None:
         if self._pipeline is not None:
             self._pipeline.stop(timeout_s)
@@ -76,7 +70,10 @@ class Runtime:
     @guarded
     def _after_fork(self) -> None:
         self._bus.restart_after_fork()
-        if self._pipeline is not None:
-            self._inherited.append(self._pipeline)
-            self._pipeline = self._make_pipeline(self._pipeline)
-            self._pipeline.start_when_used()
+        if self._pipeline is None or self._remove_sink is None:
+            return
+        self._remove_sink()
+        self._inherited.append(self._pipeline)
+        self._pipeline = self._make_pipeline(self._pipeline)
+        self._pipeline.start_when_used()
+        self._remove_sink = self._bus.add_sink(self._pipeline.put)
