@@ -43,6 +43,25 @@ def test_a_forked_child_counts_from_0_under_its_own_instance_id(pinned: bool, st
     assert pins == {"pod-7" if pinned else None}
 
 
+def test_a_child_that_spends_while_it_already_ends_loses_nothing(start: Start, receiver: Receiver) -> None:
+    """By then the interpreter refuses what needs a thread pool, and the child's pipeline is still to be built."""
+    child = start(
+        """
+        import atexit, os, sys
+        import spending
+        spending.instrument()
+        spending.spend(100)
+        if os.fork() == 0:
+            atexit.register(spending.spend, 7)
+            sys.exit(0)
+        os.wait()
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 0, child.err
+    assert costs(receiver) == [7, 100]
+
+
 def test_a_child_of_a_child_counts_from_0_too(start: Start, receiver: Receiver) -> None:
     child = start(
         """

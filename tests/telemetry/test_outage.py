@@ -95,13 +95,13 @@ def test_what_is_refused_is_sent_again_until_it_is_taken(
 
     def respond() -> tuple[int, bytes]:
         taken.append(1)
-        return (status, body) if len(taken) <= 2 else (200, b"")
+        return (status, body) if len(taken) <= 1 else (200, b"")
 
     receiver.answer = respond
     with caplog.at_level(logging.WARNING), pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *call(origin("c")))
         assert not pipe.flush(5)
-        receiver.wait_for(lambda seen: len(taken) > 2, timeout_s=6)
+        receiver.wait_for(lambda seen: len(taken) > 1, timeout_s=6)
         receiver.wait_for(lambda seen: seen.total(COST) == pytest.approx(0.001))
         pipe.flush(5)
     messages = [record.getMessage() for record in caplog.records]
@@ -146,7 +146,7 @@ def test_memory_stays_flat_over_many_conversations(collector: str, monkeypatch: 
     series = ConversationSeries(ledger)
     held: list[int] = []
     tracemalloc.start()
-    for number in range(1_500):
+    for number in range(900):
         name = f"conversation-{number}"
         for event in (opened(name), *call(origin(name)), closed(name)):
             ledger.apply(event)
@@ -157,12 +157,12 @@ def test_memory_stays_flat_over_many_conversations(collector: str, monkeypatch: 
             else:
                 selected.put_back()
                 break
-        if number in (500, 1_499):
+        if number in (300, 899):
             gc.collect()
             held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert held[1] < held[0] * 1.5
-    assert sum(total for _, total in ledger.fleet[COST].items()) == pytest.approx(1.5)
+    assert sum(total for _, total in ledger.fleet[COST].items()) == pytest.approx(0.9)
 
 
 def test_open_conversations_beyond_the_cap_share_one_account() -> None:
