@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from openhands_otel import subscriptions
 from openhands_otel.bus import BACKGROUND_QUEUE_SIZE, Bus
 from openhands_otel.events import ConversationClosed, CostAdded, Event, LatencyRecorded, LLMCallStarted, Origin
 from openhands_otel.semconv import CostSource
@@ -121,6 +123,24 @@ def test_filters_by_conversation_usage_and_kind(bus: Bus) -> None:
     bus.publish(LLMCallStarted(1, Origin(conversation_id="c"), 1))
     bus.publish(ConversationClosed(1, "c"))
     assert heard == {"conversation": 1, "usage": 1, "kinds": 2, "all": 3}
+
+
+def test_a_conversation_may_be_named_by_its_uuid_and_kinds_by_one_class_or_a_list(bus: Bus) -> None:
+    conversation = uuid.uuid4()
+    heard: list[str] = []
+    bus.subscribe(lambda event: heard.append("conversation"), conversation=conversation)
+    bus.subscribe(lambda event: heard.append("class"), kinds=CostAdded)
+    bus.subscribe(lambda event: heard.append("list"), kinds=[CostAdded])
+    bus.publish(cost(conversation=str(conversation)))
+    bus.publish(LLMCallStarted(1, Origin(), 1))
+    assert heard == ["conversation", "class", "list"]
+
+
+@pytest.mark.parametrize("wrong", [{"callback": None}, {"kinds": ("CostAdded",)}, {"kinds": 5}])
+def test_a_mistake_is_told_to_who_subscribes_and_leaves_nothing_behind(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        subscriptions.subscribe(**({"callback": print} | wrong))
+    assert subscriptions._listeners == 0
 
 
 def test_a_background_subscriber_holds_nobody_up(bus: Bus) -> None:

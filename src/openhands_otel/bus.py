@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import cast
+from uuid import UUID
 
 from openhands_otel.events import UPDATES, ConversationClosed, Event
 from openhands_otel.guard import note_error
@@ -111,13 +113,16 @@ class Bus:
         self,
         callback: Callback,
         *,
-        conversation: str | None = None,
+        conversation: str | UUID | None = None,
         usage_id: str | None = None,
-        kinds: tuple[type[Event], ...] = UPDATES,
+        kinds: type[Event] | Iterable[type[Event]] = UPDATES,
         background: bool = False,
     ) -> Callable[[], None]:
-        """Call ``callback`` with each event that fits, until the returned function is called (once or often)."""
-        subscription = Subscription(callback, conversation, usage_id, kinds, background, alive=[True])
+        """Call ``callback`` with each event that fits, until the returned function is called (once or often).
+
+        Raises TypeError, and changes nothing, where ``callback`` cannot be called or ``kinds`` are no classes.
+        """
+        subscription = _checked(callback, conversation, usage_id, kinds, background)
         with self._changing:
             if subscription.needs_dispatcher:
                 self._dispatcher.start()
@@ -142,6 +147,22 @@ class Bus:
         self._dispatcher = _Dispatcher()
         if any(subscription.needs_dispatcher for subscription in self._receivers.subscriptions):
             self._dispatcher.start()
+
+
+def _checked(
+    callback: Callback,
+    conversation: str | UUID | None,
+    usage_id: str | None,
+    kinds: object,
+    background: bool,
+) -> Subscription:
+    """What was asked for. A mistake is told to whoever subscribes: at an event it would be the agent's."""
+    chosen: tuple[object, ...] = (kinds,) if isinstance(kinds, type) else tuple(cast(Iterable[object], kinds))
+    if not callable(callback) or not all(isinstance(kind, type) for kind in chosen):
+        raise TypeError("subscribe takes a function, and kinds=(CostAdded, ...) with classes of openhands_otel.events")
+    # OpenHands' own ids are UUIDs; events name a conversation by text.
+    named = None if conversation is None else str(conversation)
+    return Subscription(callback, named, usage_id, cast(tuple[type[Event], ...], chosen), background, alive=[True])
 
 
 class _Dispatcher:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from uuid import UUID
 
 from openhands_otel.bus import Bus, Callback
 from openhands_otel.events import UPDATES, Event
@@ -39,10 +40,10 @@ def listen() -> Callable[[], None]:
 
 def subscribe(
     callback: Callback,
-    conversation: str | None = None,
+    conversation: str | UUID | None = None,
     usage_id: str | None = None,
     *,
-    kinds: tuple[type[Event], ...] = UPDATES,
+    kinds: type[Event] | Iterable[type[Event]] = UPDATES,
     background: bool = False,
 ) -> Callable[[], None]:
     """Call ``callback(event)`` at each change of an OpenHands ``Metrics`` object, until unsubscribed.
@@ -57,10 +58,11 @@ def subscribe(
     and the last unsubscribe undoes that. An Exception in a callback is counted and logged once: neither the agent nor
     other callbacks notice.
     """
-    stop_listening = listen()
+    # First what may be refused: a subscription that failed must leave no hooks behind.
     end_subscription = bus.subscribe(
         callback, conversation=conversation, usage_id=usage_id, kinds=kinds, background=background
     )
+    stop_listening = listen()
 
     def unsubscribe() -> None:
         end_subscription()
