@@ -259,6 +259,8 @@ def test_options_win_over_the_environment(home: Path) -> None:
         (["run"], 2, "no command given"),
         (["run", "--"], 2, "no command given"),
         (["run", "--endpoint", "collector:4318", "--", "true"], 2, "is no URL"),
+        (["run", "--endpoint", "http://[", "--", "true"], 2, "is no URL"),
+        (["run", "--endpoint", "http://", "--", "true"], 2, "is no URL"),
         (["run", "--token-file", "nowhere", "--", "true"], 2, "cannot be read"),
         (["run", "--protocol", "pigeon", "--", "true"], 2, "invalid choice"),
         (["run", "--unknown", "--", "true"], 2, "--unknown"),

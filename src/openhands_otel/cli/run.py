@@ -18,6 +18,7 @@ import argparse
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -139,8 +140,9 @@ def _protocol_for(endpoint: str) -> Protocol:
 
 
 def _checked_url(url: str | None) -> str | None:
-    if url is None or urlsplit(url).scheme in ("http", "https"):
-        return url
+    with suppress(ValueError):
+        if url is None or (urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc):
+            return url
     raise CommandError(f"--endpoint {url!r} is no URL: give one such as {DEFAULT_ENDPOINT}", code=2)
 
 
