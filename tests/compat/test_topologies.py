@@ -87,6 +87,37 @@ def test_a_condenser_made_by_model_copy_is_not_counted_twice(world: World) -> No
     assert world.fleet(openhands__llm__role="condenser") > 0
 
 
+@pytest.mark.parametrize("how", ["run", "arun"])
+def test_a_condenser_that_the_application_wrote(world: World, how: str) -> None:
+    needs("openhands.sdk.agent.agent", "prepare_llm_messages")
+    from openhands.sdk import LLM, Message, TextContent
+    from openhands.sdk.context.condenser.base import CondenserBase
+
+    if how == "arun":
+        needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
+
+    class OwnCondenser(CondenserBase):
+        llm: LLM
+
+        def condense(self, view: Any, *args: Any, **kwargs: Any) -> Any:
+            self.llm.completion([Message(role="user", content=[TextContent(text="Shorten this.")])])
+            return view
+
+    condenser = OwnCondenser(llm=world.llm("condenser", usage_id="summary"))
+    conversation = world.conversation(world.agent(world.llm("main"), condenser=condenser))
+    conversation.send_message("hello")
+    if how == "arun":
+        asyncio.run(conversation.arun())
+    else:
+        conversation.run()
+    world.check()
+    assert len(world.bill("condenser").entries) == 1
+    share = world.cost_of(conversation, openhands__llm__role="condenser")
+    assert share == pytest.approx(world.bill("condenser").total, abs=EXACT)
+    share = world.cost_of(conversation, openhands__llm__role="agent")
+    assert share == pytest.approx(world.bill("main").total, abs=EXACT)
+
+
 def test_condense_on_request(world: World) -> None:
     needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.condense")
     world.script("main", [called("think", {"thought": "x"}), called("think", {"thought": "y"}), said()])

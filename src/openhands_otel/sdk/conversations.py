@@ -78,7 +78,12 @@ class ConversationHooks:
         return []
 
     def patch_agent(self, patches: Patches, module: ModuleType) -> list[str]:
-        """Hook ``Agent._execute_action_event``, which runs on the tool's own thread in every release."""
+        """Hook ``Agent._execute_action_event``, which runs on the tool's own thread in every release.
+
+        And where the agent calls its condenser (1.5 on): one of the user's own need not be a ``RollingCondenser``.
+        """
+        for name in ("prepare_llm_messages", "aprepare_llm_messages"):
+            patches.around(module, name, self._with_role(Role.CONDENSER))
         found = patches.around(module.Agent, "_execute_action_event", self._enter_tool)
         return [] if found else ["Agent._execute_action_event"]
 
