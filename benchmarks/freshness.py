@@ -55,8 +55,9 @@ def measure(calls: int, pause_s: float, baseline: bool) -> Result:
     """Run an agent for ``calls`` LLM calls with ``pause_s`` in the provider before each answer."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
+        history = str(directory / "history.sqlite3")
         collector = start(stack, directory, "collector", "-m", "openhands_otel", "view", "--port", "0",
-                          "--grpc-port", "0", "--ready-json")  # fmt: skip
+                          "--grpc-port", "0", "--database", history, "--ready-json")  # fmt: skip
         provider = start(stack, directory, "provider", "-m", "openhands_otel.demo.llm_server", "--ready-json",
                          "--stop-on-eof")  # fmt: skip
         send_script(provider, calls, pause_s)
