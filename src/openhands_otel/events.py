@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openhands_otel.semconv import CostSource, Operation, Reason, Role, Status
+from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,33 @@ class LLMCallStarted:
 
 @dataclass(frozen=True, slots=True)
 class LLMCallEnded:
-    """It ended; ``error`` is the name of an exception's class, or None."""
+    """It ended; ``error`` is the name of an exception's class, or None.
+
+    ``seconds`` is None where nobody wants durations (``suppress_instrumentation``).
+    """
 
     at: int
     origin: Origin
     call: int
     error: str | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChunk:
+    """The first chunk of a streamed answer came, ``seconds`` after the logical call began."""
+
+    at: int
+    origin: Origin
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetried:
+    """An LLM call is tried again."""
+
+    at: int
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +159,19 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """It is done; ``error`` is the name of an exception's class, or None."""
+    """It is done; ``error`` is the name of an exception's class, or None. A call that was rejected never started.
+
+    ``seconds`` is None where nobody wants durations.
+    """
 
     at: int
     conversation_id: str | None
     tool: str
     call: int
     error: str | None
+    outcome: ToolOutcome = ToolOutcome.OK
+    seconds: float | None = None
+    agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +206,28 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """It ended with this state; ``own`` is OpenHands' own account then, None if it cannot be read."""
+    """It ended with this state; ``own`` is OpenHands' own account then, None if it cannot be read.
+
+    ``error`` is the code of the error that ended it; ``seconds`` is None where nobody wants durations.
+    """
 
     at: int
     conversation_id: str
     status: Status
     own: OwnAccount | None
+    outcome: RunOutcome = RunOutcome.FINISHED
+    error: str | None = None
+    seconds: float | None = None
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condensed:
+    """A conversation's history was condensed."""
+
+    at: int
+    conversation_id: str | None
+    agent: str | None
 
 
 Event = (
@@ -195,12 +238,15 @@ Event = (
     | ResponseRecorded
     | LLMCallStarted
     | LLMCallEnded
+    | FirstChunk
+    | CallRetried
     | ToolStarted
     | ToolEnded
     | ConversationOpened
     | ConversationClosed
     | RunStarted
     | RunEnded
+    | Condensed
 )
 
 UPDATES: tuple[type[Event], ...] = (CostAdded, TokensUsed, LatencyRecorded, MetricsMerged)

@@ -46,6 +46,11 @@ class FleetKey(NamedTuple):
     source: CostSource | None = None
 
 
+def agent_key(agent: str | None) -> FleetKey:
+    """Key of what is an agent's and no LLM's."""
+    return FleetKey("", "", Operation.INVOKE_AGENT, agent, Role.AGENT, False)
+
+
 OVERFLOW_KEY = FleetKey("", "", Operation.CHAT, None, Role.OTHER, False)
 """Stands for the bucket that takes what the cap keeps out."""
 
@@ -98,6 +103,25 @@ class ConversationSnapshot(BaseModel):
 
 
 @dataclass(slots=True)
+class RunTally:
+    """Where a run began: calls and cost of its conversation then, and the tools it has called."""
+
+    calls: int
+    cost: float
+    tools: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What one run came to."""
+
+    ended: events.RunEnded
+    calls: int
+    tool_calls: int
+    cost: float
+
+
+@dataclass(slots=True)
 class Account:
     """What is known of one conversation."""
 
@@ -106,6 +130,7 @@ class Account:
     agent: str = ""
     sdk_version: str = ""
     status: Status = Status.IDLE
+    run: RunTally | None = None
     cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
     tokens: dict[TokenType, int] = field(default_factory=dict[TokenType, int])
     calls: int = 0
@@ -216,6 +241,9 @@ FLEET_METRICS: tuple[Metric, ...] = (
     *semconv.TOKEN_COUNTERS.values(),
     semconv.UNPRICED_CALLS,
     semconv.CACHE_SAVINGS,
+    semconv.RETRIES,
+    semconv.CONDENSATIONS,
+    semconv.STUCK_RUNS,
 )
 
 
@@ -232,7 +260,10 @@ class Ledger:
         self._closed: OrderedDict[str, Account] = OrderedDict()
         self._conversation_limit = conversation_limit
         self._overflowed = 0
-        self._apply: dict[type[Event], Callable[..., None]] = {
+        self.calls_running: set[int] = set()
+        self.tools_running: set[int] = set()
+        self.runs_running: set[str] = set()
+        self._apply: dict[type[Event], Callable[..., RunRecord | None]] = {
             events.CostAdded: self._cost_added,
             events.TokensUsed: self._tokens_used,
             events.LatencyRecorded: self._latency_recorded,
@@ -245,16 +276,18 @@ class Ledger:
             events.ConversationClosed: self._ended,
             events.RunStarted: self._run_started,
             events.RunEnded: self._run_ended,
+            events.CallRetried: self._retried,
+            events.Condensed: self._condensed,
         }
 
-    def apply(self, event: Event) -> None:
-        """Take one event in. MetricsMerged changes nothing: what it adds was counted when it was spent.
+    def apply(self, event: Event) -> RunRecord | None:
+        """Take one event in; returns what a run came to when it has ended.
 
-        Raises ValueError, and changes nothing, where an amount is no number: one NaN would spoil a total for ever.
+        MetricsMerged changes nothing: what it adds was counted when it was spent. Raises ValueError, and changes
+        nothing, where an amount is no number: one NaN would spoil a total for ever.
         """
         handler = self._apply.get(type(event))
-        if handler is not None:
-            handler(event)
+        return None if handler is None else handler(event)
 
     @property
     def overflowed(self) -> int:
@@ -358,21 +391,34 @@ class Ledger:
         if event.cache_savings:
             self._add(semconv.CACHE_SAVINGS, _fleet_key(event.origin), event.cache_savings)
 
+    def _retried(self, event: events.CallRetried) -> None:
+        self._add(semconv.RETRIES, _fleet_key(event.origin), 1)
+
+    def _condensed(self, event: events.Condensed) -> None:
+        self._add(semconv.CONDENSATIONS, agent_key(event.agent), 1)
+
     def _call_started(self, event: events.LLMCallStarted) -> None:
+        self.calls_running.add(event.call)
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.running["llm", event.call] = ("llm", event.at)
 
     def _call_ended(self, event: events.LLMCallEnded) -> None:
+        self.calls_running.discard(event.call)
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.running.pop(("llm", event.call), None)
 
     def _tool_started(self, event: events.ToolStarted) -> None:
+        self.tools_running.add(event.call)
         if event.conversation_id is not None:
-            self._account(event.conversation_id, event.at).running["tool", event.call] = (event.tool, event.at)
+            account = self._account(event.conversation_id, event.at)
+            account.running["tool", event.call] = (event.tool, event.at)
+            if account.run is not None:
+                account.run.tools += 1
 
     def _tool_ended(self, event: events.ToolEnded) -> None:
+        self.tools_running.discard(event.call)
         if event.conversation_id is not None:
             self._account(event.conversation_id, event.at).running.pop(("tool", event.call), None)
 
@@ -400,12 +446,21 @@ class Ledger:
         account = self._account(event.conversation_id, event.at)
         account.status = Status.RUNNING
         account.closed = False
+        account.run = RunTally(account.calls, account.total_cost)
+        self.runs_running.add(event.conversation_id)
 
-    def _run_ended(self, event: events.RunEnded) -> None:
+    def _run_ended(self, event: events.RunEnded) -> RunRecord | None:
+        self.runs_running.discard(event.conversation_id)
+        if event.status is Status.STUCK:
+            self._add(semconv.STUCK_RUNS, agent_key(event.agent), 1)
         account = self._account(event.conversation_id, event.at)
         account.status = event.status
         account.running.clear()
         account.reconcile(event.own)
+        tally, account.run = account.run, None
+        if tally is None:
+            return None
+        return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
 
 
 def _fleet_key(origin: Origin) -> FleetKey:

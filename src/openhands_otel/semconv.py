@@ -28,6 +28,8 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
 ERROR_TYPE: Final = "error.type"
 
+TOOL_OUTCOME: Final = "openhands.tool.outcome"
+RUN_OUTCOME: Final = "openhands.run.outcome"
 LLM_ROLE: Final = "openhands.llm.role"
 LLM_FALLBACK: Final = "openhands.llm.fallback"
 COST_SOURCE: Final = "openhands.cost.source"
@@ -104,6 +106,30 @@ class Status(StrEnum):
     CLOSED = "closed"
 
 
+class ToolOutcome(StrEnum):
+    """How a tool call ended (``openhands.tool.outcome``)."""
+
+    OK = "ok"
+    TOOL_ERROR = "tool_error"
+    """The tool ran and said that it failed."""
+    EXCEPTION = "exception"
+    REJECTED = "rejected"
+    """The user or a hook did not let it run."""
+    CANCELLED = "cancelled"
+
+
+class RunOutcome(StrEnum):
+    """How a run ended (``openhands.run.outcome``); the error's code is ``error.type``."""
+
+    FINISHED = "finished"
+    ERROR = "error"
+    STUCK = "stuck"
+    PAUSED = "paused"
+    WAITING = "waiting"
+    BUDGET = "budget"
+    ITERATIONS = "iterations"
+
+
 class Reason(StrEnum):
     """Why OpenHands' own total of a conversation differs from ours (``openhands.reconciliation.reason``)."""
 
@@ -139,6 +165,13 @@ TOKEN_BUCKETS: Final = tuple(float(4**n) for n in range(14))
 """1 to 67,108,864 by fours, as the GenAI conventions have it."""
 DURATION_BUCKETS: Final = tuple(round(0.01 * 2**n, 2) for n in range(14))
 """10 ms to 82 s by doubling, as the GenAI conventions have it."""
+
+AGENT_DURATION_BUCKETS: Final = tuple(round(0.1 * 2**n, 1) for n in range(13))
+"""0.1 to 410 s by doubling, as the GenAI conventions have it for agents."""
+CALL_BUCKETS: Final = tuple(float(2**n) for n in range(8))
+MONEY_BUCKETS: Final = tuple(round(0.001 * 10 ** (n / 2), 4) for n in range(11))
+"""0.1 cent to 100 dollars, two a decade."""
+SHARE_BUCKETS: Final = tuple(round(0.1 * n, 1) for n in range(1, 11))
 
 Kind = Literal["counter", "histogram", "gauge", "updowncounter"]
 
@@ -191,6 +224,41 @@ TOKEN_COUNTERS: Final = {
     TokenType.CACHE_WRITE: CACHE_WRITE_TOKENS,
     TokenType.REASONING: REASONING_TOKENS,
 }
+
+OPERATION_DURATION: Final = Metric(
+    "gen_ai.client.operation.duration", "histogram", SECONDS, "One LLM call, its retries included.", DURATION_BUCKETS
+)
+TIME_TO_FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.operation.time_to_first_chunk",
+    "histogram",
+    SECONDS,
+    "Until the first chunk of a streamed answer, retries included.",
+    DURATION_BUCKETS,
+)
+RETRIES: Final = Metric("openhands.llm.retries", "counter", "{retry}", "Attempts after the first of an LLM call.")
+TOOL_DURATION: Final = Metric(
+    "gen_ai.execute_tool.duration", "histogram", SECONDS, "One tool call; 0 where it did not run.", DURATION_BUCKETS
+)
+RUN_DURATION: Final = Metric(
+    "gen_ai.invoke_agent.duration", "histogram", SECONDS, "One run of an agent.", AGENT_DURATION_BUCKETS
+)
+RUN_CALLS: Final = Metric(
+    "gen_ai.invoke_agent.inference_calls", "histogram", "{inference_call}", "LLM responses of one run.", CALL_BUCKETS
+)
+RUN_TOOL_CALLS: Final = Metric(
+    "gen_ai.invoke_agent.tool_calls", "histogram", "{tool_call}", "Tool calls of one run.", CALL_BUCKETS
+)
+RUN_COST: Final = Metric("openhands.run.cost", "histogram", USD, "Cost of one run.", MONEY_BUCKETS)
+CONTEXT_UTILIZATION: Final = Metric(
+    "openhands.context.utilization", "histogram", "1", "Tokens of a turn, of the model's context window.", SHARE_BUCKETS
+)
+CONDENSATIONS: Final = Metric("openhands.condensations", "counter", "{condensation}", "Histories condensed.")
+STUCK_RUNS: Final = Metric("openhands.stuck_runs", "counter", "{run}", "Runs that were stopped as stuck.")
+ACTIVE_CONVERSATIONS: Final = Metric(
+    "openhands.conversation.active", "updowncounter", "{conversation}", "Conversations that run now."
+)
+ACTIVE_CALLS: Final = Metric("openhands.llm.active_calls", "updowncounter", "{call}", "LLM calls under way.")
+ACTIVE_TOOLS: Final = Metric("openhands.tool.active_calls", "updowncounter", "{call}", "Tool calls under way.")
 
 # About this plugin itself.
 HOOK_ERRORS: Final = Metric("openhands.otel.hook_errors", "counter", "{error}", "Errors inside our hooks.")

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
 from openhands_otel.bus import Bus, Callback
 from openhands_otel.events import UPDATES, Event
 from openhands_otel.sdk.hooks import Hooks
 
 bus = Bus()
-_hooks = Hooks(bus)
+_hooks = Hooks(bus, suppressed=lambda: not is_instrumentation_enabled())
 _listening = threading.Lock()
 _listeners = 0
 

@@ -18,10 +18,11 @@ class ConsultObservation(Observation):
 
 class Consult(ToolExecutor):
     helper: ClassVar[Any] = None
+    says_no: ClassVar[bool] = False
 
     def __call__(self, action: Any, conversation: Any = None) -> Any:
         self.helper.completion([Message(role="user", content=[TextContent(text=action.question)])])
-        return ConsultObservation.from_text("asked")
+        return ConsultObservation.from_text("asked", is_error=self.says_no)
 
 
 class ConsultTool(ToolDefinition[ConsultAction, ConsultObservation]):

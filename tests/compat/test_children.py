@@ -228,6 +228,7 @@ def test_tools_that_call_a_model_in_parallel(world: World) -> None:
 
     from .consult_tool import Consult, ConsultTool
 
+    Consult.says_no = False
     Consult.helper = world.llm("helper", model="gpt-4o-mini", usage_id="helper")
     register_tool("ConsultTool", ConsultTool)
     three = Answer(

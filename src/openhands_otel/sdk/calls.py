@@ -15,9 +15,11 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from openhands_otel.events import Event, LLMCallEnded, LLMCallStarted
+from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
+from openhands_otel.guard import guarded
 from openhands_otel.sdk.identity import (
     Conversations,
+    count_attempt,
     current_call,
     current_scope,
     enter_call,
@@ -29,11 +31,17 @@ from openhands_otel.sdk.patching import Leave, Original, Patches
 
 
 class Calls:
-    """The hooks on ``LLM`` and ``FallbackStrategy``."""
+    """The hooks on ``LLM``, ``Telemetry.on_request`` and ``FallbackStrategy``.
 
-    def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
+    ``suppressed`` says whether nobody wants durations here and now.
+    """
+
+    def __init__(
+        self, publish: Callable[[Event], None], conversations: Conversations, suppressed: Callable[[], bool]
+    ) -> None:
         self._publish = publish
         self._conversations = conversations
+        self._suppressed = suppressed
         self._numbers = itertools.count(1)
 
     def patch_llm(self, patches: Patches, module: ModuleType) -> list[str]:
@@ -47,6 +55,11 @@ class Calls:
             if not patches.around(module.LLM, name, self._enter_call)
         ]
 
+    def patch_telemetry(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``Telemetry.on_request``, which is called for each attempt."""
+        found = patches.after(module.Telemetry, "on_request", self._attempt)
+        return [] if found else ["Telemetry.on_request"]
+
     def patch_fallback(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``FallbackStrategy.try_fallback`` (1.11.5 on)."""
         patches.around(module.FallbackStrategy, "try_fallback", self._enter_fallback)
@@ -59,13 +72,43 @@ class Calls:
         if outer is not None:
             return lambda result, error: end_call()
         number = next(self._numbers)
+        timed, began = not self._suppressed(), time.perf_counter()
+        on_token = kwargs.get("on_token")
+        if timed and on_token is not None:
+            # The call is made with these very keywords. None is left alone: a callback would switch streaming on.
+            kwargs["on_token"] = self._timing_first_chunk(on_token, origin, began)
         self._publish(LLMCallStarted(time.time_ns(), origin, number))
 
         def leave(result: Any, error: BaseException | None) -> None:
+            seconds = time.perf_counter() - began if timed else None
             end_call()
-            self._publish(LLMCallEnded(time.time_ns(), origin, number, None if error is None else type(error).__name__))
+            name = None if error is None else type(error).__name__
+            self._publish(LLMCallEnded(time.time_ns(), origin, number, name, seconds))
 
         return leave
+
+    def _timing_first_chunk(self, on_token: Callable[..., Any], origin: Origin, began: float) -> Callable[..., Any]:
+        waiting = [None]
+
+        @guarded
+        def note() -> None:
+            seconds = time.perf_counter() - began
+            self._publish(FirstChunk(time.time_ns(), origin, seconds))
+
+        @functools.wraps(on_token)
+        def timed_on_token(*args: Any, **kwargs: Any) -> Any:
+            # What an async callback returns is the SDK's to await.
+            if waiting:
+                waiting.clear()
+                note()
+            return on_token(*args, **kwargs)
+
+        return timed_on_token
+
+    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        origin = current_call()
+        if count_attempt() > 1 and origin is not None:
+            self._publish(CallRetried(time.time_ns(), origin))
 
     def _enter_fallback(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         leave_scope = enter_scope(replace(current_scope(), fallback=True))

@@ -21,12 +21,13 @@ CALL_CONTEXT = "openhands.sdk.llm.call_context"
 CONVERSATION = "openhands.sdk.conversation.impl.local_conversation"
 TITLE = "openhands.sdk.conversation.title_utils"
 CONDENSER = "openhands.sdk.context.condenser.base"
+EVENT_LOG = "openhands.sdk.conversation.event_store"
 GOAL = "openhands.sdk.conversation.goal.controller"
 AGENT = "openhands.sdk.agent.agent"
 ACP_AGENT = "openhands.sdk.agent.acp_agent"
 
 
-NEEDED = (METRICS, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, AGENT)
+NEEDED = (METRICS, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, EVENT_LOG, AGENT)
 """Modules that every release from 1.0.0 on has."""
 
 

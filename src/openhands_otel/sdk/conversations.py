@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from openhands_otel.events import (
+    Condensed,
     ConversationClosed,
     ConversationOpened,
     Event,
@@ -25,18 +26,24 @@ from openhands_otel.events import (
 )
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.identity import Conversations, Scope, current_scope, enter_scope
+from openhands_otel.sdk.outcomes import outcome_of_run, outcome_of_tool
 from openhands_otel.sdk.own_account import COMPARED_LIMIT, own_account
 from openhands_otel.sdk.patching import Enter, Leave, Patches
-from openhands_otel.semconv import Role
+from openhands_otel.semconv import Role, ToolOutcome
 
 
 class ConversationHooks:
     """The hooks on ``LocalConversation``, ``RollingCondenser``, titles and ``Agent._execute_action_event``."""
 
-    def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
+    def __init__(
+        self, publish: Callable[[Event], None], conversations: Conversations, suppressed: Callable[[], bool]
+    ) -> None:
         self._publish = publish
         self._conversations = conversations
+        self._suppressed = suppressed
         self._numbers = itertools.count(1)
+        self._error_codes: dict[str, str] = {}
+        """Code of the last error event of a conversation that runs."""
 
     def patch_conversation(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``LocalConversation``; returns the names without which identity or runs would be missing."""
@@ -49,6 +56,7 @@ class ConversationHooks:
             "generate_title": Role.TITLE,
             "execute_tool": Role.OTHER,
             "rerun_actions": Role.OTHER,
+            "reject_pending_actions": None,
             "condense": None,
             "send_message": None,
         }
@@ -86,6 +94,28 @@ class ConversationHooks:
             patches.around(module, name, self._with_role(Role.CONDENSER))
         found = patches.around(module.Agent, "_execute_action_event", self._enter_tool)
         return [] if found else ["Agent._execute_action_event"]
+
+    def patch_event_log(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook ``EventLog.append``, by which every event of a conversation goes, in every release."""
+        found = patches.after(module.EventLog, "append", self._appended)
+        return [] if found else ["EventLog.append"]
+
+    def _appended(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        scope = current_scope()
+        if scope.forking:
+            # A fork takes over what happened to its source.
+            return
+        conversation_id = scope.conversation_id
+        event = args[1] if len(args) > 1 else kwargs["event"]
+        kind = type(event).__name__
+        if kind == "Condensation":
+            self._publish(Condensed(time.time_ns(), conversation_id, self._agent_of(conversation_id)))
+        elif kind == "UserRejectObservation":
+            rejected, agent = ToolOutcome.REJECTED, self._agent_of(conversation_id)
+            tool = str(event.tool_name)
+            self._publish(ToolEnded(time.time_ns(), conversation_id, tool, 0, None, rejected, 0.0, agent))
+        elif kind == "ConversationErrorEvent" and conversation_id is not None:
+            self._error_codes[conversation_id] = str(event.code)
 
     def _enter_judge(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         events = args[1] if len(args) > 1 else kwargs["events"]
@@ -159,14 +189,26 @@ class ConversationHooks:
         conversation = args[0]
         conversation_id = str(conversation.id)
         leave_scope = enter_scope(Scope(conversation_id=conversation_id))
+        timed, began = not self._suppressed(), time.perf_counter()
+        self._error_codes.pop(conversation_id, None)
         self._publish(RunStarted(time.time_ns(), conversation_id))
 
         def leave(result: Any, error: BaseException | None) -> None:
+            seconds = time.perf_counter() - began if timed else None
             leave_scope()
             status, own = compat.status(conversation), self._own_account(conversation)
-            self._publish(RunEnded(time.time_ns(), conversation_id, status, own))
+            code = self._error_codes.pop(conversation_id, None)
+            if error is not None:
+                code = code or type(error.__cause__ or error).__name__
+            outcome = outcome_of_run(status, code)
+            agent = self._agent_of(conversation_id)
+            self._publish(RunEnded(time.time_ns(), conversation_id, status, own, outcome, code, seconds, agent))
 
         return leave
+
+    def _agent_of(self, conversation_id: str | None) -> str | None:
+        facts = self._conversations.get(conversation_id)
+        return facts.agent if facts else None
 
     def _enter_fork(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         leave_scope = enter_scope(Scope(conversation_id=str(args[0].id), forking=True))
@@ -199,11 +241,14 @@ class ConversationHooks:
         conversation_id, tool = str(conversation.id), str(action_event.tool_name)
         leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER))
         number = next(self._numbers)
+        timed, began = not self._suppressed(), time.perf_counter()
         self._publish(ToolStarted(time.time_ns(), conversation_id, tool, number))
 
         def leave(result: Any, error: BaseException | None) -> None:
+            seconds = time.perf_counter() - began if timed else None
             leave_scope()
             name = None if error is None else type(error).__name__
-            self._publish(ToolEnded(time.time_ns(), conversation_id, tool, number, name))
+            outcome, agent = outcome_of_tool(result, error), self._agent_of(conversation_id)
+            self._publish(ToolEnded(time.time_ns(), conversation_id, tool, number, name, outcome, seconds, agent))
 
         return leave

@@ -30,10 +30,14 @@ Patch = Callable[[Patches, ModuleType], list[str]]
 
 
 class Hooks:
-    """Puts the hooks in place and takes them away; their events go to ``bus``."""
+    """Puts the hooks in place and takes them away; their events go to ``bus``.
 
-    def __init__(self, bus: Bus) -> None:
+    ``suppressed`` says whether the current thread or task wants no durations.
+    """
+
+    def __init__(self, bus: Bus, suppressed: Callable[[], bool]) -> None:
         self._bus = bus
+        self._suppressed = suppressed
         self._changing = threading.Lock()
         self._patches: Patches | None = None
         self._forget: list[Callable[[], None]] = []
@@ -66,17 +70,21 @@ class Hooks:
         publish = self._bus.publish
         conversations = self._conversations
         recording = Recording(publish, conversations)
-        calls = Calls(publish, conversations)
-        hooks = ConversationHooks(publish, conversations)
+        calls = Calls(publish, conversations, self._suppressed)
+        hooks = ConversationHooks(publish, conversations, self._suppressed)
         return {
             compat.METRICS: recording.patch_metrics,
-            compat.TELEMETRY: recording.patch_telemetry,
+            compat.TELEMETRY: lambda patches, module: [
+                *recording.patch_telemetry(patches, module),
+                *calls.patch_telemetry(patches, module),
+            ],
             compat.ACP_AGENT: recording.patch_acp,
             compat.LLM: calls.patch_llm,
             compat.FALLBACK: calls.patch_fallback,
             compat.CONVERSATION: hooks.patch_conversation,
             compat.CONDENSER: hooks.patch_condenser,
             compat.TITLE: hooks.patch_title,
+            compat.EVENT_LOG: hooks.patch_event_log,
             compat.GOAL: hooks.patch_goal,
             compat.AGENT: hooks.patch_agent,
         }

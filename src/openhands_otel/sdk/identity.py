@@ -39,7 +39,17 @@ class Scope:
 NOWHERE = Scope()
 
 _scope: ContextVar[Scope] = ContextVar("openhands_otel_scope", default=NOWHERE)
-_call: ContextVar[Origin | None] = ContextVar("openhands_otel_call", default=None)
+_call: ContextVar[_Call | None] = ContextVar("openhands_otel_call", default=None)
+
+
+class _Call:
+    """An LLM call that runs."""
+
+    __slots__ = ("attempts", "origin")
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.attempts = 0
 
 
 @contextlib.contextmanager
@@ -60,7 +70,17 @@ def current_scope() -> Scope:
 
 def current_call() -> Origin | None:
     """The LLM call that runs in this thread or task."""
-    return _call.get()
+    call = _call.get()
+    return None if call is None else call.origin
+
+
+def count_attempt() -> int:
+    """Another attempt of the current call begins; how many that makes, 0 if there is no call."""
+    call = _call.get()
+    if call is None:
+        return 0
+    call.attempts += 1
+    return call.attempts
 
 
 def enter_scope(scope: Scope) -> Callable[[], None]:
@@ -71,7 +91,7 @@ def enter_scope(scope: Scope) -> Callable[[], None]:
 
 def enter_call(origin: Origin | None) -> Callable[[], None]:
     """Make ``origin`` the current call; the returned function ends that."""
-    token = _call.set(origin)
+    token = _call.set(None if origin is None else _Call(origin))
     return lambda: _call.reset(token)
 
 
@@ -144,7 +164,7 @@ def _true_of(facts: Facts, has: Callable[[Any], bool]) -> bool:
 
 def origin_of_call(conversations: Conversations, llm: Any, call_context: Any) -> Origin:
     """Decide whose call ``llm`` is about to make; ``call_context`` is the argument of that name, or None."""
-    scope, outer = _scope.get(), _call.get()
+    scope, outer = _scope.get(), current_call()
     scoped = compat.session_id(compat.current_call_context())
     conversation_id = (
         compat.session_id(call_context)
@@ -185,7 +205,7 @@ def _role(scope: Scope, outer: Origin | None, facts: Facts | None, usage_id: str
 
 def origin_outside_calls(conversations: Conversations, metrics: Any) -> Origin:
     """Origin of an update that comes from no LLM call we know of (an LLM class that records by itself)."""
-    call = _call.get()
+    call = current_call()
     if call is not None:
         return call
     scope = _scope.get()

@@ -107,6 +107,7 @@ class ChangedPoints(MetricReader):
             return None
         points: list[Any] = []
         delta = self._sends_delta(metric.data)
+        starts_at_zero = not isinstance(metric.data, Sum) or metric.data.is_monotonic
         for point in metric.data.data_points:
             key = (metric.name, frozenset((point.attributes or {}).items()))
             before = self._delivered.get(key)
@@ -118,7 +119,7 @@ class ChangedPoints(MetricReader):
                 if before is None or _mark(point) != _mark(before):
                     points.append(_difference(point, before))
             else:
-                if before is None:
+                if before is None and starts_at_zero:
                     points.append(_zero(point))
                 points.append(point)
         if not points:

@@ -1,4 +1,4 @@
-"""The fleet's instruments: counters that read the ledger, histograms that the flusher records.
+"""The fleet's instruments: counters and gauges that read the ledger, histograms that the flusher records.
 
 Money and tokens are observable counters: they say what the ledger says, need no lock on the agent's thread, and start
 from zero in a forked child, where synchronous ones would go on from the parent's totals. Attributes come from small
@@ -9,37 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from openhands_otel import semconv
-from openhands_otel.events import LatencyRecorded, Origin, TokensUsed
-from openhands_otel.ledger import FLEET_METRICS, OVERFLOW_KEY, FleetKey
-from openhands_otel.semconv import Metric, TokenType
+from openhands_otel.ledger import FLEET_METRICS, FleetKey, Ledger
+from openhands_otel.semconv import Metric
+from openhands_otel.telemetry.attributes import fleet_attributes
+from openhands_otel.telemetry.histograms import FleetHistograms
 from openhands_otel.telemetry.intake import Intake
 from openhands_otel.telemetry.self_observation import METRICS as SELF_OBSERVATION
 from openhands_otel.telemetry.self_observation import SelfObservation
 
-Attributes = dict[str, str | bool]
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
-
-
-def fleet_attributes(key: FleetKey) -> Attributes:
-    """Attributes of one fleet series."""
-    if key == OVERFLOW_KEY:
-        return {semconv.METRIC_OVERFLOW: True}
-    attributes: Attributes = {
-        semconv.OPERATION_NAME: key.operation.value,
-        semconv.PROVIDER_NAME: key.provider,
-        semconv.REQUEST_MODEL: key.model,
-        semconv.LLM_ROLE: key.role.value,
-    }
-    if key.agent:
-        attributes[semconv.AGENT_NAME] = key.agent
-    if key.fallback:
-        attributes[semconv.LLM_FALLBACK] = True
-    if key.source is not None:
-        attributes[semconv.COST_SOURCE] = key.source.value
-    return attributes
 
 
 class FleetInstruments:
@@ -48,14 +29,15 @@ class FleetInstruments:
     def __init__(self, meter: Meter, series_limit: int) -> None:
         self._intakes: tuple[Intake, ...] = ()
         self._observation: SelfObservation | None = None
-        self._histogram_keys: set[tuple[str, FleetKey]] = set()
-        self._series_limit = series_limit
         for metric in FLEET_METRICS:
             meter.create_observable_counter(metric.name, [self._totals_of(metric)], metric.unit, metric.description)
         for metric in SELF_OBSERVATION:
             meter.create_observable_counter(metric.name, [self._about(metric)], metric.unit, metric.description)
-        self._tokens = _histogram(meter, semconv.TOKEN_USAGE)
-        self._latency = _histogram(meter, semconv.RESPONSE_LATENCY)
+        for metric, count in _RUNNING.items():
+            meter.create_observable_up_down_counter(
+                metric.name, [self._running(count)], metric.unit, metric.description
+            )
+        self._histograms = FleetHistograms(meter, series_limit, self._overflowed)
 
     def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
         """Say from now on what ``intake`` holds, on top of what was said before (unless ``start_over``)."""
@@ -66,27 +48,11 @@ class FleetInstruments:
         """Record what was taken in since the last time. For the flusher's thread only."""
         waiting = self._intakes[-1].to_record
         while waiting:
-            event = waiting.popleft()
-            if isinstance(event, TokensUsed):
-                attributes = self._attributes(semconv.TOKEN_USAGE, event.origin)
-                for kind, count in ((TokenType.INPUT, event.input), (TokenType.OUTPUT, event.output)):
-                    self._tokens.record(count, attributes | {semconv.TOKEN_TYPE: kind.value})
-            else:
-                self._record_latency(event)
+            self._histograms.record(waiting.popleft())
 
-    def _record_latency(self, event: LatencyRecorded) -> None:
-        self._latency.record(event.seconds, self._attributes(semconv.RESPONSE_LATENCY, event.origin))
-
-    def _attributes(self, metric: Metric, origin: Origin) -> Attributes:
-        key = FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)
-        if (metric.name, key) not in self._histogram_keys:
-            if len(self._histogram_keys) >= self._series_limit:
-                if self._observation is not None:
-                    self._observation.overflowed += 1
-                key = OVERFLOW_KEY
-            else:
-                self._histogram_keys.add((metric.name, key))
-        return fleet_attributes(key)
+    def _overflowed(self) -> None:
+        if self._observation is not None:
+            self._observation.overflowed += 1
 
     def _totals_of(self, metric: Metric) -> Observe:
         exact_ints = metric.unit != semconv.USD
@@ -113,8 +79,20 @@ class FleetInstruments:
 
         return observe
 
+    def _running(self, count: Callable[[Ledger], int]) -> Observe:
+        def observe(options: CallbackOptions) -> Iterable[Observation]:
+            running = 0
+            for intake in self._intakes:
+                with intake.lock:
+                    intake.drain()
+                    running += count(intake.ledger)
+            return [Observation(running)]
 
-def _histogram(meter: Meter, metric: Metric) -> Histogram:
-    return meter.create_histogram(
-        metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
-    )
+        return observe
+
+
+_RUNNING: dict[Metric, Callable[[Ledger], int]] = {
+    semconv.ACTIVE_CONVERSATIONS: lambda ledger: len(ledger.runs_running),
+    semconv.ACTIVE_CALLS: lambda ledger: len(ledger.calls_running),
+    semconv.ACTIVE_TOOLS: lambda ledger: len(ledger.tools_running),
+}

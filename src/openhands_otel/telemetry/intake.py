@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from openhands_otel.events import (
+    CallRetried,
+    Condensed,
     ConversationClosed,
     ConversationOpened,
     CostAdded,
     Event,
+    FirstChunk,
     LatencyRecorded,
     LLMCallEnded,
     LLMCallStarted,
@@ -31,13 +34,24 @@ from openhands_otel.events import (
     ToolStarted,
 )
 from openhands_otel.guard import note_error
-from openhands_otel.ledger import Ledger
+from openhands_otel.ledger import Ledger, RunRecord
 
 URGENT: Final = (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
 """Events that a viewer must see within milliseconds."""
-LAZY: Final = (LLMCallStarted, LLMCallEnded, ToolStarted, ToolEnded, ResponseRecorded)
+LAZY: Final = (
+    LLMCallStarted,
+    LLMCallEnded,
+    FirstChunk,
+    CallRetried,
+    ToolStarted,
+    ToolEnded,
+    ResponseRecorded,
+    Condensed,
+)
 """Events that may wait for company. What stands in neither (MetricsMerged) wakes nobody."""
-HISTOGRAM_EVENTS: Final = (TokensUsed, LatencyRecorded)
+SAMPLES: Final = (TokensUsed, LatencyRecorded, LLMCallEnded, FirstChunk, ToolEnded)
+"""Events that are values of histograms."""
+Sample = TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
 
 
 @dataclass(slots=True, eq=False)
@@ -76,8 +90,8 @@ class Intake:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeping = False
         self._taken = Taken()
-        self.to_record: deque[TokensUsed | LatencyRecorded] = deque()
-        """Events whose histograms are still to be recorded: by the flusher alone, never inside a collection."""
+        self.to_record: deque[Sample] = deque()
+        """What histograms have still to record: by the flusher alone, never inside a collection."""
 
     def put(self, item: Item) -> None:
         """Take an item; for any thread, also in a signal handler or a finalizer."""
@@ -125,12 +139,14 @@ class Intake:
             self._taken.wakes.append(item)
             return
         try:
-            self.ledger.apply(item)
+            run = self.ledger.apply(item)
         except Exception as error:
             note_error("Ledger.apply", error)
             return
-        if isinstance(item, HISTOGRAM_EVENTS):
+        if isinstance(item, SAMPLES):
             self.to_record.append(item)
+        if run is not None:
+            self.to_record.append(run)
         if isinstance(item, URGENT):
             self._taken.urgent_since = self._taken.urgent_since or item.at
         elif isinstance(item, LAZY):
