@@ -22,7 +22,7 @@ from openhands_otel import OpenHandsInstrumentor, events, guard, semconv
 from openhands_otel.cli import main
 from openhands_otel.collector.naming import metric_name
 from openhands_otel.demo.llm_server import LLMServer
-from openhands_otel.semconv import CostSource, Metric, Reason, Role, Status, TokenType
+from openhands_otel.semconv import CostSource, Metric, Reason, Role, RunOutcome, Status, TokenType, ToolOutcome
 from openhands_otel.settings import Settings, ViewerSettings
 from openhands_otel.telemetry.otlp_config import read_otlp_config
 from otlp_receiver import Point, http_receiver
@@ -117,7 +117,13 @@ def everything_that_can_happen() -> Iterator[events.Event]:
     yield from call(agent)
     yield events.TokensUsed(time.time_ns(), agent, 10, 5, 4, 3, 2, 128_000, "r")
     yield events.ResponseRecorded(time.time_ns(), agent, False, 0.01)
-    yield events.RunEnded(time.time_ns(), "c", Status.FINISHED, events.OwnAccount(9.0))
+    yield events.CallRetried(time.time_ns(), agent)
+    yield events.FirstChunk(time.time_ns(), agent, 0.5)
+    yield events.LLMCallEnded(time.time_ns(), agent, 2, "LLMTimeoutError", 1.5)
+    yield events.Condensed(time.time_ns(), "c", "Agent")
+    yield events.ToolEnded(time.time_ns(), "c", "terminal", 2, "ValueError", ToolOutcome.EXCEPTION, 0.5, "Agent")
+    stuck = Status.STUCK, events.OwnAccount(9.0), RunOutcome.STUCK, "SomeError", 2.5, "Agent"
+    yield events.RunEnded(time.time_ns(), "c", *stuck)
     yield events.ToolStarted(time.time_ns(), "c", "terminal", 1)
 
 
@@ -135,6 +141,8 @@ def sent() -> Iterator[list[Point]]:
 def kind_of(point: Point) -> str:
     if point.buckets:
         return "histogram"
+    if point.temporality and not point.monotonic:
+        return "updowncounter"
     return "counter" if point.monotonic else "gauge"
 
 
@@ -155,13 +163,19 @@ def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[P
             if point.scope == scope:
                 for name in point.attributes.keys() - everywhere:
                     carriers[name].add(point.metric)
-        about_calls = {point.metric for point in sent if point.scope == semconv.SCOPE_FLEET}
-        about_calls = {name for name in about_calls if not name.startswith("openhands.otel.")}
+        groups = {
+            "calls": {point.metric for point in sent if semconv.PROVIDER_NAME in point.attributes},
+            "tools": {semconv.TOOL_DURATION.name},
+            "runs": {point.metric for point in sent if semconv.RUN_OUTCOME in point.attributes},
+            "agents": {semconv.CONDENSATIONS.name, semconv.STUCK_RUNS.name},
+        }
         documented: dict[str, set[str]] = defaultdict(set)
         for line in text.splitlines():
             if line.startswith("| `"):
                 attribute, carrier, *_ = [cell.strip() for cell in line.strip("|").split("|")]
-                documented[names(attribute)[0]] |= about_calls if carrier == "all" else set(names(carrier))
+                documented[names(attribute)[0]] |= set(names(carrier))
+                for group in re.sub("`[^`]*`", "", carrier).replace(",", " ").split():
+                    documented[names(attribute)[0]] |= groups[group]
         assert documented == carriers
 
 
@@ -172,6 +186,8 @@ def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[P
         (semconv.COST_SOURCE, CostSource),
         (semconv.CONVERSATION_STATUS, Status),
         (semconv.TOKEN_TYPE, TokenType),
+        (semconv.TOOL_OUTCOME, ToolOutcome),
+        (semconv.RUN_OUTCOME, RunOutcome),
     ],
 )
 def test_the_values_of_an_attribute_are_all_named(attribute: str, values: Any) -> None:
