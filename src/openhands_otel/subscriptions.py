@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from uuid import UUID
@@ -38,6 +39,17 @@ def listen() -> Callable[[], None]:
                 _hooks.detach()
 
     return stop
+
+
+def _renew_locks() -> None:
+    """In a forked child: a thread that is gone may have held them."""
+    global _listening
+    _listening = threading.Lock()
+    _hooks.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def subscribe(

@@ -6,7 +6,10 @@ import asyncio
 import gc
 import inspect
 import logging
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -333,3 +336,24 @@ def test_an_sdk_that_lacks_something_is_counted_with_one_warning(
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "openhands_otel"]
     assert "Telemetry.on_response" in warning
     assert "Agent._execute_action_event" in warning
+
+
+def test_a_fork_while_another_thread_subscribes_leaves_the_child_able_to(receiver: Receiver) -> None:
+    from openhands_otel import subscriptions
+
+    held = subscriptions._listening
+    with held:
+        child = os.fork()
+        if child == 0:
+            # The parent's thread, which holds the lock, does not exist here.
+            subscribe(print)()
+            os._exit(0)
+    deadline = time.monotonic() + 10
+    status = (0, 0)
+    while status == (0, 0) and time.monotonic() < deadline:
+        status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.01)
+    if status == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert status == (child, 0)

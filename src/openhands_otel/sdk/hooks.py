@@ -55,6 +55,10 @@ class Hooks:
                 self._forget.append(when_imported(module, self._apply(patches, patch)))
             self._forget.append(when_imported(compat.SDK, self._complain))
 
+    def renew_lock(self) -> None:
+        """In a forked child: a thread that is gone may have held it."""
+        self._changing = threading.Lock()
+
     def detach(self) -> None:
         """Put everything back."""
         with self._changing:
