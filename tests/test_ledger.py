@@ -81,7 +81,7 @@ def test_a_snapshot_says_whose_cost_it_is(ledger: Ledger) -> None:
     snapshot = ledger.snapshot("c")
     assert snapshot is not None
     assert (snapshot.accumulated_cost, snapshot.restored_cost) == (0.75, 2.0)
-    assert {(part.role, part.accumulated_cost) for part in snapshot.spenders} == {
+    assert {(part.role, part.accumulated_cost) for part in snapshot.costs} == {
         (Role.AGENT, 0.5),
         (Role.CONDENSER, 0.25),
     }
@@ -109,7 +109,7 @@ def test_what_is_spent_after_a_run_is_not_held_against_the_total_read_at_its_end
     spend(ledger, 0.25)
     snapshot = ledger.snapshot("c")
     assert snapshot is not None
-    assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (0.0, [])
+    assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (0.0, ())
 
 
 def test_a_difference_without_a_known_reason_says_so(ledger: Ledger) -> None:
@@ -118,7 +118,7 @@ def test_a_difference_without_a_known_reason_says_so(ledger: Ledger) -> None:
     ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnAccount(0.75, frozenset({"agent"}))))
     snapshot = ledger.snapshot("c")
     assert snapshot is not None
-    assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (-0.25, [Reason.UNKNOWN])
+    assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (-0.25, (Reason.UNKNOWN,))
 
 
 def test_a_conversation_resumed_under_its_id_goes_on(ledger: Ledger) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
 
+from openhands_otel.account import ConversationSnapshot
 from openhands_otel.guard import guarded
-from openhands_otel.ledger import ConversationSnapshot
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.import_hooks import when_imported
 from openhands_otel.sdk.laminar import Laminar

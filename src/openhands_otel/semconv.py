@@ -271,10 +271,6 @@ DROPPED_CALLBACKS: Final = Metric(
 )
 FLUSH_TIME: Final = Metric("openhands.otel.flush.time", "counter", SECONDS, "CPU time spent on flushes.")
 FLUSHES: Final = Metric("openhands.otel.flushes", "counter", "{flush}", "Flushes made.")
-UNRECONCILED_COST: Final = Metric(
-    "openhands.otel.unreconciled_cost", "gauge", USD, "Our total less OpenHands' own, over open conversations."
-)
-
 # One series per conversation (gen_ai.conversation.id), built from the ledger.
 CONVERSATION_COST: Final = Metric(
     "openhands.conversation.cost", "counter", USD, "Cost of a conversation in this process, by role, model, usage id."

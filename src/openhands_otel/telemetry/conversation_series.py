@@ -18,7 +18,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
-from openhands_otel.ledger import Account, Ledger
+from openhands_otel.account import Account
+from openhands_otel.ledger import Ledger
 from openhands_otel.semconv import Metric
 from openhands_otel.version import __version__
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from opentelemetry.metrics import Histogram, Meter
 
 from openhands_otel import semconv
+from openhands_otel.account import RunRecord
 from openhands_otel.events import FirstChunk, LatencyRecorded, LLMCallEnded, Origin, TokensUsed, ToolEnded
-from openhands_otel.ledger import FleetKey, RunRecord
+from openhands_otel.ledger import FleetKey
 from openhands_otel.semconv import Metric, Role, TokenType
 from openhands_otel.telemetry.attributes import OVERFLOW, Attributes, fleet_attributes
 from openhands_otel.telemetry.intake import Sample

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from openhands_otel.account import RunRecord
 from openhands_otel.events import (
     CallRetried,
     Condensed,
@@ -34,7 +35,7 @@ from openhands_otel.events import (
     ToolStarted,
 )
 from openhands_otel.guard import note_error
-from openhands_otel.ledger import Ledger, RunRecord
+from openhands_otel.ledger import Ledger
 
 URGENT: Final = (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
 """Events that a viewer must see within milliseconds."""

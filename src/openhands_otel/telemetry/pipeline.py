@@ -19,9 +19,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from openhands_otel import semconv
+from openhands_otel.account import ConversationSnapshot
 from openhands_otel.events import Event
 from openhands_otel.guard import note_error
-from openhands_otel.ledger import ConversationSnapshot, Ledger
+from openhands_otel.ledger import Ledger
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.changed_points import ChangedPoints
 from openhands_otel.telemetry.conversation_series import ConversationSeries

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from openhands_otel.account import ConversationSnapshot
 from openhands_otel.bus import Bus
 from openhands_otel.guard import guarded
-from openhands_otel.ledger import ConversationSnapshot
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.pipeline import Pipeline
 from openhands_otel.telemetry.process_end import ProcessEnd

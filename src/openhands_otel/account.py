@@ -1,0 +1,159 @@
+"""What is known of one conversation, and the snapshot of it that is handed out.
+
+The ledger keeps one account per conversation and changes it; everybody else reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from openhands_otel.events import OwnAccount, RunEnded
+from openhands_otel.exact import ExactSum
+from openhands_otel.semconv import Reason, Role, Status, TokenType
+from openhands_otel.stats import CostShare, TokenUsage
+
+AGREEMENT = 1e-9
+"""US dollars up to which two totals agree."""
+
+
+class Spender(NamedTuple):
+    """What a conversation's cost is broken down by."""
+
+    role: Role
+    model: str
+    usage_id: str
+
+
+class ConversationSnapshot(BaseModel):
+    """A conversation as this process knows it; of constant size however many calls it made. Money is US dollars.
+
+    Named as in ``stats.ConversationStats``, which is what a viewer knows of it over all processes.
+    """
+
+    conversation_id: str
+    parent_id: str | None
+    agent: str
+    status: Status
+    accumulated_cost: float
+    restored_cost: float
+    accumulated_token_usage: TokenUsage
+    llm_calls: int
+    unpriced_calls: int
+    unreconciled_cost: float | None
+    unreconciled_reasons: tuple[Reason, ...]
+    costs: tuple[CostShare, ...]
+    updated_unix_nano: int
+
+
+@dataclass(slots=True)
+class RunTally:
+    """Where a run began: calls and cost of its conversation then, and the tools it has called."""
+
+    calls: int
+    cost: float
+    tools: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What one run came to."""
+
+    ended: RunEnded
+    calls: int
+    tool_calls: int
+    cost: float
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known of one conversation."""
+
+    conversation_id: str
+    parent_id: str | None = None
+    agent: str = ""
+    sdk_version: str = ""
+    status: Status = Status.IDLE
+    run: RunTally | None = None
+    cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
+    tokens: dict[TokenType, int] = field(default_factory=dict[TokenType, int])
+    calls: int = 0
+    unpriced: int = 0
+    context_tokens: int | None = None
+    context_limit: int | None = None
+    restored_cost: float = 0.0
+    budget: float | None = None
+    own: OwnAccount | None = None
+    unreconciled_cost: float | None = None
+    """Our total, with what it had spent before, less OpenHands' own, when that was last read."""
+    misread: bool = False
+    """Whether OpenHands recorded other amounts than were spent (``CostAdded.recorded``)."""
+    running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
+    """What runs now: (kind, call number) to (label, since when in unix nanoseconds)."""
+    opened_at: int = 0
+    updated_at: int = 0
+    closed: bool = False
+
+    @property
+    def total_cost(self) -> float:
+        """Cost in this process."""
+        total = ExactSum()
+        for part in self.cost.values():
+            total.add(part.value)
+        return total.value
+
+    def reconcile(self, own: OwnAccount | None) -> None:
+        """Compare with OpenHands' own total as it is now; what is spent later says nothing about it."""
+        if own is not None:
+            self.own = own
+            self.unreconciled_cost = self.total_cost + self.restored_cost - own.total
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the two totals differ; empty where they agree."""
+        if self.own is None or abs(self.unreconciled_cost or 0.0) < AGREEMENT:
+            return ()
+        found = set(self.own.reasons)
+        if any(spender.usage_id not in self.own.usages for spender in self.cost):
+            found.add(Reason.UNREGISTERED_LLM)
+        if self.misread:
+            found.add(Reason.ACP_REPORT)
+        return tuple(sorted(found)) or (Reason.UNKNOWN,)
+
+    @property
+    def activity(self) -> tuple[str, int] | None:
+        """What runs now and since when: a tool before an LLM call, the longest-running first."""
+        if not self.running:
+            return None
+        return min(self.running.items(), key=lambda item: (item[0][0] != "tool", item[1][1]))[1]
+
+    def snapshot(self) -> ConversationSnapshot:
+        """A copy to hand out."""
+        return ConversationSnapshot(
+            conversation_id=self.conversation_id,
+            parent_id=self.parent_id,
+            agent=self.agent,
+            status=self.status,
+            accumulated_cost=self.total_cost,
+            restored_cost=self.restored_cost,
+            accumulated_token_usage=TokenUsage(
+                prompt_tokens=self.tokens.get(TokenType.INPUT, 0),
+                completion_tokens=self.tokens.get(TokenType.OUTPUT, 0),
+                cache_read_tokens=self.tokens.get(TokenType.CACHE_READ, 0),
+                cache_write_tokens=self.tokens.get(TokenType.CACHE_WRITE, 0),
+                reasoning_tokens=self.tokens.get(TokenType.REASONING, 0),
+                context_window=self.context_limit or 0,
+                per_turn_token=self.context_tokens or 0,
+            ),
+            llm_calls=self.calls,
+            unpriced_calls=self.unpriced,
+            unreconciled_cost=self.unreconciled_cost,
+            unreconciled_reasons=self.reasons,
+            costs=tuple(
+                CostShare(role=key.role, model=key.model, usage_id=key.usage_id, accumulated_cost=part.value)
+                for key, part in self.cost.items()
+            ),
+            updated_unix_nano=self.updated_at,
+        )
