@@ -134,6 +134,29 @@ def test_a_conversation_resumed_under_its_id_goes_on(ledger: Ledger) -> None:
     assert (snapshot.accumulated_cost, snapshot.restored_cost, snapshot.status) == (0.75, 0.0, Status.IDLE)
 
 
+def test_what_openhands_adds_twice_is_not_taken_for_spent_before(ledger: Ledger) -> None:
+    opened(ledger)
+    spend(ledger, 0.5)
+    # 0.25 of it is a sub-agent's, whose conversation has it too.
+    ledger.apply(ConversationClosed(2, "c", OwnAccount(0.75, frozenset({"agent"}), frozenset({Reason.SUBAGENTS}))))
+    ledger.retire("c")
+    opened(ledger, restored=0.75)
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.restored_cost, snapshot.unreconciled_reasons) == (0.0, (Reason.SUBAGENTS,))
+
+
+def test_what_another_process_spent_meanwhile_was_spent_before(ledger: Ledger) -> None:
+    opened(ledger, restored=2.0)
+    spend(ledger, 0.5)
+    ledger.apply(ConversationClosed(2, "c", OwnAccount(2.5, frozenset({"agent"}))))
+    spend(ledger, 0.25)
+    opened(ledger, restored=3.75)
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.accumulated_cost, snapshot.restored_cost) == (0.75, 3.0)
+
+
 def test_what_runs_now_is_the_tool_before_the_model(ledger: Ledger) -> None:
     ledger.apply(RunStarted(1, "c"))
     ledger.apply(ToolStarted(5, "c", "terminal", 1))

@@ -88,6 +88,8 @@ class Account:
     own: OwnAccount | None = None
     unreconciled_cost: float | None = None
     """Our total, with what it had spent before, less OpenHands' own, when that was last read."""
+    compared_cost: float = 0.0
+    """Our total then, without what it had spent before."""
     misread: bool = False
     """Whether OpenHands recorded other amounts than were spent (``CostAdded.recorded``)."""
     running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
@@ -104,11 +106,24 @@ class Account:
             total.add(part.value)
         return total.value
 
+    def restore(self, own_total: float) -> None:
+        """Take in what OpenHands says it had spent when it was opened, less what it has spent in this process.
+
+        One that was closed and is resumed here has spent elsewhere what OpenHands' total has grown by meanwhile: the
+        total itself may hold what sub-agents spent, or one meter twice.
+        """
+        if self.own is None:
+            self.restored_cost = max(0.0, own_total - self.total_cost)
+        else:
+            elsewhere = own_total - self.own.total - (self.total_cost - self.compared_cost)
+            self.restored_cost += elsewhere if elsewhere > AGREEMENT else 0.0
+
     def reconcile(self, own: OwnAccount | None) -> None:
         """Compare with OpenHands' own total as it is now; what is spent later says nothing about it."""
         if own is not None:
             self.own = own
-            self.unreconciled_cost = self.total_cost + self.restored_cost - own.total
+            self.compared_cost = self.total_cost
+            self.unreconciled_cost = self.compared_cost + self.restored_cost - own.total
 
     @property
     def reasons(self) -> tuple[Reason, ...]:

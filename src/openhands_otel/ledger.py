@@ -266,8 +266,7 @@ class Ledger:
         account.agent = event.agent
         account.sdk_version = event.sdk_version
         account.budget = event.budget
-        # What it has spent in this process before it was closed and resumed is not "before this process".
-        account.restored_cost = max(0.0, event.restored_cost - account.total_cost)
+        account.restore(event.restored_cost)
 
     def _ended(self, event: events.ConversationClosed) -> None:
         if event.conversation_id not in self.accounts:
