@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -142,3 +144,10 @@ def test_a_server_of_another_kind_is_an_error() -> None:
 
 def _next[T](stream: Iterator[Update], kind: type[T]) -> T:
     return next(update for update in stream if isinstance(update, kind))
+
+
+def test_without_its_extra_it_says_in_one_line_what_to_install() -> None:
+    program = "import sys; sys.modules['httpx'] = None; from openhands_otel import StatsClient"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert child.returncode == 1
+    assert child.stderr.endswith("StatsClient needs the package 'httpx': pip install 'openhands-otel[viewer]'\n")

@@ -16,7 +16,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "StatsClient needs the package 'httpx': pip install 'openhands-otel[viewer]'", name=missing.name
+    ) from None
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
