@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openhands_otel import semconv
+from openhands_otel.telemetry.otlp_config import read_otlp_config
 from otlp_receiver import Receiver
 
 from .conftest import Start
@@ -96,3 +97,17 @@ def test_files_and_headers_that_cannot_be_used_are_one_warning(environ: dict[str
     assert child.wait() == 0, child.err
     assert len(child.log) == 1, child.err
     assert "end" in child.marks
+
+
+@pytest.mark.parametrize("endpoint", ["http://[", "http://secret@127.0.0.1:port/"])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_an_endpoint_that_cannot_be_read_is_one_warning_without_it(
+    endpoint: str, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    usable = "http://127.0.0.1:5/v1/metrics"
+    variables = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:5"}
+    config = read_otlp_config(variables | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+    assert config.endpoint == (usable if protocol == "http/protobuf" else "127.0.0.1:5")
+    (record,) = caplog.records
+    assert "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" in record.getMessage()
+    assert "secret" not in record.getMessage()

@@ -85,8 +85,8 @@ def _protocol(given: str | None) -> Protocol:
 
 
 def _endpoint(env: Mapping[str, str], protocol: Protocol, insecure: str | None) -> tuple[str, bool]:
-    own = env.get(METRICS + "ENDPOINT", "").strip()
-    general = env.get(GENERAL + "ENDPOINT", "").strip()
+    own = _url(METRICS + "ENDPOINT", env)
+    general = _url(GENERAL + "ENDPOINT", env)
     if protocol == "http/protobuf":
         url = own or f"{(general or 'http://localhost:4318').rstrip('/')}/v1/metrics"
         return url, not url.lower().startswith("https:")
@@ -98,6 +98,17 @@ def _endpoint(env: Mapping[str, str], protocol: Protocol, insecure: str | None) 
     if insecure is not None:
         return target, insecure.lower() == "true"
     return target, parts.scheme == "http"
+
+
+def _url(variable: str, env: Mapping[str, str]) -> str:
+    given = env.get(variable, "").strip()
+    try:
+        _ = urlsplit(given).port
+    except ValueError:
+        # Not its value: a URL may hold a password.
+        logger.warning("%s is no URL and is not used: write one such as http://localhost:4318", variable)
+        return ""
+    return given
 
 
 def _headers(given: str | None) -> dict[str, str]:
