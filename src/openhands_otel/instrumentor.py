@@ -40,7 +40,7 @@ class OpenHandsInstrumentor(BaseInstrumentor):
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """What must be installed for this to make sense."""
-        return ("openhands-sdk >= 1.0.0",)
+        return (compat.REQUIREMENT,)
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Send all that happened until now; False if that failed or took longer."""

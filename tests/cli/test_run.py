@@ -177,6 +177,19 @@ def test_worker_processes_are_instrumented(home: Path, method: str) -> None:
     assert (code, out) == (0, f"{(True, main)} {(True, True, main)}\n"), errors
 
 
+def test_a_python_whose_openhands_is_too_old_runs_its_program_after_one_line(home: Path) -> None:
+    old = home / "site" / "openhands_sdk-0.9.0.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: openhands-sdk\nVersion: 0.9.0\n")
+
+    env = environment(PYTHONPATH=str(old.parent))
+    code, out, errors = execute(under_run([sys.executable, "-c", "print('ran')"]), home, env)
+
+    assert (code, out) == (0, "ran\n")
+    assert "does not have openhands-sdk >= 1.0.0" in errors
+    assert errors.count("\n") == 1
+
+
 def test_a_python_without_this_package_runs_its_program_after_one_line(home: Path) -> None:
     foreign = foreign_python()
     command = [foreign, "report.py", "x"]

@@ -52,6 +52,7 @@ def run(main: "dict[str, Any]", pristine: "dict[str, Any]") -> None:
 def start() -> None:
     """Start instrumentation if this Python has it; one line on standard error if not."""
     try:
+        from openhands_otel.launch.start import complain_without_openhands
         from openhands_otel.launch.start import start as start_instrumentation
     except Exception as error:
         sys.stderr.write(
@@ -59,6 +60,7 @@ def start() -> None:
             " (install openhands-otel there)\n"
         )
     else:
+        complain_without_openhands()
         start_instrumentation()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from openhands_otel.semconv import UNKNOWN, Status
 
+REQUIREMENT = "openhands-sdk >= 1.0.0"
 SDK = "openhands.sdk"
 METRICS = "openhands.sdk.llm.utils.metrics"
 TELEMETRY = "openhands.sdk.llm.utils.telemetry"
