@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def world(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         world = World(llm_server, receiver, tmp_path, closing)
         monkeypatch.setattr(Metrics, "add_cost", _recording(Metrics.add_cost, world.recorded))
+        closing.enter_context(_logging_as_it_was())
         OpenHandsInstrumentor().instrument()
         closing.callback(OpenHandsInstrumentor().uninstrument)
         yield world
@@ -39,3 +41,13 @@ def _recording(original: Callable[..., None], recorded: list[float]) -> Callable
         recorded.append(value)
 
     return add_cost
+
+
+@contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """The delegate tool of 1.0.0 silences every logger of the process, and does not undo it."""
+    ours, root = logging.getLogger("openhands_otel"), logging.getLogger()
+    before = ours.level, ours.propagate, root.level, root.manager.disable
+    yield
+    ours.level, ours.propagate, root.level, root.manager.disable = before
+    root.manager._clear_cache()
