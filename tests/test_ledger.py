@@ -157,6 +157,17 @@ def test_what_another_process_spent_meanwhile_was_spent_before(ledger: Ledger) -
     assert (snapshot.accumulated_cost, snapshot.restored_cost) == (0.75, 3.0)
 
 
+def test_what_a_closed_conversation_spends_late_is_counted_and_it_stays_closed(ledger: Ledger) -> None:
+    opened(ledger)
+    spend(ledger, 0.5)
+    ledger.apply(ConversationClosed(2, "c"))
+    ledger.retire("c")
+    spend(ledger, 0.25)
+    assert ledger.accounts["c"].closed
+    assert (ledger.accounts["c"].total_cost, fleet_total(ledger)) == (0.75, 0.75)
+    assert ledger.changed == {"c"}
+
+
 def test_what_runs_now_is_the_tool_before_the_model(ledger: Ledger) -> None:
     ledger.apply(RunStarted(1, "c"))
     ledger.apply(ToolStarted(5, "c", "terminal", 1))

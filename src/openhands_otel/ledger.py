@@ -172,9 +172,8 @@ class Ledger:
     def _account_of(self, origin: Origin, at: int) -> Account | None:
         if origin.conversation_id is None:
             return None
-        account = self._account(origin.conversation_id, at)
-        account.closed = False
-        return account
+        # One that is closed stays so: what is late is delivered, and its series end again.
+        return self._account(origin.conversation_id, at)
 
     def _add(self, metric: Metric, key: FleetKey, amount: float) -> None:
         self.fleet[metric.name].add(key, amount)

@@ -44,6 +44,7 @@ METRIC_OVERFLOW: Final = "otel.metric.overflow"
 """OpenTelemetry's own attribute (true) of the bucket that takes what a cap keeps out."""
 
 SERVICE_NAME: Final = "service.name"
+SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
 PINNED_INSTANCE_ID: Final = "openhands.service.instance.id"
 """Where an instance id that was fixed from outside goes; ours is fresh for each process (PromQL totals need that)."""

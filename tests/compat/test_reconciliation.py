@@ -88,6 +88,14 @@ def test_resume_then_ask_agent_doubles_openhands_total(world: World) -> None:
     assert "meter_twice" in reasons or "stale_meter" in reasons
 
 
+def test_what_an_llm_spent_elsewhere_is_not_what_a_new_conversation_had_spent(world: World) -> None:
+    llm = world.llm("main")
+    world.run(world.conversation(llm))
+    world.conversation(llm)
+    world.settle()
+    assert world.receiver.points("openhands.conversation.restored_cost") == []
+
+
 def test_what_was_spent_before_is_shown_apart(world: World) -> None:
     from openhands_otel import subscribe
 

@@ -29,6 +29,32 @@ def answer(status: int, body: bytes = b"", delay_s: float = 0.0):
     return respond
 
 
+def test_the_last_request_waits_for_a_collector_that_restarts(receiver: Receiver) -> None:
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        put(pipe, *call(origin("c")))
+        assert pipe.flush(5)
+        tries: list[float] = []
+
+        def restarting() -> tuple[int, bytes]:
+            tries.append(time.monotonic())
+            return (503 if len(tries) < 3 else 200), b""
+
+        receiver.answer = restarting
+        put(pipe, *call(origin("c")))
+        assert pipe.stop(5)
+    assert len(tries) >= 3
+    assert receiver.total(COST) == pytest.approx(0.002)
+
+
+def test_nobody_waits_at_the_end_for_a_collector_that_never_was_there(receiver: Receiver) -> None:
+    receiver.answer = answer(503)
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        put(pipe, *call(origin("c")))
+        began = time.monotonic()
+        assert not pipe.stop(10)
+        assert time.monotonic() - began < 5
+
+
 def test_totals_are_right_when_a_collector_comes_back_and_each_turn_is_told_once(
     start: Start, receiver: Receiver
 ) -> None:

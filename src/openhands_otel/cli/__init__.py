@@ -61,13 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    parser = _OneLineParser(prog=PROGRAM, description="What OpenHands agents spend, seen live, exactly, anywhere.")
+    about = "What OpenHands agents spend, seen live, exactly, anywhere."
+    parser = _OneLineParser(prog=PROGRAM, description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     named = next((word for word in words if not word.startswith("-")), None)
     modules: dict[str, Command] = {}
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        description = summary[0].upper() + summary[1:] + "."
+        command = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
         if name == named:
             modules[name] = _load(name)
             modules[name].configure(command)

@@ -108,13 +108,13 @@ def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:
 
 def _base(instance: Instance) -> dict[str, str]:
     resource = dict(instance.resource)
-    namespace = resource.get("service.namespace")
+    namespace = resource.get(semconv.SERVICE_NAMESPACE)
     job = f"{namespace}/{instance.service}" if namespace else instance.service
     return {"job": job, "instance": str(resource.get(semconv.SERVICE_INSTANCE_ID, ""))}
 
 
 def _resource_labels(instance: Instance) -> dict[str, str]:
-    identifying = {"service.namespace", semconv.SERVICE_NAME, semconv.SERVICE_INSTANCE_ID}
+    identifying = {semconv.SERVICE_NAMESPACE, semconv.SERVICE_NAME, semconv.SERVICE_INSTANCE_ID}
     rest: Attributes = tuple(pair for pair in instance.resource if pair[0] not in identifying)
     return labels(rest)
 

@@ -27,7 +27,7 @@ from openhands_otel.events import (
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.identity import Conversations, Scope, current_scope, enter_scope
 from openhands_otel.sdk.outcomes import outcome_of_run, outcome_of_tool
-from openhands_otel.sdk.own_account import COMPARED_LIMIT, own_account
+from openhands_otel.sdk.own_account import COMPARED_LIMIT, meters_of, own_account, restored_cost
 from openhands_otel.sdk.patching import Enter, Leave, Patches
 from openhands_otel.semconv import Role, ToolOutcome
 
@@ -141,14 +141,16 @@ class ConversationHooks:
 
     def _enter_init(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         scope = current_scope()
+        _, *rest = args
+        given = meters_of(rest[0] if rest else kwargs.get("agent"))
 
         def leave(result: Any, error: BaseException | None) -> None:
             if error is None:
-                self._open(args[0], scope, kwargs)
+                self._open(args[0], scope, kwargs, given)
 
         return leave
 
-    def _open(self, conversation: Any, scope: Scope, kwargs: dict[str, Any]) -> None:
+    def _open(self, conversation: Any, scope: Scope, kwargs: dict[str, Any], meters: tuple[Any, ...]) -> None:
         conversation_id = str(conversation.id)
         metadata: dict[str, Any] = kwargs.get("observability_metadata") or {}
         parent_id = (
@@ -165,11 +167,10 @@ class ConversationHooks:
             role = Role.AGENT
         label = metadata.get("subagent_type")
         self._conversations.add(conversation, conversation_id, parent_id, role, label)
-        self._announce(conversation, conversation_id)
+        self._announce(conversation, conversation_id, meters)
 
-    def _announce(self, conversation: Any, conversation_id: str) -> None:
+    def _announce(self, conversation: Any, conversation_id: str, meters: tuple[Any, ...] = ()) -> None:
         facts = self._conversations.get(conversation_id)
-        restored = own_account(conversation, ())
         self._publish(
             ConversationOpened(
                 at=time.time_ns(),
@@ -177,7 +178,7 @@ class ConversationHooks:
                 parent_id=facts.parent_id if facts else None,
                 agent=(facts.agent if facts else None) or "",
                 sdk_version=compat.sdk_version(),
-                restored_cost=restored.total if restored is not None else 0.0,
+                restored_cost=restored_cost(conversation, meters),
                 budget=getattr(conversation, "max_budget_per_run", None),
             )
         )

@@ -42,6 +42,22 @@ def own_account(conversation: Any, others: Iterable[Any]) -> OwnAccount | None:
     return OwnAccount(total, frozenset(usages), frozenset(reasons))
 
 
+def meters_of(agent: Any) -> tuple[Any, ...]:
+    """The meters that an agent's LLMs have now."""
+    llms = (getattr(agent, "llm", None), getattr(getattr(agent, "condenser", None), "llm", None))
+    return tuple(meter for llm in llms if (meter := getattr(llm, "_metrics", None)) is not None)
+
+
+def restored_cost(conversation: Any, others: tuple[Any, ...]) -> float:
+    """What a conversation had spent before it was opened; ``others`` are meters that it was given and that are not its.
+
+    Releases before 1.10 put the meter of an LLM that has worked elsewhere into a new conversation's stats.
+    """
+    meters = tuple((_usages(conversation) or {}).values())
+    own = [meter for meter in meters if not any(meter is other for other in others)]
+    return float(sum(meter.accumulated_cost for meter in own))
+
+
 def _usages(conversation: Any) -> dict[str, Any] | None:
     state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
     usages: dict[str, Any] | None = getattr(getattr(state, "stats", None), "usage_to_metrics", None)

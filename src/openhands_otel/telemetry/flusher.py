@@ -25,6 +25,8 @@ from openhands_otel.telemetry.transport import Outcome
 
 logger = logging.getLogger("openhands_otel")
 
+INSIST_S = 0.15
+"""Pause between tries to deliver the last request."""
 NAP_S = 0.05
 """Longest sleep while a flush is held back: how soon a stop is noticed then."""
 MOST_REQUESTS = 100
@@ -66,6 +68,8 @@ class Flusher:
         self._timeout_s = timeout_s
         self._stopping = False
         self._used = False
+        self._reached = False
+        """Whether a collector has ever taken something: where there never was one, nobody waits for it."""
         self._down = False
         self._complained: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="openhands-otel-flusher", daemon=True)
@@ -85,7 +89,7 @@ class Flusher:
         """As ``flush``, and end the thread. A signal's handler may call this while the interrupted thread does."""
         if not self._stopping:
             self._stopping = True
-            return self._ask(Wake(stop=True), timeout_s)
+            return self._ask(Wake(stop=True, until=time.monotonic() + timeout_s), timeout_s)
         deadline = time.monotonic() + timeout_s
         while self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -128,6 +132,8 @@ class Flusher:
             delivered = True
             if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
                 delivered = self._send_all(self._schedule.is_heartbeat(now), last=stop)
+                if stop and not delivered and self._reached:
+                    delivered = self._insist(max(wake.until for wake in taken.wakes))
             for wake in taken.wakes:
                 wake.delivered = delivered
         finally:
@@ -145,6 +151,14 @@ class Flusher:
         self._schedule.want(time.monotonic(), urgent=False)
         return False
 
+    def _insist(self, until: float) -> bool:
+        """The last request failed: try again while somebody waits, for a collector that was there may be restarting."""
+        while time.monotonic() + INSIST_S < until:
+            time.sleep(INSIST_S)
+            if self._send_all(everything=False, last=True):
+                return True
+        return False
+
     def _send(self, everything: bool, last: bool) -> Outcome:
         started = time.thread_time()
         with self._intake.lock if self._sender is not None else nullcontext():
@@ -154,6 +168,7 @@ class Flusher:
         self._observation.flushes += 1
         self._observation.flush_cpu_s += cpu_s
         if outcome.delivered:
+            self._reached = True
             self._schedule.flushed(time.monotonic(), cpu_s, everything)
         else:
             self._observation.failed_exports += 1

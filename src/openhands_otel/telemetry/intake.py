@@ -60,6 +60,8 @@ class Wake:
     """Asks the flusher for something other than taking events in; ``done`` is fresh and nobody else's."""
 
     stop: bool
+    until: float = 0.0
+    """Monotonic time until which whoever asked waits."""
     done: threading.Event = field(default_factory=threading.Event)
     delivered: bool = False
     """Whether everything was delivered; stands when ``done`` is set."""
