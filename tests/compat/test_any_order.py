@@ -2,7 +2,7 @@
 
 Hypothesis makes up sequences of the things that OpenHands users do, over several conversations and threads, on the
 real SDK. The provider's bill knows each request's conversation by the session header that OpenHands sends (1.30 on).
-``OPENHANDS_OTEL_TEST_SEQUENCES`` says how many sequences are played (20; CI plays 500).
+``OPENHANDS_OTEL_TEST_SEQUENCES`` says how many sequences are played (20; CI plays 500, the same ones each time).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ pick = st.integers(min_value=0, max_value=7)
 @pytest.fixture
 def stage(llm_server: LLMServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[LLMServer, Any]]:
     """A provider and a receiver for all sequences."""
-    needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.fork")
-    needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
+    # Older releases send the session header with some calls only, so there the bill does not know whose a call is.
+    needs("openhands.sdk.llm.call_context", "LLMCallContext")
     with http_receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{receiver.url}/v1/metrics")
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -198,7 +198,7 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
             max_examples=SEQUENCES,
             stateful_step_count=8,
             deadline=None,
-            derandomize="CI" not in os.environ,
+            derandomize="CI" in os.environ,
             suppress_health_check=list(HealthCheck),
         ),
     )
