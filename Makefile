@@ -26,7 +26,7 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	done
 
 test-sequences: setup ## play 500 random sequences against the bill
-	@OPENHANDS_OTEL_TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
+	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 Hypothesis makes up sequences of the things that OpenHands users do, over several conversations and threads, on the
 real SDK. The provider's bill knows each request's conversation by the session header that OpenHands sends (1.30 on).
-``OPENHANDS_OTEL_TEST_SEQUENCES`` says how many sequences are played (20; CI plays 500, the same ones each time).
+``TEST_SEQUENCES`` says how many sequences are played (20; CI plays 500, the same ones each time).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from otlp_receiver import http_receiver
 
 from .world import EXACT, World, called, needs, said
 
-SEQUENCES = int(os.environ.get("OPENHANDS_OTEL_TEST_SEQUENCES", "20"))
+SEQUENCES = int(os.environ.get("TEST_SEQUENCES", "20"))
 MODELS = ("gpt-4o", "gpt-4o-mini")
 
 pick = st.integers(min_value=0, max_value=7)
@@ -56,6 +56,7 @@ def stage(llm_server: LLMServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.timeout(1800)
 def test_any_order(stage: tuple[LLMServer, Any]) -> None:
     server, receiver = stage
+    played = 0
 
     class Users(RuleBasedStateMachine):
         """Users of OpenHands who do anything."""
@@ -186,6 +187,8 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
                 assert self.world.cost_of(conversation) == pytest.approx(own, abs=EXACT)
 
         def teardown(self) -> None:
+            nonlocal played
+            played += 1
             if hasattr(self, "closing"):
                 self.closing.close()
             OpenHandsInstrumentor().uninstrument()
@@ -202,3 +205,4 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert played >= SEQUENCES
