@@ -7,6 +7,7 @@ is told to use its own price table, and telemetry variables of the shell that ru
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 for _name in list(os.environ):
     if _name.startswith(("OTEL_", "OPENHANDS_OTEL_", "LMNR_")):
         del os.environ[_name]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and every child would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["OPENHANDS_SUPPRESS_BANNER"] = "1"
 
