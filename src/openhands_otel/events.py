@@ -54,6 +54,8 @@ class CostAdded:
     amount: float
     source: CostSource
     recorded: float
+    call: int | None = None
+    """Number of the logical LLM call that spent it; None outside of one, here and in the events below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class TokensUsed:
     reasoning: int
     context_window: int
     response_id: str
+    call: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +112,21 @@ class ResponseRecorded:
 
 @dataclass(frozen=True, slots=True)
 class LLMCallStarted:
-    """A logical LLM call (retries included) begins."""
+    """A logical LLM call (retries included) begins; ``tool`` is the tool call that makes it, if one does."""
 
     at: int
     origin: Origin
     call: int
+    tool: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a provider says of its own answer."""
+
+    id: str | None = None
+    model: str | None = None
+    finish_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,7 @@ class LLMCallEnded:
     call: int
     error: str | None
     seconds: float | None = None
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +151,17 @@ class FirstChunk:
     at: int
     origin: Origin
     seconds: float
+    call: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallRetried:
-    """An LLM call is tried again."""
+    """An LLM call is tried again, for the ``attempt``-th time in all."""
 
     at: int
     origin: Origin
+    call: int | None = None
+    attempt: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +172,7 @@ class ToolStarted:
     conversation_id: str | None
     tool: str
     call: int
+    agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +216,14 @@ class ConversationClosed:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """``run`` or ``arun`` begins."""
+    """``run`` or ``arun`` begins. ``parent_id`` is set for a sub-agent's, ``tool`` is the tool call that started it."""
 
     at: int
     conversation_id: str
+    run: int = 0
+    agent: str | None = None
+    parent_id: str | None = None
+    tool: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +241,7 @@ class RunEnded:
     error: str | None = None
     seconds: float | None = None
     agent: str | None = None
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ class OpenHandsInstrumentor(BaseInstrumentor):
 
     ``instrument()`` exports metrics through a pipeline of its own (managed), to where the standard ``OTEL_*`` variables
     say. ``instrument(meter_provider=provider)`` puts the fleet's instruments on a provider of the application (guest);
-    the README says which promise holds where. ``uninstrument()`` sends what is left and leaves OpenHands as it was.
+    the README says which promise holds where. ``instrument(tracer_provider=provider)`` sends spans there, whatever
+    ``OPENHANDS_OTEL_TRACES`` says. ``uninstrument()`` sends what is left and leaves OpenHands as it was.
     Neither ever raises: what cannot be done is logged in one line.
     """
 
@@ -55,9 +56,12 @@ class OpenHandsInstrumentor(BaseInstrumentor):
         settings = kwargs.get("settings") or _settings()
         if settings is None or not settings.enabled or _sdk_disabled():
             return
-        self._runtime = runtime = _runtime(settings, kwargs.get("meter_provider"))
         laminar, tools = Laminar(), ToolEnvironment()
-        laminar.attach()
+        self._runtime = runtime = _runtime(
+            settings, kwargs.get("meter_provider"), kwargs.get("tracer_provider"), laminar.is_wanted
+        )
+        if settings.traces != "laminar":
+            laminar.attach()
         tools.attach()
         stop_listening = listen()
         forget = when_imported(compat.METRICS, _starting(runtime)) if runtime is not None else _nothing
@@ -91,11 +95,12 @@ def _sdk_disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def _runtime(settings: Settings, meter_provider: Any) -> Any:
+def _runtime(settings: Settings, meter_provider: Any, tracer_provider: Any, laminar_wanted: Callable[[], bool]) -> Any:
     try:
         from openhands_otel.telemetry.otlp_config import read_otlp_config
         from openhands_otel.telemetry.pipeline import Pipeline
         from openhands_otel.telemetry.runtime import Runtime
+        from openhands_otel.telemetry.traces import Traces
     except ImportError as error:
         logger.warning(
             "nothing is exported: the package of '%s' is missing; pip install 'openhands-otel[otlp]'", error.name
@@ -104,7 +109,10 @@ def _runtime(settings: Settings, meter_provider: Any) -> Any:
 
     config = read_otlp_config(token_file=settings.token_file)
     return Runtime(
-        bus, lambda parent: Pipeline(settings, config, lambda: bus.dropped, meter_provider, parent), settings
+        bus,
+        lambda parent: Pipeline(settings, config, lambda: bus.dropped, meter_provider, parent),
+        settings,
+        Traces(settings, tracer_provider, laminar_wanted),
     )
 
 

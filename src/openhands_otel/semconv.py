@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 SCOPE_FLEET: Final = "openhands_otel"
+SCOPE_SPANS: Final = "openhands_otel.spans"
 SCOPE_CONVERSATIONS: Final = "openhands_otel.conversations"
 """A scope of its own: OTLP encoders keep only the last of two scopes with equal names."""
 
@@ -42,6 +43,22 @@ RECONCILIATION_REASON: Final = "openhands.reconciliation.reason"
 HOOK_NAME: Final = "openhands.otel.hook"
 METRIC_OVERFLOW: Final = "otel.metric.overflow"
 """OpenTelemetry's own attribute (true) of the bucket that takes what a cap keeps out."""
+
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
+USAGE_REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_COST: Final = "gen_ai.usage.cost"
+"""No convention has it. Back ends read this one; the three below are proposed (semantic-conventions-genai#443)."""
+USAGE_COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
+USAGE_COST_CURRENCY: Final = "gen_ai.usage.cost.currency"
+USAGE_COST_SOURCE: Final = "gen_ai.usage.cost.source"
+COST_BY_PROVIDER: Final = "provider"
+COST_BY_CLIENT: Final = "local"
+
+RETRY_EVENT: Final = "openhands.llm.retry"
+RETRY_ATTEMPT: Final = "openhands.llm.attempt"
 
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"

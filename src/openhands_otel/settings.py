@@ -7,9 +7,12 @@ variables; see ``telemetry/otlp_config.py``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Traces = Literal["auto", "own", "laminar", "off"]
 
 
 class SettingsError(ValueError):
@@ -43,6 +46,7 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(
         default=None, description="File whose content is sent as bearer token with each export."
     )
+    traces: Traces = Field(default="auto", description="Whose spans there are: auto, own, laminar or off.")
 
 
 class ViewerSettings(BaseSettings):

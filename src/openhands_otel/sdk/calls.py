@@ -17,10 +17,12 @@ from typing import Any
 
 from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
 from openhands_otel.guard import guarded
+from openhands_otel.sdk.answered import answered
 from openhands_otel.sdk.identity import (
     Conversations,
     count_attempt,
     current_call,
+    current_number,
     current_scope,
     enter_call,
     enter_scope,
@@ -28,6 +30,9 @@ from openhands_otel.sdk.identity import (
     origin_of_call,
 )
 from openhands_otel.sdk.patching import Leave, Original, Patches
+
+_numbers = itertools.count(1)
+"""One series for the process: a call that outlives an ``uninstrument`` must not share its number with a later one."""
 
 
 class Calls:
@@ -42,7 +47,6 @@ class Calls:
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
-        self._numbers = itertools.count(1)
 
     def patch_llm(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook the class ``LLM``; returns the names without which calls would go unseen."""
@@ -68,32 +72,35 @@ class Calls:
     def _enter_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         outer = current_call()
         origin = origin_of_call(self._conversations, args[0], kwargs.get("call_context"))
-        end_call = enter_call(origin)
         if outer is not None:
-            return lambda result, error: end_call()
-        number = next(self._numbers)
+            end_inner = enter_call(origin, current_number())
+            return lambda result, error: end_inner()
+        number = next(_numbers)
+        end_call = enter_call(origin, number)
         timed, began = not self._suppressed(), time.perf_counter()
         on_token = kwargs.get("on_token")
         if timed and on_token is not None:
             # The call is made with these very keywords. None is left alone: a callback would switch streaming on.
-            kwargs["on_token"] = self._timing_first_chunk(on_token, origin, began)
-        self._publish(LLMCallStarted(time.time_ns(), origin, number))
+            kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began)
+        self._publish(LLMCallStarted(time.time_ns(), origin, number, current_scope().tool))
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             end_call()
             name = None if error is None else type(error).__name__
-            self._publish(LLMCallEnded(time.time_ns(), origin, number, name, seconds))
+            self._publish(LLMCallEnded(time.time_ns(), origin, number, name, seconds, answered(result)))
 
         return leave
 
-    def _timing_first_chunk(self, on_token: Callable[..., Any], origin: Origin, began: float) -> Callable[..., Any]:
+    def _timing_first_chunk(
+        self, on_token: Callable[..., Any], origin: Origin, number: int, began: float
+    ) -> Callable[..., Any]:
         waiting = [None]
 
         @guarded
         def note() -> None:
             seconds = time.perf_counter() - began
-            self._publish(FirstChunk(time.time_ns(), origin, seconds))
+            self._publish(FirstChunk(time.time_ns(), origin, seconds, number))
 
         @functools.wraps(on_token)
         def timed_on_token(*args: Any, **kwargs: Any) -> Any:
@@ -107,8 +114,9 @@ class Calls:
 
     def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         origin = current_call()
-        if count_attempt() > 1 and origin is not None:
-            self._publish(CallRetried(time.time_ns(), origin))
+        attempt = count_attempt()
+        if attempt > 1 and origin is not None:
+            self._publish(CallRetried(time.time_ns(), origin, current_number(), attempt))
 
     def _enter_fallback(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         leave_scope = enter_scope(replace(current_scope(), fallback=True))
@@ -122,10 +130,10 @@ def _carrying_context(patches: Patches, original: Original) -> Original:
     async def handle_error(self_: Any, error: Exception, fallback_call_fn: Callable[[Any], Any]) -> Any:
         if not patches.active:
             return await original(self_, error, fallback_call_fn)
-        scope, call = replace(current_scope(), fallback=True), current_call()
+        scope, call, number = replace(current_scope(), fallback=True), current_call(), current_number()
 
         def call_fallback(llm: Any) -> Any:
-            with inside(scope, call):
+            with inside(scope, call, number):
                 return fallback_call_fn(llm)
 
         return await original(self_, error, call_fallback)

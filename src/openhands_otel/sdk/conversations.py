@@ -31,6 +31,9 @@ from openhands_otel.sdk.own_account import COMPARED_LIMIT, meters_of, own_accoun
 from openhands_otel.sdk.patching import Enter, Leave, Patches
 from openhands_otel.semconv import Role, ToolOutcome
 
+_numbers = itertools.count(1)
+"""Of runs and tool calls; one series for the process, so that numbers stay apart over ``uninstrument``."""
+
 
 class ConversationHooks:
     """The hooks on ``LocalConversation``, ``RollingCondenser``, titles and ``Agent._execute_action_event``."""
@@ -41,7 +44,6 @@ class ConversationHooks:
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
-        self._numbers = itertools.count(1)
         self._error_codes: dict[str, str] = {}
         """Code of the last error event of a conversation that runs."""
 
@@ -188,11 +190,12 @@ class ConversationHooks:
 
     def _enter_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         conversation = args[0]
-        conversation_id = str(conversation.id)
+        conversation_id, number, tool = str(conversation.id), next(_numbers), current_scope().tool
         leave_scope = enter_scope(Scope(conversation_id=conversation_id))
         timed, began = not self._suppressed(), time.perf_counter()
         self._error_codes.pop(conversation_id, None)
-        self._publish(RunStarted(time.time_ns(), conversation_id))
+        agent, parent_id = self._agent_of(conversation_id), self._started_by(conversation_id)
+        self._publish(RunStarted(time.time_ns(), conversation_id, number, agent, parent_id, tool))
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
@@ -203,9 +206,14 @@ class ConversationHooks:
                 code = code or type(error.__cause__ or error).__name__
             outcome = outcome_of_run(status, code)
             agent = self._agent_of(conversation_id)
-            self._publish(RunEnded(time.time_ns(), conversation_id, status, own, outcome, code, seconds, agent))
+            self._publish(RunEnded(time.time_ns(), conversation_id, status, own, outcome, code, seconds, agent, number))
 
         return leave
+
+    def _started_by(self, conversation_id: str) -> str | None:
+        """The conversation whose sub-agent or hook this one is; a fork goes its own way."""
+        facts = self._conversations.get(conversation_id)
+        return facts.parent_id if facts and facts.role in (Role.SUBAGENT, Role.HOOK) else None
 
     def _agent_of(self, conversation_id: str | None) -> str | None:
         facts = self._conversations.get(conversation_id)
@@ -240,16 +248,16 @@ class ConversationHooks:
         conversation = args[1] if len(args) > 1 else kwargs["conversation"]
         action_event = args[2] if len(args) > 2 else kwargs["action_event"]
         conversation_id, tool = str(conversation.id), str(action_event.tool_name)
-        leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER))
-        number = next(self._numbers)
+        number, agent = next(_numbers), self._agent_of(conversation_id)
+        leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number))
         timed, began = not self._suppressed(), time.perf_counter()
-        self._publish(ToolStarted(time.time_ns(), conversation_id, tool, number))
+        self._publish(ToolStarted(time.time_ns(), conversation_id, tool, number, agent))
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             leave_scope()
             name = None if error is None else type(error).__name__
-            outcome, agent = outcome_of_tool(result, error), self._agent_of(conversation_id)
+            outcome = outcome_of_tool(result, error)
             self._publish(ToolEnded(time.time_ns(), conversation_id, tool, number, name, outcome, seconds, agent))
 
         return leave

@@ -34,6 +34,8 @@ class Scope:
     role: Role | None = None
     fallback: bool = False
     forking: bool = False
+    tool: int | None = None
+    """Number of the tool call that this is part of."""
 
 
 NOWHERE = Scope()
@@ -45,17 +47,18 @@ _call: ContextVar[_Call | None] = ContextVar("openhands_otel_call", default=None
 class _Call:
     """An LLM call that runs."""
 
-    __slots__ = ("attempts", "origin")
+    __slots__ = ("attempts", "number", "origin")
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, number: int | None) -> None:
         self.origin = origin
+        self.number = number
         self.attempts = 0
 
 
 @contextlib.contextmanager
-def inside(scope: Scope, call: Origin | None) -> Generator[None]:
+def inside(scope: Scope, call: Origin | None, number: int | None = None) -> Generator[None]:
     """Put this thread where another one was: context variables don't follow into executors."""
-    leave_scope, leave_call = enter_scope(scope), enter_call(call)
+    leave_scope, leave_call = enter_scope(scope), enter_call(call, number)
     try:
         yield
     finally:
@@ -74,6 +77,12 @@ def current_call() -> Origin | None:
     return None if call is None else call.origin
 
 
+def current_number() -> int | None:
+    """Number of the logical LLM call that runs in this thread or task."""
+    call = _call.get()
+    return None if call is None else call.number
+
+
 def count_attempt() -> int:
     """Another attempt of the current call begins; how many that makes, 0 if there is no call."""
     call = _call.get()
@@ -89,9 +98,9 @@ def enter_scope(scope: Scope) -> Callable[[], None]:
     return lambda: _scope.reset(token)
 
 
-def enter_call(origin: Origin | None) -> Callable[[], None]:
-    """Make ``origin`` the current call; the returned function ends that."""
-    token = _call.set(None if origin is None else _Call(origin))
+def enter_call(origin: Origin | None, number: int | None) -> Callable[[], None]:
+    """Make ``origin`` the current call, part of the logical call ``number``; the returned function ends that."""
+    token = _call.set(None if origin is None else _Call(origin, number))
     return lambda: _call.reset(token)
 
 

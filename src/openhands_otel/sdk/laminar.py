@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
@@ -23,6 +25,7 @@ from openhands_otel.sdk.import_hooks import when_imported
 logger = logging.getLogger("openhands_otel")
 
 MODULE: Final = "openhands.sdk.observability.laminar"
+PROJECT_KEY: Final = "LMNR_PROJECT_API_KEY"
 ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"})
 
 _SAID = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
@@ -49,6 +52,13 @@ class Laminar:
             if vars(module).get("get_env") is replacement:
                 vars(module)["get_env"] = original
             self._replaced = None
+
+    def is_wanted(self) -> bool:
+        """Whether Laminar keeps the spans: a project key asks for it, or the application has started it."""
+        if os.environ.get(PROJECT_KEY, "").strip():
+            return True
+        laminar = getattr(sys.modules.get("lmnr"), "Laminar", None)
+        return laminar is not None and bool(laminar.is_initialized())
 
     def _close(self, module: ModuleType) -> None:
         original = vars(module).get("get_env")

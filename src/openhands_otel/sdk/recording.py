@@ -24,7 +24,7 @@ from openhands_otel.events import (
     TokensUsed,
 )
 from openhands_otel.sdk.acp import AcpSessions, Turn
-from openhands_otel.sdk.identity import Conversations, acp_origin, origin_outside_calls
+from openhands_otel.sdk.identity import Conversations, acp_origin, current_number, origin_outside_calls
 from openhands_otel.sdk.patching import Leave, Patches
 from openhands_otel.sdk.prices import cache_savings
 from openhands_otel.semconv import CostSource
@@ -120,7 +120,7 @@ class Recording:
         source, spent = CostSource.PRICE_TABLE, amount
         if response is not None:
             source, spent = response.cost_source(), response.spent(amount)
-        self._publish(CostAdded(time.time_ns(), self._origin(metrics), spent, source, amount))
+        self._publish(CostAdded(time.time_ns(), self._origin(metrics), spent, source, amount, current_number()))
 
     def _tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metrics, *values = args
@@ -144,6 +144,7 @@ class Recording:
                 reasoning=given.get("reasoning_tokens", 0),
                 context_window=given.get("context_window", 0),
                 response_id=given.get("response_id", ""),
+                call=current_number(),
             )
         )
 

@@ -65,6 +65,7 @@ class Pipeline:
             self._guest = guest_instruments(guest_of, settings.series_limit)
             self._guest.feed(self._intake, self._observation, start_over=parent is not None)
         self._base_resource: Resource | None = None if parent is None else parent._base_resource
+        self._resource: Resource | None = None
         self._flusher: Flusher | None = None
         self._transport: Transport | None = None
         self._waits_for_use: list[None] = []
@@ -72,8 +73,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Build what sends, and begin to."""
-        self._base_resource = self._base_resource or base_resource()
-        resource = process_resource(self._base_resource)
+        resource = self.resource
         reader, instruments = None, self._guest
         if instruments is None:
             reader = ChangedPoints(self._config.temporality, self._config.exponential_histograms)
@@ -95,6 +95,14 @@ class Pipeline:
         )
         flusher.start()
         self._flusher = flusher
+
+    @property
+    def resource(self) -> Resource:
+        """This process's Resource. Of the first pipeline it is made by ``start``, of a child's when it is asked for."""
+        if self._resource is None:
+            self._base_resource = self._base_resource or base_resource()
+            self._resource = process_resource(self._base_resource)
+        return self._resource
 
     def start_when_used(self) -> None:
         """Start with the first event, on a thread of our own."""

@@ -7,6 +7,7 @@ say) pays for a few empty objects: its pipeline starts when the first event come
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from openhands_otel.account import ConversationSnapshot
@@ -15,6 +16,7 @@ from openhands_otel.guard import guarded
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.pipeline import Pipeline
 from openhands_otel.telemetry.process_end import ProcessEnd
+from openhands_otel.telemetry.traces import Traces
 
 MakePipeline = Callable[[Pipeline | None], Pipeline]
 """Makes one that is not started yet; in a forked child from its parent's."""
@@ -23,8 +25,9 @@ MakePipeline = Callable[[Pipeline | None], Pipeline]
 class Runtime:
     """Feeds the bus's events to a pipeline from ``start`` to ``stop``."""
 
-    def __init__(self, bus: Bus, make_pipeline: MakePipeline, settings: Settings) -> None:
+    def __init__(self, bus: Bus, make_pipeline: MakePipeline, settings: Settings, traces: Traces) -> None:
         self._bus = bus
+        self._traces = traces
         self._make_pipeline = make_pipeline
         self._exit_timeout_s = settings.exit_timeout_s
         self._pipeline: Pipeline | None = None
@@ -43,6 +46,7 @@ class Runtime:
         pipeline.start()
         self._pipeline = pipeline
         self._remove_sink = self._bus.add_sink(pipeline.put)
+        self._traces.start(self._bus, pipeline.resource)
         self._end.watch()
 
     def stop(self) -> None:
@@ -53,11 +57,16 @@ class Runtime:
         self._end.forget()
         if self._remove_sink is not None:
             self._remove_sink()
-        pipeline.stop(self._exit_timeout_s)
+        self._stop_both(pipeline, self._exit_timeout_s)
 
     def flush(self, timeout_s: float) -> bool:
         """Send all that happened until now; False if that failed or took longer."""
-        return self._pipeline is None or self._pipeline.flush(timeout_s)
+        if self._pipeline is None:
+            return True
+        deadline = time.monotonic() + timeout_s
+        traces_flushed = self._traces.flush()
+        done = self._pipeline.flush(timeout_s)
+        return traces_flushed.wait_until(deadline) and done
 
     def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
         """What this process knows of one conversation."""
@@ -65,7 +74,13 @@ class Runtime:
 
     def _stop_pipeline(self, timeout_s: float) -> None:
         if self._pipeline is not None:
-            self._pipeline.stop(timeout_s)
+            self._stop_both(self._pipeline, timeout_s)
+
+    def _stop_both(self, pipeline: Pipeline, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        traces_stopped = self._traces.stop()
+        pipeline.stop(timeout_s)
+        traces_stopped.wait_until(deadline)
 
     @guarded
     def _after_fork(self) -> None:
@@ -76,4 +91,5 @@ class Runtime:
         self._inherited.append(self._pipeline)
         self._pipeline = self._make_pipeline(self._pipeline)
         self._pipeline.start_when_used()
+        self._traces.restart_after_fork(self._pipeline.resource)
         self._remove_sink = self._bus.add_sink(self._pipeline.put)

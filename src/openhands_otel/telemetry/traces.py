@@ -1,0 +1,160 @@
+"""Where spans go, decided once and logged once, and the life of what sends them.
+
+The application's provider (given, or the global one) is only used: its processors, its exit and its forks are its
+own. Where there is none and the standard variables name a destination, spans go through a provider of our own, never
+set as the global one. Which of these it is, is decided when the first span begins: applications import OpenHands first
+and set their provider then.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
+from opentelemetry.trace import TracerProvider as TracerProviderApi
+
+from openhands_otel.bus import Bus
+from openhands_otel.guard import guarded, note_error
+from openhands_otel.settings import Settings
+
+logger = logging.getLogger("openhands_otel")
+
+POLL_S = 0.002
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+class Traces:
+    """``given`` is the application's provider, if it insists; ``laminar_wanted`` says who keeps the spans."""
+
+    def __init__(self, settings: Settings, given: TracerProviderApi | None, laminar_wanted: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._given = given
+        self._laminar_wanted = laminar_wanted
+        self._resource: Resource | None = None
+        self._bus: Bus | None = None
+        self._spans: Any = None
+        self._remove_sink: Callable[[], None] | None = None
+        self._own: TracerProvider | None = None
+        self._inherited: list[Any] = []
+        """A parent process's: to end them would send what is the parent's."""
+
+    @guarded
+    def start(self, bus: Bus, resource: Resource) -> None:
+        """Let events in; ``resource`` is that of the pipeline."""
+        if self._given is None and self._settings.traces in ("off", "laminar"):
+            logger.info("spans: none of ours (OPENHANDS_OTEL_TRACES=%s)", self._settings.traces)
+            return
+        self._bus, self._resource = bus, resource
+        if _endpoint_is_named() or self._settings.traces == "own":
+            # Imports take a fifth of a second: now, and not when the first span begins.
+            import openhands_otel.telemetry.own_tracing  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        self._listen()
+
+    def flush(self) -> Beside:
+        """Begin to send what has ended. The application's provider sends when it wants to."""
+        return Beside(None if self._own is None else self._own.force_flush)
+
+    def stop(self) -> Beside:
+        """Take no more, end what is open, and begin to send it."""
+        if self._remove_sink is not None:
+            self._remove_sink()
+            self._remove_sink = None
+        spans, self._spans = self._spans, None
+        own, self._own = self._own, None
+
+        def end() -> None:
+            if spans is not None:
+                spans.end_all()
+            if own is not None:
+                own.shutdown()
+
+        return Beside(end if own is not None or (spans is not None and spans.open) else None)
+
+    def restart_after_fork(self, resource: Resource) -> None:
+        """In a forked child: what is open is the parent's, and so are provider and connections."""
+        if self._remove_sink is None:
+            return
+        self._remove_sink()
+        self._inherited += [self._spans, self._own]
+        self._own, self._resource = None, resource
+        self._listen()
+
+    def _listen(self) -> None:
+        try:
+            from openhands_otel.telemetry.spans import Spans
+        except ImportError as error:
+            logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
+            return
+        if self._bus is not None:
+            self._spans = Spans(self._make)
+            self._remove_sink = self._bus.add_sink(self._spans.put)
+
+    def _make(self) -> Any:
+        from openhands_otel.telemetry.genai import GenAI
+
+        provider = self._provider()
+        return None if provider is None else GenAI(provider)
+
+    def _provider(self) -> TracerProviderApi | None:
+        if self._given is not None:
+            return _said(self._given, "to the provider that was given")
+        laminar, wanted = self._laminar_wanted(), self._settings.traces
+        if laminar and wanted == "auto":
+            return _said(None, "none of ours, Laminar has been asked for; OPENHANDS_OTEL_TRACES=own adds them")
+        provider = get_tracer_provider()
+        # Laminar makes its provider the global one where there is none.
+        if not laminar and not isinstance(provider, ProxyTracerProvider):
+            return _said(provider, "to the application's TracerProvider")
+        exporters = os.environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() or "otlp"
+        if wanted == "own" or (_endpoint_is_named() and "otlp" in exporters.split(",")):
+            from openhands_otel.telemetry.own_tracing import own_provider
+
+            assert self._resource is not None
+            self._own = own_provider(self._resource, self._settings.token_file)
+            return _said(self._own, "over OTLP, as the OTEL_* variables say")
+        return _said(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
+
+
+class Beside:
+    """Work on a thread of its own, for which one waits as long as one has time."""
+
+    def __init__(self, work: Callable[[], object] | None) -> None:
+        self._done = work is None
+        if work is None:
+            return
+        try:
+            # Not threading.Thread: this may be a signal handler, and that takes locks.
+            _thread.start_new_thread(self._run, (work,))
+        except RuntimeError as error:
+            self._done = True
+            note_error("Traces", error)
+
+    def wait_until(self, deadline: float) -> bool:
+        """Whether it is done by ``deadline`` (of ``time.monotonic``)."""
+        while not self._done and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return self._done
+
+    def _run(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            note_error("Traces", error)
+        finally:
+            self._done = True
+
+
+def _endpoint_is_named() -> bool:
+    return any(os.environ.get(name, "").strip() for name in ENDPOINTS)
+
+
+def _said[P](provider: P, where: str) -> P:
+    logger.info("spans: %s", where)
+    return provider

@@ -1,0 +1,485 @@
+"""One readable trace for a run: which spans there are, under which, and what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from openhands_otel import OpenHandsInstrumentor, guard
+from openhands_otel.demo.answers import Answer, ToolCall, Usage, refuse
+
+from .test_children import agent_with_task_tool
+from .world import EXACT, World, called, needs, said
+
+
+class Opened(SpanProcessor):
+    """Counts spans that have begun and not ended."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.now += 1
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.now -= 1
+
+
+class Traced:
+    """What was exported to a real provider of the application."""
+
+    def __init__(self, *processors: SpanProcessor) -> None:
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.exporter = InMemorySpanExporter()
+        self.opened = Opened()
+        for processor in (self.opened, *processors, SimpleSpanProcessor(self.exporter)):
+            self.provider.add_span_processor(processor)
+
+    @property
+    def spans(self) -> Sequence[ReadableSpan]:
+        return self.exporter.get_finished_spans()
+
+    def named(self, start: str) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name.startswith(start)]
+
+    def one(self, start: str) -> ReadableSpan:
+        (found,) = self.named(start)
+        return found
+
+    def tree(self) -> dict[str, Any]:
+        """Names under names, in the order of their beginnings; each span must be there once, and so must its parent."""
+        by_id = {span.context.span_id: span for span in self.spans}
+        assert len(by_id) == len(self.spans)
+        assert self.opened.now == 0
+        children: dict[int | None, list[ReadableSpan]] = {}
+        for span in sorted(self.spans, key=lambda each: each.start_time or 0):
+            parent = span.parent.span_id if span.parent else None
+            assert parent is None or parent in by_id, f"{span.name} is an orphan"
+            assert parent is None or by_id[parent].context.trace_id == span.context.trace_id
+            children.setdefault(parent, []).append(span)
+
+        def under(parent: int | None) -> list[Any]:
+            return [{span.name: under(span.context.span_id)} for span in children.get(parent, [])]
+
+        return under(None)
+
+
+@pytest.fixture
+def traced(world: World) -> Iterator[Traced]:
+    """The world with spans."""
+    traced = Traced()
+    instrument_again(traced)
+    yield traced
+    traced.provider.shutdown()
+
+
+def instrument_again(traced: Traced) -> None:
+    OpenHandsInstrumentor().uninstrument()
+    OpenHandsInstrumentor().instrument(tracer_provider=traced.provider)
+
+
+def leaf(*names: str) -> list[Any]:
+    return [{name: []} for name in names]
+
+
+COMMAND = "echo planted-argument; echo planted-resu''lt"
+THINKING = [{"invoke_agent Agent": leaf("chat gpt-4o", "execute_tool think", "chat gpt-4o")}]
+
+
+def test_a_run_is_one_trace(world: World, traced: Traced) -> None:
+    world.script("main", [called("think", {"thought": "hm"}), said(cached=400, reasoning=20, cost=0.25)])
+    conversation = world.conversation(world.llm("main"))
+    world.run(conversation)
+    assert traced.tree() == THINKING
+    run, tool, (first, second) = traced.one("invoke_agent"), traced.one("execute_tool"), traced.named("chat")
+    named = {"gen_ai.conversation.id": str(conversation.id)}
+    assert dict(run.attributes or {}) == named | {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "Agent",
+        "openhands.run.outcome": "finished",
+    }
+    assert dict(tool.attributes or {}) == named | {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "think",
+        "gen_ai.tool.type": "function",
+        "gen_ai.agent.name": "Agent",
+        "openhands.tool.outcome": "ok",
+    }
+    said_of = dict(second.attributes or {})
+    answer_id = said_of.pop("gen_ai.response.id")
+    assert isinstance(answer_id, str)
+    assert said_of.pop("gen_ai.response.model").startswith("gpt-4o")
+    assert said_of == named | {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.agent.name": "Agent",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.output_tokens": 50,
+        "gen_ai.usage.cache_read.input_tokens": 400,
+        "gen_ai.usage.cache_write.input_tokens": 0,
+        "gen_ai.usage.reasoning.output_tokens": 20,
+        "gen_ai.usage.cost": 0.25,
+        "gen_ai.usage.cost.amount": 0.25,
+        "gen_ai.usage.cost.currency": "USD",
+        "gen_ai.usage.cost.source": "provider",
+        "openhands.cost.source": "provider",
+        "openhands.llm.role": "agent",
+        "openhands.usage.id": "default",
+    }
+    assert (first.attributes or {})["gen_ai.response.finish_reasons"] == ("tool_calls",)
+    assert (first.attributes or {})["gen_ai.usage.cost.source"] == "local"
+    assert [span.kind for span in (run, first, tool)] == [SpanKind.INTERNAL, SpanKind.CLIENT, SpanKind.INTERNAL]
+    assert {span.status.status_code for span in traced.spans} == {StatusCode.UNSET}
+    assert {span.instrumentation_scope.name for span in traced.spans} == {"openhands_otel.spans"}
+    assert cost_of(traced) == pytest.approx(world.bill().total, abs=EXACT)
+    world.check()
+
+
+def cost_of(traced: Traced) -> float:
+    return sum((span.attributes or {}).get("gen_ai.usage.cost", 0.0) for span in traced.spans)
+
+
+def test_an_async_run(world: World, traced: Traced) -> None:
+    needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
+    world.script("main", lambda request: called("think", {"thought": "hm"}) if request.turn % 2 == 0 else said())
+    conversations = [world.conversation(world.llm("main", usage_id=f"llm-{n}")) for n in range(3)]
+
+    async def all_at_once() -> None:
+        for each in conversations:
+            each.send_message("hello")
+        await asyncio.gather(*(each.arun() for each in conversations))
+
+    asyncio.run(all_at_once())
+    assert sorted(len(under) for each in traced.tree() for under in each.values())[0] >= 1
+    for run in traced.named("invoke_agent"):
+        family = [span for span in traced.spans if span.parent and span.parent.span_id == run.context.span_id]
+        ids = {(span.attributes or {})["gen_ai.conversation.id"] for span in (run, *family)}
+        assert ids == {(run.attributes or {})["gen_ai.conversation.id"]}
+    assert len(traced.tree()) == 3
+    assert cost_of(traced) == pytest.approx(world.bill().total, abs=EXACT)
+
+
+def consulting(world: World, helper: Any, **options: Any) -> Any:
+    from openhands.sdk import Tool, register_tool
+
+    from .consult_tool import Consult, ConsultTool
+
+    Consult.helper, Consult.says_no = helper, False
+    register_tool("ConsultTool", ConsultTool)
+    return world.conversation(world.agent(world.llm("main"), tools=[Tool(name="ConsultTool")], **options))
+
+
+@pytest.mark.parametrize("how", ["run", "arun"])
+def test_parallel_tools_and_the_calls_they_make(world: World, traced: Traced, how: str) -> None:
+    needs("openhands.sdk.agent.parallel_executor", "ParallelToolExecutor")
+    if how == "arun":
+        needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
+    calls = tuple(ToolCall(name="consult", arguments={"question": f"q{n}"}) for n in range(3))
+    world.script("main", [Answer(tool_calls=calls, usage=Usage(input=1000, output=50)), said()])
+    world.script("colleague", lambda request: said("I would.", delay=0.1))
+    helper = world.llm("colleague", model="gpt-4o-mini", usage_id="colleague")
+    conversation = consulting(world, helper, tool_concurrency_limit=3)
+    conversation.send_message("hello")
+    if how == "run":
+        conversation.run()
+    else:
+        asyncio.run(conversation.arun())
+    tool = {"execute_tool consult": leaf("chat gpt-4o-mini")}
+    assert traced.tree() == [{"invoke_agent Agent": [{"chat gpt-4o": []}, tool, tool, tool, {"chat gpt-4o": []}]}]
+    assert cost_of(traced) == pytest.approx(world.bill().total, abs=EXACT)
+
+
+def test_a_sub_agent_is_under_the_tool_that_started_it(world: World, traced: Traced) -> None:
+    name = "traced-child"
+    agent = agent_with_task_tool(world, name)
+    task = {"prompt": "do it", "subagent_type": name, "description": "a task"}
+    world.script("main", [called("task", task), said()])
+    world.run(world.conversation(agent))
+    child = {f"invoke_agent {name}": leaf("chat gpt-4o")}
+    unnamed = {"invoke_agent Agent": leaf("chat gpt-4o")}
+    (root,) = traced.tree()
+    (under,) = root.values()
+    assert under[1] in ({"execute_tool task": [child]}, {"execute_tool task": [unnamed]})
+    assert [under[0], *under[2:]] == leaf("chat gpt-4o", "chat gpt-4o")
+    roles = [(span.attributes or {})["openhands.llm.role"] for span in traced.named("chat")]
+    assert sorted(roles) == ["agent", "agent", "subagent"]
+
+
+def test_a_sub_agent_in_a_thread_of_its_own(world: World, traced: Traced) -> None:
+    """Nothing in the thread says who started it; only one tool call is under way."""
+    from openhands_otel.sdk.identity import Scope, enter_scope
+
+    made: list[Any] = []
+    llm = world.llm("child", model="gpt-4o-mini")
+
+    class Helper:
+        def completion(self, messages: Any) -> None:
+            made.append(world.conversation(llm))
+            made[-1].send_message("do it")
+
+            def work() -> None:
+                leave = enter_scope(Scope())
+                made[-1].run()
+                leave()
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join(20)
+
+    needs("openhands.sdk.agent.parallel_executor", "ParallelToolExecutor")
+    world.script("main", [called("consult", {"question": "q"}), said()])
+    conversation = consulting(world, Helper())
+    world.run(conversation)
+    (root,) = traced.tree()
+    assert root["invoke_agent Agent"][1] == {"execute_tool consult": [{"invoke_agent Agent": leaf("chat gpt-4o-mini")}]}
+
+
+def test_a_streamed_answer(world: World, traced: Traced) -> None:
+    llm = world.llm("main", stream=True)
+    if "stream" not in type(llm).model_fields:
+        pytest.skip("this release of OpenHands does not stream")
+    world.script("main", lambda request: said("many words " * 20, stream_time=0.2))
+    chunks: list[Any] = []
+    world.run(world.conversation(llm, token_callbacks=[chunks.append]))
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+    attributes = traced.one("chat").attributes or {}
+    assert attributes["gen_ai.request.stream"] is True
+    chat = traced.one("chat")
+    assert 0 < attributes["gen_ai.response.time_to_first_chunk"] <= (chat.end_time - chat.start_time) / 1e9
+
+
+def test_a_retried_call_is_one_span(world: World, traced: Traced) -> None:
+    world.script("main", [refuse(500, text="planted-error"), refuse(500, text="planted-error"), said()])
+    world.run(world.conversation(world.llm("main", num_retries=4)))
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+    chat = traced.one("chat")
+    if not chat.events:
+        pytest.skip("with this release the provider's own client retries, unseen by OpenHands")
+    retries = [(event.name, dict(event.attributes or {})) for event in chat.events]
+    assert retries == [("openhands.llm.retry", {"openhands.llm.attempt": number}) for number in (2, 3)]
+    assert chat.status.status_code is StatusCode.UNSET
+
+
+def test_a_billed_attempt_is_part_of_its_calls_cost(world: World, traced: Traced) -> None:
+    empty = Answer(empty=True, usage=Usage(input=500, output=1))
+    world.script("main", [empty, said()])
+    world.run(world.conversation(world.llm("main", num_retries=4)))
+    assert len(traced.named("chat")) == 1
+    assert cost_of(traced) == pytest.approx(sum(world.recorded), abs=EXACT)
+
+
+def test_a_failed_call(world: World, traced: Traced) -> None:
+    world.script("main", lambda request: refuse(401, text="planted-error-4711"))
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        world.run(world.conversation(world.llm("main")))
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+    for span in (traced.one("chat"), traced.one("invoke_agent")):
+        assert "Authentication" in str((span.attributes or {})["error.type"])
+        assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, None)
+        assert span.events == ()
+    assert (traced.one("invoke_agent").attributes or {})["openhands.run.outcome"] == "error"
+    assert b"planted-error" not in bytes_of(traced)
+
+
+def test_runs_that_are_stopped(world: World, traced: Traced) -> None:
+    from openhands.sdk.conversation.impl.local_conversation import LocalConversation
+
+    world.script("main", lambda request: called("think", {"thought": "the same again"}))
+    world.run(world.conversation(world.llm("main")))
+    stuck = traced.one("invoke_agent")
+    assert (stuck.attributes or {})["openhands.run.outcome"] == "stuck"
+    assert stuck.status.status_code is StatusCode.ERROR
+    traced.exporter.clear()
+    if "max_budget_per_run" not in inspect.signature(LocalConversation.__init__).parameters:
+        pytest.skip("this release of OpenHands knows no budget")
+    world.script("main", lambda request: called("think", {"thought": f"number {request.number}"}))
+    world.run(world.conversation(world.llm("main"), max_budget_per_run=0.004))
+    limited = traced.one("invoke_agent").attributes or {}
+    assert (limited["openhands.run.outcome"], limited["error.type"]) == ("budget", "MaxBudgetReached")
+    traced.tree()
+
+
+def test_a_cancelled_run_leaves_nothing_open(world: World, traced: Traced) -> None:
+    needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
+    world.script("main", lambda request: said(delay=5))
+    conversation = world.conversation(world.llm("main"))
+    conversation.send_message("hello")
+
+    async def cancel_soon() -> None:
+        running = asyncio.ensure_future(conversation.arun())
+        await asyncio.sleep(0.5)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(cancel_soon())
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+    assert (traced.one("chat").attributes or {})["error.type"] == "CancelledError"
+    assert (traced.one("invoke_agent").attributes or {})["openhands.run.outcome"] == "paused"
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(("error", "name"), [(ValueError, "exception"), (RuntimeError, "RuntimeError")])
+def test_a_tool_that_raises(world: World, traced: Traced, error: type[Exception], name: str) -> None:
+    needs("openhands.sdk.agent.parallel_executor", "ParallelToolExecutor")
+
+    class Helper:
+        def completion(self, messages: Any) -> None:
+            raise error("planted-error-4711")
+
+    world.script("main", [called("consult", {"question": "q"}), said()])
+    world.run(consulting(world, Helper()))
+    tool = traced.one("execute_tool")
+    assert (tool.attributes or {})["error.type"] == name
+    assert (tool.attributes or {})["openhands.tool.outcome"] == "exception"
+    assert (tool.status.status_code, tool.status.description, tool.events) == (StatusCode.ERROR, None, ())
+    traced.tree()
+
+
+def bytes_of(traced: Traced) -> bytes:
+    return json.dumps([json.loads(span.to_json()) for span in traced.spans]).encode()
+
+
+def test_nothing_that_was_said_is_in_a_span(world: World, traced: Traced) -> None:
+    from openhands.sdk import Tool
+    from openhands.tools.terminal import TerminalTool
+
+    world.script(
+        "main",
+        [called("terminal", {"command": "echo planted-argument; echo planted-resu''lt"}), said("planted-answer")],
+    )
+    shell = Tool(name=TerminalTool.name, params={"terminal_type": "subprocess"})
+    conversation = world.conversation(world.agent(world.llm("main"), tools=[shell]))
+    world.run(conversation, "planted-prompt")
+    exported = bytes_of(traced)
+    assert b"execute_tool terminal" in exported
+    assert b"planted" not in exported
+    assert str(world.folder).encode() not in exported
+
+
+def test_the_applications_own_span_is_the_runs_parent_and_nobody_elses(world: World, traced: Traced) -> None:
+    world.script("main", [called("think", {"thought": "hm"}), said()])
+    conversation = world.conversation(world.llm("main"))
+    with traced.provider.get_tracer("application").start_as_current_span("request"):
+        world.run(conversation)
+        assert trace.get_current_span().name == "request"  # pyright: ignore[reportAttributeAccessIssue]
+    assert traced.tree() == [{"request": THINKING}]
+
+
+def test_an_ambient_span_between_run_and_call_adopts_nothing(world: World, traced: Traced) -> None:
+    """As Laminar's own spans stand there when it is on."""
+    from openhands.sdk import Agent
+
+    world.script("main", [called("think", {"thought": "hm"}), said()])
+    foreign = TracerProvider(shutdown_on_exit=False).get_tracer("laminar")
+    original = Agent.step
+
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with foreign.start_as_current_span("agent.step"):
+            return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Agent, "step", step)
+        world.run(world.conversation(world.llm("main")))
+    assert traced.tree() == THINKING
+
+
+def test_a_call_of_no_run_is_a_trace_of_its_own(world: World, traced: Traced) -> None:
+    from openhands.sdk import Message, TextContent
+
+    world.llm("profile").completion([Message(role="user", content=[TextContent(text="ping")])])
+    assert traced.tree() == leaf("chat gpt-4o")
+    assert "gen_ai.conversation.id" not in (traced.one("chat").attributes or {})
+
+
+def test_a_fallback_is_part_of_the_call_that_failed(world: World, traced: Traced) -> None:
+    from .test_topologies import fallback
+
+    world.run(fallback(world, world.conversation))
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+    assert (traced.one("chat").attributes or {})["openhands.llm.fallback"] is True
+    assert cost_of(traced) == pytest.approx(world.bill().total, abs=EXACT)
+
+
+def test_no_spans_under_suppression(world: World, traced: Traced) -> None:
+    conversation = world.conversation(world.llm("main"))
+    with suppress_instrumentation():
+        world.run(conversation)
+    assert traced.spans == ()
+    world.check()
+
+
+def midway(world: World, act: Callable[[], None]) -> None:
+    """A run during whose LLM call ``act`` happens."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def answer(request: Any) -> Any:
+        reached.set()
+        go_on.wait(20)
+        return said()
+
+    world.script("main", answer)
+    conversation = world.conversation(world.llm("main"))
+    conversation.send_message("hello")
+    running = threading.Thread(target=conversation.run)
+    running.start()
+    try:
+        assert reached.wait(20)
+        act()
+    finally:
+        go_on.set()
+        running.join(30)
+
+
+def test_uninstrumenting_in_mid_run_leaves_nothing_open(world: World, traced: Traced) -> None:
+    midway(world, OpenHandsInstrumentor().uninstrument)
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+
+
+def test_instrumenting_again_in_mid_run_mixes_nothing_up(world: World, traced: Traced) -> None:
+    later = Traced()
+
+    def act() -> None:
+        instrument_again(later)
+        world.run(world.conversation(world.llm("other")))
+
+    midway(world, act)
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+    assert later.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
+
+
+class Raising(SpanProcessor):
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if span.name.startswith("execute_tool"):
+            raise RuntimeError("planted-error")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise RuntimeError("planted-error")
+
+
+def test_a_processor_that_raises_is_not_felt_by_the_agent(world: World) -> None:
+    traced = Traced(Raising())
+    instrument_again(traced)
+    before = guard.error_counts().get("Spans.put", 0)
+    world.script("main", [called("think", {"thought": "hm"}), said()])
+    conversation = world.conversation(world.llm("main"))
+    world.run(conversation)
+    assert str(conversation.state.execution_status.value) == "finished"
+    assert guard.error_counts()["Spans.put"] == before + 4
+    world.check()
