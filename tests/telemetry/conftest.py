@@ -84,7 +84,7 @@ class Prepared:
         environ = {
             **os.environ,
             "LOG_AUTO_CONFIG": "false",
-            "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))),
+            "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", ""))).rstrip(":"),
         }
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "prepared.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
