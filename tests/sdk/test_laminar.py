@@ -158,3 +158,21 @@ def test_the_rest_of_the_environment_is_read_as_before(module: ModuleType, monke
     finally:
         switch.detach()
     assert module.__name__ == MODULE
+
+
+@pytest.mark.parametrize(("traces", "seen"), [("auto", None), ("laminar", "http://127.0.0.1:9")])
+def test_the_setting_leaves_an_endpoint_to_laminar(
+    traces: str, seen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openhands.sdk.observability import laminar
+
+    from openhands_otel import OpenHandsInstrumentor
+
+    monkeypatch.setenv("OPENHANDS_OTEL_TRACES", traces)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    OpenHandsInstrumentor().instrument()
+    try:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        assert laminar.get_env("OTEL_EXPORTER_OTLP_ENDPOINT") == seen
+    finally:
+        OpenHandsInstrumentor().uninstrument()

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, set_value
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import SpanContext, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler  # pyright: ignore[reportMissingTypeStubs]
-from opentelemetry.util.genai.invocation import GenAIInvocation, InferenceInvocation  # pyright: ignore[reportMissingTypeStubs]
+from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissingTypeStubs]
+    CLIENT_INFERENCE_CONTEXT_KEY,
+    GenAIInvocation,
+    InferenceInvocation,
+)
 from opentelemetry.util.genai.types import Error  # pyright: ignore[reportMissingTypeStubs]
 
 from openhands_otel import semconv
@@ -90,7 +94,8 @@ class GenAI:
         )
 
     def run(self, agent: str | None, conversation_id: str, context: Context) -> Operation:
-        """``invoke_agent``."""
+        """``invoke_agent``. Should it run inside an LLM call of the application, that is not a call of the agent's."""
+        context = set_value(CLIENT_INFERENCE_CONTEXT_KEY, None, context)
         return Operation(
             self._handler.invoke_local_agent(
                 agent_name=agent, conversation_id=conversation_id, context=context, _attach_to_context=False
