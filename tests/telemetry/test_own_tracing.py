@@ -171,9 +171,13 @@ DECISION = (
     + """
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     spending.instrument()
     if os.environ.get("GLOBAL"):
         trace.set_tracer_provider(TracerProvider())
+    if os.environ.get("GLOBAL") == "used":
+        trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
     ask()
     ask()
     """
@@ -190,7 +194,9 @@ KEY = {"LMNR_PROJECT_API_KEY": "key"}
         (NAMED, "over OTLP"),
         (GENERAL, "over OTLP"),
         (NAMED | {"OTEL_TRACES_EXPORTER": "none"}, "none,"),
-        (NAMED | {"GLOBAL": "1"}, "to the application's"),
+        (NAMED | {"GLOBAL": "idle"}, "to the application's"),
+        (NAMED | {"GLOBAL": "idle", "OTEL_TRACES_EXPORTER": "none"}, "none,"),
+        (NAMED | {"GLOBAL": "used", "OTEL_TRACES_EXPORTER": "none"}, "to the application's"),
         (NAMED | KEY, "none of ours, Laminar"),
         (NAMED | KEY | {"OPENHANDS_OTEL_TRACES": "own"}, "over OTLP"),
         (NAMED | {"OPENHANDS_OTEL_TRACES": "own", "OTEL_TRACES_EXPORTER": "none"}, "over OTLP"),

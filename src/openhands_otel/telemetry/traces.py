@@ -108,12 +108,11 @@ class Traces:
         laminar, wanted = self._laminar_wanted(), self._settings.traces
         if laminar and wanted == "auto":
             return _said(None, "none of ours, Laminar has been asked for; OPENHANDS_OTEL_TRACES=own adds them")
-        provider = get_tracer_provider()
+        provider, exporters = get_tracer_provider(), _exporters()
         # Laminar makes its provider the global one where there is none.
-        if not laminar and not isinstance(provider, ProxyTracerProvider):
+        if not laminar and not isinstance(provider, ProxyTracerProvider) and not _is_idle(provider, exporters):
             return _said(provider, "to the application's TracerProvider")
-        exporters = os.environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() or "otlp"
-        if wanted == "own" or (_endpoint_is_named() and "otlp" in exporters.split(",")):
+        if wanted == "own" or (_endpoint_is_named() and "otlp" in exporters):
             from openhands_otel.telemetry.own_tracing import own_provider
 
             assert self._resource is not None
@@ -149,6 +148,18 @@ class Beside:
             note_error("Traces", error)
         finally:
             self._done = True
+
+
+def _exporters() -> set[str]:
+    """What OTEL_TRACES_EXPORTER names."""
+    given = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    return {name.strip().lower() for name in given.split(",") if name.strip()} or {"otlp"}
+
+
+def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:
+    """Whether it is what a distribution sets where no exporter is wanted: one that nothing listens to."""
+    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
+    return exporters == {"none"} and processors == ()
 
 
 def _endpoint_is_named() -> bool:
