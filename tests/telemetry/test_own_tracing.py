@@ -230,3 +230,38 @@ def test_the_token_of_a_file_is_shown(
     )
     assert child.wait(30) == 0, child.err
     assert [headers["authorization"] for headers in traces.headers] == ["Bearer secret-token"]
+
+
+LAMINAR = (
+    PROGRAM
+    + """
+    from lmnr import Laminar
+    from opentelemetry import trace
+    Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=9, grpc_port=9)
+    steps = []
+    from openhands.sdk.tool.builtins.think import ThinkExecutor
+    original = ThinkExecutor.__call__
+    def think(self, *args, **kwargs):
+        steps.append(trace.get_current_span().is_recording())
+        return original(self, *args, **kwargs)
+    ThinkExecutor.__call__ = think
+    instrumentor = spending.instrument()
+    talk("thinks")
+    assert instrumentor.flush(5)
+    print("laminar was there", steps, flush=True)
+    os._exit(0)
+    """
+)
+"""Leaves at once: Laminar would try to deliver to nobody for a while."""
+
+
+@pytest.mark.parametrize(("setting", "ours"), [("auto", False), ("own", True)])
+def test_beside_laminar_there_are_none_of_ours_or_a_tree_of_our_own(
+    setting: str, ours: bool, start: Start, receiver: Receiver, traces: TraceReceiver, llm_server: LLMServer
+) -> None:
+    llm_server.script("thinks", [call("think", {"thought": "hm"}), say("done")])
+    child = start(LAMINAR, f"{receiver.url}/v1/metrics", **environ(traces, llm_server, OPENHANDS_OTEL_TRACES=setting))
+    assert child.wait(60) == 0, child.err
+    assert "laminar was there [True]" in child.out
+    run = {"invoke_agent Agent": [{"chat gpt-4o": []}, {"chat gpt-4o": []}, {"execute_tool think": []}]}
+    assert traces.tree() == ([run] if ours else [])
