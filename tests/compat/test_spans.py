@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -313,17 +314,31 @@ def test_runs_that_are_stopped(world: World, traced: Traced) -> None:
 
 def test_a_cancelled_run_leaves_nothing_open(world: World, traced: Traced) -> None:
     needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
-    world.script("main", lambda request: said(delay=5))
+    reached, go_on = threading.Event(), threading.Event()
+
+    def answer(request: Any) -> Any:
+        reached.set()
+        go_on.wait(20)
+        return said()
+
+    world.script("main", answer)
     conversation = world.conversation(world.llm("main"))
     conversation.send_message("hello")
 
-    async def cancel_soon() -> None:
+    async def cancel_midway() -> None:
         running = asyncio.ensure_future(conversation.arun())
-        await asyncio.sleep(0.5)
+        assert await asyncio.to_thread(reached.wait, 20)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(cancel_soon())
+    try:
+        asyncio.run(cancel_midway())
+    finally:
+        # What the server still answers must not be on the bill of the next test.
+        go_on.set()
+        deadline = time.monotonic() + 5
+        while not world.bill().entries and time.monotonic() < deadline:
+            time.sleep(0.01)
     assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
     assert (traced.one("chat").attributes or {})["error.type"] == "CancelledError"
     assert (traced.one("invoke_agent").attributes or {})["openhands.run.outcome"] == "paused"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.demo.answers import call, refuse, say
+from openhands_otel.demo.answers import Answer, call, refuse, say
 from openhands_otel.demo.llm_server import LLMServer
 from otlp_receiver import Receiver
 from trace_receiver import TraceReceiver, grpc_trace_receiver, http_trace_receiver
@@ -127,21 +129,29 @@ def test_a_forked_child_has_a_provider_and_an_instance_id_of_its_own(
 def test_what_is_open_is_sent_at_sigterm(
     start: Start, receiver: Receiver, traces: TraceReceiver, llm_server: LLMServer
 ) -> None:
-    llm_server.script("slow", [say("late", delay=20)])
+    reached, go_on = threading.Event(), threading.Event()
+
+    def answer(request: Any) -> Answer:
+        reached.set()
+        go_on.wait(20)
+        return say("late")
+
+    llm_server.script("slow", answer)
     child = start(
         PROGRAM
         + """
-    import threading
     spending.instrument()
-    threading.Timer(0.5, lambda: spending.mark("under-way")).start()
     talk("slow")
     """,
         f"{receiver.url}/v1/metrics",
         **environ(traces, llm_server),
     )
-    child.wait_for("under-way")
-    child.kill(signal.SIGTERM)
-    assert child.wait(10) == -signal.SIGTERM, child.err
+    try:
+        assert reached.wait(20), child.err
+        child.kill(signal.SIGTERM)
+        assert child.wait(10) == -signal.SIGTERM, child.err
+    finally:
+        go_on.set()
     assert traces.tree() == RUN
 
 
