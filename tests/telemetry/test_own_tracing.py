@@ -19,7 +19,7 @@ from trace_receiver import TraceReceiver, grpc_trace_receiver, http_trace_receiv
 from .conftest import COLLECTORS, Start
 
 PROGRAM = """
-    import logging, os, signal, sys
+    import logging, os, signal, sys, time
     ours = logging.getLogger("openhands_otel")
     ours.setLevel(logging.INFO)
     ours.addHandler(logging.FileHandler("our.log"))
@@ -111,6 +111,8 @@ def test_a_forked_child_has_a_provider_and_an_instance_id_of_its_own(
         + """
     spending.instrument()
     talk("default")
+    # litellm's threads still log that call; forked in the middle of it, a child gets a lock that nobody opens.
+    time.sleep(1)
     if os.fork() == 0:
         talk("default")
         sys.exit(0)
