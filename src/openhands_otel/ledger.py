@@ -181,7 +181,7 @@ class Ledger:
     def _cost_added(self, event: events.CostAdded) -> None:
         if not math.isfinite(event.amount):
             raise ValueError("a cost that is not finite")
-        self._add(semconv.COST, _fleet_key(event.origin)._replace(source=event.source), event.amount)
+        self._add(semconv.COST, fleet_key(event.origin)._replace(source=event.source), event.amount)
         account = self._account_of(event.origin, event.at)
         if account is None:
             return
@@ -200,7 +200,7 @@ class Ledger:
             TokenType.CACHE_WRITE: event.cache_write,
             TokenType.REASONING: event.reasoning,
         }
-        key = _fleet_key(event.origin)
+        key = fleet_key(event.origin)
         account = self._account_of(event.origin, event.at)
         for kind, count in counts.items():
             if count or kind in (TokenType.INPUT, TokenType.OUTPUT):
@@ -219,15 +219,15 @@ class Ledger:
 
     def _response_recorded(self, event: events.ResponseRecorded) -> None:
         if not event.priced:
-            self._add(semconv.UNPRICED_CALLS, _fleet_key(event.origin), 1)
+            self._add(semconv.UNPRICED_CALLS, fleet_key(event.origin), 1)
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 account.unpriced += 1
         if event.cache_savings:
-            self._add(semconv.CACHE_SAVINGS, _fleet_key(event.origin), event.cache_savings)
+            self._add(semconv.CACHE_SAVINGS, fleet_key(event.origin), event.cache_savings)
 
     def _retried(self, event: events.CallRetried) -> None:
-        self._add(semconv.RETRIES, _fleet_key(event.origin), 1)
+        self._add(semconv.RETRIES, fleet_key(event.origin), 1)
 
     def _condensed(self, event: events.Condensed) -> None:
         self._add(semconv.CONDENSATIONS, agent_key(event.agent), 1)
@@ -297,5 +297,6 @@ class Ledger:
         return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
 
 
-def _fleet_key(origin: Origin) -> FleetKey:
+def fleet_key(origin: Origin) -> FleetKey:
+    """Key of what belongs to an LLM call."""
     return FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)

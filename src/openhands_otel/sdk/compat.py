@@ -71,11 +71,15 @@ def session_id(call_context: Any) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def state_of(conversation: Any) -> Any:
+    """The state of a conversation; None where it has none (a stand-in for one)."""
+    return getattr(conversation, "_state", None) or getattr(conversation, "state", None)
+
+
 def has_event(conversation: Any, event: Any) -> bool:
     """Whether ``event`` is one of the conversation's own (told by its id, which is the event's alone)."""
-    state: Any = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
     try:
-        state.events.get_index(event.id)
+        state_of(conversation).events.get_index(event.id)
     except (AttributeError, KeyError):
         return False
     return True
@@ -83,7 +87,7 @@ def has_event(conversation: Any, event: Any) -> bool:
 
 def status(conversation: Any) -> Status:
     """State of a conversation; ``idle`` where it is one that we don't know."""
-    state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
+    state = state_of(conversation)
     value = getattr(state, "execution_status", None) or getattr(state, "agent_status", None)
     try:
         return Status(str(getattr(value, "value", value)))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from openhands_otel.events import OwnAccount
+from openhands_otel.sdk import compat
 from openhands_otel.semconv import Reason
 
 COMPARED_LIMIT = 200
@@ -59,8 +60,8 @@ def restored_cost(conversation: Any, others: tuple[Any, ...]) -> float:
 
 
 def _usages(conversation: Any) -> dict[str, Any] | None:
-    state = getattr(conversation, "_state", None) or getattr(conversation, "state", None)
-    usages: dict[str, Any] | None = getattr(getattr(state, "stats", None), "usage_to_metrics", None)
+    stats = getattr(compat.state_of(conversation), "stats", None)
+    usages: dict[str, Any] | None = getattr(stats, "usage_to_metrics", None)
     return None if usages is None else dict(usages)
 
 

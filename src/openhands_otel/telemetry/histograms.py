@@ -14,7 +14,7 @@ from opentelemetry.metrics import Histogram, Meter
 from openhands_otel import semconv
 from openhands_otel.account import RunRecord
 from openhands_otel.events import FirstChunk, LatencyRecorded, LLMCallEnded, Origin, TokensUsed, ToolEnded
-from openhands_otel.ledger import FleetKey
+from openhands_otel.ledger import fleet_key
 from openhands_otel.semconv import Metric, Role, TokenType
 from openhands_otel.telemetry.attributes import OVERFLOW, Attributes, fleet_attributes
 from openhands_otel.telemetry.intake import Sample
@@ -119,9 +119,7 @@ def _run(run: RunRecord) -> Iterator[Value]:
 
 
 def _of(origin: Origin) -> Attributes:
-    return fleet_attributes(
-        FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)
-    )
+    return fleet_attributes(fleet_key(origin))
 
 
 def _create(meter: Meter, metric: Metric) -> Histogram:
