@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from openhands.sdk.agent import acp_agent
@@ -67,13 +68,16 @@ def terminal(kind: str, commands: list[str]) -> list[dict[str, object]]:
 
 
 def observed(executor: TerminalExecutor, command: str) -> dict[str, object]:
+    typed = f"echo 'BEG''IN'; {command}; echo 'E''ND'"
     # On a busy machine OpenHands at times takes the last prompt for the answer; then it is asked again.
     for _ in range(5):
-        observation = executor(TerminalAction(command=f"echo 'BEG''IN'; {command}; echo 'E''ND'"))
+        observation = executor(TerminalAction(command=typed))
         _, begin, rest = observation.text.partition("BEGIN")
         text, end, _ = rest.partition("END")
         if begin and end:
             return {"text": text, "code": observation.exit_code}
+        # What is typed while the command still runs, the terminal echoes into the answer.
+        time.sleep(2)
     raise AssertionError(f"no whole answer to {command}: {observation.text}")
 
 
