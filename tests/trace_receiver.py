@@ -1,4 +1,4 @@
-"""A small OTLP receiver for spans: HTTP and gRPC, raw bodies and what is in them."""
+"""A small OTLP receiver of all signals that reads spans: HTTP and gRPC, raw bodies and what is in them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as grpc_service
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+SIGNALS = {
+    f"/opentelemetry.proto.collector.{word}.v1.{word.capitalize()}Service/Export": signal
+    for word, signal in (("trace", "traces"), ("metrics", "metrics"), ("logs", "logs"))
+}
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,21 @@ class TraceReceiver:
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
+    others: dict[str, list[bytes]] = field(default_factory=dict)
+    """What is no spans, by signal."""
 
-    def take(self, body: bytes, headers: Mapping[str, str]) -> None:
+    @property
+    def base(self) -> str:
+        """What OTEL_EXPORTER_OTLP_ENDPOINT wants."""
+        return self.url.removesuffix("/v1/traces")
+
+    def take(self, signal: str, body: bytes, headers: Mapping[str, str]) -> None:
+        raw = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+        if signal != "traces":
+            self.others.setdefault(signal, []).append(raw)
+            return
         self.headers.append(headers)
-        self.bodies.append(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body)
+        self.bodies.append(raw)
 
     @property
     def spans(self) -> list[Received]:
@@ -85,7 +97,8 @@ def http_trace_receiver() -> Iterator[TraceReceiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
+            signal = self.path.rpartition("/")[2]
+            receiver.take(signal, body, {name.lower(): value for name, value in self.headers.items()})
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -111,14 +124,21 @@ def grpc_trace_receiver() -> Iterator[TraceReceiver]:
     """Receive OTLP/gRPC."""
     receiver = TraceReceiver()
 
-    class Service(grpc_service.TraceServiceServicer):
-        def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> Any:
-            metadata = {key: str(value) for key, value in context.invocation_metadata()}
-            receiver.take(request.SerializeToString(), metadata)
-            return ExportTraceServiceResponse()
+    class Services(grpc.GenericRpcHandler):
+        """Takes bytes as they come: an answer without a field is the same for every signal."""
+
+        def service(self, call_details: grpc.HandlerCallDetails) -> Any:
+            signal = SIGNALS.get(str(call_details.method))
+            metadata = {key: str(value) for key, value in call_details.invocation_metadata or ()}
+
+            def export(request: bytes, context: grpc.ServicerContext) -> bytes:
+                receiver.take(signal or "unknown", request, metadata)
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(export)
 
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
-    grpc_service.add_TraceServiceServicer_to_server(Service(), server)
+    server.add_generic_rpc_handlers((Services(),))
     receiver.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

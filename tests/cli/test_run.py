@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from openhands_otel.demo.llm_server import LLMServer
 from openhands_otel.launch.footprint import MARKER
+from trace_receiver import http_trace_receiver
 
 REPORT = """
 import os, sys
@@ -61,7 +63,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def execute(words: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "") -> Result:
     done = subprocess.run(
-        words, cwd=cwd, env=env or environment(), input=stdin, capture_output=True, text=True, timeout=60, check=False
+        words, cwd=cwd, env=env or environment(), input=stdin, capture_output=True, text=True, timeout=100, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -264,6 +266,30 @@ def test_options_win_over_the_environment(home: Path) -> None:
     assert seen["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
     assert seen["OTEL_SERVICE_NAME"] == "s"
     assert seen["OPENHANDS_OTEL_TOKEN_FILE"] == str(home / "token")
+
+
+AGENT = """
+import os
+from openhands.sdk import LLM, Agent, LocalConversation
+llm = LLM(model="openai/gpt-4o", base_url=os.environ["LLM"], api_key="x", num_retries=0)
+conversation = LocalConversation(agent=Agent(llm=llm, tools=[]), workspace=".", visualizer=None)
+conversation.send_message("hello")
+conversation.run()
+conversation.close()
+"""
+
+
+@pytest.mark.parametrize("asked", ["OTEL_TRACES_EXPORTER=otlp", "OPENHANDS_OTEL_TRACES=own"])
+def test_spans_go_where_metrics_go_once_they_are_asked_for(home: Path, llm_server: LLMServer, asked: str) -> None:
+    """By the provider of the distribution, which is installed here, and by ours."""
+    (home / "agent.py").write_text(AGENT)
+    env = {**os.environ, "LLM": llm_server.base_url("default"), **dict([asked.split("=")])}
+    with http_trace_receiver() as receiver:
+        words = under_run([sys.executable, "agent.py"], "--endpoint", receiver.base)
+        code, _, errors = execute(words, home, env)
+        assert code == 0, errors
+        assert set(receiver.others) == {"metrics"}
+        assert receiver.tree() == [{"invoke_agent Agent": [{"chat gpt-4o": []}]}]
 
 
 @pytest.mark.parametrize(
