@@ -22,7 +22,17 @@ from openhands_otel import OpenHandsInstrumentor, events, guard, semconv
 from openhands_otel.cli import main
 from openhands_otel.collector.naming import metric_name
 from openhands_otel.demo.llm_server import LLMServer
-from openhands_otel.semconv import CostSource, Metric, Reason, Role, RunOutcome, Status, TokenType, ToolOutcome
+from openhands_otel.semconv import (
+    BudgetScope,
+    CostSource,
+    Metric,
+    Reason,
+    Role,
+    RunOutcome,
+    Status,
+    TokenType,
+    ToolOutcome,
+)
 from openhands_otel.settings import Settings, ViewerSettings
 from openhands_otel.telemetry.otlp_config import read_otlp_config
 from otlp_receiver import Point, http_receiver
@@ -75,7 +85,7 @@ def test_each_setting_stands_in_the_readme_with_its_default_and_meaning(kind: ty
 
 
 def shown(default: Any) -> str:
-    if default is None:
+    if default is None or default == {}:
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
@@ -132,7 +142,7 @@ def sent() -> Iterator[list[Point]]:
     """What a real pipeline sends of all that."""
     with pytest.MonkeyPatch.context() as patch, http_receiver() as receiver:
         patch.setattr(guard, "_errors", {"Some.hook": 1})
-        with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, budgets={"day": 20}) as pipe:
             put(pipe, *everything_that_can_happen())
             assert pipe.flush(5)
         yield receiver.points()
@@ -186,6 +196,7 @@ def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[P
         (semconv.COST_SOURCE, CostSource),
         (semconv.CONVERSATION_STATUS, Status),
         (semconv.TOKEN_TYPE, TokenType),
+        (semconv.BUDGET_SCOPE, BudgetScope),
         (semconv.TOOL_OUTCOME, ToolOutcome),
         (semconv.RUN_OUTCOME, RunOutcome),
     ],

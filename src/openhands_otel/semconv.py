@@ -34,6 +34,7 @@ RUN_OUTCOME: Final = "openhands.run.outcome"
 LLM_ROLE: Final = "openhands.llm.role"
 LLM_FALLBACK: Final = "openhands.llm.fallback"
 COST_SOURCE: Final = "openhands.cost.source"
+BUDGET_SCOPE: Final = "openhands.budget.scope"
 USAGE_ID: Final = "openhands.usage.id"
 CONVERSATION_STATUS: Final = "openhands.conversation.status"
 CONVERSATION_ACTIVITY: Final = "openhands.conversation.activity"
@@ -91,6 +92,17 @@ class CostSource(StrEnum):
     PRICE_TABLE = "price_table"
     ACP_REPORTED = "acp_reported"
     ACP_ESTIMATED = "acp_estimated"
+
+
+class BudgetScope(StrEnum):
+    """What may be spent by whom (``openhands.budget.scope``); the rules in ``deploy/prometheus`` compare."""
+
+    DAY = "day"
+    """One service, in 24 hours."""
+    TEAM = "team"
+    """All services of a namespace (``service.namespace``), in 30 days."""
+    EXPERIMENT = "experiment"
+    """One service, in 30 days."""
 
 
 class TokenType(StrEnum):
@@ -277,6 +289,7 @@ ACTIVE_CONVERSATIONS: Final = Metric(
 )
 ACTIVE_CALLS: Final = Metric("openhands.llm.active_calls", "updowncounter", "{call}", "LLM calls under way.")
 ACTIVE_TOOLS: Final = Metric("openhands.tool.active_calls", "updowncounter", "{call}", "Tool calls under way.")
+BUDGET: Final = Metric("openhands.budget.limit", "gauge", USD, "What may be spent, as the settings say.")
 
 # About this plugin itself.
 HOOK_ERRORS: Final = Metric("openhands.otel.hook_errors", "counter", "{error}", "Errors inside our hooks.")

@@ -6,13 +6,38 @@ variables; see ``telemetry/otlp_config.py``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from openhands_otel.semconv import BudgetScope
 
 Traces = Literal["auto", "own", "laminar", "off"]
+
+
+def _budgets(given: object) -> object:
+    """``day=20,team=100`` as a mapping."""
+    if not isinstance(given, str):
+        return given
+    budgets: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in given.split(","))):
+        scope, _, amount = (word.strip() for word in part.partition("="))
+        if scope not in set(BudgetScope):
+            raise ValueError(f"'{part}' is not {', '.join(BudgetScope)} with an amount, as in day=20,team=100")
+        try:
+            budgets[scope] = float(amount)
+        except ValueError:
+            raise ValueError(f"'{part}' has no amount of dollars, as in {scope}=20") from None
+        if not (math.isfinite(budgets[scope]) and budgets[scope] > 0):
+            raise ValueError(f"'{part}' is no amount above 0")
+    return budgets
+
+
+Budgets = Annotated[Mapping[BudgetScope, float], NoDecode, BeforeValidator(_budgets)]
 
 
 class SettingsError(ValueError):
@@ -45,6 +70,9 @@ class Settings(BaseSettings):
     )
     token_file: Path | None = Field(
         default=None, description="File whose content is sent as bearer token with each export."
+    )
+    budgets: Budgets = Field(
+        default={}, description="Dollars that may be spent, by scope, as in `day=20,team=100,experiment=500`."
     )
     traces: Traces = Field(default="auto", description="Whose spans there are: auto, own, laminar or off.")
 

@@ -43,13 +43,14 @@ def test_the_fleet_is_on_the_applications_provider_and_conversations_come_throug
 ) -> None:
     reader = InMemoryMetricReader()
     provider = Application([reader], shutdown_on_exit=False)
-    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, guest_of=provider) as pipe:
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, guest_of=provider, budgets={"day": 20}) as pipe:
         put(pipe, *call(origin("c")), *call(origin("c")))
         seen_at_once = read(reader)
         assert pipe.flush(5)
         seen = read(reader)
     assert seen_at_once[COST] == seen[COST] == pytest.approx(0.002)
     assert seen[semconv.RESPONSE_LATENCY.name] == 2
+    assert seen[semconv.BUDGET.name] == 20
     assert {point.scope for point in receiver.points()} == {semconv.SCOPE_CONVERSATIONS}
     assert receiver.total(semconv.CONVERSATION_COST.name) == pytest.approx(0.002)
     assert provider.flushed == 0

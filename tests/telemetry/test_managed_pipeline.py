@@ -236,6 +236,17 @@ def test_only_what_changed_is_sent_and_a_heartbeat_says_all_again(receiver: Rece
     assert not any(p.value == 0 for p in heartbeat if p.metric == COST), "no second 0"
 
 
+def test_budgets_are_sent_once_and_with_each_heartbeat_and_start_with_no_0(receiver: Receiver) -> None:
+    budgets = {"day": 20.0, "team": 100.0}
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, heartbeat_s=0.5, budgets=budgets) as pipe:
+        put(pipe, *call(origin("a")))
+        assert pipe.flush(5)
+        receiver.wait_for(lambda seen: len([p for p in seen.points() if p.metric == semconv.BUDGET.name]) > 2)
+    said = [point for point in receiver.points() if point.metric == semconv.BUDGET.name]
+    assert {(p.attributes[semconv.BUDGET_SCOPE], p.value) for p in said} == {("day", 20), ("team", 100)}
+    assert {(point.temporality, point.unit) for point in said} == {(0, semconv.USD)}
+
+
 def test_a_thousand_conversations_are_sent_in_requests_that_receivers_take(receiver: Receiver) -> None:
     names = [f"conversation-{number:05}" for number in range(1200)]
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, heartbeat_s=1) as pipe:

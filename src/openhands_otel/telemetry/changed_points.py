@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter, UpD
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Buckets,
+    Gauge,
     HistogramDataPoint,
     Metric,
     MetricReader,
@@ -107,7 +108,9 @@ class ChangedPoints(MetricReader):
             return None
         points: list[Any] = []
         delta = self._sends_delta(metric.data)
-        starts_at_zero = not isinstance(metric.data, Sum) or metric.data.is_monotonic
+        starts_at_zero = (
+            metric.data.is_monotonic if isinstance(metric.data, Sum) else not isinstance(metric.data, Gauge)
+        )
         for point in metric.data.data_points:
             key = (metric.name, frozenset((point.attributes or {}).items()))
             before = self._delivered.get(key)

@@ -7,21 +7,25 @@ the ones that are there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import MeterProvider
 
 from openhands_otel import semconv
+from openhands_otel.semconv import BudgetScope
 from openhands_otel.telemetry.instruments import FleetInstruments
 from openhands_otel.version import __version__
 
 _instruments: WeakKeyDictionary[MeterProvider, FleetInstruments] = WeakKeyDictionary()
 
 
-def guest_instruments(provider: MeterProvider, series_limit: int) -> FleetInstruments:
+def guest_instruments(
+    provider: MeterProvider, series_limit: int, budgets: Mapping[BudgetScope, float]
+) -> FleetInstruments:
     """The instruments on ``provider``."""
     found = _instruments.get(provider)
     if found is None:
         meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
-        found = _instruments[provider] = FleetInstruments(meter, series_limit)
+        found = _instruments[provider] = FleetInstruments(meter, series_limit, budgets)
     return found

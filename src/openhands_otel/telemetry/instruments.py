@@ -7,13 +7,13 @@ sets; what the ledger's cap keeps out stands under ``otel.metric.overflow``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from openhands_otel import semconv
 from openhands_otel.ledger import FLEET_METRICS, FleetKey, Ledger
-from openhands_otel.semconv import Metric
+from openhands_otel.semconv import BudgetScope, Metric
 from openhands_otel.telemetry.attributes import fleet_attributes
 from openhands_otel.telemetry.histograms import FleetHistograms
 from openhands_otel.telemetry.intake import Intake
@@ -26,7 +26,7 @@ Observe = Callable[[CallbackOptions], Iterable[Observation]]
 class FleetInstruments:
     """Instruments on one Meter, fed by the pipelines of this process that use it, one after the other."""
 
-    def __init__(self, meter: Meter, series_limit: int) -> None:
+    def __init__(self, meter: Meter, series_limit: int, budgets: Mapping[BudgetScope, float]) -> None:
         self._intakes: tuple[Intake, ...] = ()
         self._observation: SelfObservation | None = None
         for metric in FLEET_METRICS:
@@ -36,6 +36,11 @@ class FleetInstruments:
         for metric, count in _RUNNING.items():
             meter.create_observable_up_down_counter(
                 metric.name, [self._running(count)], metric.unit, metric.description
+            )
+        if budgets:
+            limits = [Observation(limit, {semconv.BUDGET_SCOPE: scope.value}) for scope, limit in budgets.items()]
+            meter.create_observable_gauge(
+                semconv.BUDGET.name, [lambda options: limits], semconv.BUDGET.unit, semconv.BUDGET.description
             )
         self._histograms = FleetHistograms(meter, series_limit, self._overflowed)
 

@@ -62,7 +62,7 @@ class Pipeline:
         self._guest: FleetInstruments | None = None
         if guest_of is not None:
             # At once in a forked child as well: the application's reader must not find the parent's totals there.
-            self._guest = guest_instruments(guest_of, settings.series_limit)
+            self._guest = guest_instruments(guest_of, settings.series_limit, settings.budgets)
             self._guest.feed(self._intake, self._observation, start_over=parent is not None)
         self._base_resource: Resource | None = None if parent is None else parent._base_resource
         self._resource: Resource | None = None
@@ -79,7 +79,7 @@ class Pipeline:
             reader = ChangedPoints(self._config.temporality, self._config.exponential_histograms)
             provider = MeterProvider([reader], resource, shutdown_on_exit=False)
             meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
-            instruments = FleetInstruments(meter, self._settings.series_limit)
+            instruments = FleetInstruments(meter, self._settings.series_limit, self._settings.budgets)
             instruments.feed(self._intake, self._observation)
         sender = None
         if self._config.exporter == "otlp":
