@@ -10,21 +10,31 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from openhands_otel import semconv
+from openhands_otel.ledger import agent_key
+from openhands_otel.semconv import Role
 from openhands_otel.telemetry.changed_points import ChangedPoints, Selection
+from openhands_otel.telemetry.histograms import Distributions
+from openhands_otel.telemetry.samples import Labels
+
+HISTOGRAM = semconv.RESPONSE_LATENCY.name
 
 
 class World:
-    """A provider behind our reader, with one instrument of each kind."""
+    """A provider behind our reader, with one instrument of each kind, and a histogram of our own."""
 
-    def __init__(self, temporality: Any = "cumulative", exponential: bool = False) -> None:
-        self.reader = ChangedPoints(temporality, exponential)
+    def __init__(self, temporality: Any = "cumulative") -> None:
+        self._distributions = Distributions(10, lambda: None)
+        self.reader = ChangedPoints(temporality, self._distributions)
         provider = MeterProvider([self.reader], shutdown_on_exit=False)
         meter = provider.get_meter("test")
         self.counter = meter.create_counter("counter")
         self.gauge_like = meter.create_up_down_counter("up_down")
-        self.histogram = meter.create_histogram("histogram", explicit_bucket_boundaries_advisory=[1, 10])
         self.ours = meter.create_counter(semconv.FLUSHES.name)
         self.provider = provider
+
+    def record(self, seconds: float, role: Role = Role.AGENT) -> None:
+        labels = Labels(agent_key(None)._replace(model="gpt-4o", role=role))
+        self._distributions.record(semconv.RESPONSE_LATENCY, labels, seconds)
 
     def select(self, everything: bool = False, last: bool = False) -> Selection:
         return self.reader.select(everything, last)
@@ -73,9 +83,9 @@ def test_what_is_not_delivered_is_sent_again_with_its_0() -> None:
 def test_a_heartbeat_repeats_values_and_starts_nothing_again() -> None:
     world = World()
     world.counter.add(5)
-    world.histogram.record(3)
+    world.record(3)
     world.deliver()
-    assert sorted(world.deliver(everything=True)) == [("counter", 5), ("histogram", 1)]
+    assert sorted(world.deliver(everything=True)) == [("counter", 5), (HISTOGRAM, 1)]
 
 
 def test_what_we_say_about_ourselves_waits_for_the_heartbeat_or_the_end() -> None:
@@ -100,19 +110,20 @@ def test_new_streams_of_a_known_metric_start_with_0_each(temporality: str) -> No
 def test_deltas_count_from_what_was_delivered_last() -> None:
     world = World("delta")
     world.counter.add(5)
-    world.histogram.record(0.5)
-    assert sorted(world.deliver()) == [("counter", 5), ("histogram", 1)]
+    world.record(0.5)
+    assert sorted(world.deliver()) == [("counter", 5), (HISTOGRAM, 1)]
     world.counter.add(2)
     lost = world.select()
     world.counter.add(3)
-    world.histogram.record(20)
+    world.record(20)
     selection = world.select()
     assert values(lost) == [("counter", 2)]
-    assert sorted(values(selection)) == [("counter", 5), ("histogram", 1)]
+    assert sorted(values(selection)) == [("counter", 5), (HISTOGRAM, 1)]
     for metric, point in points(selection):
         assert metric.data.aggregation_temporality is AggregationTemporality.DELTA
-        if metric.name == "histogram":
-            assert point.bucket_counts == [0, 0, 1]
+        if metric.name == HISTOGRAM:
+            bounds, counts = point.explicit_bounds, point.bucket_counts
+            assert [bounds[index] for index, count in enumerate(counts) if count] == [20.48]
             assert point.sum == 20
 
 
@@ -127,9 +138,9 @@ def test_low_memory_means_cumulative_sums_and_delta_histograms() -> None:
     world = World("lowmemory")
     for _ in range(2):
         world.counter.add(5)
-        world.histogram.record(0.5)
+        world.record(0.5)
         delivered = dict(world.deliver())
-    assert delivered == {"counter": 10, "histogram": 1}
+    assert delivered == {"counter": 10, HISTOGRAM: 1}
 
 
 def test_what_goes_up_and_down_stays_cumulative_under_delta() -> None:
@@ -141,3 +152,20 @@ def test_what_goes_up_and_down_stays_cumulative_under_delta() -> None:
     ((metric, point),) = points(selection)
     assert point.value == 3
     assert metric.data.aggregation_temporality is AggregationTemporality.CUMULATIVE
+
+
+def test_a_histogram_is_sent_with_its_buckets_and_only_when_it_changed() -> None:
+    world = World()
+    world.counter.add(1)
+    for seconds in (0.01, 0.3, 0.3, 200):
+        world.record(seconds)
+    world.record(1, Role.CONDENSER)
+    world.deliver()
+    world.counter.add(1)
+    world.record(5)
+    ((_, point),) = ((metric, point) for metric, point in points(world.select()) if metric.name == HISTOGRAM)
+    assert (point.count, point.min, point.max) == (5, 0.01, 200)
+    assert point.sum == pytest.approx(205.61)
+    counts = dict(zip([*point.explicit_bounds, None], point.bucket_counts, strict=True))
+    assert {bound: count for bound, count in counts.items() if count} == {0.01: 1, 0.32: 2, 5.12: 1, None: 1}
+    assert point.attributes[semconv.LLM_ROLE] == Role.AGENT

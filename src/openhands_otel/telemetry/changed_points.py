@@ -1,7 +1,8 @@
 """A MetricReader that is collected by the flusher and hands on only what changed since it was last delivered.
 
-The SDK sends every series with every export; here an update has the size of what changed. Three more things happen to
-points on their way:
+The SDK sends every series with every export; here an update has the size of what changed. The histograms of our own
+(``Distributions``) are read beside what the SDK collects; without them it is asked for exponential ones. Three more
+things happen to points on their way:
 
 * A new stream starts with a point of value 0 just before its first value, so that ``increase()`` and the like see the
   first value as a change. The stream's start time is the zero's time (the SDK's own start lies microseconds before the
@@ -13,8 +14,9 @@ points on their way:
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +37,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
+from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.otlp_config import Temporality
 from openhands_otel.telemetry.self_observation import METRICS
 
@@ -56,17 +59,16 @@ class Selection:
 class ChangedPoints(MetricReader):
     """See the module's docstring. Used by one thread at a time."""
 
-    def __init__(self, temporality: Temporality, exponential_histograms: bool) -> None:
+    def __init__(self, temporality: Temporality, distributions: Distributions | None) -> None:
         super().__init__(
             preferred_temporality=dict.fromkeys(
                 (Counter, Histogram, ObservableCounter, UpDownCounter), AggregationTemporality.CUMULATIVE
             ),
-            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()}
-            if exponential_histograms
-            else None,
+            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
         )
         self._delta_sums = temporality == "delta"
         self._delta_histograms = temporality in ("delta", "lowmemory")
+        self._distributions = distributions
         self._collected: MetricsData | None = None
         self._delivered: dict[Key, Any] = {}
         self._starts: dict[Key, int] = {}
@@ -100,8 +102,13 @@ class ChangedPoints(MetricReader):
         return [
             replace(scope, metrics=metrics)
             for scope in resource.scope_metrics
-            if (metrics := [m for metric in scope.metrics if (m := self._metric(metric, everything, sent))])
+            if (metrics := [m for metric in self._metrics_of(scope) if (m := self._metric(metric, everything, sent))])
         ]
+
+    def _metrics_of(self, scope: ScopeMetrics) -> Iterable[Metric]:
+        # There is one scope, and it is never empty: what runs now is always observed.
+        own = () if self._distributions is None else self._distributions.collect(time.time_ns())
+        return itertools.chain(scope.metrics, own)
 
     def _metric(self, metric: Metric, everything: bool, sent: dict[Key, Any]) -> Metric | None:
         if metric.name in SELF_OBSERVATION and not self._about_ourselves:

@@ -15,8 +15,9 @@ from openhands_otel import semconv
 from openhands_otel.ledger import FLEET_METRICS, FleetKey, Ledger
 from openhands_otel.semconv import BudgetScope, Metric
 from openhands_otel.telemetry.attributes import fleet_attributes
-from openhands_otel.telemetry.histograms import FleetHistograms
+from openhands_otel.telemetry.histograms import InstrumentHistograms
 from openhands_otel.telemetry.intake import Intake
+from openhands_otel.telemetry.samples import Histograms, record
 from openhands_otel.telemetry.self_observation import METRICS as SELF_OBSERVATION
 from openhands_otel.telemetry.self_observation import SelfObservation
 
@@ -26,7 +27,13 @@ Observe = Callable[[CallbackOptions], Iterable[Observation]]
 class FleetInstruments:
     """Instruments on one Meter, fed by the pipelines of this process that use it, one after the other."""
 
-    def __init__(self, meter: Meter, series_limit: int, budgets: Mapping[BudgetScope, float]) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        series_limit: int,
+        budgets: Mapping[BudgetScope, float],
+        histograms: Histograms | None = None,
+    ) -> None:
         self._intakes: tuple[Intake, ...] = ()
         self._observation: SelfObservation | None = None
         for metric in FLEET_METRICS:
@@ -42,7 +49,7 @@ class FleetInstruments:
             meter.create_observable_gauge(
                 semconv.BUDGET.name, [lambda options: limits], semconv.BUDGET.unit, semconv.BUDGET.description
             )
-        self._histograms = FleetHistograms(meter, series_limit, self._overflowed)
+        self._histograms = histograms or InstrumentHistograms(meter, series_limit, self._overflowed)
 
     def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
         """Say from now on what ``intake`` holds, on top of what was said before (unless ``start_over``)."""
@@ -53,7 +60,7 @@ class FleetInstruments:
         """Record what was taken in since the last time. For the flusher's thread only."""
         waiting = self._intakes[-1].to_record
         while waiting:
-            self._histograms.record(waiting.popleft())
+            record(waiting.popleft(), self._histograms)
 
     def _overflowed(self) -> None:
         if self._observation is not None:

@@ -28,6 +28,7 @@ from openhands_otel.telemetry.changed_points import ChangedPoints
 from openhands_otel.telemetry.conversation_series import ConversationSeries
 from openhands_otel.telemetry.flusher import Flusher
 from openhands_otel.telemetry.guest import guest_instruments
+from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.instruments import FleetInstruments
 from openhands_otel.telemetry.intake import Intake
 from openhands_otel.telemetry.otlp_config import OtlpConfig
@@ -76,10 +77,13 @@ class Pipeline:
         resource = self.resource
         reader, instruments = None, self._guest
         if instruments is None:
-            reader = ChangedPoints(self._config.temporality, self._config.exponential_histograms)
+            limit = self._settings.series_limit
+            # The SDK alone knows how to grow an exponential histogram.
+            own = None if self._config.exponential_histograms else Distributions(limit, self._overflowed)
+            reader = ChangedPoints(self._config.temporality, own)
             provider = MeterProvider([reader], resource, shutdown_on_exit=False)
             meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
-            instruments = FleetInstruments(meter, self._settings.series_limit, self._settings.budgets)
+            instruments = FleetInstruments(meter, limit, self._settings.budgets, own)
             instruments.feed(self._intake, self._observation)
         sender = None
         if self._config.exporter == "otlp":
@@ -131,6 +135,9 @@ class Pipeline:
         with self._intake.lock:
             self._intake.drain()
             return self._intake.ledger.snapshot(conversation_id)
+
+    def _overflowed(self) -> None:
+        self._observation.overflowed += 1
 
     @property
     def _never_used(self) -> bool:
