@@ -26,6 +26,16 @@ NO_RECORDED_VALUE = 1
 
 
 @dataclass(frozen=True)
+class Exemplar:
+    """A value of a point, and the span that it came from."""
+
+    value: float
+    trace_id: int
+    span_id: int
+    time: int
+
+
+@dataclass(frozen=True)
 class Point:
     """One received data point."""
 
@@ -42,6 +52,7 @@ class Point:
     monotonic: bool
     temporality: int
     buckets: tuple[int, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass
@@ -186,7 +197,14 @@ def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
                         monotonic=getattr(data, "is_monotonic", False),
                         temporality=getattr(data, "aggregation_temporality", 0),
                         buckets=tuple(point.bucket_counts) if histogram else (),
+                        exemplars=tuple(_exemplar(each) for each in point.exemplars),
                     )
+
+
+def _exemplar(sent: Any) -> Exemplar:
+    value = getattr(sent, sent.WhichOneof("value"))
+    trace_id, span_id = (int.from_bytes(each) for each in (sent.trace_id, sent.span_id))
+    return Exemplar(value, trace_id, span_id, sent.time_unix_nano)
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class LatencyRecorded:
     origin: Origin
     seconds: float
     response_id: str
+    call: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("compat.world")
+pytest.register_assert_rewrite("compat.world", "compat.traced")
 
 from openhands_otel import OpenHandsInstrumentor  # noqa: E402
 from openhands_otel.demo.llm_server import LLMServer  # noqa: E402
 from otlp_receiver import http_receiver  # noqa: E402
 
+from .traced import Traced, instrument_again  # noqa: E402
 from .world import World  # noqa: E402
 
 
@@ -32,6 +33,15 @@ def world(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         OpenHandsInstrumentor().instrument()
         closing.callback(OpenHandsInstrumentor().uninstrument)
         yield world
+
+
+@pytest.fixture
+def traced(world: World) -> Iterator[Traced]:
+    """The world with spans."""
+    traced = Traced()
+    instrument_again(traced)
+    yield traced
+    traced.provider.shutdown()
 
 
 def _recording(original: Callable[..., None], recorded: list[float]) -> Callable[..., None]:

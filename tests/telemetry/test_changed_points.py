@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from openhands_otel import semconv
 from openhands_otel.ledger import agent_key
 from openhands_otel.semconv import Role
 from openhands_otel.telemetry.changed_points import ChangedPoints, Selection
+from openhands_otel.telemetry.exemplars import CounterExemplars
 from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.samples import Labels
 
@@ -24,7 +26,8 @@ class World:
 
     def __init__(self, temporality: Any = "cumulative") -> None:
         self._distributions = Distributions(10, lambda: None)
-        self.reader = ChangedPoints(temporality, self._distributions)
+        self.exemplars = CounterExemplars()
+        self.reader = ChangedPoints(temporality, self._distributions, self.exemplars)
         provider = MeterProvider([self.reader], shutdown_on_exit=False)
         meter = provider.get_meter("test")
         self.counter = meter.create_counter("counter")
@@ -32,9 +35,9 @@ class World:
         self.ours = meter.create_counter(semconv.FLUSHES.name)
         self.provider = provider
 
-    def record(self, seconds: float, role: Role = Role.AGENT) -> None:
+    def record(self, seconds: float, role: Role = Role.AGENT, span: SpanContext | None = None) -> None:
         labels = Labels(agent_key(None)._replace(model="gpt-4o", role=role))
-        self._distributions.record(semconv.RESPONSE_LATENCY, labels, seconds)
+        self._distributions.record(semconv.RESPONSE_LATENCY, labels, seconds, span)
 
     def select(self, everything: bool = False, last: bool = False) -> Selection:
         return self.reader.select(everything, last)
@@ -169,3 +172,28 @@ def test_a_histogram_is_sent_with_its_buckets_and_only_when_it_changed() -> None
     counts = dict(zip([*point.explicit_bounds, None], point.bucket_counts, strict=True))
     assert {bound: count for bound, count in counts.items() if count} == {0.01: 1, 0.32: 2, 5.12: 1, None: 1}
     assert point.attributes[semconv.LLM_ROLE] == Role.AGENT
+
+
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_the_newest_exemplar_of_a_point_is_sent_once(temporality: str) -> None:
+    world = World(temporality)
+    world.counter.add(1)
+    for number in (1, 2, 3):
+        world.record(number, span=SpanContext(7, number, False, TraceFlags(TraceFlags.SAMPLED)))
+    selection = world.select()
+    found = [each for _, point in points(selection) for each in point.exemplars]
+    assert [(each.trace_id, each.span_id, each.value) for each in found] == [(7, 3, 3)]
+    selection.commit()
+    again = world.select(everything=True)
+    assert [point for _, point in points(again) if point.exemplars] == []
+
+
+def test_an_exponential_histogram_has_the_newest_exemplar_of_the_sdks() -> None:
+    reader = ChangedPoints("cumulative", None, CounterExemplars())
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    histogram = provider.get_meter("test").create_histogram("histogram")
+    for number in (1, 20, 300):
+        span = NonRecordingSpan(SpanContext(7, number, False, TraceFlags(TraceFlags.SAMPLED)))
+        histogram.record(number, {}, set_span_in_context(span))
+    found = [len(point.exemplars) for _, point in points(reader.select(False, False)) if point.count]
+    assert found == [1]

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from openhands_otel import semconv
+from openhands_otel.telemetry.intake import OfSpan
 from otlp_receiver import Receiver
 
 from .conftest import COLLECTORS, Start
@@ -54,6 +56,21 @@ def test_the_fleet_is_on_the_applications_provider_and_conversations_come_throug
     assert {point.scope for point in receiver.points()} == {semconv.SCOPE_CONVERSATIONS}
     assert receiver.total(semconv.CONVERSATION_COST.name) == pytest.approx(0.002)
     assert provider.flushed == 0
+    provider.shutdown()
+
+
+def test_histograms_on_the_applications_provider_have_exemplars(receiver: Receiver) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    span = SpanContext(7, 8, False, TraceFlags(TraceFlags.SAMPLED))
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, guest_of=provider) as pipe:
+        for event in call(origin("c")):
+            pipe.put(OfSpan(event, span))
+        assert pipe.flush(5)
+    data: Any = reader.get_metrics_data()
+    metrics = {metric.name: metric for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    (exemplar,) = metrics[semconv.RESPONSE_LATENCY.name].data.data_points[0].exemplars
+    assert (exemplar.trace_id, exemplar.span_id, exemplar.value) == (7, 8, 0.1)
     provider.shutdown()
 
 

@@ -97,6 +97,9 @@ def test_a_run_is_sent_before_the_process_ends_and_nothing_that_was_said(
     assert "spans: over OTLP" in log
     assert "planted" not in log
     points = receiver.points(semconv.COST.name)
+    assert {int.from_bytes(span.trace_id) for span in traces.spans} == {
+        exemplar.trace_id for point in receiver.points() for exemplar in point.exemplars
+    }
     assert {span.resource["service.instance.id"] for span in traces.spans} == {
         point.resource["service.instance.id"] for point in points
     }

@@ -70,6 +70,7 @@ def test_a_setting_that_cannot_be_used_is_one_warning_and_an_application_that_ru
         ("OTEL_EXPORTER_OTLP_HEADERS", "no-separator"),
         ("OTEL_METRICS_EXPORTER", "console,otlp"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sideways"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes"),
         ("OTEL_RESOURCE_ATTRIBUTES", "broken,a=b"),
     ],
 )

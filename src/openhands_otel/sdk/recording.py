@@ -153,7 +153,8 @@ class Recording:
         value = given[0] if given else kwargs["value"]
         response_id = given[1] if len(given) > 1 else kwargs.get("response_id", "")
         # The SDK itself records what is negative (a clock set back) as zero.
-        self._publish(LatencyRecorded(time.time_ns(), self._origin(metrics), max(0.0, float(value)), response_id))
+        seconds = max(0.0, float(value))
+        self._publish(LatencyRecorded(time.time_ns(), self._origin(metrics), seconds, response_id, current_number()))
 
     def _merge(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metrics, *given = args

@@ -1,7 +1,7 @@
 """A MetricReader that is collected by the flusher and hands on only what changed since it was last delivered.
 
 The SDK sends every series with every export; here an update has the size of what changed. The histograms of our own
-(``Distributions``) are read beside what the SDK collects; without them it is asked for exponential ones. Three more
+(``Distributions``) are read beside what the SDK collects; without them it is asked for exponential ones. Four more
 things happen to points on their way:
 
 * A new stream starts with a point of value 0 just before its first value, so that ``increase()`` and the like see the
@@ -9,6 +9,7 @@ things happen to points on their way:
   value, which is the same millisecond to Prometheus).
 * Where delta temporality is preferred, the difference to what was last *delivered* is sent. A request that failed is
   thereby in the next one; the SDK's own deltas would be lost with it.
+* At most one exemplar stands on a point, so that an update stays small: the newest.
 * What is not delivered counts as not sent: ``Selection.commit`` is called only when the collector has it.
 """
 
@@ -16,11 +17,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter, UpDownCounter
+from opentelemetry.sdk.metrics import Counter, Exemplar, Histogram, ObservableCounter, UpDownCounter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Buckets,
@@ -37,6 +38,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
+from openhands_otel.telemetry.exemplars import CounterExemplars, Key
 from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.otlp_config import Temporality
 from openhands_otel.telemetry.self_observation import METRICS
@@ -44,8 +46,6 @@ from openhands_otel.telemetry.self_observation import METRICS
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
 SELF_OBSERVATION = frozenset(metric.name for metric in METRICS)
-
-Key = tuple[str, frozenset[tuple[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ class Selection:
 class ChangedPoints(MetricReader):
     """See the module's docstring. Used by one thread at a time."""
 
-    def __init__(self, temporality: Temporality, distributions: Distributions | None) -> None:
+    def __init__(
+        self, temporality: Temporality, distributions: Distributions | None, exemplars: CounterExemplars
+    ) -> None:
         super().__init__(
             preferred_temporality=dict.fromkeys(
                 (Counter, Histogram, ObservableCounter, UpDownCounter), AggregationTemporality.CUMULATIVE
@@ -69,6 +71,8 @@ class ChangedPoints(MetricReader):
         self._delta_sums = temporality == "delta"
         self._delta_histograms = temporality in ("delta", "lowmemory")
         self._distributions = distributions
+        self._of_counters = exemplars
+        self._exemplars: Mapping[Key, Exemplar] = {}
         self._collected: MetricsData | None = None
         self._delivered: dict[Key, Any] = {}
         self._starts: dict[Key, int] = {}
@@ -87,6 +91,7 @@ class ChangedPoints(MetricReader):
         What this plugin says about itself is chosen then, and with the ``last`` request of the process.
         """
         self._about_ourselves = everything or last
+        self._exemplars = self._of_counters.take()
         self.collect()
         collected, self._collected = self._collected, None
         sent: dict[Key, Any] = {}
@@ -123,7 +128,7 @@ class ChangedPoints(MetricReader):
             before = self._delivered.get(key)
             if before is not None and not everything and _mark(point) == _mark(before):
                 continue
-            point = self._with_start(key, point)
+            point = replace(point, start_time_unix_nano=self._start(key, point), exemplars=self._newest(key, point))
             sent[key] = point
             if delta:
                 if before is None or _mark(point) != _mark(before):
@@ -145,7 +150,13 @@ class ChangedPoints(MetricReader):
         # An exponential histogram changes its scale under way; it stays cumulative.
         return self._delta_histograms and isinstance(data, HistogramData)
 
-    def _with_start(self, key: Key, point: Any) -> Any:
+    def _newest(self, key: Key, point: Any) -> list[Exemplar]:
+        if isinstance(point, NumberDataPoint):
+            exemplar = self._exemplars.get(key)
+            return [] if exemplar is None else [exemplar]
+        return sorted(point.exemplars, key=lambda each: each.time_unix_nano)[-1:]
+
+    def _start(self, key: Key, point: Any) -> int:
         start = self._starts.get(key)
         if start is None:
             # The last time at which it was seen not to exist, but no more than a second ago, or a back end whose head
@@ -153,7 +164,7 @@ class ChangedPoints(MetricReader):
             now: int = point.time_unix_nano
             start = min(max(self._last_collection, now - SECOND_NS), now - MILLISECOND_NS)
             self._starts[key] = start
-        return replace(point, start_time_unix_nano=start)
+        return start
 
 
 def _mark(point: Any) -> float:

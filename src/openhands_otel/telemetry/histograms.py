@@ -10,13 +10,17 @@ the counters.
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.export import Metric as MetricData
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from openhands_otel.semconv import Metric
 from openhands_otel.telemetry.attributes import Attributes
@@ -28,7 +32,7 @@ OnOverflow = Callable[[], None]
 class Distribution:
     """The values of one histogram series: a count for each bucket, as the SDK's explicit-bucket aggregation has."""
 
-    __slots__ = ("_bounds", "_counts", "_max", "_min", "_sum", "attributes", "count")
+    __slots__ = ("_bounds", "_counts", "_exemplar", "_max", "_min", "_sum", "attributes", "count")
 
     def __init__(self, bounds: tuple[float, ...], attributes: Attributes) -> None:
         self.attributes = attributes
@@ -37,8 +41,9 @@ class Distribution:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
         self._min, self._max = math.inf, -math.inf
+        self._exemplar: Exemplar | None = None
 
-    def add(self, amount: float) -> None:
+    def add(self, amount: float, span: SpanContext | None) -> None:
         """Take one value."""
         self._counts[bisect_left(self._bounds, amount)] += 1
         self.count += 1
@@ -47,9 +52,15 @@ class Distribution:
             self._min = amount
         if amount > self._max:
             self._max = amount
+        if span is not None:
+            self._exemplar = Exemplar({}, amount, time.time_ns(), span.span_id, span.trace_id)
 
     def point(self, now: int) -> HistogramDataPoint:
-        """What it holds at ``now``; where it starts is for ``ChangedPoints`` to say."""
+        """What it holds at ``now``, and what came last since it was last asked.
+
+        Where it starts is for ``ChangedPoints`` to say.
+        """
+        exemplar, self._exemplar = self._exemplar, None
         return HistogramDataPoint(
             attributes=self.attributes,
             start_time_unix_nano=0,
@@ -60,6 +71,7 @@ class Distribution:
             explicit_bounds=self._bounds,
             min=self._min,
             max=self._max,
+            exemplars=[] if exemplar is None else [exemplar],
         )
 
 
@@ -71,7 +83,7 @@ class Distributions:
         self._series_limit = series_limit
         self._on_overflow = on_overflow
 
-    def record(self, metric: Metric, labels: Labels, amount: float) -> None:
+    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
         """Take one value."""
         known = self._series[metric.name]
         found = known.get(labels)
@@ -80,7 +92,7 @@ class Distributions:
                 self._on_overflow()
                 labels = OVERFLOW
             found = known[labels] = known.get(labels) or Distribution(metric.buckets or (), labels.attributes())
-        found.add(amount)
+        found.add(amount, span)
 
     def collect(self, now: int) -> Iterator[MetricData]:
         """All of them, as the SDK would hand them to a reader."""
@@ -106,7 +118,7 @@ class InstrumentHistograms:
         self._series_limit = series_limit
         self._on_overflow = on_overflow
 
-    def record(self, metric: Metric, labels: Labels, amount: float) -> None:
+    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
         """Take one value."""
         known = self._known[metric.name]
         attributes = known.get(labels)
@@ -115,4 +127,5 @@ class InstrumentHistograms:
                 self._on_overflow()
                 labels = OVERFLOW
             attributes = known[labels] = labels.attributes()
-        self._histograms[metric.name].record(amount, attributes)
+        context = None if span is None else set_span_in_context(NonRecordingSpan(span), Context())
+        self._histograms[metric.name].record(amount, attributes, context)

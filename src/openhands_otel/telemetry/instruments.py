@@ -15,6 +15,7 @@ from openhands_otel import semconv
 from openhands_otel.ledger import FLEET_METRICS, FleetKey, Ledger
 from openhands_otel.semconv import BudgetScope, Metric
 from openhands_otel.telemetry.attributes import fleet_attributes
+from openhands_otel.telemetry.exemplars import CounterExemplars
 from openhands_otel.telemetry.histograms import InstrumentHistograms
 from openhands_otel.telemetry.intake import Intake
 from openhands_otel.telemetry.samples import Histograms, record
@@ -33,6 +34,7 @@ class FleetInstruments:
         series_limit: int,
         budgets: Mapping[BudgetScope, float],
         histograms: Histograms | None = None,
+        exemplars: CounterExemplars | None = None,
     ) -> None:
         self._intakes: tuple[Intake, ...] = ()
         self._observation: SelfObservation | None = None
@@ -49,6 +51,7 @@ class FleetInstruments:
             meter.create_observable_gauge(
                 semconv.BUDGET.name, [lambda options: limits], semconv.BUDGET.unit, semconv.BUDGET.description
             )
+        self._exemplars = exemplars
         self._histograms = histograms or InstrumentHistograms(meter, series_limit, self._overflowed)
 
     def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
@@ -60,7 +63,10 @@ class FleetInstruments:
         """Record what was taken in since the last time. For the flusher's thread only."""
         waiting = self._intakes[-1].to_record
         while waiting:
-            record(waiting.popleft(), self._histograms)
+            sample, span = waiting.popleft()
+            record(sample, span, self._histograms)
+            if span is not None and self._exemplars is not None:
+                self._exemplars.note(sample, span)
 
     def _overflowed(self) -> None:
         if self._observation is not None:

@@ -15,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from opentelemetry.trace import SpanContext
+
 from openhands_otel.account import RunRecord
 from openhands_otel.events import (
     CallRetried,
@@ -51,8 +53,16 @@ LAZY: Final = (
 )
 """Events that may wait for company. What stands in neither (MetricsMerged) wakes nobody."""
 SAMPLES: Final = (TokensUsed, LatencyRecorded, LLMCallEnded, FirstChunk, ToolEnded)
-"""Events that are values of histograms."""
-Sample = TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
+"""Events that are values of histograms. With a span, a cost is recorded too: as the exemplar of a counter."""
+Sample = CostAdded | TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class OfSpan:
+    """An event of a span that is sampled."""
+
+    event: Event
+    span: SpanContext
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +77,7 @@ class Wake:
     """Whether everything was delivered; stands when ``done`` is set."""
 
 
-Item = Event | Wake
+Item = Event | OfSpan | Wake
 
 
 @dataclass(slots=True)
@@ -93,7 +103,7 @@ class Intake:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeping = False
         self._taken = Taken()
-        self.to_record: deque[Sample] = deque()
+        self.to_record: deque[tuple[Sample, SpanContext | None]] = deque()
         """What histograms have still to record: by the flusher alone, never inside a collection."""
 
     def put(self, item: Item) -> None:
@@ -141,15 +151,16 @@ class Intake:
         if isinstance(item, Wake):
             self._taken.wakes.append(item)
             return
+        item, span = (item.event, item.span) if isinstance(item, OfSpan) else (item, None)
         try:
             run = self.ledger.apply(item)
         except Exception as error:
             note_error("Ledger.apply", error)
             return
-        if isinstance(item, SAMPLES):
-            self.to_record.append(item)
+        if isinstance(item, SAMPLES) or (span is not None and isinstance(item, CostAdded)):
+            self.to_record.append((item, span))
         if run is not None:
-            self.to_record.append(run)
+            self.to_record.append((run, span))
         if isinstance(item, URGENT):
             self._taken.urgent_since = self._taken.urgent_since or item.at
         elif isinstance(item, LAZY):

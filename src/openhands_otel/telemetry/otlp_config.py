@@ -43,6 +43,7 @@ class OtlpConfig:
     client_key: str | None = None
     temporality: Temporality = "cumulative"
     exponential_histograms: bool = False
+    exemplars: bool = True
     token_file: Path | None = None
 
 
@@ -69,6 +70,7 @@ def read_otlp_config(environ: Mapping[str, str] | None = None, token_file: Path 
         temporality=_temporality(env.get(METRICS + "TEMPORALITY_PREFERENCE", "")),
         exponential_histograms=env.get(METRICS + "DEFAULT_HISTOGRAM_AGGREGATION", "").strip().lower()
         == "base2_exponential_bucket_histogram",
+        exemplars=_exemplars(env.get("OTEL_METRICS_EXEMPLAR_FILTER", "")),
         token_file=token_file,
     )
 
@@ -143,6 +145,18 @@ def _temporality(given: str) -> Temporality:
             return "lowmemory"
         case _:
             return "cumulative"
+
+
+def _exemplars(given: str) -> bool:
+    match given.strip().lower():
+        case "always_off":
+            return False
+        case "" | "trace_based" | "always_on":
+            # Always on is no different here: a value of no sampled span would lead nowhere.
+            return True
+        case other:
+            logger.warning("OTEL_METRICS_EXEMPLAR_FILTER=%s is not known: using trace_based", other)
+            return True
 
 
 def _exporter(given: str) -> Exporter:

@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable
 
 from opentelemetry.metrics import MeterProvider as MeterProviderApi
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.resources import Resource
 
 from openhands_otel import semconv
 from openhands_otel.account import ConversationSnapshot
-from openhands_otel.events import Event
 from openhands_otel.guard import note_error
 from openhands_otel.ledger import Ledger
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.changed_points import ChangedPoints
 from openhands_otel.telemetry.conversation_series import ConversationSeries
+from openhands_otel.telemetry.exemplars import CounterExemplars
 from openhands_otel.telemetry.flusher import Flusher
 from openhands_otel.telemetry.guest import guest_instruments
 from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.instruments import FleetInstruments
-from openhands_otel.telemetry.intake import Intake
+from openhands_otel.telemetry.intake import Intake, Item
 from openhands_otel.telemetry.otlp_config import OtlpConfig
 from openhands_otel.telemetry.resource import base_resource, process_resource
 from openhands_otel.telemetry.schedule import Schedule
@@ -57,8 +57,8 @@ class Pipeline:
         self._config = config
         self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit))
         # Every call between the agent's thread and the queue costs it a microsecond: there is none.
-        self.put: Callable[[Event], None] = self._intake.put
-        """Takes an event; for any thread."""
+        self.put: Callable[[Item], None] = self._intake.put
+        """Takes an event, with its span or without; for any thread."""
         self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
         self._guest: FleetInstruments | None = None
         if guest_of is not None:
@@ -80,10 +80,13 @@ class Pipeline:
             limit = self._settings.series_limit
             # The SDK alone knows how to grow an exponential histogram.
             own = None if self._config.exponential_histograms else Distributions(limit, self._overflowed)
-            reader = ChangedPoints(self._config.temporality, own)
-            provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+            exemplars = CounterExemplars()
+            reader = ChangedPoints(self._config.temporality, own, exemplars)
+            # Where exemplars are switched off, events come without their spans.
+            by_span = TraceBasedExemplarFilter()
+            provider = MeterProvider([reader], resource, exemplar_filter=by_span, shutdown_on_exit=False)
             meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
-            instruments = FleetInstruments(meter, limit, self._settings.budgets, own)
+            instruments = FleetInstruments(meter, limit, self._settings.budgets, own, exemplars)
             instruments.feed(self._intake, self._observation)
         sender = None
         if self._config.exporter == "otlp":
@@ -99,6 +102,11 @@ class Pipeline:
         )
         flusher.start()
         self._flusher = flusher
+
+    @property
+    def wants_spans(self) -> bool:
+        """Whether exemplars are made."""
+        return self._config.exemplars
 
     @property
     def resource(self) -> Resource:
@@ -149,8 +157,8 @@ class Pipeline:
             time.sleep(POLL_S)
         return self._flusher
 
-    def _put_and_start(self, event: Event) -> None:
-        self._intake.put(event)
+    def _put_and_start(self, item: Item) -> None:
+        self._intake.put(item)
         if self._waits_for_use:
             self._start_beside()
 

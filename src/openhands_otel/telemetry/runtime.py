@@ -45,8 +45,8 @@ class Runtime:
         pipeline = self._make_pipeline(None)
         pipeline.start()
         self._pipeline = pipeline
-        self._remove_sink = self._bus.add_sink(pipeline.put)
-        self._traces.start(self._bus, pipeline.resource)
+        self._traces.start(pipeline.resource)
+        self._remove_sink = self._bus.add_sink(self._traces.sink(pipeline.put, pipeline.wants_spans))
         self._end.watch()
 
     def stop(self) -> None:
@@ -92,4 +92,4 @@ class Runtime:
         self._pipeline = self._make_pipeline(self._pipeline)
         self._pipeline.start_when_used()
         self._traces.restart_after_fork(self._pipeline.resource)
-        self._remove_sink = self._bus.add_sink(self._pipeline.put)
+        self._remove_sink = self._bus.add_sink(self._traces.sink(self._pipeline.put, self._pipeline.wants_spans))

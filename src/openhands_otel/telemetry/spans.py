@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
 from openhands_otel.events import (
@@ -24,6 +25,7 @@ from openhands_otel.events import (
     CostAdded,
     Event,
     FirstChunk,
+    LatencyRecorded,
     LLMCallEnded,
     LLMCallStarted,
     RunEnded,
@@ -123,6 +125,25 @@ class Spans:
         handle = self._handlers.get(type(event))
         if handle is not None:
             handle(event)
+
+    @guarded
+    def span_of(self, event: Event) -> SpanContext | None:
+        """The span that an event belongs to that is not put yet; None if there is none or it is not sampled."""
+        if self._genai is None:
+            return None
+        match event:
+            case CostAdded() | TokensUsed() | LatencyRecorded():
+                opened = self._spender(event)
+            case LLMCallEnded() | FirstChunk():
+                opened = None if event.call is None else self._chats.get(event.call)
+            case ToolEnded():
+                opened = self._tools.get(event.call)
+            case RunEnded():
+                opened = self._runs.get(event.run)
+            case _:
+                opened = None
+        context = None if opened is None else opened.span.span_context
+        return context if context is not None and context.trace_flags.sampled else None
 
     def end_all(self) -> None:
         """End what is open: nobody will say when it ends."""
@@ -231,7 +252,7 @@ class Spans:
         if spender is not None:
             spender.usage.add_tokens(event)
 
-    def _spender(self, event: CostAdded | TokensUsed) -> _Open[Any] | None:
+    def _spender(self, event: CostAdded | TokensUsed | LatencyRecorded) -> _Open[Any] | None:
         """The span that owns what was spent: the call's, or the run's of an ACP agent, whose calls nobody sees."""
         if event.call is not None:
             return self._chats.get(event.call)

@@ -20,9 +20,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
-from openhands_otel.bus import Bus
+from openhands_otel.events import Event
 from openhands_otel.guard import guarded, note_error
 from openhands_otel.settings import Settings
+from openhands_otel.telemetry.intake import Item, OfSpan
 
 logger = logging.getLogger("openhands_otel")
 
@@ -38,24 +39,39 @@ class Traces:
         self._given = given
         self._laminar_wanted = laminar_wanted
         self._resource: Resource | None = None
-        self._bus: Bus | None = None
         self._spans: Any = None
-        self._remove_sink: Callable[[], None] | None = None
         self._own: TracerProvider | None = None
         self._inherited: list[Any] = []
         """A parent process's: to end them would send what is the parent's."""
 
     @guarded
-    def start(self, bus: Bus, resource: Resource) -> None:
-        """Let events in; ``resource`` is that of the pipeline."""
+    def start(self, resource: Resource) -> None:
+        """Be ready for events; ``resource`` is that of the pipeline."""
         if self._given is None and self._settings.traces in ("off", "laminar"):
             logger.info("spans: none of ours (OPENHANDS_OTEL_TRACES=%s)", self._settings.traces)
             return
-        self._bus, self._resource = bus, resource
+        self._resource = resource
         if _endpoint_is_named() or self._settings.traces == "own":
             # Imports take a fifth of a second: now, and not when the first span begins.
             import openhands_otel.telemetry.own_tracing  # noqa: F401 # pyright: ignore[reportUnusedImport]
-        self._listen()
+        self._begin()
+
+    def sink(self, put: Callable[[Item], None], wants_spans: bool) -> Callable[[Event], None]:
+        """What the bus is to call in the place of ``put``: spans hear of an event too, and ``put`` of its span."""
+        if self._spans is None:
+            return put
+
+        def put_with_span(event: Event) -> None:
+            spans = self._spans
+            if spans is None:
+                put(event)
+                return
+            # Before the span ends, and before a processor of the application's can take its time over that.
+            span = spans.span_of(event) if wants_spans else None
+            put(event if span is None else OfSpan(event, span))
+            spans.put(event)
+
+        return put_with_span
 
     def flush(self) -> Beside:
         """Begin to send what has ended. The application's provider sends when it wants to."""
@@ -63,9 +79,6 @@ class Traces:
 
     def stop(self) -> Beside:
         """Take no more, end what is open, and begin to send it."""
-        if self._remove_sink is not None:
-            self._remove_sink()
-            self._remove_sink = None
         spans, self._spans = self._spans, None
         own, self._own = self._own, None
 
@@ -79,22 +92,19 @@ class Traces:
 
     def restart_after_fork(self, resource: Resource) -> None:
         """In a forked child: what is open is the parent's, and so are provider and connections."""
-        if self._remove_sink is None:
+        if self._spans is None:
             return
-        self._remove_sink()
         self._inherited += [self._spans, self._own]
         self._own, self._resource = None, resource
-        self._listen()
+        self._begin()
 
-    def _listen(self) -> None:
+    def _begin(self) -> None:
         try:
             from openhands_otel.telemetry.spans import Spans
         except ImportError as error:
             logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
             return
-        if self._bus is not None:
-            self._spans = Spans(self._make)
-            self._remove_sink = self._bus.add_sink(self._spans.put)
+        self._spans = Spans(self._make)
 
     def _make(self) -> Any:
         from openhands_otel.telemetry.genai import GenAI
