@@ -1,0 +1,60 @@
+"""PromQL: Prometheus' names of our metrics, and the formulas that are used more than once.
+
+Names come from ``semconv.py``, so a metric that is renamed there is renamed in the dashboards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from openhands_otel.collector.naming import label_name, metric_name
+from openhands_otel.semconv import Metric
+
+LOOK_BACK: Final = "1d"
+"""How far back a series' value at the window's begin is looked for. An agent may be silent that long."""
+RANGE: Final = "$__range"
+"""The range that a dashboard shows."""
+RATE: Final = "$__rate_interval"
+WHERE: Final = 'job=~"$job"'
+"""What the variables of each dashboard select."""
+
+label = label_name
+
+
+def name(metric: Metric, part: str = "") -> str:
+    """Prometheus' name of a metric; ``part`` is ``_count``, ``_sum`` or ``_bucket`` of a histogram."""
+    return metric_name(metric.name, metric.kind, metric.unit) + part
+
+
+def select(metric: Metric, *matchers: str, part: str = "") -> str:
+    """The series that the dashboard's variables and ``matchers`` leave."""
+    return f"{name(metric, part)}{{{', '.join((WHERE, *matchers))}}}"
+
+
+def spent(series: str, window: str = RANGE, by: Sequence[str] = ()) -> str:
+    """How much counters grew in ``window``, exactly: where they stand less where they stood when it began.
+
+    ``increase()`` would extrapolate, and not see the first value of a process that lives for seconds.
+    """
+    ends = f"max_over_time({series}[{window}])"
+    began = f"last_over_time({series}[{LOOK_BACK}] offset {window}) and {ends}"
+    if not by:
+        return f"(sum({ends}) or vector(0)) - (sum({began}) or vector(0))"
+    level = f"sum by ({', '.join(by)})"
+    return f"{level} ({ends}) - ({level} ({began}) or 0 * {level} ({ends}))"
+
+
+def grown(metric: Metric, *matchers: str, window: str = RANGE, by: Sequence[str] = (), part: str = "") -> str:
+    """``spent`` of a metric's series."""
+    return spent(select(metric, *matchers, part=part), window, by)
+
+
+def quantile(share: float, metric: Metric, by: Sequence[str] = (), *matchers: str) -> str:
+    """A percentile of a histogram over the range, of what was added to its buckets in it."""
+    return f"histogram_quantile({share:g}, {grown(metric, *matchers, by=('le', *by), part='_bucket')})"
+
+
+def ratio(part: str, whole: str) -> str:
+    """One as a share of the other; nothing where there is nothing to share."""
+    return f"({part}) / ({whole} > 0)"
