@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-compat test-sequences lint types check bench clean
+.PHONY: help setup demo test test-stack test-compat test-sequences lint types check bench clean
 
 BIN := .venv/bin
 
@@ -17,6 +17,9 @@ demo: setup ## watch a real OpenHands agent's cost rise: no key, no Docker, no n
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-stack: setup ## test the real stack; needs Go, builds the servers the first time
+	@$(BIN)/python -m pytest tests/stack $(ARGS)
 
 test-compat: setup ## run what must hold on older releases of OpenHands, from 1.0.0 on
 	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons
