@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-stack test-compat test-sequences lint types check bench clean
+.PHONY: help setup demo stack test test-stack test-compat test-sequences lint types check bench clean
 
 BIN := .venv/bin
 
@@ -15,11 +15,11 @@ setup: ## make .venv agree with uv.lock (every other target does it first)
 demo: setup ## watch a real OpenHands agent's cost rise: no key, no Docker, no network
 	@$(BIN)/openhands-otel demo $(ARGS)
 
+stack: setup ## run collector, Prometheus and Jaeger without Docker (builds them once; needs Go)
+	@$(BIN)/python -m deploy.native up $(ARGS)
+
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
-
-test-stack: setup ## test the real stack; needs Go, builds the servers the first time
-	@$(BIN)/python -m pytest tests/stack $(ARGS)
 
 test-compat: setup ## run what must hold on older releases of OpenHands, from 1.0.0 on
 	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons
@@ -30,6 +30,10 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 
 test-sequences: setup ## play 500 random sequences against the bill
 	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
+
+test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
+	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger
+	@$(BIN)/python -m pytest tests/stack $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .

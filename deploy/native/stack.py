@@ -1,0 +1,186 @@
+"""The stack as processes: the configuration that docker-compose.yml mounts, other addresses and folders.
+
+Everything that has to survive is in one folder: the token, the collector's queue, Prometheus' and Jaeger's data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy.native.build import binary
+from deploy.native.ports import HOST, Ports
+from deploy.native.server import Server
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COLLECTOR_CONFIG = ROOT / "collector-config.yaml"
+TLS_CONFIG = ROOT / "deploy" / "collector" / "tls.yaml"
+PROMETHEUS_FOLDER = ROOT / "deploy" / "prometheus"
+JAEGER_CONFIG = ROOT / "deploy" / "jaeger" / "jaeger.yaml"
+PROMETHEUS_FLAGS = (
+    "--web.enable-otlp-receiver",
+    "--enable-feature=exemplar-storage",
+    "--storage.tsdb.retention.time=90d",
+    # Without this, any web page that is open in a browser of this machine could write here.
+    "--web.cors.origin=https?://(127\\.0\\.0\\.1|localhost)(:[0-9]+)?",
+)
+"""What docker-compose.yml has too; addresses and folders come on top."""
+
+
+class Stack:
+    """Collector, Prometheus and Jaeger on loopback. ``overlays`` are configuration files over the collector's own."""
+
+    def __init__(
+        self,
+        data: Path,
+        ports: Ports | None = None,
+        *,
+        overlays: Sequence[Path] = (),
+        tls: Path | None = None,
+        prometheus_config: str = "prometheus.yml",
+    ) -> None:
+        self.data = data
+        self.ports = ports or Ports.free()
+        self.token_file = data / "token"
+        self._overlays = [*([TLS_CONFIG] if tls else []), *overlays]
+        self._tls = tls
+        self._prometheus_config = prometheus_config
+        self.collector = self._collector()
+        self.prometheus = self._prometheus()
+        self.jaeger = self._jaeger()
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """In the order in which they start; they stop in the opposite one."""
+        return self.prometheus, self.jaeger, self.collector
+
+    @property
+    def otlp_url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{HOST}:{self.ports.otlp_http}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{HOST}:{self.ports.otlp_grpc}"
+
+    @property
+    def prometheus_url(self) -> str:
+        return _url(self.ports.prometheus)
+
+    @property
+    def jaeger_url(self) -> str:
+        return _url(self.ports.jaeger_query)
+
+    @property
+    def token(self) -> str:
+        return self.token_file.read_text().strip()
+
+    def start(self) -> None:
+        self._lay_out()
+        try:
+            for server in self.servers:
+                server.start()
+            for server in self.servers:
+                server.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for server in reversed(self.servers):
+            server.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _collector(self) -> Server:
+        configs = [f"--config={path}" for path in (COLLECTOR_CONFIG, *self._overlays)]
+        variables = {
+            "OTLP_TOKEN_FILE": str(self.token_file),
+            "QUEUE_DIRECTORY": str(self.data / "collector"),
+            "OTLP_GRPC_ADDRESS": f"{HOST}:{self.ports.otlp_grpc}",
+            "OTLP_HTTP_ADDRESS": f"{HOST}:{self.ports.otlp_http}",
+            "HEALTH_ADDRESS": f"{HOST}:{self.ports.collector_health}",
+            "SCRAPE_ADDRESS": f"{HOST}:{self.ports.scrape}",
+            "TELEMETRY_PORT": str(self.ports.collector_telemetry),
+            "PROMETHEUS_URL": self.prometheus_url,
+            "JAEGER_URL": _url(self.ports.jaeger_otlp),
+            "TLS_DIRECTORY": str(self._tls or ""),
+            "GOMEMLIMIT": "400MiB",
+        }
+        return self._server("collector", configs, _url(self.ports.collector_health), variables)
+
+    def _prometheus(self) -> Server:
+        arguments = [
+            *PROMETHEUS_FLAGS,
+            f"--config.file={self.data / 'etc' / 'prometheus' / self._prometheus_config}",
+            f"--storage.tsdb.path={self.data / 'prometheus'}",
+            f"--web.listen-address={HOST}:{self.ports.prometheus}",
+        ]
+        return self._server("prometheus", arguments, f"{self.prometheus_url}/-/ready")
+
+    def _jaeger(self) -> Server:
+        variables = {
+            "JAEGER_DATA": str(self.data / "jaeger"),
+            "JAEGER_HEALTH_ADDRESS": f"{HOST}:{self.ports.jaeger_health}",
+            "JAEGER_QUERY_ADDRESS": f"{HOST}:{self.ports.jaeger_query}",
+            "JAEGER_QUERY_GRPC_ADDRESS": f"{HOST}:{self.ports.jaeger_query_grpc}",
+            "JAEGER_OTLP_ADDRESS": f"{HOST}:{self.ports.jaeger_otlp}",
+            "JAEGER_SPAN_METRICS_ADDRESS": f"{HOST}:{self.ports.jaeger_span_metrics}",
+            "JAEGER_TELEMETRY_PORT": str(self.ports.jaeger_telemetry),
+            "PROMETHEUS_URL": self.prometheus_url,
+        }
+        ready = f"{_url(self.ports.jaeger_health)}/status"
+        return self._server("jaeger", [f"--config={JAEGER_CONFIG}"], ready, variables)
+
+    def _server(
+        self, name: str, arguments: Sequence[str], ready_url: str, variables: dict[str, str] | None = None
+    ) -> Server:
+        log = self.data / "logs" / f"{name}.log"
+        return Server(name, [str(binary(name)), *arguments], ready_url, log, variables)
+
+    def _lay_out(self) -> None:
+        # Prometheus looks for rules and targets beside its configuration; the targets are this stack's own.
+        etc = self.data / "etc" / "prometheus"
+        for folder in (etc / "targets", etc / "agents", self.data / "jaeger"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.data.chmod(0o700)
+        for name in (self._prometheus_config, "rules"):
+            with suppress(FileNotFoundError):
+                (etc / name).unlink()
+            (etc / name).symlink_to(PROMETHEUS_FOLDER / name)
+        (etc / "targets" / "native.yml").write_text(json.dumps(self._targets(), indent=2))
+        (etc / "agents" / "native.yml").write_text(json.dumps([{"targets": [f"{HOST}:{self.ports.scrape}"]}]))
+        if not self.token_file.exists():
+            write_secret(self.token_file, secrets.token_hex(32))
+
+    def _targets(self) -> list[dict[str, object]]:
+        ports = {
+            "otel-collector": self.ports.collector_telemetry,
+            "prometheus": self.ports.prometheus,
+            "jaeger": self.ports.jaeger_telemetry,
+            "jaeger-span-metrics": self.ports.jaeger_span_metrics,
+        }
+        return [{"targets": [f"{HOST}:{port}"], "labels": {"program": name}} for name, port in ports.items()]
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Nobody else can read it, not even for a moment; what is there already stays."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as opened:
+        opened.write(text)
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
