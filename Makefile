@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack test test-stack test-compat test-sequences lint types check bench clean
+.PHONY: help setup demo stack test test-stack test-compat test-sequences dashboards lint types check bench clean
 
 BIN := .venv/bin
 
@@ -20,6 +20,9 @@ stack: setup ## run collector, Prometheus and Jaeger without Docker (builds them
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+dashboards: setup ## generate deploy/grafana/dashboards anew
+	@$(BIN)/python -m deploy.grafana.generator
 
 test-compat: setup ## run what must hold on older releases of OpenHands, from 1.0.0 on
 	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons

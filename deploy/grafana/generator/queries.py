@@ -45,6 +45,13 @@ def spent(series: str, window: str = RANGE, by: Sequence[str] = ()) -> str:
     return f"{level} ({ends}) - ({level} ({began}) or 0 * {level} ({ends}))"
 
 
+def counted(series: str, window: str = RANGE) -> str:
+    """``spent`` of counters that may start over in a series (the collector's): after that, what the new one says."""
+    ends = f"max_over_time({series}[{window}])"
+    began = f"(last_over_time({series}[{LOOK_BACK}] offset {window}) <= {ends}) or 0 * {ends}"
+    return f"sum({ends} - ({began})) or vector(0)"
+
+
 def grown(metric: Metric, *matchers: str, window: str = RANGE, by: Sequence[str] = (), part: str = "") -> str:
     """``spent`` of a metric's series."""
     return spent(select(metric, *matchers, part=part), window, by)

@@ -1,0 +1,95 @@
+"""The dashboards' files: valid, up to date, complete, and of names that exist. Their figures: ``tests/stack``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from dashboards import EXPRESSIONS, FILES, panels
+from deploy.grafana.generator.__main__ import main
+from prometheus_names import COLLECTOR, KNOWN, metric_names
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((Path(__file__).parent / "grafana-dashboard.schema.json").read_text())
+# Both are "any" in Grafana's own model (a field's name, a unit); the schema made from it says object.
+for definition, key in (("MatcherConfig", "options"), ("DynamicConfigValue", "value")):
+    del SCHEMA["definitions"][definition]["properties"][key]["type"]
+RECORDING = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules" / "recording.yml").read_text())
+RECORDS = {rule["record"] for group in RECORDING["groups"] for rule in group["rules"]}
+WIDTH = 24
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def test_what_is_committed_is_what_the_generator_makes(tmp_path: Path) -> None:
+    main(tmp_path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {f.name: f.read_text() for f in FILES}
+
+
+@each_file
+def test_it_is_valid_by_grafanas_schema(file: Path) -> None:
+    problems = jsonschema.Draft7Validator(SCHEMA).iter_errors(json.loads(file.read_text()))
+    assert [f"{problem.json_path}: {problem.message}" for problem in problems] == []
+
+
+def test_the_schema_refuses_what_is_none() -> None:
+    wrong = json.loads(FILES[0].read_text()) | {"panels": [{"type": "stat", "titel": "misspelt"}]}
+    assert not jsonschema.Draft7Validator(SCHEMA).is_valid(wrong)
+
+
+@each_file
+def test_each_panel_says_what_it_shows_in_which_unit_and_asks_the_chosen_data_source(file: Path) -> None:
+    for panel in panels(file):
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+        assert {source["uid"] for source in sources} == {"${datasource}"}
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references) > 0
+
+
+@each_file
+def test_panels_have_ids_and_titles_of_their_own_and_do_not_overlap(file: Path) -> None:
+    everything: list[dict[str, Any]] = json.loads(file.read_text())["panels"]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    assert len({panel["title"] for panel in panels(file)}) == len(panels(file))
+    taken: set[tuple[int, int]] = set()
+    for panel in everything:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert place["x"] + place["w"] <= WIDTH
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
+def test_each_name_is_one_that_is_sent_or_recorded(expression: Any) -> None:
+    used = metric_names(expression.text)
+    assert used
+    assert used <= KNOWN | COLLECTOR | RECORDS
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
+def test_money_is_never_a_sum_of_increases_and_a_rate_fits_the_resolution(expression: Any) -> None:
+    assert "increase(" not in expression.text
+    assert set(re.findall(r"rate\([^[]*\[([^]]+)\]", expression.text)) <= {"$__rate_interval", "5m"}
+
+
+def test_every_metric_has_its_place_in_a_dashboard_or_a_rule() -> None:
+    """Those left out say something twice, or something that a table of conversations has no room for."""
+    rules = " ".join(rule["expr"] for group in RECORDING["groups"] for rule in group["rules"])
+    used = metric_names(" ".join(expression.text for expression in EXPRESSIONS) + " " + rules)
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in used}
+    unused = {name for name in {re.sub("_(bucket|count|sum)$", "", name) for name in KNOWN} if name not in families}
+    assert unused == {
+        "openhands_conversation_budget_limit_USD",
+        "openhands_conversation_restored_cost_USD",
+        "openhands_conversation_unpriced_calls_total",
+    }
