@@ -34,7 +34,11 @@ PROMETHEUS_FLAGS = (
 
 
 class Stack:
-    """Collector, Prometheus and Jaeger on loopback. ``overlays`` are configuration files over the collector's own."""
+    """Collector, Prometheus and Jaeger on loopback.
+
+    ``overlays`` are configuration files over the collector's own, ``tls`` is a folder with tls.crt and tls.key, and
+    ``scrape_ports`` are those of collectors that Prometheus scrapes, where its configuration is the one that does.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Stack:
         overlays: Sequence[Path] = (),
         tls: Path | None = None,
         prometheus_config: str = "prometheus.yml",
+        scrape_ports: Sequence[int] = (),
     ) -> None:
         self.data = data
         self.ports = ports or Ports.free()
@@ -51,6 +56,7 @@ class Stack:
         self._overlays = [*([TLS_CONFIG] if tls else []), *overlays]
         self._tls = tls
         self._prometheus_config = prometheus_config
+        self._scrape_ports = scrape_ports or (self.ports.scrape,)
         self.collector = self._collector()
         self.prometheus = self._prometheus()
         self.jaeger = self._jaeger()
@@ -161,7 +167,8 @@ class Stack:
                 (etc / name).unlink()
             (etc / name).symlink_to(PROMETHEUS_FOLDER / name)
         (etc / "targets" / "native.yml").write_text(json.dumps(self._targets(), indent=2))
-        (etc / "agents" / "native.yml").write_text(json.dumps([{"targets": [f"{HOST}:{self.ports.scrape}"]}]))
+        agents = [f"{HOST}:{port}" for port in self._scrape_ports]
+        (etc / "agents" / "native.yml").write_text(json.dumps([{"targets": agents}]))
         if not self.token_file.exists():
             write_secret(self.token_file, secrets.token_hex(32))
 

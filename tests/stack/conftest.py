@@ -1,0 +1,78 @@
+"""A real stack for each test, since it starts in less than a second, and agents' processes that send to it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from telemetry.conftest import Child, Prepared
+
+from deploy.native.stack import Stack
+
+from .jaeger_api import Jaeger
+from .prometheus_api import Prometheus
+
+KEPT = ("PATH", "HOME", "LITELLM_LOCAL_MODEL_COST_MAP")
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    with ExitStack() as closing:
+        numbers = itertools.count(1)
+
+        def make(**options: Any) -> Stack:
+            return closing.enter_context(Stack(tmp_path / f"stack{next(numbers)}", **options))
+
+        yield make
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Stack]) -> Stack:
+    """Collector, Prometheus and Jaeger, empty, on free ports of loopback."""
+    return make_stack()
+
+
+@pytest.fixture
+def prometheus(stack: Stack) -> Prometheus:
+    return Prometheus(stack.prometheus_url)
+
+
+@pytest.fixture
+def jaeger(stack: Stack) -> Jaeger:
+    return Jaeger(stack.jaeger_url)
+
+
+@pytest.fixture(scope="session")
+def _prepared() -> Iterator[Prepared]:
+    prepared = Prepared()
+    try:
+        yield prepared
+    finally:
+        prepared.stop()
+
+
+Start = Callable[..., Child]
+
+
+@pytest.fixture
+def start(_prepared: Prepared, stack: Stack, tmp_path: Path) -> Start:
+    """Start an agent's process, ``start(source, service, OTEL_...=...)``; OpenHands is imported already."""
+
+    def run(source: str, service: str, **environ: str) -> Child:
+        directory = tmp_path / service
+        directory.mkdir()
+        ours = {
+            "OTEL_SERVICE_NAME": service,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_url,
+            "OPENHANDS_OTEL_TOKEN_FILE": str(stack.token_file),
+        }
+        child = _prepared.start(source, directory, {name: os.environ[name] for name in KEPT} | ours | environ)
+        child.directory = directory
+        return child
+
+    return run
