@@ -174,7 +174,7 @@ class Stack:
 
     def _targets(self) -> list[dict[str, object]]:
         ports = {
-            "otel-collector": self.ports.collector_telemetry,
+            "collector": self.ports.collector_telemetry,
             "prometheus": self.ports.prometheus,
             "jaeger": self.ports.jaeger_telemetry,
             "jaeger-span-metrics": self.ports.jaeger_span_metrics,
