@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 from uuid import UUID
 
-from openhands_otel.events import UPDATES, ConversationClosed, Event
+from openhands_otel.events import UPDATES, ConversationClosed, Event, Spoken
 from openhands_otel.guard import note_error
 
 Callback = Callable[[Event], object]
@@ -64,6 +64,8 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class _Receivers:
     sinks: tuple[Callback, ...] = ()
+    content: tuple[Callback, ...] = ()
+    """Sinks that capture what is said."""
     subscriptions: tuple[Subscription, ...] = ()
 
 
@@ -96,18 +98,32 @@ class Bus:
             if subscription.wants(event):
                 self._dispatcher.put(subscription, event)
 
-    def add_sink(self, sink: Callback) -> Callable[[], None]:
-        """Send every event to ``sink`` until the returned function is called."""
+    def add_sink(self, sink: Callback, content: bool = False) -> Callable[[], None]:
+        """Send every event to ``sink`` until the returned function is called; with ``content`` what is said, too."""
         with self._changing:
-            self._receivers = replace(self._receivers, sinks=(*self._receivers.sinks, sink))
+            now = self._receivers
+            capturing = (*now.content, sink) if content else now.content
+            self._receivers = replace(now, sinks=(*now.sinks, sink), content=capturing)
 
         def remove() -> None:
             with self._changing:
                 # Equality, not identity: a bound method is a new object at each access.
-                sinks = tuple(each for each in self._receivers.sinks if each != sink)
-                self._receivers = replace(self._receivers, sinks=sinks)
+                now = self._receivers
+                sinks = tuple(each for each in now.sinks if each != sink)
+                capturing = tuple(each for each in now.content if each != sink)
+                self._receivers = replace(now, sinks=sinks, content=capturing)
 
         return remove
+
+    def publish_content(self, event: Spoken) -> None:
+        """Hand what was said to the sinks that capture it, and to nobody else."""
+        for sink in self._receivers.content:
+            sink(event)
+
+    @property
+    def captures_content(self) -> bool:
+        """Whether anybody does."""
+        return bool(self._receivers.content)
 
     def subscribe(
         self,

@@ -6,8 +6,9 @@ Times are unix nanoseconds, money is US dollars, durations are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from openhands_otel.content import Content
 from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
 
 
@@ -254,6 +255,20 @@ class Condensed:
     agent: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What was said in an LLM call, a tool call or a run that is under way; made only where it is to be captured.
+
+    Its number is ``call``, ``tool`` or ``run``.
+    """
+
+    at: int
+    content: Content = field(repr=False)
+    call: int | None = None
+    tool: int | None = None
+    run: int | None = None
+
+
 Event = (
     CostAdded
     | TokensUsed
@@ -271,6 +286,7 @@ Event = (
     | RunStarted
     | RunEnded
     | Condensed
+    | Spoken
 )
 
 UPDATES: tuple[type[Event], ...] = (CostAdded, TokensUsed, LatencyRecorded, MetricsMerged)

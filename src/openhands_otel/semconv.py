@@ -58,6 +58,8 @@ USAGE_COST_SOURCE: Final = "gen_ai.usage.cost.source"
 COST_BY_PROVIDER: Final = "provider"
 COST_BY_CLIENT: Final = "local"
 
+MESSAGES_LEFT_OUT: Final = "openhands.messages.left_out"
+
 RETRY_EVENT: Final = "openhands.llm.retry"
 RETRY_ATTEMPT: Final = "openhands.llm.attempt"
 

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
         default={}, description="Dollars that may be spent, by scope, as in `day=20,team=100,experiment=500`."
     )
     traces: Traces = Field(default="auto", description="Whose spans there are: auto, own, laminar or off.")
+    redact: str | None = Field(
+        default=None, description="Further patterns to take out of captured content, separated by white space."
+    )
 
 
 class ViewerSettings(BaseSettings):

@@ -18,6 +18,7 @@ from typing import Any
 from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
 from openhands_otel.guard import guarded
 from openhands_otel.sdk.answered import answered
+from openhands_otel.sdk.content import ContentHooks
 from openhands_otel.sdk.identity import (
     Conversations,
     count_attempt,
@@ -42,11 +43,16 @@ class Calls:
     """
 
     def __init__(
-        self, publish: Callable[[Event], None], conversations: Conversations, suppressed: Callable[[], bool]
+        self,
+        publish: Callable[[Event], None],
+        conversations: Conversations,
+        suppressed: Callable[[], bool],
+        content: ContentHooks,
     ) -> None:
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
+        self._content = content
 
     def patch_llm(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook the class ``LLM``; returns the names without which calls would go unseen."""
@@ -83,10 +89,12 @@ class Calls:
             # The call is made with these very keywords. None is left alone: a callback would switch streaming on.
             kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began)
         self._publish(LLMCallStarted(time.time_ns(), origin, number, current_scope().tool))
+        self._content.asked(number, origin.conversation_id, args, kwargs)
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             end_call()
+            self._content.answered(number, origin.conversation_id, args[0], result, error)
             name = None if error is None else type(error).__name__
             self._publish(LLMCallEnded(time.time_ns(), origin, number, name, seconds, answered(result)))
 

@@ -25,6 +25,7 @@ from openhands_otel.events import (
     ToolStarted,
 )
 from openhands_otel.sdk import compat
+from openhands_otel.sdk.content import ContentHooks
 from openhands_otel.sdk.identity import Conversations, Scope, current_scope, enter_scope
 from openhands_otel.sdk.outcomes import outcome_of_run, outcome_of_tool
 from openhands_otel.sdk.own_account import COMPARED_LIMIT, meters_of, own_account, restored_cost
@@ -39,11 +40,16 @@ class ConversationHooks:
     """The hooks on ``LocalConversation``, ``RollingCondenser``, titles and ``Agent._execute_action_event``."""
 
     def __init__(
-        self, publish: Callable[[Event], None], conversations: Conversations, suppressed: Callable[[], bool]
+        self,
+        publish: Callable[[Event], None],
+        conversations: Conversations,
+        suppressed: Callable[[], bool],
+        content: ContentHooks,
     ) -> None:
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
+        self._content = content
         self._error_codes: dict[str, str] = {}
         """Code of the last error event of a conversation that runs."""
 
@@ -206,6 +212,7 @@ class ConversationHooks:
                 code = code or type(error.__cause__ or error).__name__
             outcome = outcome_of_run(status, code)
             agent = self._agent_of(conversation_id)
+            self._content.run_ended(number, conversation_id, error)
             self._publish(RunEnded(time.time_ns(), conversation_id, status, own, outcome, code, seconds, agent, number))
 
         return leave
@@ -252,10 +259,12 @@ class ConversationHooks:
         leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number))
         timed, began = not self._suppressed(), time.perf_counter()
         self._publish(ToolStarted(time.time_ns(), conversation_id, tool, number, agent))
+        self._content.tool_called(number, conversation_id, action_event)
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             leave_scope()
+            self._content.tool_answered(number, conversation_id, result, error)
             name = None if error is None else type(error).__name__
             outcome = outcome_of_tool(result, error)
             self._publish(ToolEnded(time.time_ns(), conversation_id, tool, number, name, outcome, seconds, agent))

@@ -17,6 +17,7 @@ from openhands_otel.events import ConversationClosed
 from openhands_otel.guard import guarded
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.calls import Calls
+from openhands_otel.sdk.content import ContentHooks
 from openhands_otel.sdk.conversations import ConversationHooks
 from openhands_otel.sdk.identity import Conversations
 from openhands_otel.sdk.import_hooks import when_imported
@@ -74,8 +75,9 @@ class Hooks:
         publish = self._bus.publish
         conversations = self._conversations
         recording = Recording(publish, conversations)
-        calls = Calls(publish, conversations, self._suppressed)
-        hooks = ConversationHooks(publish, conversations, self._suppressed)
+        content = ContentHooks(self._bus.publish_content, conversations, lambda: self._bus.captures_content)
+        calls = Calls(publish, conversations, self._suppressed, content)
+        hooks = ConversationHooks(publish, conversations, self._suppressed, content)
         return {
             compat.METRICS: recording.patch_metrics,
             compat.TELEMETRY: lambda patches, module: [

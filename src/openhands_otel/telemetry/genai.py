@@ -2,12 +2,15 @@
 
 It makes the spans as the GenAI conventions want them. What it would do beyond that is turned off: its metrics (ours
 come from the ledger), the current context (a span of ours is nobody's ambient parent) and the text of exceptions,
-which it puts into the span's status.
+which it puts into the span's status. Content comes here redacted; whether it is exported is said by variables of its.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
+from typing import Final
 
 from opentelemetry.context import Context, set_value
 from opentelemetry.metrics import NoOpMeterProvider
@@ -17,11 +20,25 @@ from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissi
     CLIENT_INFERENCE_CONTEXT_KEY,
     GenAIInvocation,
     InferenceInvocation,
+    ToolInvocation,
 )
-from opentelemetry.util.genai.types import Error  # pyright: ignore[reportMissingTypeStubs]
+from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTypeStubs]
+    Error,
+    InputMessage,
+    MessagePart,
+    OutputMessage,
+    ReasoningPart,
+    TextPart,
+    ToolCallRequestPart,
+    ToolCallResponsePart,
+)
 
 from openhands_otel import semconv
+from openhands_otel.content import Content, Message, Part, Reasoning, Text, ToolAnswer, ToolRequest
 from openhands_otel.version import __version__
+
+CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+COMPLETION_HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
 
 Value = str | bool | int | float
 
@@ -31,6 +48,7 @@ class Operation:
 
     def __init__(self, invocation: GenAIInvocation) -> None:
         self._invocation = invocation
+        self._said_by_error: str | None = None
 
     @property
     def context(self) -> Context:
@@ -54,12 +72,17 @@ class Operation:
         """Something happened."""
         self._invocation.span.add_event(name, attributes)
 
+    def spoken(self, content: Content) -> None:
+        """Something was said, and is redacted."""
+        if _captures_on_spans():
+            self._said_by_error = content.error
+
     def end(self, error_type: str | None = None) -> None:
-        """End the span, as failed where ``error_type`` is given; never with a description, which could say anything."""
+        """End the span, as failed where ``error_type`` is given. A description could say anything, so it is content."""
         if error_type is None:
             self._invocation.stop()
         else:
-            self._invocation.fail(Error(message=None, type=error_type))
+            self._invocation.fail(Error(message=self._said_by_error, type=error_type))
 
 
 class Chat(Operation):
@@ -79,6 +102,30 @@ class Chat(Operation):
         self._inference.response_id = response_id
         self._inference.response_model_name = model
         self._inference.finish_reasons = finish_reasons or None
+
+    def spoken(self, content: Content) -> None:
+        super().spoken(content)
+        if content.system:
+            self._inference.system_instruction = [TextPart(each) for each in content.system]
+        if content.asked:
+            self._inference.input_messages = [InputMessage(each.role, _parts(each)) for each in content.asked]
+        if content.answered:
+            self._inference.output_messages = [OutputMessage(each.role, _parts(each)) for each in content.answered]
+
+
+class ToolCall(Operation):
+    """The span of a tool call."""
+
+    def __init__(self, invocation: ToolInvocation) -> None:
+        super().__init__(invocation)
+        self._tool = invocation
+
+    def spoken(self, content: Content) -> None:
+        super().spoken(content)
+        if content.arguments is not None:
+            self._tool.arguments = json.dumps(content.arguments, ensure_ascii=False)
+        if content.result is not None:
+            self._tool.tool_result = content.result
 
 
 class GenAI:
@@ -114,8 +161,37 @@ class GenAI:
             )
         )
 
-    def tool(self, name: str, agent: str | None, context: Context) -> Operation:
+    def tool(self, name: str, agent: str | None, context: Context) -> ToolCall:
         """``execute_tool``."""
-        return Operation(
+        return ToolCall(
             self._handler.tool(name, tool_type="function", agent_name=agent, context=context, _attach_to_context=False)
         )
+
+
+def captures_content() -> bool:
+    """Whether its variables ask for content; it reads them itself when the first span begins, and complains."""
+    return _mode() not in ("", "NO_CONTENT") or bool(os.environ.get(COMPLETION_HOOK, "").strip())
+
+
+def _captures_on_spans() -> bool:
+    return _mode() in ("SPAN_ONLY", "SPAN_AND_EVENT")
+
+
+def _mode() -> str:
+    return os.environ.get(CAPTURE, "").strip().upper()
+
+
+def _parts(message: Message) -> list[MessagePart]:
+    return [_part(each) for each in message.parts]
+
+
+def _part(part: Part) -> MessagePart:
+    match part:
+        case Text():
+            return TextPart(part.text)
+        case Reasoning():
+            return ReasoningPart(part.text)
+        case ToolRequest():
+            return ToolCallRequestPart(part.arguments, part.name, part.id)
+        case ToolAnswer():
+            return ToolCallResponsePart(part.text, part.id)

@@ -46,7 +46,7 @@ class Runtime:
         pipeline.start()
         self._pipeline = pipeline
         self._traces.start(pipeline.resource)
-        self._remove_sink = self._bus.add_sink(self._traces.sink(pipeline.put, pipeline.wants_spans))
+        self._listen(pipeline)
         self._end.watch()
 
     def stop(self) -> None:
@@ -92,4 +92,8 @@ class Runtime:
         self._pipeline = self._make_pipeline(self._pipeline)
         self._pipeline.start_when_used()
         self._traces.restart_after_fork(self._pipeline.resource)
-        self._remove_sink = self._bus.add_sink(self._traces.sink(self._pipeline.put, self._pipeline.wants_spans))
+        self._listen(self._pipeline)
+
+    def _listen(self, pipeline: Pipeline) -> None:
+        sink = self._traces.sink(pipeline.put, pipeline.wants_spans)
+        self._remove_sink = self._bus.add_sink(sink, content=self._traces.captures_content)

@@ -11,7 +11,7 @@ or beyond the limit is not there when it ends.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from openhands_otel.events import (
     LLMCallStarted,
     RunEnded,
     RunStarted,
+    Spoken,
     TokensUsed,
     ToolEnded,
     ToolStarted,
@@ -37,7 +38,9 @@ from openhands_otel.events import (
 from openhands_otel.guard import guarded
 from openhands_otel.semconv import CostSource, Operation, RunOutcome, ToolOutcome
 from openhands_otel.telemetry import genai
+from openhands_otel.telemetry.captured import captured
 from openhands_otel.telemetry.genai import GenAI
+from openhands_otel.telemetry.redaction import Redaction
 
 OPEN_LIMIT: Final = 10_000
 """Spans of each kind that may be open at a time."""
@@ -94,10 +97,14 @@ class _Open[S: genai.Operation]:
 
 
 class Spans:
-    """The sink. ``make`` is asked once, when the first span is to begin; None from it means that there are none."""
+    """The sink. ``make`` is asked once, when the first span is to begin; None from it means that there are none.
 
-    def __init__(self, make: Callable[[], GenAI | None]) -> None:
+    What is said is captured where there is a ``redaction``.
+    """
+
+    def __init__(self, make: Callable[[], GenAI | None], redaction: Redaction | None = None) -> None:
         self._make = make
+        self._redaction = redaction
         self._made = False
         self._making = threading.Lock()
         self._genai: GenAI | None = None
@@ -105,7 +112,7 @@ class Spans:
         self._run_of: dict[str, int] = {}
         """The newest open run of a conversation."""
         self._chats: dict[int, _Open[genai.Chat]] = {}
-        self._tools: dict[int, _Open[genai.Operation]] = {}
+        self._tools: dict[int, _Open[genai.ToolCall]] = {}
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RunEnded: self._run_ended,
@@ -117,6 +124,7 @@ class Spans:
             TokensUsed: self._tokens,
             ToolStarted: self._tool_started,
             ToolEnded: self._tool_ended,
+            Spoken: self._spoken,
         }
 
     @guarded
@@ -180,7 +188,7 @@ class Spans:
         self._runs[event.run] = _Open(span, event.conversation_id, self._run_of.get(event.conversation_id))
         self._run_of[event.conversation_id] = event.run
 
-    def _starter_of(self, event: RunStarted) -> tuple[Context | None, list[_Open[genai.Operation]]]:
+    def _starter_of(self, event: RunStarted) -> tuple[Context | None, Sequence[_Open[Any]]]:
         """(parent, links) of a run: the tool call that it is part of, or what its parent's conversation does."""
         starter = self._tools.get(event.tool) if event.tool is not None else None
         if starter is not None:
@@ -276,6 +284,19 @@ class Spans:
         opened.span.set({semconv.TOOL_OUTCOME: event.outcome.value})
         failed = None if event.outcome is ToolOutcome.OK else event.outcome.value
         opened.end(event.error or failed)
+
+    def _spoken(self, event: Spoken) -> None:
+        opened: _Open[Any] | None = None
+        for kind, number in ((self._chats, event.call), (self._tools, event.tool), (self._runs, event.run)):
+            if number is not None:
+                opened = kind.get(number)
+        if opened is None or self._redaction is None:
+            return
+        # All of it or nothing: whatever is raised here, nothing has reached the span.
+        said = captured(event.content, self._redaction)
+        opened.span.spoken(said.content)
+        if said.left_out:
+            opened.span.set({semconv.MESSAGES_LEFT_OUT: said.left_out})
 
     def _run_in(self, conversation_id: str | None) -> _Open[genai.Operation] | None:
         number = None if conversation_id is None else self._run_of.get(conversation_id)

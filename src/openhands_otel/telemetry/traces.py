@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +21,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
-from openhands_otel.events import Event
+from openhands_otel.events import Event, Spoken
 from openhands_otel.guard import guarded, note_error
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.intake import Item, OfSpan
+from openhands_otel.telemetry.redaction import Redaction
 
 logger = logging.getLogger("openhands_otel")
 
@@ -40,6 +42,7 @@ class Traces:
         self._laminar_wanted = laminar_wanted
         self._resource: Resource | None = None
         self._spans: Any = None
+        self._redaction: Redaction | None = None
         self._own: TracerProvider | None = None
         self._inherited: list[Any] = []
         """A parent process's: to end them would send what is the parent's."""
@@ -54,7 +57,13 @@ class Traces:
         if _endpoint_is_named() or self._settings.traces == "own":
             # Imports take a fifth of a second: now, and not when the first span begins.
             import openhands_otel.telemetry.own_tracing  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        self._redaction = _redaction(self._settings)
         self._begin()
+
+    @property
+    def captures_content(self) -> bool:
+        """Whether what is said is to be captured."""
+        return self._spans is not None and self._redaction is not None
 
     def sink(self, put: Callable[[Item], None], wants_spans: bool) -> Callable[[Event], None]:
         """What the bus is to call in the place of ``put``: spans hear of an event too, and ``put`` of its span."""
@@ -65,6 +74,10 @@ class Traces:
             spans = self._spans
             if spans is None:
                 put(event)
+                return
+            if isinstance(event, Spoken):
+                # For spans alone: it is not redacted yet.
+                spans.put(event)
                 return
             # Before the span ends, and before a processor of the application's can take its time over that.
             span = spans.span_of(event) if wants_spans else None
@@ -104,7 +117,7 @@ class Traces:
         except ImportError as error:
             logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
             return
-        self._spans = Spans(self._make)
+        self._spans = Spans(self._make, self._redaction)
 
     def _make(self) -> Any:
         from openhands_otel.telemetry.genai import GenAI
@@ -158,6 +171,19 @@ class Beside:
             note_error("Traces", error)
         finally:
             self._done = True
+
+
+def _redaction(settings: Settings) -> Redaction | None:
+    """None where nothing is to be captured, or where a pattern that somebody counts on cannot be used."""
+    try:
+        from openhands_otel.telemetry.genai import captures_content
+    except ImportError:
+        return None
+    try:
+        return Redaction((settings.redact or "").split()) if captures_content() else None
+    except re.error as error:
+        logger.warning("no content is captured: OPENHANDS_OTEL_REDACT has a pattern that is none (%s)", error.msg)
+        return None
 
 
 def _exporters() -> set[str]:
