@@ -123,7 +123,7 @@ def everything_that_can_happen() -> Iterator[events.Event]:
     """One process in which each metric has a reason to be sent."""
     agent = origin("c", agent="Agent", fallback=True, usage_id="agent", parent_id="p")
     yield events.ConversationOpened(time.time_ns(), "c", "p", "Agent", "1.58.0", 0.5, 2.0)
-    yield events.RunStarted(time.time_ns(), "c")
+    yield events.RunStarted(time.time_ns(), "c", trace_id="0" * 32)
     yield from call(agent)
     yield events.TokensUsed(time.time_ns(), agent, 10, 5, 4, 3, 2, 128_000, "r")
     yield events.ResponseRecorded(time.time_ns(), agent, False, 0.01)

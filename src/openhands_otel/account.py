@@ -76,6 +76,8 @@ class Account:
     agent: str = ""
     sdk_version: str = ""
     status: Status = Status.IDLE
+    trace_id: str | None = None
+    """Of its last run, where that has a trace."""
     run: RunTally | None = None
     cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
     tokens: dict[TokenType, int] = field(default_factory=dict[TokenType, int])

@@ -218,7 +218,10 @@ class ConversationClosed:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """``run`` or ``arun`` begins. ``parent_id`` is set for a sub-agent's, ``tool`` is the tool call that started it."""
+    """``run`` or ``arun`` begins. ``parent_id`` is set for a sub-agent's, ``tool`` is the tool call that started it.
+
+    ``trace_id`` is what the ledger is told of the run's span, in hexadecimal digits; None where there is none.
+    """
 
     at: int
     conversation_id: str
@@ -226,6 +229,7 @@ class RunStarted:
     agent: str | None = None
     parent_id: str | None = None
     tool: int | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

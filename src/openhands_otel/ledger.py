@@ -279,6 +279,7 @@ class Ledger:
     def _run_started(self, event: events.RunStarted) -> None:
         account = self._account(event.conversation_id, event.at)
         account.status = Status.RUNNING
+        account.trace_id = event.trace_id
         account.closed = False
         account.run = RunTally(account.calls, account.total_cost)
         self.runs_running.add(event.conversation_id)

@@ -39,6 +39,7 @@ USAGE_ID: Final = "openhands.usage.id"
 CONVERSATION_STATUS: Final = "openhands.conversation.status"
 CONVERSATION_ACTIVITY: Final = "openhands.conversation.activity"
 CONVERSATION_PARENT_ID: Final = "openhands.conversation.parent.id"
+CONVERSATION_TRACE_ID: Final = "openhands.conversation.trace.id"
 SDK_VERSION: Final = "openhands.sdk.version"
 RECONCILIATION_REASON: Final = "openhands.reconciliation.reason"
 HOOK_NAME: Final = "openhands.otel.hook"
@@ -339,7 +340,7 @@ CONVERSATION_NOW: Final = Metric(
     "openhands.conversation.activity", "gauge", SECONDS, "What runs now (attribute); since when (unix seconds)."
 )
 CONVERSATION_INFO: Final = Metric(
-    "openhands.conversation.info", "gauge", "1", "Always 1; parent id, agent and SDK version as attributes."
+    "openhands.conversation.info", "gauge", "1", "Always 1; parent id, agent, SDK version and trace id as attributes."
 )
 CONVERSATION_UNRECONCILED: Final = Metric(
     "openhands.conversation.unreconciled_cost", "gauge", USD, "Our total of a conversation less OpenHands' own."

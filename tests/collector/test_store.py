@@ -70,6 +70,19 @@ def test_a_conversation_shows_all_that_its_process_says(held: HeldStore) -> None
     assert not stats.closed
 
 
+def test_a_conversation_whose_trace_gives_way_to_another_stays_what_it_is(held: HeldStore) -> None:
+    known = {semconv.CONVERSATION_ID: "c", semconv.AGENT_NAME: "Agent", semconv.CONVERSATION_PARENT_ID: "above"}
+    first, second = (known | {semconv.CONVERSATION_TRACE_ID: trace} for trace in ("a", "b"))
+    now = time.time_ns()
+    held.take(Sender("p").converse("c", 0.5).add(semconv.CONVERSATION_INFO, 1, first, at=now, start=0))
+    change = Sender("p").add(semconv.CONVERSATION_INFO, 1, second, at=now + 1, start=0)
+    held.take(change.add(semconv.CONVERSATION_INFO, None, first, at=now + 1, start=0))
+    stats = held.conversation("c")
+    assert (stats.agent, stats.parent_id, stats.closed) == ("Agent", "above", False)
+    held.take(Sender("p").add(semconv.CONVERSATION_INFO, None, second, at=now + 2, start=0))
+    assert held.conversation("c").closed
+
+
 def test_two_processes_of_one_conversation_add_up(held: HeldStore) -> None:
     named = {semconv.CONVERSATION_ID: "c"}
     first = Sender("first", start=1_000).introduce("c", at=2_000).converse("c", 0.1, at=2_000)

@@ -1,8 +1,8 @@
 """The series of each conversation, built from the ledger as OTLP points.
 
 Not made with SDK instruments: those never forget an attribute set. A point is sent when its value changed, and all of
-them again with the heartbeat. A counter starts with a point of value 0. When a status or an activity gives way to
-another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once, not after five
+them again with the heartbeat. A counter starts with a point of value 0. When a status, an activity or a trace gives way
+to another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once, not after five
 minutes), and when a conversation is closed and its last values are delivered, all its series do. Always cumulative.
 """
 
@@ -182,6 +182,7 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
         semconv.CONVERSATION_PARENT_ID: account.parent_id,
         semconv.AGENT_NAME: account.agent,
         semconv.SDK_VERSION: account.sdk_version,
+        semconv.CONVERSATION_TRACE_ID: account.trace_id,
     }
     yield (semconv.CONVERSATION_INFO, tuple((name, text) for name, text in info.items() if text)), 1
 

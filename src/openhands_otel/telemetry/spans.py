@@ -136,7 +136,7 @@ class Spans:
 
     @guarded
     def span_of(self, event: Event) -> SpanContext | None:
-        """The span that an event belongs to that is not put yet; None if there is none or it is not sampled."""
+        """The span of an event that is not put yet (a run's beginning: is put); None if it has none that is sampled."""
         if self._genai is None:
             return None
         match event:
@@ -146,7 +146,7 @@ class Spans:
                 opened = None if event.call is None else self._chats.get(event.call)
             case ToolEnded():
                 opened = self._tools.get(event.call)
-            case RunEnded():
+            case RunStarted() | RunEnded():
                 opened = self._runs.get(event.run)
             case _:
                 opened = None

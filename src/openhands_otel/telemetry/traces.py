@@ -14,14 +14,15 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
+from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer_provider
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
-from openhands_otel.events import Event, Spoken
+from openhands_otel.events import Event, RunStarted, Spoken
 from openhands_otel.guard import guarded, note_error
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.intake import Item, OfSpan
@@ -78,6 +79,11 @@ class Traces:
             if isinstance(event, Spoken):
                 # For spans alone: it is not redacted yet.
                 spans.put(event)
+                return
+            if isinstance(event, RunStarted):
+                spans.put(event)
+                span = spans.span_of(event)
+                put(event if span is None else replace(event, trace_id=format_trace_id(span.trace_id)))
                 return
             # Before the span ends, and before a processor of the application's can take its time over that.
             span = spans.span_of(event) if wants_spans else None
