@@ -27,7 +27,7 @@ class Server:
         self.log = log
         self._command = list(command)
         self._ready_url = ready_url
-        self._variables = dict(variables or {})
+        self.variables = dict(variables or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,7 +46,7 @@ class Server:
             # A session of its own: Ctrl-C reaches us alone, and we stop the servers in order.
             self._process = subprocess.Popen(
                 self._command,
-                env={**os.environ, **self._variables},
+                env={**os.environ, **self.variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

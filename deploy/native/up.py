@@ -38,7 +38,7 @@ Jaeger        {stack.jaeger_url} (API; built from its Go module it has no pages)
 to scrape     http://127.0.0.1:{stack.ports.scrape}/metrics
 data, logs    {stack.data}
 
-    OTEL_TRACES_EXPORTER=otlp openhands-otel run --endpoint {stack.otlp_url} \\
+    OPENHANDS_OTEL_TRACES=own openhands-otel run --endpoint {stack.otlp_url} \\
         --token-file {stack.token_file} -- python agent.py
 
 Ctrl-C stops it."""

@@ -27,7 +27,8 @@ def pauses(chance: random.Random, number: int) -> list[float]:
     """Two to sixty seconds of work. A few spend once and end, which is a single export."""
     if number % 6 == 0:
         return [chance.uniform(0.5, 5)]
-    length = chance.choice((2, 5, 10, 20, 40, 60)) if number > 1 else 60
+    # The long ones first, so that all are done at about the same time.
+    length = 60 if number < 2 else chance.choice((2, 5, 10, 20, 40)) if number < 20 else chance.choice((2, 5, 10, 20))
     calls = chance.randint(2, 40)
     return [length / calls] * calls
 
