@@ -1,0 +1,172 @@
+"""The dashboards before a real run: each expression is valid and has something to show, and the money is the bill."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards import EXPRESSIONS, Expression
+from deploy.native.build import binary
+from deploy.native.stack import PROMETHEUS_FOLDER, Stack
+from openhands_otel.demo.answers import Answer, Request, ToolCall, Usage
+from openhands_otel.demo.llm_server import LLMServer
+
+from .prometheus_api import Prometheus, wait
+
+HERE = Path(__file__).parent
+RANGE_S = 600
+STEP_S = 5
+EXACT = 1e-9
+BUDGETS = "day=20,team=100,experiment=500"
+
+
+def said(text: str = "Done.", **more: Any) -> Answer:
+    return Answer(text=text, usage=Usage(input=60_000, output=50, cached=40_000), **more)
+
+
+def called(tool: str, **arguments: Any) -> Answer:
+    call = ToolCall(name=tool, arguments=arguments)
+    return Answer(tool_calls=(call,), usage=Usage(input=50_000, output=40, cached=30_000, reasoning=10))
+
+
+def script_everything(server: LLMServer) -> None:
+    """What ``programs/working_agent.py`` is answered."""
+    steps = [
+        Answer(status=500, text="try again"),
+        called("terminal", command="echo hello"),
+        called("terminal", command="false"),
+        *(called("think", thought=f"thought {number}") for number in range(6)),
+        called("task", prompt="do it", subagent_type="helper", description="a task"),
+        said(),
+    ]
+
+    def main(request: Request) -> Answer:
+        return steps[request.turn] if request.turn < len(steps) else said(delay=600)
+
+    server.script("main", main)
+    server.script("child", lambda request: said("I am the child."))
+    server.script("summary", lambda request: said("A summary."))
+    server.script("streamed", lambda request: said("a longer answer in many words " * 5, stream_time=0.5))
+    server.script("unpriced", lambda request: said())
+    server.script("refused", lambda request: Answer(status=400, text="no"))
+    server.script("asking", lambda request: said() if request.turn else called("consult", question="q"))
+
+
+@pytest.fixture
+def rules_every_second(stack: Stack) -> None:
+    """The rules as they are, evaluated often enough that nobody waits for the next minute."""
+    rules = stack.data / "etc" / "prometheus" / "rules"
+    rules.unlink()
+    rules.mkdir()
+    for file in (PROMETHEUS_FOLDER / "rules").glob("*.yml"):
+        (rules / file.name).write_text(re.sub(r"(?m)^(\s+interval:) .*$", r"\1 1s", file.read_text()))
+    os.kill(stack.prometheus.pid, signal.SIGHUP)
+
+
+@pytest.fixture
+def agent_at_work(
+    stack: Stack, rules_every_second: None, prometheus: Prometheus, llm_server: LLMServer, tmp_path: Path
+) -> Iterator[LLMServer]:
+    """A real agent under ``openhands-otel run`` that has done all there is to show and waits for its last answer."""
+    script_everything(llm_server)
+    command = [str(Path(sys.executable).with_name("openhands-otel")), "run"]
+    command += ["--endpoint", stack.otlp_url, "--token-file", str(stack.token_file), "--service-name", "worker", "--"]
+    command += [sys.executable, str(HERE / "programs" / "working_agent.py"), llm_server.url, str(tmp_path)]
+    environment = os.environ | {
+        "PYTHONPATH": str(HERE.parent),
+        "OTEL_RESOURCE_ATTRIBUTES": "service.namespace=crew",
+        "OPENHANDS_OTEL_BUDGETS": BUDGETS,
+        "OPENHANDS_OTEL_TRACES": "own",
+        # What agents say of themselves, they say with the heartbeat.
+        "OPENHANDS_OTEL_HEARTBEAT_S": "1",
+    }
+    with (tmp_path / "agent.log").open("wb") as log:
+        agent = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+
+        def waits() -> bool:
+            assert agent.poll() is None, (tmp_path / "agent.log").read_text()[-2000:]
+            return llm_server.provider.requests > 0 and prometheus.value(WAITING) == 1
+
+        assert wait(waits, bool), (tmp_path / "agent.log").read_text()[-2000:]
+        yield llm_server
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+WAITING = """
+count(openhands_conversation_activity_seconds{openhands_conversation_activity="llm"}
+  and on (gen_ai_conversation_id) openhands_conversation_unreconciled_cost_USD
+  and on (instance) openhands_llm_unpriced_calls_total > 0
+  and on (instance) gen_ai_execute_tool_duration_seconds_count{error_type="RuntimeError"})
+"""
+"""The main conversation is in its second run, and the others have been."""
+
+
+def test_each_expression_is_valid_promql(tmp_path: Path) -> None:
+    rules = [{"record": f"panel:{number}", "expr": each.over(RANGE_S)} for number, each in enumerate(EXPRESSIONS)]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(
+        [binary("promtool"), "check", "rules", file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def shown(prometheus: Prometheus, expression: Expression) -> list[Any]:
+    """As Grafana would ask, values that are no number left out."""
+    now = time.time()
+    if expression.instant:
+        found = prometheus.ask("query", query=expression.over(RANGE_S), time=now)["result"]
+        return [series for series in found if series["value"][1] != "NaN"]
+    span = {"start": now - RANGE_S, "end": now, "step": STEP_S}
+    found = prometheus.ask("query_range", query=expression.over(RANGE_S), **span)["result"]
+    return [series for series in found if any(value != "NaN" for _, value in series["values"])]
+
+
+@pytest.mark.timeout(300)
+def test_every_panel_has_something_to_show_and_the_money_is_the_bill(
+    agent_at_work: LLMServer, prometheus: Prometheus
+) -> None:
+    empty = list(EXPRESSIONS)
+
+    def missing() -> list[Expression]:
+        empty[:] = [expression for expression in empty if not shown(prometheus, expression)]
+        return empty
+
+    assert [str(expression) for expression in wait(missing, lambda left: not left)] == []
+
+    bill = agent_at_work.bill
+    priced = sum(entry.cost for entry in bill.entries if entry.script != "unpriced")
+
+    def figure(panel: str, reference: str = "A") -> float:
+        (expression,) = (each for each in EXPRESSIONS if each.panel == panel and each.reference == reference)
+        return sum(float(series["value"][1]) for series in shown(prometheus, expression))
+
+    assert figure("Spent") == pytest.approx(priced, rel=EXACT)
+    for panel in ("By model", "By role", "By agent", "By service"):
+        assert figure(panel) == pytest.approx(priced, rel=EXACT)
+    assert figure("Unpriced calls") == 1
+    assert figure("Sub-agents") == 0
+    assert figure("Running") == 1
+    cost = {each.panel: each for each in EXPRESSIONS if each.panel == "Conversations" and "cost" in each.text}
+    assert sum(float(row["value"][1]) for row in shown(prometheus, cost["Conversations"])) == pytest.approx(
+        priced, rel=EXACT
+    )
+    used = {row["metric"]["openhands_budget_scope"] for row in shown(prometheus, _panel("Budgets used"))}
+    assert used == {"day", "team", "experiment"}
+
+
+def _panel(title: str) -> Expression:
+    return next(each for each in EXPRESSIONS if each.panel == title)
