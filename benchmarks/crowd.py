@@ -1,9 +1,9 @@
 """Many conversations in one process: 200 at once, 10 LLM calls a second each, as a busy agent server has them.
 
 Three processes: the embedded collector, the spending process (the SDK's own ``Metrics`` objects under our hooks, each
-in the scope of its conversation; no LLM), and this one, which reads the collector's stream with ``StatsClient``.
-Printed are the processor time of the thread that owns ledger and export, and how long a cost took to the viewer; beside
-them the processor time of the spending threads with us and without (``--without-us`` in the same run).
+call in its conversation's scope as the hooks around an LLM call set it; no LLM), and this one, which reads the
+collector's stream with ``StatsClient``. Printed are the processor time of the thread that owns ledger and export, and
+how long a cost took to the viewer; beside them the processor time of the spending threads with us and without.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def spend(conversations: int, rate: float, seconds: float, report: Path, without
     from openhands.sdk.llm.utils.metrics import Metrics
 
     from openhands_otel import OpenHandsInstrumentor
+    from openhands_otel.events import Origin
     from openhands_otel.sdk.identity import Scope, inside
     from openhands_otel.semconv import Role
 
@@ -59,7 +60,8 @@ def spend(conversations: int, rate: float, seconds: float, report: Path, without
             turn += 1
             time.sleep(max(0.0, at - time.monotonic()))
             meter = meters[name]
-            with inside(Scope(conversation_id=name, role=Role.AGENT), None):
+            origin = Origin(name, Role.AGENT, "gpt-4o", "openai", "agent", "Agent")
+            with inside(Scope(conversation_id=name), origin, turn):
                 noted[name].append(time.time_ns())
                 meter.add_cost(PRICE)
                 meter.add_token_usage(1000, 100, 500, 0, 128_000, f"r{turn}")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from openhands_otel import events, semconv
 from openhands_otel.account import Account, ConversationSnapshot, RunRecord, RunTally, Spender
-from openhands_otel.events import Event, Origin
+from openhands_otel.events import NOBODY, Event, Origin
 from openhands_otel.exact import ExactSum
 from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
 
@@ -94,6 +94,7 @@ class Ledger:
         self.on_forgotten: Callable[[str], object] | None = None
         """Called with the id of a conversation that is forgotten for good."""
         self._closed: OrderedDict[str, Account] = OrderedDict()
+        self._keys = FleetKeys()
         self._conversation_limit = conversation_limit
         self._overflowed = 0
         self.calls_running: set[int] = set()
@@ -181,7 +182,7 @@ class Ledger:
     def _cost_added(self, event: events.CostAdded) -> None:
         if not math.isfinite(event.amount):
             raise ValueError("a cost that is not finite")
-        self._add(semconv.COST, fleet_key(event.origin)._replace(source=event.source), event.amount)
+        self._add(semconv.COST, fleet_key(event.origin, event.source), event.amount)
         account = self._account_of(event.origin, event.at)
         if account is None:
             return
@@ -200,7 +201,7 @@ class Ledger:
             TokenType.CACHE_WRITE: event.cache_write,
             TokenType.REASONING: event.reasoning,
         }
-        key = fleet_key(event.origin)
+        key = self._keys.of(event.origin)
         account = self._account_of(event.origin, event.at)
         for kind, count in counts.items():
             if count or kind in (TokenType.INPUT, TokenType.OUTPUT):
@@ -219,15 +220,15 @@ class Ledger:
 
     def _response_recorded(self, event: events.ResponseRecorded) -> None:
         if not event.priced:
-            self._add(semconv.UNPRICED_CALLS, fleet_key(event.origin), 1)
+            self._add(semconv.UNPRICED_CALLS, self._keys.of(event.origin), 1)
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 account.unpriced += 1
         if event.cache_savings:
-            self._add(semconv.CACHE_SAVINGS, fleet_key(event.origin), event.cache_savings)
+            self._add(semconv.CACHE_SAVINGS, self._keys.of(event.origin), event.cache_savings)
 
     def _retried(self, event: events.CallRetried) -> None:
-        self._add(semconv.RETRIES, fleet_key(event.origin), 1)
+        self._add(semconv.RETRIES, self._keys.of(event.origin), 1)
 
     def _condensed(self, event: events.Condensed) -> None:
         self._add(semconv.CONDENSATIONS, agent_key(event.agent), 1)
@@ -298,6 +299,20 @@ class Ledger:
         return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
 
 
-def fleet_key(origin: Origin) -> FleetKey:
+class FleetKeys:
+    """Keys of LLM calls. The events of one call share their Origin and mostly come together: the last key is kept."""
+
+    def __init__(self) -> None:
+        self._origin = NOBODY
+        self._key = fleet_key(NOBODY)
+
+    def of(self, origin: Origin) -> FleetKey:
+        """Key of ``origin``."""
+        if origin is not self._origin:
+            self._origin, self._key = origin, fleet_key(origin)
+        return self._key
+
+
+def fleet_key(origin: Origin, source: CostSource | None = None) -> FleetKey:
     """Key of what belongs to an LLM call."""
-    return FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)
+    return FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback, source)

@@ -74,7 +74,13 @@ PINNED_INSTANCE_ID: Final = "openhands.service.instance.id"
 # ---------------------------------------------------------------- values
 
 
-class Role(StrEnum):
+class Word(StrEnum):
+    """A value of an attribute, hashed as the string that it is: Enum's own hash is a Python function."""
+
+    __hash__ = str.__hash__
+
+
+class Role(Word):
     """Who made an LLM call (``openhands.llm.role``)."""
 
     AGENT = "agent"
@@ -87,7 +93,7 @@ class Role(StrEnum):
     OTHER = "other"
 
 
-class CostSource(StrEnum):
+class CostSource(Word):
     """Who named the price (``openhands.cost.source``)."""
 
     PROVIDER = "provider"
@@ -97,7 +103,7 @@ class CostSource(StrEnum):
     ACP_ESTIMATED = "acp_estimated"
 
 
-class BudgetScope(StrEnum):
+class BudgetScope(Word):
     """What may be spent by whom (``openhands.budget.scope``); the rules in ``deploy/prometheus`` compare."""
 
     DAY = "day"
@@ -108,7 +114,7 @@ class BudgetScope(StrEnum):
     """One service, in 30 days."""
 
 
-class TokenType(StrEnum):
+class TokenType(Word):
     """Kind of token. Cache reads and writes are part of input, reasoning is part of output: never add them up."""
 
     INPUT = "input"
@@ -118,14 +124,14 @@ class TokenType(StrEnum):
     REASONING = "reasoning"
 
 
-class Operation(StrEnum):
+class Operation(Word):
     """``gen_ai.operation.name``."""
 
     CHAT = "chat"
     INVOKE_AGENT = "invoke_agent"
 
 
-class Status(StrEnum):
+class Status(Word):
     """State of a conversation (``openhands.conversation.status``): OpenHands' execution states and ``closed``."""
 
     IDLE = "idle"
@@ -139,7 +145,7 @@ class Status(StrEnum):
     CLOSED = "closed"
 
 
-class ToolOutcome(StrEnum):
+class ToolOutcome(Word):
     """How a tool call ended (``openhands.tool.outcome``)."""
 
     OK = "ok"
@@ -151,7 +157,7 @@ class ToolOutcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-class RunOutcome(StrEnum):
+class RunOutcome(Word):
     """How a run ended (``openhands.run.outcome``); the error's code is ``error.type``."""
 
     FINISHED = "finished"
@@ -163,7 +169,7 @@ class RunOutcome(StrEnum):
     ITERATIONS = "iterations"
 
 
-class Reason(StrEnum):
+class Reason(Word):
     """Why OpenHands' own total of a conversation differs from ours (``openhands.reconciliation.reason``)."""
 
     SUBAGENTS = "subagents"
@@ -209,9 +215,9 @@ SHARE_BUCKETS: Final = tuple(round(0.1 * n, 1) for n in range(1, 11))
 Kind = Literal["counter", "histogram", "gauge", "updowncounter"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric: name, kind, unit, help text and (histograms) bucket bounds."""
+    """One metric: name, kind, unit, help text and (histograms) bucket bounds. Each exists once and equals itself."""
 
     name: str
     kind: Kind

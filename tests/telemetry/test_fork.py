@@ -166,14 +166,33 @@ def test_twenty_forks_during_busy_exports_hang_nobody(protocol: str, start: Star
     assert child.exit_time() < 1
 
 
+def test_workers_are_ended_by_sigterm_as_they_are_without_us(start: Start, receiver: Receiver) -> None:
+    """One that waits for a semaphore, with which another died, would never come to a handler written in Python."""
+    child = start(
+        """
+        import multiprocessing, signal
+        import spending, workers
+        spending.instrument()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        for method, size in (("fork", 2), ("spawn", 1)):
+            with multiprocessing.get_context(method).Pool(size) as pool:
+                assert pool.map(workers.has_default_sigterm, range(4), chunksize=1) == [True] * 4, method
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait(90) == 0, child.err
+
+
 @pytest.mark.parametrize("collector", ["working", "silent"])
 def test_terminating_a_pool_is_not_slowed(collector: str, start: Start, receiver: Receiver) -> None:
-    source = """
+    """Its workers die of SIGTERM as they do without us, so they lose what a killed process does: a second at most."""
+    source = f"""
         import multiprocessing, time
         import spending, workers
         spending.instrument()
         pool = multiprocessing.get_context("fork").Pool(3)
         pool.map(workers.spend, range(6), chunksize=1)
+        time.sleep({1.5 if collector == "working" else 0})
         began = time.monotonic()
         pool.terminate()
         pool.join()

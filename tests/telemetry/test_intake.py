@@ -35,11 +35,27 @@ def test_a_sleeper_is_woken_by_what_is_put() -> None:
     assert woken[0] < 1
 
 
+def test_a_dozer_is_woken_by_a_question_and_not_by_events() -> None:
+    box = intake()
+    for event in response(origin("c")):
+        box.put(event)
+    began = time.monotonic()
+    box.doze(0.2)
+    assert time.monotonic() - began >= 0.19
+    box.ask(Wake(stop=True))
+    began = time.monotonic()
+    box.doze(10)
+    assert time.monotonic() - began < 5
+    taken = box.take()
+    assert taken.urgent_since
+    assert [wake.stop for wake in taken.wakes] == [True]
+
+
 def test_what_another_thread_drained_keeps_the_flusher_awake() -> None:
     """A snapshot or the application's reader may take a change or a wake in before the flusher looks."""
     for item in (next(response(origin("c"))), Wake(stop=False)):
         box = intake()
-        box.put(item)
+        box.ask(item) if isinstance(item, Wake) else box.put(item)
         box.drain()
         began = time.monotonic()
         box.wait(5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import spending
 
 
@@ -14,3 +16,10 @@ def burst(times: int) -> None:
 def spend(number: int) -> None:
     """Spend once."""
     spending.spend()
+
+
+def has_default_sigterm(number: int) -> bool:
+    """Spend once, and say whether SIGTERM would end this process at once."""
+    spending.instrument()
+    spending.spend()
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -13,20 +13,23 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
-from openhands_otel.account import Account
+from openhands_otel.account import Account, Spender
 from openhands_otel.ledger import Ledger
-from openhands_otel.semconv import Metric
+from openhands_otel.semconv import Metric, Reason, Status, TokenType
 from openhands_otel.version import __version__
 
 NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 MILLISECOND_NS = 1_000_000
 CONVERSATIONS_PER_REQUEST = 500
 """Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
+
+CACHED = 4_096
 
 Labels = tuple[tuple[str, str], ...]
 Series = tuple[Metric, Labels]
@@ -148,43 +151,70 @@ class ConversationSeries:
 
 def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
     for spender, cost in account.cost.items():
-        labels = (
-            (semconv.LLM_ROLE, spender.role.value),
-            (semconv.REQUEST_MODEL, spender.model),
-            (semconv.USAGE_ID, spender.usage_id),
-        )
-        yield (semconv.CONVERSATION_COST, labels), cost.value
+        yield _cost_series(spender), cost.value
     for kind, count in account.tokens.items():
-        yield (semconv.CONVERSATION_TOKENS, ((semconv.TOKEN_TYPE, kind.value),)), count
-    if account.calls:
-        yield (semconv.CONVERSATION_CALLS, ()), account.calls
-    if account.unpriced:
-        yield (semconv.CONVERSATION_UNPRICED, ()), account.unpriced
-    gauges = (
-        (semconv.CONVERSATION_RESTORED_COST, account.restored_cost or None),
-        (semconv.CONVERSATION_CONTEXT_TOKENS, account.context_tokens),
-        (semconv.CONVERSATION_CONTEXT_LIMIT, account.context_limit),
-        (semconv.CONVERSATION_BUDGET, account.budget),
+        yield _TOKEN_SERIES[kind], count
+    plain = (
+        (_CALLS, account.calls or None),
+        (_UNPRICED, account.unpriced or None),
+        (_RESTORED_COST, account.restored_cost or None),
+        (_CONTEXT_TOKENS, account.context_tokens),
+        (_CONTEXT_LIMIT, account.context_limit),
+        (_BUDGET, account.budget),
     )
-    for metric, value in gauges:
+    for series, value in plain:
         if value is not None and math.isfinite(value):
-            yield (metric, ()), value
+            yield series, value
     unreconciled = account.unreconciled_cost
     if unreconciled is not None:
-        reasons = ",".join(account.reasons)
-        labels = ((semconv.RECONCILIATION_REASON, reasons),) if reasons else ()
-        yield (semconv.CONVERSATION_UNRECONCILED, labels), unreconciled
-    yield (semconv.CONVERSATION_STATE, ((semconv.CONVERSATION_STATUS, account.status.value),)), 1
+        yield _unreconciled_series(account.reasons), unreconciled
+    yield _STATE_SERIES[account.status], 1
     activity = account.activity
     if activity is not None:
-        yield (semconv.CONVERSATION_NOW, ((semconv.CONVERSATION_ACTIVITY, activity[0]),)), activity[1] / 1e9
+        yield _named(semconv.CONVERSATION_NOW, semconv.CONVERSATION_ACTIVITY, activity[0]), activity[1] / 1e9
+    yield _info_series(account.parent_id, account.agent, account.sdk_version, account.trace_id), 1
+
+
+# A flush of a busy server asks for thousands of series: what is the same each time is put together once.
+_CALLS: Series = (semconv.CONVERSATION_CALLS, ())
+_UNPRICED: Series = (semconv.CONVERSATION_UNPRICED, ())
+_RESTORED_COST: Series = (semconv.CONVERSATION_RESTORED_COST, ())
+_CONTEXT_TOKENS: Series = (semconv.CONVERSATION_CONTEXT_TOKENS, ())
+_CONTEXT_LIMIT: Series = (semconv.CONVERSATION_CONTEXT_LIMIT, ())
+_BUDGET: Series = (semconv.CONVERSATION_BUDGET, ())
+
+
+def _named(metric: Metric, name: str, text: str) -> Series:
+    return metric, ((name, text),)
+
+
+_TOKEN_SERIES = {kind: _named(semconv.CONVERSATION_TOKENS, semconv.TOKEN_TYPE, kind.value) for kind in TokenType}
+_STATE_SERIES = {each: _named(semconv.CONVERSATION_STATE, semconv.CONVERSATION_STATUS, each.value) for each in Status}
+
+
+@lru_cache(CACHED)
+def _cost_series(spender: Spender) -> Series:
+    return semconv.CONVERSATION_COST, (
+        (semconv.LLM_ROLE, spender.role.value),
+        (semconv.REQUEST_MODEL, spender.model),
+        (semconv.USAGE_ID, spender.usage_id),
+    )
+
+
+@lru_cache(CACHED)
+def _info_series(parent_id: str | None, agent: str, sdk_version: str, trace_id: str | None) -> Series:
     info = {
-        semconv.CONVERSATION_PARENT_ID: account.parent_id,
-        semconv.AGENT_NAME: account.agent,
-        semconv.SDK_VERSION: account.sdk_version,
-        semconv.CONVERSATION_TRACE_ID: account.trace_id,
+        semconv.CONVERSATION_PARENT_ID: parent_id,
+        semconv.AGENT_NAME: agent,
+        semconv.SDK_VERSION: sdk_version,
+        semconv.CONVERSATION_TRACE_ID: trace_id,
     }
-    yield (semconv.CONVERSATION_INFO, tuple((name, text) for name, text in info.items() if text)), 1
+    return semconv.CONVERSATION_INFO, tuple((name, text) for name, text in info.items() if text)
+
+
+def _unreconciled_series(reasons: tuple[Reason, ...]) -> Series:
+    labels = ((semconv.RECONCILIATION_REASON, ",".join(reasons)),) if reasons else ()
+    return semconv.CONVERSATION_UNRECONCILED, labels
 
 
 class _Batch:
@@ -225,9 +255,10 @@ class _Batch:
                 holder.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
         points = holder.sum.data_points if metric.kind == "counter" else holder.gauge.data_points
         attributes = [_attribute(semconv.CONVERSATION_ID, conversation_id)]
-        attributes += [_attribute(name, text) for name, text in labels]
+        attributes += [_attribute(*label) for label in labels]
         return points.add(time_unix_nano=at, start_time_unix_nano=start, attributes=attributes)
 
 
+@lru_cache(CACHED)
 def _attribute(name: str, text: str) -> KeyValue:
     return KeyValue(key=name, value=AnyValue(string_value=text))

@@ -27,8 +27,9 @@ logger = logging.getLogger("openhands_otel")
 
 INSIST_S = 0.15
 """Pause between tries to deliver the last request."""
-NAP_S = 0.05
-"""Longest sleep while a flush is held back: how soon a stop is noticed then."""
+LONGEST_DOZE_S = 1.0
+"""While a flush is held back, events wait in the queue: taken in together they cost half. Not for ever, though."""
+PAUSE_AFTER_ERROR_S = 0.05
 MOST_REQUESTS = 100
 """Requests that one flush may take beyond its first, so that it ends whatever happens meanwhile."""
 MOST_COMPLAINTS = 5
@@ -72,6 +73,7 @@ class Flusher:
         """Whether a collector has ever taken something: where there never was one, nobody waits for it."""
         self._down = False
         self._complained: set[str] = set()
+        self._cpu_at = 0.0
         self._thread = threading.Thread(target=self._run, name="openhands-otel-flusher", daemon=True)
 
     def start(self) -> None:
@@ -98,7 +100,7 @@ class Flusher:
     def _ask(self, wake: Wake, timeout_s: float) -> bool:
         if not self._thread.is_alive() or threading.current_thread() is self._thread:
             return False
-        self._intake.put(wake)
+        self._intake.ask(wake)
         return wake.done.wait(timeout_s) and wake.delivered
 
     def _run(self) -> None:
@@ -109,14 +111,14 @@ class Flusher:
                     stopped = self._turn()
                 except Exception as error:
                     note_error("Flusher", error)
-                    time.sleep(NAP_S)
+                    time.sleep(PAUSE_AFTER_ERROR_S)
 
     def _turn(self) -> bool:
         wait_s = self._schedule.wait_s(time.monotonic())
         if not self._schedule.pending:
             self._intake.wait(wait_s)
         elif wait_s > 0:
-            time.sleep(min(wait_s, NAP_S))
+            self._intake.doze(min(wait_s, LONGEST_DOZE_S))
         taken = self._intake.take()
         stop = any(wake.stop for wake in taken.wakes)
         try:
@@ -160,11 +162,12 @@ class Flusher:
         return False
 
     def _send(self, everything: bool, last: bool) -> Outcome:
-        started = time.thread_time()
         with self._intake.lock if self._sender is not None else nullcontext():
             send = self._sender.prepare(everything, last) if self._sender is not None else None
         outcome = Outcome(True) if send is None else self._try(send)
-        cpu_s = time.thread_time() - started
+        # What was taken in since the last flush is part of what this one costs.
+        now_s = time.thread_time()
+        cpu_s, self._cpu_at = now_s - self._cpu_at, now_s
         self._observation.flushes += 1
         self._observation.flush_cpu_s += cpu_s
         if outcome.delivered:

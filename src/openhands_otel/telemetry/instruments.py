@@ -18,7 +18,7 @@ from openhands_otel.telemetry.attributes import fleet_attributes
 from openhands_otel.telemetry.exemplars import CounterExemplars
 from openhands_otel.telemetry.histograms import InstrumentHistograms
 from openhands_otel.telemetry.intake import Intake
-from openhands_otel.telemetry.samples import Histograms, record
+from openhands_otel.telemetry.samples import Histograms, Sampler
 from openhands_otel.telemetry.self_observation import METRICS as SELF_OBSERVATION
 from openhands_otel.telemetry.self_observation import SelfObservation
 
@@ -52,7 +52,7 @@ class FleetInstruments:
                 semconv.BUDGET.name, [lambda options: limits], semconv.BUDGET.unit, semconv.BUDGET.description
             )
         self._exemplars = exemplars
-        self._histograms = histograms or InstrumentHistograms(meter, series_limit, self._overflowed)
+        self._sampler = Sampler(histograms or InstrumentHistograms(meter, series_limit, self._overflowed))
 
     def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
         """Say from now on what ``intake`` holds, on top of what was said before (unless ``start_over``)."""
@@ -64,7 +64,7 @@ class FleetInstruments:
         waiting = self._intakes[-1].to_record
         while waiting:
             sample, span = waiting.popleft()
-            record(sample, span, self._histograms)
+            self._sampler.record(sample, span)
             if span is not None and self._exemplars is not None:
                 self._exemplars.note(sample, span)
 

@@ -4,7 +4,8 @@
 a signal handler or a finalizer, so an interrupted thread can never hold what the flusher needs. Whoever reads the
 ledger (the flusher, an observable's callback, a snapshot) holds ``lock`` and drains the queue first, so that it sees
 everything that was put before. For that nobody may take an item out without the lock, not even to sleep on the queue:
-the flusher sleeps on a bell, which ``put`` rings only while somebody sleeps.
+the flusher sleeps on a bell, which ``put`` rings only while somebody sleeps until there is something to do. While a
+flush is held back it dozes, and only ``ask`` rings.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import queue
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from opentelemetry.trace import SpanContext
 
@@ -39,20 +40,24 @@ from openhands_otel.events import (
 from openhands_otel.guard import note_error
 from openhands_otel.ledger import Ledger
 
-URGENT: Final = (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
+URGENT: Final[frozenset[type[Event]]] = frozenset(
+    (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
+)
 """Events that a viewer must see within milliseconds."""
-LAZY: Final = (
-    LLMCallStarted,
-    LLMCallEnded,
-    FirstChunk,
-    CallRetried,
-    ToolStarted,
-    ToolEnded,
-    ResponseRecorded,
-    Condensed,
+LAZY: Final[frozenset[type[Event]]] = frozenset(
+    (
+        LLMCallStarted,
+        LLMCallEnded,
+        FirstChunk,
+        CallRetried,
+        ToolStarted,
+        ToolEnded,
+        ResponseRecorded,
+        Condensed,
+    )
 )
 """Events that may wait for company. What stands in neither (MetricsMerged) wakes nobody."""
-SAMPLES: Final = (TokensUsed, LatencyRecorded, LLMCallEnded, FirstChunk, ToolEnded)
+SAMPLES: Final[frozenset[type[Event]]] = frozenset((TokensUsed, LatencyRecorded, LLMCallEnded, FirstChunk, ToolEnded))
 """Events that are values of histograms. With a span, a cost is recorded too: as the exemplar of a counter."""
 Sample = CostAdded | TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
 
@@ -77,7 +82,7 @@ class Wake:
     """Whether everything was delivered; stands when ``done`` is set."""
 
 
-Item = Event | OfSpan | Wake
+Item = Event | OfSpan
 
 
 @dataclass(slots=True)
@@ -99,7 +104,7 @@ class Intake:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.lock = threading.RLock()
-        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | Wake] = queue.SimpleQueue()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeping = False
         self._taken = Taken()
@@ -107,11 +112,16 @@ class Intake:
         """What histograms have still to record: by the flusher alone, never inside a collection."""
 
     def put(self, item: Item) -> None:
-        """Take an item; for any thread, also in a signal handler or a finalizer."""
+        """Take an event; for any thread, also in a signal handler or a finalizer."""
         self._queue.put(item)
         if self._sleeping:
             self._sleeping = False
             self._bell.put(None)
+
+    def ask(self, wake: Wake) -> None:
+        """Take a wake, whatever the flusher does now; for the same places."""
+        self._queue.put(wake)
+        self._bell.put(None)
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until something is put, at most ``timeout_s``. For the flusher alone."""
@@ -124,6 +134,15 @@ class Intake:
                 self._bell.get_nowait()
         except queue.Empty:
             self._sleeping = False
+
+    def doze(self, timeout_s: float) -> None:
+        """Sleep until somebody asks for something, at most ``timeout_s``. For the flusher alone."""
+        try:
+            self._bell.get(timeout=max(0.0, timeout_s))
+            while True:
+                self._bell.get_nowait()
+        except queue.Empty:
+            pass
 
     def _has_nothing(self) -> bool:
         # What was put before ``_sleeping`` stood is seen here or was drained by another thread, which holds the lock
@@ -147,21 +166,27 @@ class Intake:
             taken, self._taken = self._taken, Taken()
             return taken
 
-    def _take(self, item: Item) -> None:
-        if isinstance(item, Wake):
-            self._taken.wakes.append(item)
+    def _take(self, item: Item | Wake) -> None:
+        kind = type(item)
+        if kind is Wake:
+            self._taken.wakes.append(cast(Wake, item))
             return
-        item, span = (item.event, item.span) if isinstance(item, OfSpan) else (item, None)
+        span = None
+        if kind is OfSpan:
+            of_span = cast(OfSpan, item)
+            item, span = of_span.event, of_span.span
+            kind = type(item)
+        event = cast(Event, item)
         try:
-            run = self.ledger.apply(item)
+            run = self.ledger.apply(event)
         except Exception as error:
             note_error("Ledger.apply", error)
             return
-        if isinstance(item, SAMPLES) or (span is not None and isinstance(item, CostAdded)):
-            self.to_record.append((item, span))
+        if kind in SAMPLES or (span is not None and kind is CostAdded):
+            self.to_record.append((cast(Sample, event), span))
         if run is not None:
             self.to_record.append((run, span))
-        if isinstance(item, URGENT):
-            self._taken.urgent_since = self._taken.urgent_since or item.at
-        elif isinstance(item, LAZY):
-            self._taken.lazy_since = self._taken.lazy_since or item.at
+        if kind in URGENT:
+            self._taken.urgent_since = self._taken.urgent_since or event.at
+        elif kind in LAZY:
+            self._taken.lazy_since = self._taken.lazy_since or event.at

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanContext
 from openhands_otel import semconv
 from openhands_otel.account import RunRecord
 from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, TokensUsed, ToolEnded
-from openhands_otel.ledger import OVERFLOW_KEY, FleetKey, agent_key, fleet_key
+from openhands_otel.ledger import OVERFLOW_KEY, FleetKey, FleetKeys, agent_key
 from openhands_otel.semconv import Metric, Role, TokenType
 from openhands_otel.telemetry.attributes import Attributes, fleet_attributes
 from openhands_otel.telemetry.intake import Sample
@@ -50,54 +50,59 @@ class Histograms(Protocol):
     def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None: ...
 
 
-def record(sample: Sample, span: SpanContext | None, histograms: Histograms) -> None:
-    """Record everything that ``sample`` is a value of."""
-    match sample:
-        case TokensUsed():
-            _tokens(sample, span, histograms)
-        case LatencyRecorded():
-            histograms.record(semconv.RESPONSE_LATENCY, Labels(fleet_key(sample.origin)), sample.seconds, span)
-        case LLMCallEnded():
-            if sample.seconds is not None:
-                labels = Labels(fleet_key(sample.origin), _failed(sample.error))
-                histograms.record(semconv.OPERATION_DURATION, labels, sample.seconds, span)
-        case FirstChunk():
-            histograms.record(semconv.TIME_TO_FIRST_CHUNK, Labels(fleet_key(sample.origin)), sample.seconds, span)
-        case ToolEnded():
-            _tool(sample, span, histograms)
-        case RunRecord():
-            _run(sample, span, histograms)
-        case CostAdded():
-            # Of counters alone; an exemplar may come of it.
-            pass
+class Sampler:
+    """Records everything that events are values of. Used by one thread at a time."""
 
+    def __init__(self, histograms: Histograms) -> None:
+        self._record = histograms.record
+        self._keys = FleetKeys()
 
-def _tokens(used: TokensUsed, span: SpanContext | None, histograms: Histograms) -> None:
-    key = fleet_key(used.origin)
-    histograms.record(semconv.TOKEN_USAGE, Labels(key, _TOKEN_TYPE[TokenType.INPUT]), used.input, span)
-    histograms.record(semconv.TOKEN_USAGE, Labels(key, _TOKEN_TYPE[TokenType.OUTPUT]), used.output, span)
-    if used.context_window and used.origin.role in AGENT_ROLES:
-        share = (used.input + used.output) / used.context_window
-        histograms.record(semconv.CONTEXT_UTILIZATION, Labels(key), share, span)
+    def record(self, sample: Sample, span: SpanContext | None) -> None:
+        """Record what ``sample`` is a value of; ``span`` is the one that it came from."""
+        match sample:
+            case TokensUsed():
+                self._tokens(sample, span)
+            case LatencyRecorded():
+                self._record(semconv.RESPONSE_LATENCY, Labels(self._keys.of(sample.origin)), sample.seconds, span)
+            case LLMCallEnded():
+                if sample.seconds is not None:
+                    labels = Labels(self._keys.of(sample.origin), _failed(sample.error))
+                    self._record(semconv.OPERATION_DURATION, labels, sample.seconds, span)
+            case FirstChunk():
+                self._record(semconv.TIME_TO_FIRST_CHUNK, Labels(self._keys.of(sample.origin)), sample.seconds, span)
+            case ToolEnded():
+                self._tool(sample, span)
+            case RunRecord():
+                self._run(sample, span)
+            case CostAdded():
+                # Of counters alone; an exemplar may come of it.
+                pass
 
+    def _tokens(self, used: TokensUsed, span: SpanContext | None) -> None:
+        key = self._keys.of(used.origin)
+        self._record(semconv.TOKEN_USAGE, Labels(key, _TOKEN_TYPE[TokenType.INPUT]), used.input, span)
+        self._record(semconv.TOKEN_USAGE, Labels(key, _TOKEN_TYPE[TokenType.OUTPUT]), used.output, span)
+        if used.context_window and used.origin.role in AGENT_ROLES:
+            self._record(
+                semconv.CONTEXT_UTILIZATION, Labels(key), (used.input + used.output) / used.context_window, span
+            )
 
-def _tool(ended: ToolEnded, span: SpanContext | None, histograms: Histograms) -> None:
-    if ended.seconds is None:
-        return
-    named = ((semconv.TOOL_NAME, ended.tool), (semconv.TOOL_OUTCOME, ended.outcome.value))
-    labels = Labels(agent_key(ended.agent), (*named, *_failed(ended.error)))
-    histograms.record(semconv.TOOL_DURATION, labels, ended.seconds, span)
+    def _tool(self, ended: ToolEnded, span: SpanContext | None) -> None:
+        if ended.seconds is None:
+            return
+        named = ((semconv.TOOL_NAME, ended.tool), (semconv.TOOL_OUTCOME, ended.outcome.value))
+        labels = Labels(agent_key(ended.agent), (*named, *_failed(ended.error)))
+        self._record(semconv.TOOL_DURATION, labels, ended.seconds, span)
 
-
-def _run(run: RunRecord, span: SpanContext | None, histograms: Histograms) -> None:
-    ended = run.ended
-    if ended.seconds is None:
-        return
-    labels = Labels(agent_key(ended.agent), ((semconv.RUN_OUTCOME, ended.outcome.value), *_failed(ended.error)))
-    histograms.record(semconv.RUN_DURATION, labels, ended.seconds, span)
-    histograms.record(semconv.RUN_CALLS, labels, run.calls, span)
-    histograms.record(semconv.RUN_TOOL_CALLS, labels, run.tool_calls, span)
-    histograms.record(semconv.RUN_COST, labels, run.cost, span)
+    def _run(self, run: RunRecord, span: SpanContext | None) -> None:
+        ended = run.ended
+        if ended.seconds is None:
+            return
+        labels = Labels(agent_key(ended.agent), ((semconv.RUN_OUTCOME, ended.outcome.value), *_failed(ended.error)))
+        self._record(semconv.RUN_DURATION, labels, ended.seconds, span)
+        self._record(semconv.RUN_CALLS, labels, run.calls, span)
+        self._record(semconv.RUN_TOOL_CALLS, labels, run.tool_calls, span)
+        self._record(semconv.RUN_COST, labels, run.cost, span)
 
 
 def _failed(error: str | None) -> tuple[tuple[str, str], ...]:

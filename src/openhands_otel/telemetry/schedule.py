@@ -13,7 +13,7 @@ BURST_CPU_S = 0.1
 """Flush time that may be used at once before the share applies: some twenty flushes."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
-LONGEST_HOLD_S = 0.5
+LONGEST_HOLD_S = 0.75
 """The budget holds nothing back for longer, whatever a flush has cost: a killed process may lose a second at most."""
 
 
