@@ -80,7 +80,8 @@ class Account:
     """Of its last run, where that has a trace."""
     run: RunTally | None = None
     cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
-    tokens: dict[TokenType, int] = field(default_factory=dict[TokenType, int])
+    tokens: dict[tuple[str, TokenType], int] = field(default_factory=dict[tuple[str, TokenType], int])
+    """By usage id and type."""
     calls: int = 0
     unpriced: int = 0
     context_tokens: int | None = None
@@ -156,11 +157,11 @@ class Account:
             accumulated_cost=self.total_cost,
             restored_cost=self.restored_cost,
             accumulated_token_usage=TokenUsage(
-                prompt_tokens=self.tokens.get(TokenType.INPUT, 0),
-                completion_tokens=self.tokens.get(TokenType.OUTPUT, 0),
-                cache_read_tokens=self.tokens.get(TokenType.CACHE_READ, 0),
-                cache_write_tokens=self.tokens.get(TokenType.CACHE_WRITE, 0),
-                reasoning_tokens=self.tokens.get(TokenType.REASONING, 0),
+                prompt_tokens=self._tokens(TokenType.INPUT),
+                completion_tokens=self._tokens(TokenType.OUTPUT),
+                cache_read_tokens=self._tokens(TokenType.CACHE_READ),
+                cache_write_tokens=self._tokens(TokenType.CACHE_WRITE),
+                reasoning_tokens=self._tokens(TokenType.REASONING),
                 context_window=self.context_limit or 0,
                 per_turn_token=self.context_tokens or 0,
             ),
@@ -174,3 +175,6 @@ class Account:
             ),
             updated_unix_nano=self.updated_at,
         )
+
+    def _tokens(self, kind: TokenType) -> int:
+        return sum(count for (_, counted), count in self.tokens.items() if counted == kind)

@@ -207,11 +207,17 @@ class Ledger:
             if count or kind in (TokenType.INPUT, TokenType.OUTPUT):
                 self._add(semconv.TOKEN_COUNTERS[kind], key, count)
                 if account is not None:
-                    account.tokens[kind] = account.tokens.get(kind, 0) + count
+                    self._add_tokens(account, event.origin.usage_id or "", kind, count)
         if account is not None and event.origin.role in (Role.AGENT, Role.SUBAGENT, Role.ACP):
             account.context_tokens = event.input + event.output
             if event.context_window:
                 account.context_limit = event.context_window
+
+    def _add_tokens(self, account: Account, usage_id: str, kind: TokenType, count: int) -> None:
+        if (usage_id, kind) not in account.tokens and len(account.tokens) >= BREAKDOWN_LIMIT * len(TokenType):
+            self._overflowed += 1
+            usage_id = semconv.OVERFLOW
+        account.tokens[usage_id, kind] = account.tokens.get((usage_id, kind), 0) + count
 
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
         account = self._account_of(event.origin, event.at)

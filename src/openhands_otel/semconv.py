@@ -316,7 +316,10 @@ CONVERSATION_COST: Final = Metric(
     "openhands.conversation.cost", "counter", USD, "Cost of a conversation in this process, by role, model, usage id."
 )
 CONVERSATION_TOKENS: Final = Metric(
-    "openhands.conversation.tokens", "counter", TOKENS, "Tokens of a conversation in this process, by token type."
+    "openhands.conversation.tokens",
+    "counter",
+    TOKENS,
+    "Tokens of a conversation in this process, by token type, usage id.",
 )
 CONVERSATION_CALLS: Final = Metric(
     "openhands.conversation.llm_calls", "counter", "{call}", "LLM responses of a conversation in this process."

@@ -38,6 +38,14 @@ class CostShare(_Model):
     accumulated_cost: float = 0.0
 
 
+class UsageMetrics(_Model):
+    """What one usage id spent, named as OpenHands names it."""
+
+    model_name: str = Field(default="unknown", description="The model that most was spent on.")
+    accumulated_cost: float = 0.0
+    accumulated_token_usage: TokenUsage = TokenUsage()
+
+
 class ConversationStats(_Model):
     """One conversation, over all processes that worked on it; its size does not grow with the calls made."""
 
@@ -59,6 +67,9 @@ class ConversationStats(_Model):
     llm_calls: int = 0
     unpriced_calls: int = Field(default=0, description="Calls with tokens for which no price was known.")
     costs: tuple[CostShare, ...] = ()
+    usage_to_metrics: dict[str, UsageMetrics] = Field(
+        default_factory=dict[str, UsageMetrics], description="The same by usage id, as OpenHands' own stats have it."
+    )
     status: str | None = None
     activity: str | None = Field(default=None, description="What runs now: 'llm', a tool's name, or nothing.")
     activity_since: float | None = Field(default=None, description="Since when, unix seconds.")

@@ -83,6 +83,28 @@ def test_a_conversation_whose_trace_gives_way_to_another_stays_what_it_is(held: 
     assert held.conversation("c").closed
 
 
+def test_what_each_usage_id_spent_is_told_apart(held: HeldStore) -> None:
+    named = {semconv.CONVERSATION_ID: "c"}
+    sender = Sender("p").introduce("c").converse("c", 0.5).converse("c", 0.25, model="mini")
+    sender.converse("c", 0.125, role="condenser", model="mini")
+    for usage_id, token_type, count in (("agent", "input", 9), ("agent", "output", 4), ("condenser", "input", 3)):
+        attributes = named | {semconv.TOKEN_TYPE: token_type, semconv.USAGE_ID: usage_id}
+        sender.add(semconv.CONVERSATION_TOKENS, count, attributes)
+    sender.add(semconv.CONVERSATION_CONTEXT_TOKENS, 13, named).add(semconv.CONVERSATION_CONTEXT_LIMIT, 200, named)
+    held.take(sender)
+
+    stats = held.conversation("c")
+
+    spent = {
+        name: (usage.model_name, usage.accumulated_cost, usage.accumulated_token_usage.prompt_tokens)
+        for name, usage in stats.usage_to_metrics.items()
+    }
+    assert spent == {"agent": ("gpt", 0.75, 9), "condenser": ("mini", 0.125, 3)}
+    agent = stats.usage_to_metrics["agent"].accumulated_token_usage
+    assert (agent.completion_tokens, agent.per_turn_token, agent.context_window) == (4, 13, 200)
+    assert stats.accumulated_token_usage.prompt_tokens == 12
+
+
 def test_two_processes_of_one_conversation_add_up(held: HeldStore) -> None:
     named = {semconv.CONVERSATION_ID: "c"}
     first = Sender("first", start=1_000).introduce("c", at=2_000).converse("c", 0.1, at=2_000)

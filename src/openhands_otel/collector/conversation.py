@@ -11,7 +11,8 @@ from typing import Any, Final
 from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
 from openhands_otel.collector.series import Attributes, ExactSum, MetricInfo, Point, Series
-from openhands_otel.stats import ConversationStats, CostShare, TokenUsage
+from openhands_otel.collector.usages import by_usage, token_usage
+from openhands_otel.stats import ConversationStats, CostShare
 
 STALE_AFTER_S: Final = 150.0
 """Two and a half heartbeats without a word."""
@@ -152,7 +153,7 @@ class Conversation:
         )
 
     def _build(self) -> ConversationStats:
-        shares = self._shares()
+        shares, tokens, context = self._shares(), self._tokens(), self._context()
         closed = self.closed
         activity = None if closed else self._newest(semconv.CONVERSATION_NOW)
         budget = self._newest(semconv.CONVERSATION_BUDGET, ended=True)
@@ -174,10 +175,11 @@ class Conversation:
             max_budget_per_task=None if budget is None else float(budget.series.total),
             unreconciled_cost=None if unreconciled is None else float(unreconciled.series.total),
             unreconciled_reasons=tuple(reasons.split(",")) if reasons else (),
-            accumulated_token_usage=self._usage(),
+            accumulated_token_usage=token_usage(tokens.values(), context),
             llm_calls=int(sum(self._totals(semconv.CONVERSATION_CALLS))),
             unpriced_calls=int(sum(self._totals(semconv.CONVERSATION_UNPRICED))),
             costs=shares,
+            usage_to_metrics=by_usage(shares, tokens, context),
             status=self._status(),
             activity=None if activity is None else _named(activity, semconv.CONVERSATION_ACTIVITY),
             activity_since=None if activity is None else float(activity.series.total),
@@ -226,21 +228,19 @@ class Conversation:
         held = self.held.get(semconv.CONVERSATION_RESTORED_COST.name, {}).get((first, ()))
         return 0.0 if held is None else float(held.series.total)
 
-    def _usage(self) -> TokenUsage:
-        by_type: dict[str | None, int] = defaultdict(int)
+    def _tokens(self) -> dict[str, dict[str, int]]:
+        """Tokens by usage id and type."""
+        by_usage: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for held in self._all(semconv.CONVERSATION_TOKENS):
-            by_type[_named(held, semconv.TOKEN_TYPE)] += int(held.series.total)
+            usage_id = _named(held, semconv.USAGE_ID) or semconv.UNKNOWN
+            by_usage[usage_id][_named(held, semconv.TOKEN_TYPE) or ""] += int(held.series.total)
+        return by_usage
+
+    def _context(self) -> tuple[int, int]:
+        """Tokens of the agent's last turn, and how many its model takes."""
         turn = self._newest(semconv.CONVERSATION_CONTEXT_TOKENS, ended=True)
         limit = self._newest(semconv.CONVERSATION_CONTEXT_LIMIT, ended=True)
-        return TokenUsage(
-            prompt_tokens=by_type[semconv.TokenType.INPUT],
-            completion_tokens=by_type[semconv.TokenType.OUTPUT],
-            cache_read_tokens=by_type[semconv.TokenType.CACHE_READ],
-            cache_write_tokens=by_type[semconv.TokenType.CACHE_WRITE],
-            reasoning_tokens=by_type[semconv.TokenType.REASONING],
-            context_window=0 if limit is None else int(limit.series.total),
-            per_turn_token=0 if turn is None else int(turn.series.total),
-        )
+        return 0 if turn is None else int(turn.series.total), 0 if limit is None else int(limit.series.total)
 
     def _shares(self) -> tuple[CostShare, ...]:
         parts: dict[tuple[str, str, str | None], list[float]] = {}

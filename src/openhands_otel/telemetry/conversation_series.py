@@ -152,8 +152,8 @@ class ConversationSeries:
 def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
     for spender, cost in account.cost.items():
         yield _cost_series(spender), cost.value
-    for kind, count in account.tokens.items():
-        yield _TOKEN_SERIES[kind], count
+    for (usage_id, kind), count in account.tokens.items():
+        yield _token_series(usage_id, kind), count
     plain = (
         (_CALLS, account.calls or None),
         (_UNPRICED, account.unpriced or None),
@@ -188,7 +188,6 @@ def _named(metric: Metric, name: str, text: str) -> Series:
     return metric, ((name, text),)
 
 
-_TOKEN_SERIES = {kind: _named(semconv.CONVERSATION_TOKENS, semconv.TOKEN_TYPE, kind.value) for kind in TokenType}
 _STATE_SERIES = {each: _named(semconv.CONVERSATION_STATE, semconv.CONVERSATION_STATUS, each.value) for each in Status}
 
 
@@ -199,6 +198,11 @@ def _cost_series(spender: Spender) -> Series:
         (semconv.REQUEST_MODEL, spender.model),
         (semconv.USAGE_ID, spender.usage_id),
     )
+
+
+@lru_cache(CACHED)
+def _token_series(usage_id: str, kind: TokenType) -> Series:
+    return semconv.CONVERSATION_TOKENS, ((semconv.TOKEN_TYPE, kind.value), (semconv.USAGE_ID, usage_id))
 
 
 @lru_cache(CACHED)

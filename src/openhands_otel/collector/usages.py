@@ -1,0 +1,58 @@
+"""What each usage id spent: a conversation's cost and tokens in the shape that OpenHands' own stats have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from openhands_otel.semconv import OVERFLOW, UNKNOWN, Role, TokenType
+from openhands_otel.stats import CostShare, TokenUsage, UsageMetrics
+
+Counts = Mapping[str, int]
+"""Tokens by type."""
+Context = tuple[int, int]
+"""Tokens of the agent's last turn, and how many its model takes."""
+
+_AGENTS = frozenset({Role.AGENT, Role.SUBAGENT, Role.ACP})
+_USAGE_LIMIT = 32
+
+
+def token_usage(parts: Iterable[Counts], context: Context = (0, 0)) -> TokenUsage:
+    """The sum of some counts."""
+    counts = list(parts)
+
+    def total(kind: TokenType) -> int:
+        return sum(each.get(kind, 0) for each in counts)
+
+    per_turn, window = context
+    return TokenUsage(
+        prompt_tokens=total(TokenType.INPUT),
+        completion_tokens=total(TokenType.OUTPUT),
+        cache_read_tokens=total(TokenType.CACHE_READ),
+        cache_write_tokens=total(TokenType.CACHE_WRITE),
+        reasoning_tokens=total(TokenType.REASONING),
+        context_window=window,
+        per_turn_token=per_turn,
+    )
+
+
+def by_usage(shares: Sequence[CostShare], tokens: Mapping[str, Counts], context: Context) -> dict[str, UsageMetrics]:
+    """Dearest first; what is beyond the limit shares one entry."""
+    costs: dict[str, list[CostShare]] = {}
+    for share in shares:
+        costs.setdefault(share.usage_id or UNKNOWN, []).append(share)
+    named = list(dict.fromkeys([*costs, *tokens]))
+    groups = {name: [name] for name in named[:_USAGE_LIMIT]}
+    if rest := named[_USAGE_LIMIT:]:
+        groups.setdefault(OVERFLOW, []).extend(rest)
+    agents = next((share.usage_id for share in shares if share.role in _AGENTS), None)
+    return {
+        name: UsageMetrics(
+            model_name=next((share.model for each in group for share in costs.get(each, ())), UNKNOWN),
+            accumulated_cost=math.fsum(share.accumulated_cost for each in group for share in costs.get(each, ())),
+            accumulated_token_usage=token_usage(
+                (tokens[each] for each in group if each in tokens), context if name == agents else (0, 0)
+            ),
+        )
+        for name, group in groups.items()
+    }
