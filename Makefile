@@ -30,6 +30,11 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	    echo "== $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
 	    $$python -m pytest tests/compat tests/sdk/test_laminar.py $(ARGS) || exit 1; \
 	done
+	@$(BIN)/python scripts/compat_env.py --servers >.cache/compat-servers
+	@for python in $$(cat .cache/compat-servers); do \
+	    echo "== agent server of $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
+	    AGENT_SERVER_PYTHON=$$python $(BIN)/python -m pytest tests/server $(ARGS) || exit 1; \
+	done
 
 test-sequences: setup ## play 500 random sequences against the bill
 	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)

@@ -1,6 +1,7 @@
 """Builds one virtual environment per old OpenHands release, once, from pins that are in the repository.
 
     python scripts/compat_env.py [VERSION ...]          build what is missing or out of date; print its interpreters
+    python scripts/compat_env.py --servers              the same for releases whose agent server is tested
     python scripts/compat_env.py --lock [VERSION ...]   resolve the pins anew (needs uv and the package index)
 
 Each release gets the dependencies of its day, except OpenTelemetry's, which are of the day this was locked: the plugin
@@ -31,6 +32,10 @@ UNTIL = {
     "1.43.1": "2026-08-22",
 }
 """Releases that are tested, and the day after each came out: what is newer does not count when it is resolved."""
+SERVER = "server-"
+SERVERS_UNTIL = {f"{SERVER}1.1.0": "2025-11-12", f"{SERVER}1.15.0": "2026-03-27"}
+"""The same for agent servers and their clients. An old server does not start with a FastAPI of today."""
+ALL_UNTIL = UNTIL | SERVERS_UNTIL
 LMNR = ("lmnr", "lmnr-claude-code-proxy")
 NEEDS_NEW_LMNR = frozenset({"1.20.0", "1.43.1"})
 """Laminar of that day pins an OpenTelemetry that the plugin does not support; a newer one is allowed."""
@@ -48,14 +53,15 @@ class BuildError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("versions", metavar="VERSION", nargs="*", help=f"of {', '.join(UNTIL)} (default: all)")
+    parser.add_argument("versions", metavar="VERSION", nargs="*", help=f"of {', '.join(ALL_UNTIL)}")
+    parser.add_argument("--servers", action="store_true", help="those with an agent server, where none is named")
     parser.add_argument("--lock", action="store_true", help="resolve the pins anew")
     arguments = parser.parse_args(argv)
-    unknown = set(arguments.versions) - set(UNTIL)
+    unknown = set(arguments.versions) - set(ALL_UNTIL)
     if unknown:
         parser.error(f"unknown release: {', '.join(sorted(unknown))}")
     try:
-        for version in arguments.versions or UNTIL:
+        for version in arguments.versions or (SERVERS_UNTIL if arguments.servers else UNTIL):
             if arguments.lock:
                 lock(version)
             print(build(version), flush=True)
@@ -70,8 +76,11 @@ def lock(version: str) -> None:
     uv = shutil.which("uv")
     if uv is None:
         raise BuildError("--lock needs uv on PATH: pip install uv")
-    release = [f"openhands-sdk=={version}", f"openhands-tools=={version}", *CAPPED.get(version, ())]
-    wanted = [*release, *own_requirements(), *TEST_TOOLS]
+    number = version.removeprefix(SERVER)
+    release = [f"openhands-sdk=={number}", f"openhands-tools=={number}", *CAPPED.get(version, ())]
+    # What tests a server runs in the newest environment.
+    beside = TEST_TOOLS if version == number else (f"openhands-agent-server=={number}",)
+    wanted = [*release, *own_requirements(), *beside]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
         if version in NEEDS_OVERRIDE:
             overrides.write("\n".join((*opentelemetry_requirements(), "opentelemetry-semantic-conventions>=0.64b0")))
@@ -129,7 +138,7 @@ def compile_command(uv: str, version: str) -> list[str]:
     exempt = [*opentelemetry_packages(), *(LMNR if version in NEEDS_NEW_LMNR else ())]
     return [
         *(uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
-        *("--prerelease=allow", f"--python={sys.executable}", f"--exclude-newer={UNTIL[version]}"),
+        *("--prerelease=allow", f"--python={sys.executable}", f"--exclude-newer={ALL_UNTIL[version]}"),
         *(f"--exclude-newer-package={name}={OPENTELEMETRY_UNTIL}" for name in exempt),
         "-",
     ]

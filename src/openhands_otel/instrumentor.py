@@ -65,8 +65,10 @@ class OpenHandsInstrumentor(BaseInstrumentor):
         tools.attach()
         stop_listening = listen()
         forget = when_imported(compat.METRICS, _starting(runtime)) if runtime is not None else _nothing
+        detach_bridge = _bridge(settings)
 
         def undo() -> None:
+            detach_bridge()
             forget()
             stop_listening()
             tools.detach()
@@ -114,6 +116,19 @@ def _runtime(settings: Settings, meter_provider: Any, tracer_provider: Any, lami
         settings,
         Traces(settings, tracer_provider, laminar_wanted),
     )
+
+
+def _bridge(settings: Settings) -> Callable[[], None]:
+    if settings.remote_stats is None:
+        return _nothing
+    try:
+        from openhands_otel.remote.bridge import Bridge
+    except ImportError as error:
+        logger.warning("the stats of remote conversations stay the server's: %s", error)
+        return _nothing
+    bridge = Bridge(settings.remote_stats, settings.token_file)
+    bridge.attach()
+    return bridge.detach
 
 
 def _starting(runtime: Any) -> Callable[[ModuleType], None]:

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     budgets: Budgets = Field(
         default={}, description="Dollars that may be spent, by scope, as in `day=20,team=100,experiment=500`."
     )
+    remote_stats: str | None = Field(
+        default=None, description="Viewer's URL that keeps the stats of a RemoteConversation in this process live."
+    )
     traces: Traces = Field(default="auto", description="Whose spans there are: auto, own, laminar or off.")
     redact: str | None = Field(
         default=None, description="Further patterns to take out of captured content, separated by white space."

@@ -199,9 +199,11 @@ def _exporters() -> set[str]:
 
 
 def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:
-    """Whether it is what a distribution sets where no exporter is wanted: one that nothing listens to."""
+    """Whether nothing listens to it: a distribution's where no exporter is wanted, or a Laminar's that has ended."""
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
-    return exporters == {"none"} and processors == ()
+    if not processors:
+        return exporters == {"none"} and processors == ()
+    return all(type(processor).__module__.startswith("lmnr.") for processor in processors)
 
 
 def _endpoint_is_named() -> bool:
