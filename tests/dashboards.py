@@ -25,6 +25,7 @@ class Expression:
     def over(self, seconds: int) -> str:
         """As Grafana would send it with a range of so many seconds and all services."""
         filled = self.text.replace("$__rate_interval", RATE_INTERVAL)
+        filled = filled.replace("$__interval_ms", "5000").replace("$__interval", "5s")
         filled = filled.replace("$__range_s", str(seconds)).replace("$__range", f"{seconds}s")
         filled = filled.replace("$job", ".*")
         assert "$" not in filled, filled

@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 RANGE_S = 600
 STEP_S = 5
 EXACT = 1e-9
+CONVERSATIONS, PRICED = 6, 4
+"""Main, its sub-agent, streamed, asking; the one without a price and the refused one cost nothing."""
 BUDGETS = "day=20,team=100,experiment=500"
 
 
@@ -160,12 +162,21 @@ def test_every_panel_has_something_to_show_and_the_money_is_the_bill(
     assert figure("Unpriced calls") == 1
     assert figure("Sub-agents") == 0
     assert figure("Running") == 1
-    cost = {each.panel: each for each in EXPRESSIONS if each.panel == "Conversations" and "cost" in each.text}
-    assert sum(float(row["value"][1]) for row in shown(prometheus, cost["Conversations"])) == pytest.approx(
-        priced, rel=EXACT
+    costs = [float(row["value"][1]) for row in shown(prometheus, _column("cost"))]
+    assert len(costs) == PRICED
+    assert sum(costs) == pytest.approx(priced, rel=EXACT)
+    traces = [row["metric"]["openhands_conversation_trace_id"] for row in shown(prometheus, _column("trace_id"))]
+    assert len(traces) == len(set(traces)) == CONVERSATIONS
+    states = [row["metric"]["openhands_conversation_status"] for row in shown(prometheus, _column("status_ratio"))]
+    assert sorted(states) in (
+        sorted(["error", "error", "finished", "finished", "running", child]) for child in ("finished", "closed")
     )
     used = {row["metric"]["openhands_budget_scope"] for row in shown(prometheus, _panel("Budgets used"))}
     assert used == {"day", "team", "experiment"}
+
+
+def _column(word: str) -> Expression:
+    return next(each for each in EXPRESSIONS if each.panel == "Conversations" and f"_{word}" in each.text)
 
 
 def _panel(title: str) -> Expression:

@@ -43,6 +43,7 @@ def dashboard(uid: str, title: str, description: str, rows: Sequence[Row], since
             .keep_time(True)
         )
         .with_variable(builders.DatasourceVariable("datasource").label("Metrics").type("prometheus"))
+        .with_variable(builders.DatasourceVariable("traces").label("Traces").type("jaeger"))
         .with_variable(
             builders.QueryVariable("job")
             .label("Service")

@@ -13,6 +13,8 @@ from grafana_foundation_sdk.builders import prometheus as prometheus_builders
 from grafana_foundation_sdk.models import common, dashboard, prometheus
 
 METRICS: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+TRACES: Final = "${traces}"
+"""The data source, chosen by a variable, that trace links lead to."""
 
 DOLLARS: Final = "currencyUSD"
 TOKENS: Final = "short"
@@ -145,6 +147,8 @@ class Column:
     expression: str = ""
     unit: str = COUNT
     label: str = ""
+    link: str = ""
+    """Where a click leads; ``${__value.raw}`` is the cell."""
 
 
 def rows(title: str, description: str, columns: Sequence[Column], sort: str, height: int) -> table.Panel:
@@ -176,6 +180,9 @@ def rows(title: str, description: str, columns: Sequence[Column], sort: str, hei
     )
     for column in columns:
         properties = [dashboard.DynamicConfigValue(id_val="unit", value=column.unit)]
+        if column.link:
+            link = {"title": column.title, "url": column.link, "targetBlank": True}
+            properties.append(dashboard.DynamicConfigValue(id_val="links", value=[link]))
         panel = panel.override_by_name(column.title, properties)
     for target in _targets([Query(column.expression) for column in queried], instant=True, as_table=True):
         panel = panel.with_target(target)

@@ -15,6 +15,7 @@ LOOK_BACK: Final = "1d"
 """How far back a series' value at the window's begin is looked for. An agent may be silent that long."""
 RANGE: Final = "$__range"
 """The range that a dashboard shows."""
+INTERVAL: Final = "$__interval"
 RATE: Final = "$__rate_interval"
 WHERE: Final = 'job=~"$job"'
 """What the variables of each dashboard select."""

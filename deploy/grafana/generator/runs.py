@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -13,6 +14,7 @@ from deploy.grafana.generator.panels import (
     SECONDS,
     SHARE,
     TOKENS,
+    TRACES,
     WIDTH,
     Column,
     Query,
@@ -22,30 +24,50 @@ from deploy.grafana.generator.panels import (
     number,
     rows,
 )
-from deploy.grafana.generator.queries import RANGE, grown, label, quantile, ratio, select
+from deploy.grafana.generator.queries import INTERVAL, RANGE, grown, label, quantile, ratio, select
 from openhands_otel import semconv
 
 ID: Final = label(semconv.CONVERSATION_ID)
 PARENT: Final = label(semconv.CONVERSATION_PARENT_ID)
+TRACE: Final = label(semconv.CONVERSATION_TRACE_ID)
 STATUS: Final = label(semconv.CONVERSATION_STATUS)
 ACTIVITY: Final = label(semconv.CONVERSATION_ACTIVITY)
 AGENT: Final = label(semconv.AGENT_NAME)
 OUTCOME: Final = label(semconv.RUN_OUTCOME)
 TYPE: Final = label(semconv.TOKEN_TYPE)
 RUNNING: Final = f'{STATUS}="{semconv.Status.RUNNING}"'
-STEP_S: Final = 30
 
 WITHOUT_PROGRESS: Final = "openhands:conversation:without_progress"
 
 
-def _latest(series: str, by: str) -> str:
-    """Of the values that a label had in the range, the last one of each conversation, also of those that have ended."""
-    seen = f"max by ({ID}, {by}) (max_over_time(timestamp({series})[{RANGE}:{STEP_S}s]))"
-    return f"topk by ({ID}) (1, {seen})"
+def _latest(metric: semconv.Metric, by: str, passing: str = "") -> str:
+    """Of the values that a label had in the range, the last one of each conversation, also of those that have ended.
+
+    What lived too briefly for a look every ``$__interval`` still left samples; which came last they do not say, so
+    values that are ``passing`` (a pattern) give way to others.
+    """
+    known = f'{by}!=""'
+    seen = f"max by ({ID}, {by}) (max_over_time(timestamp({select(metric, known)})[{RANGE}:{INTERVAL}]))"
+    brief = f"max by ({ID}, {by}) (last_over_time({select(metric, known)}[{RANGE}]))"
+    if passing:
+        lasting = f"max by ({ID}, {by}) (last_over_time({select(metric, known, f'{by}!~"{passing}"')}[{RANGE}]))"
+        brief = f"1 + {lasting} or {brief}"
+    return f"topk by ({ID}) (1, {seen} or {brief})"
 
 
 def _tokens(*kinds: semconv.TokenType) -> str:
     return grown(semconv.CONVERSATION_TOKENS, f'{TYPE}=~"{"|".join(kinds)}"', by=[ID])
+
+
+def _trace_link() -> str:
+    panes = {
+        "trace": {
+            "datasource": TRACES,
+            "queries": [{"refId": "A", "datasource": {"type": "jaeger", "uid": TRACES}, "query": "${__value.raw}"}],
+            "range": {"from": "now-7d", "to": "now"},
+        }
+    }
+    return f"/explore?schemaVersion=1&panes={json.dumps(panes, separators=(',', ':'))}"
 
 
 def now() -> Row:
@@ -89,14 +111,14 @@ def conversations() -> Row:
         f"max by ({ID}) (last_over_time({select(semconv.CONVERSATION_CONTEXT_TOKENS)}[{RANGE}]))",
         f"max by ({ID}) (last_over_time({select(semconv.CONVERSATION_CONTEXT_LIMIT)}[{RANGE}]))",
     )
-    running = (
-        f"{STEP_S} * max by ({ID}) (count_over_time({select(semconv.CONVERSATION_STATE, RUNNING)}[{RANGE}:{STEP_S}s]))"
-    )
+    at_work = f"count_over_time({select(semconv.CONVERSATION_STATE, RUNNING)}[{RANGE}:{INTERVAL}])"
+    running = f"$__interval_ms / 1000 * max by ({ID}) ({at_work})"
+    passing = f"{semconv.Status.IDLE}|{semconv.Status.RUNNING}"
     columns = [
         Column("Conversation", label=ID),
         Column("Service", info, label="job"),
         Column("Agent", label=AGENT),
-        Column("Status", _latest(select(semconv.CONVERSATION_STATE), STATUS), label=STATUS),
+        Column("Status", _latest(semconv.CONVERSATION_STATE, STATUS, passing), label=STATUS),
         Column("Cost", grown(semconv.CONVERSATION_COST, by=[ID]), DOLLARS),
         Column("Tokens", _tokens(semconv.TokenType.INPUT, semconv.TokenType.OUTPUT), TOKENS),
         Column("Calls", grown(semconv.CONVERSATION_CALLS, by=[ID])),
@@ -105,6 +127,7 @@ def conversations() -> Row:
         Column("Running for", running, SECONDS),
         Column("Doing", f"max by ({ID}, {ACTIVITY}) ({select(semconv.CONVERSATION_NOW)})", label=ACTIVITY),
         Column("Started by", label=PARENT),
+        Column("Trace", _latest(semconv.CONVERSATION_INFO, TRACE), label=TRACE, link=_trace_link()),
     ]
     return Row(
         "Conversations",
