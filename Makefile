@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack test test-stack test-compat test-sequences dashboards lint types check bench clean
+.PHONY: help setup demo stack compose-up test test-stack test-compat test-sequences dashboards lint types check bench clean
 
 BIN := .venv/bin
 
@@ -17,6 +17,11 @@ demo: setup ## watch a real OpenHands agent's cost rise: no key, no Docker, no n
 
 stack: setup ## run collector, Prometheus and Jaeger without Docker (builds them once; needs Go)
 	@$(BIN)/python -m deploy.native up $(ARGS)
+
+compose-up: setup ## run collector, Prometheus, Jaeger and Grafana with Docker
+	@docker compose version >/dev/null 2>&1 || { echo "no Docker with Compose here: install it, or use 'make stack'"; exit 1; }
+	@$(BIN)/python -m deploy.environment .env
+	@docker compose up --detach $(ARGS)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deploy.native import variables
 from deploy.native.build import binary
 from deploy.native.ports import HOST, Ports
 from deploy.native.server import Server
+from deploy.native.variables import url
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLLECTOR_CONFIG = ROOT / "collector-config.yaml"
@@ -76,11 +78,11 @@ class Stack:
 
     @property
     def prometheus_url(self) -> str:
-        return _url(self.ports.prometheus)
+        return url(self.ports.prometheus)
 
     @property
     def jaeger_url(self) -> str:
-        return _url(self.ports.jaeger_query)
+        return url(self.ports.jaeger_query)
 
     @property
     def token(self) -> str:
@@ -112,20 +114,8 @@ class Stack:
 
     def _collector(self) -> Server:
         configs = [f"--config={path}" for path in (COLLECTOR_CONFIG, *self._overlays)]
-        variables = {
-            "OTLP_TOKEN_FILE": str(self.token_file),
-            "QUEUE_DIRECTORY": str(self.data / "collector"),
-            "OTLP_GRPC_ADDRESS": f"{HOST}:{self.ports.otlp_grpc}",
-            "OTLP_HTTP_ADDRESS": f"{HOST}:{self.ports.otlp_http}",
-            "HEALTH_ADDRESS": f"{HOST}:{self.ports.collector_health}",
-            "SCRAPE_ADDRESS": f"{HOST}:{self.ports.scrape}",
-            "TELEMETRY_PORT": str(self.ports.collector_telemetry),
-            "PROMETHEUS_URL": self.prometheus_url,
-            "JAEGER_URL": _url(self.ports.jaeger_otlp),
-            "TLS_DIRECTORY": str(self._tls or ""),
-            "GOMEMLIMIT": "400MiB",
-        }
-        return self._server("collector", configs, _url(self.ports.collector_health), variables)
+        given = {**variables.of_collector(self.data, self.ports), "TLS_DIRECTORY": str(self._tls or "")}
+        return self._server("collector", configs, url(self.ports.collector_health), given)
 
     def _prometheus(self) -> Server:
         arguments = [
@@ -137,24 +127,15 @@ class Stack:
         return self._server("prometheus", arguments, f"{self.prometheus_url}/-/ready")
 
     def _jaeger(self) -> Server:
-        variables = {
-            "JAEGER_DATA": str(self.data / "jaeger"),
-            "JAEGER_HEALTH_ADDRESS": f"{HOST}:{self.ports.jaeger_health}",
-            "JAEGER_QUERY_ADDRESS": f"{HOST}:{self.ports.jaeger_query}",
-            "JAEGER_QUERY_GRPC_ADDRESS": f"{HOST}:{self.ports.jaeger_query_grpc}",
-            "JAEGER_OTLP_ADDRESS": f"{HOST}:{self.ports.jaeger_otlp}",
-            "JAEGER_SPAN_METRICS_ADDRESS": f"{HOST}:{self.ports.jaeger_span_metrics}",
-            "JAEGER_TELEMETRY_PORT": str(self.ports.jaeger_telemetry),
-            "PROMETHEUS_URL": self.prometheus_url,
-        }
-        ready = f"{_url(self.ports.jaeger_health)}/status"
-        return self._server("jaeger", [f"--config={JAEGER_CONFIG}"], ready, variables)
+        ready = f"{url(self.ports.jaeger_health)}/status"
+        given = variables.of_jaeger(self.data, self.ports)
+        return self._server("jaeger", [f"--config={JAEGER_CONFIG}"], ready, given)
 
     def _server(
-        self, name: str, arguments: Sequence[str], ready_url: str, variables: dict[str, str] | None = None
+        self, name: str, arguments: Sequence[str], ready_url: str, given: dict[str, str] | None = None
     ) -> Server:
         log = self.data / "logs" / f"{name}.log"
-        return Server(name, [str(binary(name)), *arguments], ready_url, log, variables)
+        return Server(name, [str(binary(name)), *arguments], ready_url, log, given)
 
     def _lay_out(self) -> None:
         # Prometheus looks for rules and targets beside its configuration; the targets are this stack's own.
@@ -187,7 +168,3 @@ def write_secret(file: Path, text: str) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as opened:
         opened.write(text)
-
-
-def _url(port: int) -> str:
-    return f"http://{HOST}:{port}"
