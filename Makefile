@@ -44,6 +44,9 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 test-sequences: setup ## play 500 random sequences against the bill
 	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
 
+test-life: setup ## open, use and close 100,000 conversations in one process
+	@TEST_CONVERSATIONS=100000 $(BIN)/python -m pytest -s tests/telemetry/test_long_life.py $(ARGS)
+
 test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
 	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger
 	@$(BIN)/python -m pytest tests/stack $(ARGS)
@@ -57,8 +60,8 @@ types: setup ## check types, strictly
 
 check: lint types test ## all three
 
-bench: setup ## measure freshness, payload and overhead
-	@for benchmark in freshness payload overhead; do \
+bench: setup ## measure freshness, payload, overhead and a crowd of conversations
+	@for benchmark in freshness payload overhead crowd; do \
 	    echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py $(ARGS) || exit 1; \
 	done
 
