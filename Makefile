@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test test-stack test-compat test-sequences dashboards lint types check bench clean
+.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack lint types check bench clean
 
 BIN := .venv/bin
 

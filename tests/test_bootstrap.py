@@ -231,7 +231,6 @@ def test_make_without_a_target_lists_the_targets() -> None:
 
     listed = subprocess.run([make, "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True)
 
-    targets = [line.split()[1] for line in listed.stdout.splitlines()]
-    assert targets == [
-        *["help", "setup", "demo", "test", "test-compat", "test-sequences", "lint", "types", "check", "bench", "clean"]
-    ]
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    assert {line.split()[1] for line in listed.stdout.splitlines()} == set(phony[1].split())
