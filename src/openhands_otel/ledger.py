@@ -27,6 +27,8 @@ CLOSED_LIMIT = 1_000
 BREAKDOWN_LIMIT = 64
 """Role, model and usage id sets of one conversation; later ones share one."""
 
+TOKEN_TYPES = tuple(TokenType)
+
 
 class FleetKey(NamedTuple):
     """Attribute set of a fleet counter."""
@@ -187,24 +189,21 @@ class Ledger:
         if account is None:
             return
         spender = Spender(event.origin.role, event.origin.model, event.origin.usage_id or "")
-        if spender not in account.cost and len(account.cost) >= BREAKDOWN_LIMIT:
-            self._overflowed += 1
-            spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
-        account.cost.setdefault(spender, ExactSum()).add(event.amount)
+        spent = account.cost.get(spender)
+        if spent is None:
+            if len(account.cost) >= BREAKDOWN_LIMIT:
+                self._overflowed += 1
+                spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
+            spent = account.cost.setdefault(spender, ExactSum())
+        spent.add(event.amount)
         account.misread = account.misread or event.amount != event.recorded
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
-        counts = {
-            TokenType.INPUT: event.input,
-            TokenType.OUTPUT: event.output,
-            TokenType.CACHE_READ: event.cache_read,
-            TokenType.CACHE_WRITE: event.cache_write,
-            TokenType.REASONING: event.reasoning,
-        }
+        counts = (event.input, event.output, event.cache_read, event.cache_write, event.reasoning)
         key = self._keys.of(event.origin)
         account = self._account_of(event.origin, event.at)
-        for kind, count in counts.items():
-            if count or kind in (TokenType.INPUT, TokenType.OUTPUT):
+        for kind, count in zip(TOKEN_TYPES, counts, strict=True):
+            if count or kind is TokenType.INPUT or kind is TokenType.OUTPUT:
                 self._add(semconv.TOKEN_COUNTERS[kind], key, count)
                 if account is not None:
                     self._add_tokens(account, event.origin.usage_id or "", kind, count)
@@ -214,10 +213,12 @@ class Ledger:
                 account.context_limit = event.context_window
 
     def _add_tokens(self, account: Account, usage_id: str, kind: TokenType, count: int) -> None:
-        if (usage_id, kind) not in account.tokens and len(account.tokens) >= BREAKDOWN_LIMIT * len(TokenType):
+        known = account.tokens.get((usage_id, kind))
+        if known is None and len(account.tokens) >= BREAKDOWN_LIMIT * len(TOKEN_TYPES):
             self._overflowed += 1
             usage_id = semconv.OVERFLOW
-        account.tokens[usage_id, kind] = account.tokens.get((usage_id, kind), 0) + count
+            known = account.tokens.get((usage_id, kind))
+        account.tokens[usage_id, kind] = (known or 0) + count
 
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
         account = self._account_of(event.origin, event.at)
