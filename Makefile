@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack lint types check bench clean
+.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack lint types check bench bench-stack clean
 
 BIN := .venv/bin
 
@@ -49,7 +49,7 @@ test-life: setup ## open, use and close 100,000 conversations in one process
 
 test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
 	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger
-	@$(BIN)/python -m pytest tests/stack $(ARGS)
+	@$(BIN)/python -m pytest -s tests/stack $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .
@@ -64,6 +64,9 @@ bench: setup ## measure freshness, payload, overhead and a crowd of conversation
 	@for benchmark in freshness payload overhead crowd; do \
 	    echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py $(ARGS) || exit 1; \
 	done
+
+bench-stack: setup ## measure freshness and throughput of the stack (needs Go)
+	@PYTHONPATH=. $(BIN)/python benchmarks/stack.py $(ARGS)
 
 clean: ## remove what make and the tools made here
 	@rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist

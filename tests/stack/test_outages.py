@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -106,3 +107,18 @@ def test_what_was_stored_survives_a_restart(stack: Stack, start: Start, promethe
 
     assert prometheus.value(spent(COST, "10m")) == pytest.approx(bill, rel=1e-9)
     assert [found.name for found in wait(lambda: jaeger.trace(sent.trace_id.hex()), bool)] == ["work"]
+
+
+def test_a_full_queue_sends_senders_away_for_now_and_is_counted(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "stack")
+    stack.collector.variables["QUEUE_BYTES"] = "5000"
+    with stack:
+        stack.jaeger.kill()
+        answer = wait(lambda: post(stack, traces(SERVICE, span("x" * 1000))), lambda found: found.status_code != 200)
+        # An exporter tries again after this, which it would not after a 4xx.
+        assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        own = httpx.get(f"http://127.0.0.1:{stack.ports.collector_telemetry}/metrics").text
+        assert "otelcol_exporter_enqueue_failed_spans_total{" in own
+        stack.jaeger.start()
+        stack.jaeger.wait_ready()
+        assert wait(lambda: post(stack, traces(SERVICE, span("y"))).status_code, lambda code: code == 200) == 200
