@@ -21,6 +21,8 @@ from openhands_otel.events import UPDATES, ConversationClosed, Event, Spoken
 from openhands_otel.guard import note_error
 
 Callback = Callable[[Event], object]
+EnterCall = Callable[[], Callable[[], None] | None]
+"""Called where an LLM call begins; what it returns, if anything, where it ends. Raises nothing."""
 
 BACKGROUND_QUEUE_SIZE = 10_000
 """Events that may wait for the background thread; later ones are dropped and counted."""
@@ -61,11 +63,20 @@ class Subscription:
             note_error(f"subscriber {getattr(self.callback, '__qualname__', type(self.callback).__name__)}", error)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sink:
+    put: Callback
+    content: bool
+    around_calls: EnterCall | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Receivers:
+    registered: tuple[_Sink, ...] = ()
     sinks: tuple[Callback, ...] = ()
     content: tuple[Callback, ...] = ()
     """Sinks that capture what is said."""
+    around_calls: tuple[EnterCall, ...] = ()
     subscriptions: tuple[Subscription, ...] = ()
 
 
@@ -98,22 +109,35 @@ class Bus:
             if subscription.wants(event):
                 self._dispatcher.put(subscription, event)
 
-    def add_sink(self, sink: Callback, content: bool = False) -> Callable[[], None]:
-        """Send every event to ``sink`` until the returned function is called; with ``content`` what is said, too."""
+    def add_sink(
+        self, put: Callback, content: bool = False, around_calls: EnterCall | None = None
+    ) -> Callable[[], None]:
+        """Send every event to ``put`` until the returned function is called.
+
+        With ``content`` what is said, too; ``around_calls`` is entered for the time of each LLM call.
+        """
+        sink = _Sink(put, content, around_calls)
         with self._changing:
-            now = self._receivers
-            capturing = (*now.content, sink) if content else now.content
-            self._receivers = replace(now, sinks=(*now.sinks, sink), content=capturing)
+            self._set_sinks((*self._receivers.registered, sink))
 
         def remove() -> None:
             with self._changing:
-                # Equality, not identity: a bound method is a new object at each access.
-                now = self._receivers
-                sinks = tuple(each for each in now.sinks if each != sink)
-                capturing = tuple(each for each in now.content if each != sink)
-                self._receivers = replace(now, sinks=sinks, content=capturing)
+                self._set_sinks(tuple(each for each in self._receivers.registered if each is not sink))
 
         return remove
+
+    def _set_sinks(self, registered: tuple[_Sink, ...]) -> None:
+        self._receivers = _Receivers(
+            registered,
+            sinks=tuple(each.put for each in registered),
+            content=tuple(each.put for each in registered if each.content),
+            around_calls=tuple(each.around_calls for each in registered if each.around_calls is not None),
+            subscriptions=self._receivers.subscriptions,
+        )
+
+    def enter_call(self) -> list[Callable[[], None]]:
+        """An LLM call has begun in this thread or task; call what is returned, in it, when it ends."""
+        return [leave for enter in self._receivers.around_calls if (leave := enter()) is not None]
 
     def publish_content(self, event: Spoken) -> None:
         """Hand what was said to the sinks that capture it, and to nobody else."""

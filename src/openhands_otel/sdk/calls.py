@@ -48,11 +48,13 @@ class Calls:
         conversations: Conversations,
         suppressed: Callable[[], bool],
         content: ContentHooks,
+        enter_call: Callable[[], list[Callable[[], None]]],
     ) -> None:
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
         self._content = content
+        self._enter_around = enter_call
 
     def patch_llm(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook the class ``LLM``; returns the names without which calls would go unseen."""
@@ -90,9 +92,12 @@ class Calls:
             kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began)
         self._publish(LLMCallStarted(time.time_ns(), origin, number, current_scope().tool))
         self._content.asked(number, origin.conversation_id, args, kwargs)
+        leave_around = self._enter_around()
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
+            for leave_each in leave_around:
+                leave_each()
             end_call()
             self._content.answered(number, origin.conversation_id, args[0], result, error)
             name = None if error is None else type(error).__name__

@@ -76,7 +76,7 @@ class Hooks:
         conversations = self._conversations
         recording = Recording(publish, conversations)
         content = ContentHooks(self._bus.publish_content, conversations, lambda: self._bus.captures_content)
-        calls = Calls(publish, conversations, self._suppressed, content)
+        calls = Calls(publish, conversations, self._suppressed, content, self._bus.enter_call)
         hooks = ConversationHooks(publish, conversations, self._suppressed, content)
         return {
             compat.METRICS: recording.patch_metrics,

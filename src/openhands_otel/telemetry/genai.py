@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from opentelemetry.context import Context, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import SpanContext, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissingTypeStubs]
     CLIENT_INFERENCE_CONTEXT_KEY,
     GenAIInvocation,
+    InferenceData,
     InferenceInvocation,
     ToolInvocation,
 )
@@ -166,6 +167,16 @@ class GenAI:
         return ToolCall(
             self._handler.tool(name, tool_type="function", agent_name=agent, context=context, _attach_to_context=False)
         )
+
+
+def suppress_inner_calls() -> Callable[[], None]:
+    """Keep instrumentation of LLM clients that uses this library from making a span of the call that begins here.
+
+    Until the returned function is called, in this thread or task. What it would tell the outer span is thrown away: it
+    is told of one attempt, and not redacted.
+    """
+    token = attach(set_value(CLIENT_INFERENCE_CONTEXT_KEY, InferenceData()))
+    return lambda: detach(token)
 
 
 def captures_content() -> bool:

@@ -96,4 +96,4 @@ class Runtime:
 
     def _listen(self, pipeline: Pipeline) -> None:
         sink = self._traces.sink(pipeline.put, pipeline.wants_spans)
-        self._remove_sink = self._bus.add_sink(sink, content=self._traces.captures_content)
+        self._remove_sink = self._bus.add_sink(sink, self._traces.captures_content, self._traces.around_call)

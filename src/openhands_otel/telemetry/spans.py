@@ -161,6 +161,11 @@ class Spans:
         self._run_of.clear()
 
     @property
+    def begun(self) -> bool:
+        """Whether spans are made at all; known once the first has begun."""
+        return self._genai is not None
+
+    @property
     def open(self) -> int:
         """Spans that are open."""
         return len(self._chats) + len(self._tools) + len(self._runs)

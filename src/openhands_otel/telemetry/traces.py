@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer_provider
@@ -91,6 +92,16 @@ class Traces:
             spans.put(event)
 
         return put_with_span
+
+    @guarded
+    def around_call(self) -> Callable[[], None] | None:
+        """For the time of an LLM call that has a span of ours there is to be no other one."""
+        spans = self._spans
+        if spans is None or not spans.begun or not is_instrumentation_enabled():
+            return None
+        from openhands_otel.telemetry.genai import suppress_inner_calls
+
+        return guarded(suppress_inner_calls())
 
     def flush(self) -> Beside:
         """Begin to send what has ended. The application's provider sends when it wants to."""

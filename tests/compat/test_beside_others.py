@@ -1,0 +1,107 @@
+"""Beside other instrumentation of LLM calls: one span for a call, and theirs where there is none of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from openhands_otel import OpenHandsInstrumentor
+
+from .traced import Traced, leaf
+from .world import World, called, needs, said
+
+openai_instrumentation = pytest.importorskip(
+    "opentelemetry.instrumentation.genai.openai", reason="OpenTelemetry's instrumentation for OpenAI is not installed"
+)
+THINKING = [{"invoke_agent Agent": leaf("chat gpt-4o", "execute_tool think", "chat gpt-4o")}]
+
+
+@pytest.fixture
+def beside(traced: Traced) -> Iterator[InMemoryMetricReader]:
+    """OpenTelemetry's own instrumentation of the client that litellm uses, on the same provider."""
+    import litellm
+
+    # A client that was made before has the methods that there were then.
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    instrumentor = openai_instrumentation.OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=traced.provider, meter_provider=meters)
+    yield reader
+    instrumentor.uninstrument()
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    meters.shutdown()
+
+
+def ask(world: World) -> None:
+    """A call of the application's own, with no OpenHands in it."""
+    import openai
+
+    client = openai.OpenAI(base_url=world.server.base_url("main"), api_key="x")
+    client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
+
+
+def think(world: World, how: str) -> None:
+    if how == "arun":
+        needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
+    world.script("main", lambda request: called("think", {"thought": "hm"}) if request.turn % 2 == 0 else said())
+    conversation = world.conversation(world.llm("main"))
+    conversation.send_message("hello")
+    if how == "run":
+        conversation.run()
+    else:
+        asyncio.run(conversation.arun())
+
+
+@pytest.mark.parametrize("how", ["run", "arun"])
+def test_a_call_has_one_span(world: World, traced: Traced, beside: InMemoryMetricReader, how: str) -> None:
+    think(world, how)
+    assert traced.tree() == THINKING
+    assert {span.instrumentation_scope.name for span in traced.spans} == {"openhands_otel.spans"}
+    assert beside.get_metrics_data() is None, "and is counted once"
+    ask(world)
+    assert traced.tree()[1:] == leaf("chat gpt-4o"), "what is no call of OpenHands is theirs"
+
+
+@pytest.mark.parametrize("how", ["run", "arun"])
+def test_without_spans_of_ours_theirs_stay(
+    world: World, traced: Traced, beside: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("OPENHANDS_OTEL_TRACES", "off")
+    OpenHandsInstrumentor().uninstrument()
+    OpenHandsInstrumentor().instrument()
+    think(world, how)
+    assert traced.tree() == leaf("chat gpt-4o", "chat gpt-4o")
+
+
+def test_it_is_over_with_the_call_also_where_that_fails(
+    world: World, traced: Traced, beside: InMemoryMetricReader
+) -> None:
+    from openhands_otel.demo.answers import refuse
+
+    world.script("main", lambda request: refuse(401))
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        world.run(world.conversation(world.llm("main")))
+    world.script("main", lambda request: said())
+    ask(world)
+    tree: Any = traced.tree()
+    assert tree == [{"invoke_agent Agent": leaf("chat gpt-4o")}, *leaf("chat gpt-4o")]
+
+
+def test_it_is_over_with_the_call_also_where_we_are_taken_away_meanwhile(
+    world: World, traced: Traced, beside: InMemoryMetricReader
+) -> None:
+    def answer(request: Any) -> Any:
+        OpenHandsInstrumentor().uninstrument()
+        return said()
+
+    world.script("main", answer)
+    world.run(world.conversation(world.llm("main")))
+    world.script("main", lambda request: said())
+    ask(world)
+    assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}, *leaf("chat gpt-4o")]
