@@ -26,6 +26,8 @@ for _name in list(os.environ):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and every child would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# What compat/test_beside_others.py wants to have installed is not to start under auto-instrumentation in other tests.
+os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "openai"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["OPENHANDS_SUPPRESS_BANNER"] = "1"
 

@@ -39,6 +39,7 @@ from openhands_otel.content import Content, Message, Part, Reasoning, Text, Tool
 from openhands_otel.version import __version__
 
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+OPENLLMETRY_SUPPRESSION: Final = "suppress_language_model_instrumentation"
 COMPLETION_HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
 
 Value = str | bool | int | float
@@ -170,12 +171,13 @@ class GenAI:
 
 
 def suppress_inner_calls() -> Callable[[], None]:
-    """Keep instrumentation of LLM clients that uses this library from making a span of the call that begins here.
+    """Keep instrumentation of LLM clients that uses this library, or is OpenLLMetry's, from making a span of its own.
 
-    Until the returned function is called, in this thread or task. What it would tell the outer span is thrown away: it
-    is told of one attempt, and not redacted.
+    Of the call that begins here, until the returned function is called, in this thread or task. What it would tell the
+    outer span is thrown away: it is told of one attempt, and not redacted.
     """
-    token = attach(set_value(CLIENT_INFERENCE_CONTEXT_KEY, InferenceData()))
+    within = set_value(CLIENT_INFERENCE_CONTEXT_KEY, InferenceData())
+    token = attach(set_value(OPENLLMETRY_SUPPRESSION, True, within))
     return lambda: detach(token)
 
 
