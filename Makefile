@@ -40,6 +40,7 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	    echo "== agent server of $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
 	    AGENT_SERVER_PYTHON=$$python $(BIN)/python -m pytest tests/server $(ARGS) || exit 1; \
 	done
+	@echo "== image of an agent server"; TEST_IMAGE=1 $(BIN)/python -m pytest tests/server/test_image.py $(ARGS)
 
 test-sequences: setup ## play 500 random sequences against the bill
 	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
@@ -60,8 +61,8 @@ types: setup ## check types, strictly
 
 check: lint types test ## all three
 
-bench: setup ## measure freshness, payload, overhead and a crowd of conversations
-	@for benchmark in freshness payload overhead crowd; do \
+bench: setup ## measure freshness, a remote viewer, payload, overhead and a crowd of conversations
+	@for benchmark in freshness remote payload overhead crowd; do \
 	    echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py $(ARGS) || exit 1; \
 	done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -100,6 +101,9 @@ class Client:
 
     def uninstrument(self) -> None:
         OpenHandsInstrumentor().uninstrument()
+
+    def waits_for_runs(self) -> bool:
+        return "blocking" in inspect.signature(RemoteConversation.run).parameters
 
     def has_option(self, option: str) -> bool:
         """Whether the agent server's command line knows it."""
