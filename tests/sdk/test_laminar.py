@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,18 @@ print(json.dumps([answers, runs]), flush=True)
 os._exit(0)
 """
 """Leaves at once: a Laminar that runs would try to deliver to nobody for a while."""
+LATE = """
+import logging
+import openhands.sdk
+logging.getLogger("openhands_otel").addHandler(logging.FileHandler("our.log"))
+from openhands_otel.sdk.laminar import Laminar as Switch
+switch = Switch()
+switch.attach()
+switch.attach()
+"""
+LATE_CASE = "an endpoint, and we come late"
 CASES = {
+    LATE_CASE: (LATE, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, ""),
     "an endpoint without us": ("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, ""),
     "an endpoint": (ATTACH, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, ""),
     "an endpoint in .env": (ATTACH, {}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:9\n"),
@@ -44,9 +56,10 @@ CASES = {
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """([what each module answers], whether Laminar runs) for each case, or what was said when it broke down."""
     running: dict[str, subprocess.Popen[str]] = {}
+    homes: dict[str, Path] = {}
     try:
         for name, (start, variables, dotenv) in CASES.items():
-            home = tmp_path_factory.mktemp("laminar")
+            home = homes[name] = tmp_path_factory.mktemp("laminar")
             (home / ".env").write_text(dotenv)
             running[name] = subprocess.Popen(
                 [sys.executable, "-c", f"{start}\n{REPORT}"],
@@ -60,6 +73,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         for name, process in running.items():
             out, errors = process.communicate(timeout=100)
             outcomes[name] = errors if process.returncode else json.loads(out.splitlines()[-1])
+        outcomes["log of the late one"] = log.read_text() if (log := homes[LATE_CASE] / "our.log").exists() else ""
         yield outcomes
     finally:
         for process in running.values():
@@ -80,6 +94,14 @@ def test_an_endpoint_would_start_it(outcomes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", ["an endpoint", "an endpoint in .env"])
 def test_with_us_an_endpoint_does_not_start_it(outcomes: dict[str, Any], case: str) -> None:
     assert outcomes[case] == [[False, False, False], False]
+
+
+def test_one_that_runs_before_we_come_is_said_once(outcomes: dict[str, Any]) -> None:
+    if isinstance(outcomes[LATE_CASE], str):
+        assert starts(outcomes[LATE_CASE])
+        pytest.skip("Laminar of this release of OpenHands breaks down with an OpenTelemetry of today")
+    assert outcomes[LATE_CASE][1], "it goes on"
+    assert outcomes["log of the late one"].count("Laminar tracing runs already") == 1
 
 
 def test_one_that_the_application_started_goes_on(outcomes: dict[str, Any]) -> None:

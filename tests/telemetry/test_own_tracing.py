@@ -252,7 +252,9 @@ LAMINAR = (
     + """
     from lmnr import Laminar
     from opentelemetry import trace
-    Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=9, grpc_port=9)
+    port = int(os.environ["LAMINAR"])
+    Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=port, grpc_port=port,
+                       force_http=True)
     steps = []
     from openhands.sdk.tool.builtins.think import ThinkExecutor
     original = ThinkExecutor.__call__
@@ -262,12 +264,13 @@ LAMINAR = (
     ThinkExecutor.__call__ = think
     instrumentor = spending.instrument()
     talk("thinks")
-    assert instrumentor.flush(5)
+    assert instrumentor.flush(20)
+    Laminar.flush()
     print("laminar was there", steps, flush=True)
     os._exit(0)
     """
 )
-"""Leaves at once: Laminar would try to deliver to nobody for a while."""
+"""Leaves at once: Laminar's threads would take their time."""
 
 
 @pytest.mark.parametrize(("setting", "ours"), [("auto", False), ("own", True)])
@@ -275,8 +278,19 @@ def test_beside_laminar_there_are_none_of_ours_or_a_tree_of_our_own(
     setting: str, ours: bool, start: Start, receiver: Receiver, traces: TraceReceiver, llm_server: LLMServer
 ) -> None:
     llm_server.script("thinks", [call("think", {"thought": "hm"}), say("done")])
-    child = start(LAMINAR, f"{receiver.url}/v1/metrics", **environ(traces, llm_server, OPENHANDS_OTEL_TRACES=setting))
-    assert child.wait(60) == 0, child.err
-    assert "laminar was there [True]" in child.out
+    with http_trace_receiver() as laminar:
+        child = start(
+            LAMINAR,
+            f"{receiver.url}/v1/metrics",
+            **environ(traces, llm_server, OPENHANDS_OTEL_TRACES=setting, LAMINAR=laminar.base.rpartition(":")[2]),
+        )
+        assert child.wait(90) == 0, child.err
+        assert "laminar was there [True]" in child.out
+        names = [span.name for span in laminar.spans]
+        assert names, "Laminar's own arrived"
+        assert len({span.span_id for span in laminar.spans}) == len(names)
+        assert not [name for name in names if name.startswith(("chat ", "invoke_agent", "execute_tool"))]
     run = {"invoke_agent Agent": [{"chat gpt-4o": []}, {"chat gpt-4o": []}, {"execute_tool think": []}]}
     assert traces.tree() == ([run] if ours else [])
+    assert receiver.total(semconv.COST.name) == pytest.approx(llm_server.bill.total, abs=1e-9)
+    assert receiver.total(semconv.CONVERSATION_COST.name) == pytest.approx(llm_server.bill.total, abs=1e-9)

@@ -28,6 +28,10 @@ MODULE: Final = "openhands.sdk.observability.laminar"
 PROJECT_KEY: Final = "LMNR_PROJECT_API_KEY"
 ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"})
 
+_LATE = (
+    "OpenHands' Laminar tracing runs already, and an OTLP endpoint may have started it: it keeps the spans and sends "
+    "what is said; instrument before OpenHands is imported, or name OTEL_EXPORTER_OTLP_METRICS_ENDPOINT instead"
+)
 _SAID = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
 
 
@@ -41,6 +45,8 @@ class Laminar:
 
     def attach(self) -> None:
         if self._forget is None:
+            if MODULE in sys.modules:
+                self._complain()
             self._forget = when_imported(MODULE, guarded(self._close))
 
     def detach(self) -> None:
@@ -59,6 +65,13 @@ class Laminar:
             return True
         laminar = getattr(sys.modules.get("lmnr"), "Laminar", None)
         return laminar is not None and bool(laminar.is_initialized())
+
+    @guarded
+    def _complain(self) -> None:
+        """Only where nobody asked for it by its key: a Laminar of the application's own has been told one in code."""
+        key = os.environ.get(PROJECT_KEY, "").strip()
+        if not key and self.is_wanted() and any(os.environ.get(name, "").strip() for name in ENDPOINTS):
+            logger.warning(_LATE)
 
     def _close(self, module: ModuleType) -> None:
         original = vars(module).get("get_env")
