@@ -49,7 +49,7 @@ test-life: setup ## open, use and close 100,000 conversations in one process
 	@TEST_CONVERSATIONS=100000 $(BIN)/python -m pytest -s tests/telemetry/test_long_life.py $(ARGS)
 
 test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
-	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger
+	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger thanos caddy
 	@$(BIN)/python -m pytest -s tests/stack $(ARGS)
 
 lint: setup ## check style

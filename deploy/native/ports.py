@@ -37,6 +37,14 @@ class Ports:
         return cls(**chosen)
 
 
+def free_ports(count: int) -> list[int]:
+    """So many, all different, none of them in use now."""
+    taken: set[int] = set()
+    while len(taken) < count:
+        taken.add(_another(taken))
+    return list(taken)
+
+
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -33,6 +33,8 @@ class Program:
 _PROMETHEUS = "github.com/prometheus/prometheus"
 _PROMETHEUS_TAGS = ("netgo", "remove_all_sd")
 _PROMETHEUS_VERSION = "github.com/prometheus/common/version.Version"
+_THANOS = "github.com/thanos-io/thanos"
+_CADDY = "github.com/caddyserver/caddy/v2"
 _JAEGER = "github.com/jaegertracing/jaeger"
 
 PROGRAMS = {
@@ -53,5 +55,8 @@ PROGRAMS = {
             "2.13.0",
             version_variable=f"{_JAEGER}/internal/version.latestVersion",
         ),
+        # Without slicelabels it crashes at the first request.
+        Program("thanos", "thanos", f"{_THANOS}/cmd/thanos", "0.42.4", ("netgo", "slicelabels"), _PROMETHEUS_VERSION),
+        Program("caddy", "caddy", f"{_CADDY}/cmd/caddy", "2.11.9", version_variable=f"{_CADDY}.CustomVersion"),
     )
 }
