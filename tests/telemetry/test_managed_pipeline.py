@@ -247,6 +247,14 @@ def test_budgets_are_sent_once_and_with_each_heartbeat_and_start_with_no_0(recei
     assert {(point.temporality, point.unit) for point in said} == {(0, semconv.USD)}
 
 
+def test_no_attribute_is_empty_since_thanos_refuses_such_series(receiver: Receiver) -> None:
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        put(pipe, *call(origin("a", usage_id="")), *call(origin("a", model="", usage_id="")))
+        assert pipe.flush(5)
+    assert receiver.total(semconv.CONVERSATION_COST.name) == pytest.approx(0.002)
+    assert all(value != "" for point in receiver.points() for value in point.attributes.values())
+
+
 def test_a_thousand_conversations_are_sent_in_requests_that_receivers_take(receiver: Receiver) -> None:
     names = [f"conversation-{number:05}" for number in range(1200)]
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, heartbeat_s=1) as pipe:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -193,16 +193,17 @@ _STATE_SERIES = {each: _named(semconv.CONVERSATION_STATE, semconv.CONVERSATION_S
 
 @lru_cache(CACHED)
 def _cost_series(spender: Spender) -> Series:
-    return semconv.CONVERSATION_COST, (
-        (semconv.LLM_ROLE, spender.role.value),
-        (semconv.REQUEST_MODEL, spender.model),
-        (semconv.USAGE_ID, spender.usage_id),
-    )
+    labels = {
+        semconv.LLM_ROLE: spender.role.value,
+        semconv.REQUEST_MODEL: spender.model,
+        semconv.USAGE_ID: spender.usage_id,
+    }
+    return semconv.CONVERSATION_COST, _told(labels)
 
 
 @lru_cache(CACHED)
 def _token_series(usage_id: str, kind: TokenType) -> Series:
-    return semconv.CONVERSATION_TOKENS, ((semconv.TOKEN_TYPE, kind.value), (semconv.USAGE_ID, usage_id))
+    return semconv.CONVERSATION_TOKENS, _told({semconv.TOKEN_TYPE: kind.value, semconv.USAGE_ID: usage_id})
 
 
 @lru_cache(CACHED)
@@ -213,7 +214,12 @@ def _info_series(parent_id: str | None, agent: str, sdk_version: str, trace_id: 
         semconv.SDK_VERSION: sdk_version,
         semconv.CONVERSATION_TRACE_ID: trace_id,
     }
-    return semconv.CONVERSATION_INFO, tuple((name, text) for name, text in info.items() if text)
+    return semconv.CONVERSATION_INFO, _told(info)
+
+
+def _told(labels: Mapping[str, str | None]) -> Labels:
+    # An empty value is as good as none to Prometheus; Thanos refuses the series.
+    return tuple((name, text) for name, text in labels.items() if text)
 
 
 def _unreconciled_series(reasons: tuple[Reason, ...]) -> Series:
