@@ -12,7 +12,8 @@ updates and ours alike, takes longer. The last line is another conversation in t
 all those calls in our ledger: what would be ours of the growth would still be there.
 
 Two more lines come from processes of their own. ``hooks`` has the hooks alone, as where the OpenTelemetry SDK is not
-installed: their events go to nobody. ``traces`` has spans sent over OTLP as well. The aim for ``hooks`` is for the whole call.
+installed: their events go to nobody. ``traces`` has spans sent over OTLP as well. The aim for ``hooks`` is for the
+whole call.
 """
 
 from __future__ import annotations
