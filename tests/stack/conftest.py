@@ -38,13 +38,18 @@ def stack(make_stack: Callable[..., Stack]) -> Stack:
 
 
 @pytest.fixture
-def prometheus(stack: Stack) -> Prometheus:
-    return Prometheus(stack.prometheus_url)
+def prometheus(stack: Stack) -> Iterator[Prometheus]:
+    found = Prometheus(stack.prometheus_url)
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def jaeger(stack: Stack) -> Jaeger:
-    return Jaeger(stack.jaeger_url)
+def jaeger(stack: Stack) -> Iterator[Jaeger]:
+    found = Jaeger(stack.jaeger_url)
+    yield found
+    # A server waits for open connections when it stops.
+    found.close()
 
 
 @pytest.fixture(scope="session")

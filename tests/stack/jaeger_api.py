@@ -21,6 +21,9 @@ class Jaeger:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=10)
 
+    def close(self) -> None:
+        self._client.close()
+
     def text(self, service: str) -> str:
         """All that it has of a service, as it says it."""
         found = self._client.get("/api/traces", params={"service": service, "limit": 5000, "lookback": "1h"})

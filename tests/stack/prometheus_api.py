@@ -18,6 +18,9 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=10)
 
+    def close(self) -> None:
+        self._client.close()
+
     def value(self, expression: str, at: float | None = None) -> float:
         """The one value of an expression; 0 where there is nothing."""
         found = self.ask("query", query=expression, **({} if at is None else {"time": f"{at:.3f}"}))["result"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import pytest
 from telemetry.conftest import Child
@@ -60,10 +61,10 @@ def test_thirty_overlapping_runs_are_exact_over_any_range_and_increase_is_not(
         print(f"sum(increase()) {off(increase, total(ledger))}")
         assert arrived == pytest.approx(total(ledger), rel=EXACT)
         assert increase != pytest.approx(total(ledger), rel=0.001)
-        exact_over_ranges(server, ledger, began, chance)
+        exact_over_ranges(server, ledger, chance)
 
 
-def exact_over_ranges(server: Prometheus, ledger: Sequence[Entry], began: float, chance: random.Random) -> None:
+def exact_over_ranges(server: Prometheus, ledger: Sequence[Entry], chance: random.Random) -> None:
     """Ranges with edges anywhere. What was spent before an edge is what a sample before the edge says."""
     timelines = {
         (labels["job"], labels["gen_ai_request_model"]): samples
@@ -73,21 +74,25 @@ def exact_over_ranges(server: Prometheus, ledger: Sequence[Entry], began: float,
         each_sample_is_of_the_ledger(
             [entry for entry in ledger if (entry.service, entry.model) == (service, model)], samples
         )
-    worst_increase, cuts = 0.0, 0
+    worst = 0.0
+    for begin, end in ranges(timelines.values(), chance):
+        window = f"{end - begin}ms"
+        truth = math.fsum(at(samples, end) - at(samples, begin) for samples in timelines.values())
+        assert truth > 0
+        assert server.value(spent(COST, window), end / 1000) == pytest.approx(truth, rel=EXACT)
+        increase = server.value(f"sum(increase({COST}[{window}]))", end / 1000)
+        worst = max(worst, abs(increase / truth - 1))
+    print(f"    {RANGES} ranges exact, where sum(increase()) is up to {worst:.1%} off")
+
+
+def ranges(timelines: Iterable[Samples], chance: random.Random) -> Iterator[tuple[int, int]]:
+    """Begin and end in milliseconds, each between a first spending and a last one, so that both cut runs."""
+    rises = sorted(
+        {milliseconds(at) for samples in timelines for (_, before), (at, value) in pairwise(samples) if value > before}
+    )
     for _ in range(RANGES):
-        begin = chance.uniform(began, time.time() - 40)
-        end = chance.uniform(begin + 5, time.time())
-        window = f"{round((end - begin) * 1000)}ms"
-        truth = math.fsum(
-            at(samples, end) - at(samples, end - float(window[:-2]) / 1000) for samples in timelines.values()
-        )
-        assert server.value(spent(COST, window), end) == pytest.approx(truth, rel=EXACT, abs=1e-12)
-        if truth:
-            cuts += 1
-            wrong = server.value(f"sum(increase({COST}[{window}]))", end) / truth - 1
-            worst_increase = max(worst_increase, abs(wrong))
-    print(f"    {cuts} ranges exact, where sum(increase()) is up to {worst_increase:.1%} off")
-    assert cuts > RANGES // 2
+        first, last = sorted(chance.sample(rises, 2))
+        yield chance.randrange(first, last), last + chance.randrange(1000)
 
 
 def each_sample_is_of_the_ledger(ledger: Sequence[Entry], samples: Samples) -> None:
@@ -103,8 +108,12 @@ def each_sample_is_of_the_ledger(ledger: Sequence[Entry], samples: Samples) -> N
     assert samples[-1][1] == pytest.approx(running[-1], rel=EXACT)
 
 
-def at(samples: Samples, moment: float) -> float:
-    return next((value for when, value in reversed(samples) if when <= moment), 0.0)
+def at(samples: Samples, moment: int) -> float:
+    return next((value for when, value in reversed(samples) if milliseconds(when) <= moment), 0.0)
+
+
+def milliseconds(moment: float) -> int:
+    return round(moment * 1000)
 
 
 def off(value: float, truth: float) -> str:
