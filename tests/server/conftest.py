@@ -13,6 +13,8 @@ from openhands_otel.demo.llm_server import LLMServer
 from .agent_server import AgentServer, RemoteClient, agent_server, by_run, remote_client
 
 TOKEN = "planted-token-4711"
+HEADER_TOKEN = "planted-header-4711"
+"""In a variable that OpenHands itself lets tools see; the file wins over it."""
 CLIENT_SERVICE = "the-client"
 
 
@@ -35,7 +37,8 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(viewer: Viewer, token_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentServer]:
     """``openhands-otel run --token-file token -- python -m openhands.agent_server``."""
     launch = by_run("--endpoint", viewer.url, "--token-file", str(token_file))
-    with agent_server(launch, tmp_path_factory.mktemp("server")) as server:
+    headers = {"OTEL_EXPORTER_OTLP_METRICS_HEADERS": f"authorization=Bearer {HEADER_TOKEN}"}
+    with agent_server(launch, tmp_path_factory.mktemp("server"), **headers) as server:
         yield server
 
 

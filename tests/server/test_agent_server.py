@@ -12,10 +12,11 @@ from openhands_otel.client import StatsClient
 from openhands_otel.demo.llm_server import LLMServer
 from openhands_otel.stats import ConversationStats, ConversationUpdate
 
-from .agent_server import AgentServer, RemoteClient
-from .conftest import CLIENT_SERVICE, TOKEN, Open
+from .agent_server import PATIENCE_S, AgentServer, RemoteClient
+from .conftest import CLIENT_SERVICE, HEADER_TOKEN, TOKEN, Open
 from .scripts import CALL, TITLE, calling, cost_of, playing, running
 
+pytestmark = pytest.mark.timeout(PATIENCE_S)
 EXACT = 1e-9
 WAIT_S = 60
 TOOL_S = 60
@@ -123,6 +124,7 @@ def test_a_tool_sees_no_token_and_nothing_of_the_launcher(
     seen = (server.directory / "seen-by-a-tool").read_text()
     assert "HOME=" in seen
     assert TOKEN not in seen
+    assert HEADER_TOKEN not in seen
     assert "OTEL" not in seen
     assert "PYTHONPATH" not in seen
 

@@ -17,9 +17,18 @@ from viewer_process import running_viewer
 from openhands_otel.demo.llm_server import LLMServer
 from openhands_otel.stats import State
 
-from .agent_server import Launch, RemoteClient, agent_server, by_import, by_opentelemetry_instrument, free_port
+from .agent_server import (
+    PATIENCE_S,
+    Launch,
+    RemoteClient,
+    agent_server,
+    by_import,
+    by_opentelemetry_instrument,
+    free_port,
+)
 from .scripts import playing, running
 
+pytestmark = pytest.mark.timeout(PATIENCE_S)
 EXACT = 1e-9
 WAYS = {
     "opentelemetry-instrument": (by_opentelemetry_instrument, signal.SIGTERM),

@@ -12,11 +12,12 @@ from viewer_process import Viewer, wait_for
 
 from openhands_otel.demo.llm_server import LLMServer
 
-from .agent_server import PYTHON, AgentServer, RemoteClient, environment, script
+from .agent_server import PATIENCE_S, PYTHON, AgentServer, RemoteClient, environment, script
 from .scripts import playing, running
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "remote_agent_server"
 WAIT_S = 100
+pytestmark = pytest.mark.timeout(PATIENCE_S)
 
 
 def as_its_readme_says(viewer: Viewer) -> tuple[dict[str, str], list[str]]:
