@@ -64,6 +64,7 @@ with open("report", "w") as file:
 """
 
 
+@pytest.mark.timeout(900)
 def test_conversations_come_and_go_and_nothing_of_them_stays_but_their_money(start: Start) -> None:
     viewer = start_viewer()
     try:
@@ -114,6 +115,7 @@ with open("report", "w") as file:
 """
 
 
+@pytest.mark.timeout(900)
 def test_no_real_conversation_is_kept_alive_by_us(start: Start, receiver: Receiver) -> None:
     source = f"CONVERSATIONS = {REAL_CONVERSATIONS}\n{REAL}"
     children = [start(source, f"{receiver.url}/v1/metrics", **environ) for environ in ({}, {"WITHOUT_US": "1"})]

@@ -184,7 +184,7 @@ def test_a_process_that_only_imports_openhands_ends_at_once_without_a_collector(
     with COLLECTORS["silent"]() as port:
         child = start("import spending; spending.instrument(); spending.mark('end')", f"http://127.0.0.1:{port}")
         assert child.wait() == 0
-    assert child.exit_time() < 0.5
+    assert child.exit_time() < 1.2
     assert child.log == []
 
 
