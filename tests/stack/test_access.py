@@ -139,3 +139,9 @@ def test_the_servers_start_without_a_warning(stack: Stack) -> None:
     own = [line for line in stack.jaeger.log.read_text().splitlines() if "\twarn\t" in line or "\terror\t" in line]
     assert [line for line in own if "ui assets not embedded" not in line] == []
     assert "level=WARN" not in stack.prometheus.log.read_text()
+
+
+def test_jaeger_sends_no_spans_of_its_own_to_whoever_has_the_customary_port(stack: Stack, jaeger: Jaeger) -> None:
+    assert jaeger.spans(SERVICE) == []
+    stack.stop()
+    assert ":4317" not in stack.jaeger.log.read_text()
