@@ -13,7 +13,8 @@ import pytest
 from openhands_otel.demo.llm_server import LLMServer
 from trace_receiver import TraceReceiver, http_trace_receiver
 
-WAIT_S = 100
+pytestmark = pytest.mark.timeout(300)
+WAIT_S = 240
 CONVERSATION = """
 import os, sys
 import openhands.sdk
