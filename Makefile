@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack lint types check bench bench-stack clean
+.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack lint types check bench bench-stack bench-fleet clean
 
 BIN := .venv/bin
 
@@ -68,6 +68,9 @@ bench: setup ## measure freshness, a remote viewer, payload, overhead and a crow
 
 bench-stack: setup ## measure freshness and throughput of the stack (needs Go)
 	@PYTHONPATH=. $(BIN)/python benchmarks/stack.py $(ARGS)
+
+bench-fleet: setup ## measure what a run costs a fleet (needs Go)
+	@PYTHONPATH=.:tests $(BIN)/python benchmarks/fleet.py $(ARGS)
 
 clean: ## remove what make and the tools made here
 	@rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist
