@@ -114,10 +114,11 @@ def test_where_redaction_fails_nothing_is_exported(world: World, monkeypatch: py
     world.check()
 
 
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000], ids=["syntax", "number", "depth"])
 def test_a_pattern_that_is_none_captures_nothing_and_says_so(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pattern: str
 ) -> None:
-    monkeypatch.setenv("OPENHANDS_OTEL_REDACT", "fine (")
+    monkeypatch.setenv("OPENHANDS_OTEL_REDACT", f"fine {pattern}")
     with caplog.at_level(logging.WARNING, "openhands_otel"):
         traced = capturing(world, monkeypatch)
     assert "OPENHANDS_OTEL_REDACT" in caplog.text

@@ -28,6 +28,11 @@ def test_a_value_is_redacted_by_its_name() -> None:
     assert said.content.arguments == {"password": REDACTED, "n": 1, "ok": True, "api_key": REDACTED}
 
 
+def test_a_number_that_is_a_secret_is_taken_out() -> None:
+    content = Content(arguments={"pin": 47110815, "n": 4711}, secrets=frozenset({"47110815"}))
+    assert captured(content, REDACTION).content.arguments == {"pin": REDACTED, "n": 4711}
+
+
 def test_what_is_too_long_or_too_deep_or_no_json_is_left_out_and_never_cut() -> None:
     deep: object = "planted"
     for _ in range(50):

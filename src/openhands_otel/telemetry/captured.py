@@ -63,8 +63,12 @@ class _Cleaning:
 
     def value(self, value: object, depth: int = 0) -> object:
         """Anything that JSON can hold."""
-        if value is None or isinstance(value, bool | int | float):
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, int | float):
+            # A secret may be one.
+            said = str(value)
+            return value if self.text(said) == said else REDACTED
         if isinstance(value, str):
             return self.text(value)
         if depth >= DEPTH_LIMIT:

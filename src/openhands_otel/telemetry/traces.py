@@ -198,8 +198,8 @@ def _redaction(settings: Settings) -> Redaction | None:
         return None
     try:
         return Redaction((settings.redact or "").split()) if captures_content() else None
-    except re.error as error:
-        logger.warning("no content is captured: OPENHANDS_OTEL_REDACT has a pattern that is none (%s)", error.msg)
+    except (re.error, OverflowError, RecursionError) as error:
+        logger.warning("no content is captured: OPENHANDS_OTEL_REDACT has a pattern that is none (%s)", error)
         return None
 
 
