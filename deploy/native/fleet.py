@@ -148,7 +148,7 @@ class Fleet:
             "labels": {"program": "collector"},
         }
         (targets / "native.yml").write_text(json.dumps([gateways]))
-        config = (FOLDER / "scraper.yml").read_text().replace("http://balancer:19291", _url(self._receive))
+        config = (FOLDER / "scraper.yml").read_text().replace("http://receivers:19291", _url(self._receive))
         (self._data / "scraper" / "scraper.yml").write_text(config)
         if not self.token_file.exists():
             write_secret(self.token_file, secrets.token_hex(32))
@@ -170,7 +170,8 @@ class Fleet:
 
     def _balancer(self) -> Server:
         variables = {
-            "BIND": HOST,
+            "OTLP_BIND": HOST,
+            "RECEIVE_BIND": HOST,
             "OTLP_HTTP_PORT": str(self._otlp_http),
             "OTLP_GRPC_PORT": str(self._otlp_grpc),
             "RECEIVE_PORT": str(self._receive),

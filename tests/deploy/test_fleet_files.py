@@ -18,6 +18,7 @@ FILE = ROOT / "deploy" / "fleet" / "compose.yaml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
 IMAGES = {
     "balancer": ("caddy", "caddy:{}"),
+    "receivers": ("caddy", "caddy:{}"),
     "gateway-0": ("collector", "otel/opentelemetry-collector-contrib:{}"),
     "gateway-1": ("collector", "otel/opentelemetry-collector-contrib:{}"),
     "receive-0": ("thanos", "quay.io/thanos/thanos:v{}"),
@@ -46,6 +47,14 @@ def test_nothing_is_published_beyond_loopback() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert len(published) == 5
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_where_no_token_is_asked_for_agents_find_nobody() -> None:
+    open_to_all = [name for name, service in SERVICES.items() if "RECEIVE_BIND" in (service.get("environment") or {})]
+    assert open_to_all == ["receivers"]
+    assert SERVICES["receivers"]["networks"] == ["servers"]
+    binds = [line.split()[1] for line in (ROOT / "deploy/fleet/Caddyfile").read_text().splitlines() if "bind" in line]
+    assert binds == ["{$OTLP_BIND:127.0.0.1}"] * 2 + ["{$RECEIVE_BIND:127.0.0.1}"]
 
 
 def test_each_mounted_file_is_there_and_cannot_be_written() -> None:
