@@ -13,12 +13,12 @@ REDACTION = Redaction(environ={})
 
 
 def test_every_text_is_redacted() -> None:
-    parts = (Text(KEY), Reasoning(KEY), ToolRequest("1", "t", {"a": [KEY]}), ToolAnswer("1", KEY))
+    parts = (Text(KEY), Reasoning(KEY), ToolRequest("1", KEY, {"a": [KEY]}), ToolAnswer("1", KEY))
     message = Message("user", parts)
     said = captured(Content((KEY,), (message,), (message,), {KEY: {"x": KEY}}, KEY, KEY), REDACTION).content
     clean = Message(
         "user",
-        (Text(REDACTED), Reasoning(REDACTED), ToolRequest("1", "t", {"a": [REDACTED]}), ToolAnswer("1", REDACTED)),
+        (Text(REDACTED), Reasoning(REDACTED), ToolRequest("1", REDACTED, {"a": [REDACTED]}), ToolAnswer("1", REDACTED)),
     )
     assert said == Content((REDACTED,), (clean,), (clean,), {REDACTED: {"x": REDACTED}}, REDACTED, REDACTED)
 

@@ -58,7 +58,8 @@ class _Cleaning:
 
     def part(self, part: Part) -> Part:
         if isinstance(part, ToolRequest):
-            return replace(part, arguments=self.value(part.arguments))
+            # The model writes the name, too.
+            return replace(part, name=self.text(part.name), arguments=self.value(part.arguments))
         return replace(part, text=self.text(part.text))
 
     def value(self, value: object, depth: int = 0) -> object:
