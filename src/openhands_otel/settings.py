@@ -117,7 +117,8 @@ def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:
 def _one_line(kind: type[BaseSettings], error: ValidationError) -> str:
     prefix = kind.model_config.get("env_prefix", "")
     problems = [
-        f"{prefix}{'_'.join(str(part) for part in problem['loc'])}".upper() + f": {problem['msg'].removeprefix('Value error, ')}"
+        f"{prefix}{'_'.join(str(part) for part in problem['loc'])}".upper()
+        + f": {problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors()
     ]
     return "; ".join(problems)
