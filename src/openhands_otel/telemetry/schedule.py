@@ -9,11 +9,11 @@ core on flushes, and a pause that doubles from 0.5 to 5 s after failures.
 from __future__ import annotations
 
 LAZY_WINDOW_S = 0.1
-BURST_CPU_S = 0.1
-"""Flush time that may be used at once before the share applies: some twenty flushes."""
+BURST_CPU_S = 0.05
+"""Flush time that may be used at once before the share applies: some twenty small flushes."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
-LONGEST_HOLD_S = 0.75
+LONGEST_HOLD_S = 0.6
 """The budget holds nothing back for longer, whatever a flush has cost: a killed process may lose a second at most."""
 
 
