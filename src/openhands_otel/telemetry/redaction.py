@@ -38,7 +38,7 @@ _WHOLE: Final = (
     # Private keys, also where the end is cut off.
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)",
     # JSON web tokens. Nothing has to follow the first part: each beginning would look for it up to the text's end.
-    r"eyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]*){0,4}",
+    r"eyJ(?:[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]*){0,4}|[A-Za-z0-9_-]{3,40}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,3})",
     r"hooks\.slack\.com/services/[A-Za-z0-9/]{10,}",
     _START
     + "(?:"
