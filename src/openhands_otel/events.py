@@ -78,6 +78,11 @@ class TokensUsed:
     response_id: str
     call: int | None = None
 
+    @property
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """What was used of each type, in the order of ``semconv.TokenType``."""
+        return self.input, self.output, self.cache_read, self.cache_write, self.reasoning
+
 
 @dataclass(frozen=True, slots=True)
 class LatencyRecorded:

@@ -199,10 +199,9 @@ class Ledger:
         account.misread = account.misread or event.amount != event.recorded
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
-        counts = (event.input, event.output, event.cache_read, event.cache_write, event.reasoning)
         key = self._keys.of(event.origin)
         account = self._account_of(event.origin, event.at)
-        for kind, count in zip(TOKEN_TYPES, counts, strict=True):
+        for kind, count in zip(TOKEN_TYPES, event.counts, strict=True):
             if count or kind is TokenType.INPUT or kind is TokenType.OUTPUT:
                 self._add(semconv.TOKEN_COUNTERS[kind], key, count)
                 if account is not None:

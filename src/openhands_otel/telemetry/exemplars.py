@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext
 from openhands_otel import semconv
 from openhands_otel.events import CostAdded, TokensUsed
 from openhands_otel.ledger import FleetKey, fleet_key
-from openhands_otel.semconv import Metric
+from openhands_otel.semconv import Metric, TokenType
 from openhands_otel.telemetry.attributes import fleet_attributes
 from openhands_otel.telemetry.intake import Sample
 
@@ -45,16 +45,10 @@ class CounterExemplars:
 
 
 def _added(sample: CostAdded | TokensUsed) -> Iterator[tuple[Metric, FleetKey, float]]:
-    key = fleet_key(sample.origin)
     if isinstance(sample, CostAdded):
-        yield semconv.COST, key._replace(source=sample.source), sample.amount
+        yield semconv.COST, fleet_key(sample.origin, sample.source), sample.amount
         return
-    for metric, count in (
-        (semconv.INPUT_TOKENS, sample.input),
-        (semconv.OUTPUT_TOKENS, sample.output),
-        (semconv.CACHE_READ_TOKENS, sample.cache_read),
-        (semconv.CACHE_WRITE_TOKENS, sample.cache_write),
-        (semconv.REASONING_TOKENS, sample.reasoning),
-    ):
+    key = fleet_key(sample.origin)
+    for kind, count in zip(TokenType, sample.counts, strict=True):
         if count:
-            yield metric, key, count
+            yield semconv.TOKEN_COUNTERS[kind], key, count

@@ -75,33 +75,50 @@ class Distribution:
         )
 
 
+class _Series[S]:
+    """What stands for each attribute set of each histogram, up to a cap."""
+
+    def __init__(self, limit: int, on_overflow: OnOverflow, make: Callable[[Metric, Labels], S]) -> None:
+        self.known: dict[str, dict[Labels, S]] = {metric.name: {} for metric in METRICS}
+        self._limit = limit
+        self._on_overflow = on_overflow
+        self._make = make
+
+    def find(self, metric: Metric, labels: Labels) -> S:
+        """What stands for ``labels``, or for all that the cap keeps out."""
+        known = self.known[metric.name]
+        if labels not in known and len(known) >= self._limit and labels != OVERFLOW:
+            self._on_overflow()
+            labels = OVERFLOW
+        found = known.get(labels)
+        if found is None:
+            found = known[labels] = self._make(metric, labels)
+        return found
+
+
 class Distributions:
     """Histograms as totals of our own."""
 
     def __init__(self, series_limit: int, on_overflow: OnOverflow) -> None:
-        self._series: dict[str, dict[Labels, Distribution]] = {metric.name: {} for metric in METRICS}
-        self._series_limit = series_limit
-        self._on_overflow = on_overflow
+        self._series = _Series(series_limit, on_overflow, _distribution)
 
     def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
         """Take one value."""
-        known = self._series[metric.name]
-        found = known.get(labels)
-        if found is None:
-            if len(known) >= self._series_limit and labels != OVERFLOW:
-                self._on_overflow()
-                labels = OVERFLOW
-            found = known[labels] = known.get(labels) or Distribution(metric.buckets or (), labels.attributes())
+        found = self._series.known[metric.name].get(labels) or self._series.find(metric, labels)
         found.add(amount, span)
 
     def collect(self, now: int) -> Iterator[MetricData]:
         """All of them, as the SDK would hand them to a reader."""
         for metric in METRICS:
-            series = self._series[metric.name].values()
+            series = self._series.known[metric.name].values()
             if series:
                 points = [each.point(now) for each in series]
                 data = HistogramData(points, AggregationTemporality.CUMULATIVE)
                 yield MetricData(metric.name, metric.description, metric.unit, data)
+
+
+def _distribution(metric: Metric, labels: Labels) -> Distribution:
+    return Distribution(metric.buckets or (), labels.attributes())
 
 
 class InstrumentHistograms:
@@ -114,18 +131,10 @@ class InstrumentHistograms:
             )
             for metric in METRICS
         }
-        self._known: dict[str, dict[Labels, Attributes]] = {metric.name: {} for metric in METRICS}
-        self._series_limit = series_limit
-        self._on_overflow = on_overflow
+        self._attributes = _Series(series_limit, on_overflow, lambda metric, labels: labels.attributes())
 
     def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
         """Take one value."""
-        known = self._known[metric.name]
-        attributes = known.get(labels)
-        if attributes is None:
-            if len(known) >= self._series_limit and labels != OVERFLOW:
-                self._on_overflow()
-                labels = OVERFLOW
-            attributes = known[labels] = labels.attributes()
+        attributes = self._attributes.find(metric, labels)
         context = None if span is None else set_span_in_context(NonRecordingSpan(span), Context())
         self._histograms[metric.name].record(amount, attributes, context)
