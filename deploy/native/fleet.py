@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import secrets
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from deploy.native.build import binary
 from deploy.native.ports import HOST, free_ports
 from deploy.native.server import Server
+from deploy.native.servers import Servers
 from deploy.native.stack import COLLECTOR_CONFIG, PROMETHEUS_FOLDER, ROOT, write_secret
+from deploy.native.variables import url
 
 FOLDER: Final = ROOT / "deploy" / "fleet"
 RECEIVE_FLAGS: Final = (
@@ -34,7 +35,7 @@ RULE_REPLICA: Final = "rule_replica"
 REPLICA: Final = "receive_replica"
 
 
-class Fleet:
+class Fleet(Servers):
     """Starts in an order in which each finds what it needs; any part may be killed."""
 
     def __init__(self, data: Path, gateways: int = 2, receivers: int = 3) -> None:
@@ -58,38 +59,17 @@ class Fleet:
 
     @property
     def otlp_url(self) -> str:
-        return _url(self._otlp_http)
+        return url(self._otlp_http)
 
     @property
     def query_url(self) -> str:
-        return _url(self._query)
+        return url(self._query)
 
     def metrics_url(self, server: Server) -> str:
         """Where a gateway or a receiver tells of itself."""
         telemetry = dict(zip(self.gateways, (each[3] for each in self._gateway_ports), strict=True))
         telemetry |= dict(zip(self.receivers, (each[0] for each in self._receiver_ports), strict=True))
-        return f"{_url(telemetry[server])}/metrics"
-
-    def __enter__(self) -> Self:
-        self._lay_out()
-        try:
-            for server in self.servers:
-                server.start()
-            for server in self.servers:
-                server.wait_ready()
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        for server in reversed(self.servers):
-            server.stop()
+        return f"{url(telemetry[server])}/metrics"
 
     def _receiver(self, number: int) -> Server:
         http, grpc, write, capnproto = self._receiver_ports[number]
@@ -106,7 +86,7 @@ class Fleet:
             f"--remote-write.address={HOST}:{write}",
             f"--receive.capnproto-address={HOST}:{capnproto}",
         ]
-        return self._server("thanos", f"receive-{number}", arguments, f"{_url(http)}/-/ready")
+        return self._server("thanos", f"receive-{number}", arguments, f"{url(http)}/-/ready")
 
     def _querier(self) -> Server:
         arguments = [
@@ -129,7 +109,7 @@ class Fleet:
             f"--http-address={HOST}:{self._rule}",
             f"--grpc-address={HOST}:{self._rule_grpc}",
         ]
-        return self._server("thanos", "rule", arguments, f"{_url(self._rule)}/-/ready")
+        return self._server("thanos", "rule", arguments, f"{url(self._rule)}/-/ready")
 
     def _scraping(self) -> Server:
         arguments = [
@@ -138,7 +118,7 @@ class Fleet:
             f"--storage.agent.path={self._data / 'scraper' / 'data'}",
             f"--web.listen-address={HOST}:{self._scraper}",
         ]
-        return self._server("prometheus", "scraper", arguments, f"{_url(self._scraper)}/-/ready")
+        return self._server("prometheus", "scraper", arguments, f"{url(self._scraper)}/-/ready")
 
     def _lay_out(self) -> None:
         targets = self._data / "scraper" / "targets"
@@ -148,7 +128,7 @@ class Fleet:
             "labels": {"program": "collector"},
         }
         (targets / "native.yml").write_text(json.dumps([gateways]))
-        config = (FOLDER / "scraper.yml").read_text().replace("http://receivers:19291", _url(self._receive))
+        config = (FOLDER / "scraper.yml").read_text().replace("http://receivers:19291", url(self._receive))
         (self._data / "scraper" / "scraper.yml").write_text(config)
         if not self.token_file.exists():
             write_secret(self.token_file, secrets.token_hex(32))
@@ -162,11 +142,11 @@ class Fleet:
             "OTLP_GRPC_ADDRESS": f"{HOST}:{grpc}",
             "HEALTH_ADDRESS": f"{HOST}:{health}",
             "TELEMETRY_PORT": str(telemetry),
-            "RECEIVE_URL": _url(self._receive),
+            "RECEIVE_URL": url(self._receive),
             "GOMEMLIMIT": "400MiB",
         }
         arguments = [f"--config={file}" for file in (COLLECTOR_CONFIG, FOLDER / "gateway.yaml")]
-        return self._server("collector", f"gateway-{number}", arguments, _url(health), variables)
+        return self._server("collector", f"gateway-{number}", arguments, url(health), variables)
 
     def _balancer(self) -> Server:
         variables = {
@@ -180,14 +160,10 @@ class Fleet:
             "RECEIVERS": " ".join(f"{HOST}:{each[2]}" for each in self._receiver_ports),
         }
         arguments = ["run", "--adapter=caddyfile", f"--config={FOLDER / 'Caddyfile'}"]
-        return self._server("caddy", "balancer", arguments, f"{_url(self._receive)}/ready", variables)
+        return self._server("caddy", "balancer", arguments, f"{url(self._receive)}/ready", variables)
 
     def _server(
         self, program: str, name: str, arguments: list[str], ready_url: str, variables: dict[str, str] | None = None
     ) -> Server:
         log = self._data / "logs" / f"{name}.log"
         return Server(name, [str(binary(program)), *arguments], ready_url, log, variables)
-
-
-def _url(port: int) -> str:
-    return f"http://{HOST}:{port}"

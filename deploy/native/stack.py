@@ -11,13 +11,12 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from deploy.native import variables
 from deploy.native.build import binary
 from deploy.native.ports import HOST, Ports
 from deploy.native.server import Server
+from deploy.native.servers import Servers
 from deploy.native.variables import url
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -35,7 +34,7 @@ PROMETHEUS_FLAGS = (
 """What docker-compose.yml has too; addresses and folders come on top."""
 
 
-class Stack:
+class Stack(Servers):
     """Collector, Prometheus and Jaeger on loopback.
 
     ``overlays`` are configuration files over the collector's own, ``tls`` is a folder with tls.crt and tls.key, and
@@ -87,30 +86,6 @@ class Stack:
     @property
     def token(self) -> str:
         return self.token_file.read_text().strip()
-
-    def start(self) -> None:
-        self._lay_out()
-        try:
-            for server in self.servers:
-                server.start()
-            for server in self.servers:
-                server.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        for server in reversed(self.servers):
-            server.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _collector(self) -> Server:
         configs = [f"--config={path}" for path in (COLLECTOR_CONFIG, *self._overlays)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy.native.fleet import Fleet
 from deploy.native.ports import Ports
+from deploy.native.servers import Servers
 from deploy.native.stack import Stack
 
 
@@ -29,7 +30,7 @@ def fleet(data: Path) -> None:
     print(f"stopped; what was received is in {data}")
 
 
-def _run(servers: Stack | Fleet, addresses: Callable[[], str]) -> None:
+def _run(servers: Servers, addresses: Callable[[], str]) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: ended.set())
