@@ -164,20 +164,7 @@ def test_how_full_the_context_is(world: World) -> None:
 
 
 def test_what_is_under_way_is_seen_while_it_is(world: World) -> None:
-    reached, go_on = threading.Event(), threading.Event()
-
-    def answer(request: Any) -> Any:
-        reached.set()
-        go_on.wait(20)
-        return said()
-
-    world.script("main", answer)
-    conversation = world.conversation(world.llm("main"))
-    conversation.send_message("hello")
-    running = threading.Thread(target=conversation.run)
-    running.start()
-    try:
-        assert reached.wait(20)
+    with world.midway():
         assert [one(world, name).value for name in ("openhands.llm.active_calls", "openhands.conversation.active")] == [
             1,
             1,
@@ -185,9 +172,6 @@ def test_what_is_under_way_is_seen_while_it_is(world: World) -> None:
         now = one(world, "openhands.conversation.activity")
         assert now.attributes["openhands.conversation.activity"] == "llm"
         assert abs(now.value - time.time()) < 30
-    finally:
-        go_on.set()
-        running.join(30)
     assert one(world, "openhands.llm.active_calls").value == 0
     assert one(world, "openhands.conversation.active").value == 0
 

@@ -7,7 +7,6 @@ import inspect
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -242,16 +241,7 @@ def test_runs_that_are_stopped(world: World, traced: Traced) -> None:
 
 def test_a_cancelled_run_leaves_nothing_open(world: World, traced: Traced) -> None:
     needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
-    reached, go_on = threading.Event(), threading.Event()
-
-    def answer(request: Any) -> Any:
-        reached.set()
-        go_on.wait(20)
-        return said()
-
-    world.script("main", answer)
-    conversation = world.conversation(world.llm("main"))
-    conversation.send_message("hello")
+    conversation, reached, go_on = world.held()
 
     async def cancel_midway() -> None:
         running = asyncio.ensure_future(conversation.arun())
@@ -377,41 +367,17 @@ def test_no_spans_under_suppression(world: World, traced: Traced) -> None:
     world.check()
 
 
-def midway(world: World, act: Callable[[], None]) -> None:
-    """A run during whose LLM call ``act`` happens."""
-    reached, go_on = threading.Event(), threading.Event()
-
-    def answer(request: Any) -> Any:
-        reached.set()
-        go_on.wait(20)
-        return said()
-
-    world.script("main", answer)
-    conversation = world.conversation(world.llm("main"))
-    conversation.send_message("hello")
-    running = threading.Thread(target=conversation.run)
-    running.start()
-    try:
-        assert reached.wait(20)
-        act()
-    finally:
-        go_on.set()
-        running.join(30)
-
-
 def test_uninstrumenting_in_mid_run_leaves_nothing_open(world: World, traced: Traced) -> None:
-    midway(world, OpenHandsInstrumentor().uninstrument)
+    with world.midway():
+        OpenHandsInstrumentor().uninstrument()
     assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
 
 
 def test_instrumenting_again_in_mid_run_mixes_nothing_up(world: World, traced: Traced) -> None:
     later = Traced()
-
-    def act() -> None:
+    with world.midway():
         instrument_again(later)
         world.run(world.conversation(world.llm("other")))
-
-    midway(world, act)
     assert traced.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
     assert later.tree() == [{"invoke_agent Agent": leaf("chat gpt-4o")}]
 

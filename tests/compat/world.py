@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,33 @@ class World:
         conversation.run()
 
     # What arrived.
+
+    def held(self) -> tuple[LocalConversation, threading.Event, threading.Event]:
+        """A conversation to be run, an event for when its LLM call is under way, and one that lets it be answered."""
+        reached, go_on = threading.Event(), threading.Event()
+
+        def answer(request: Any) -> Answer:
+            reached.set()
+            go_on.wait(20)
+            return said()
+
+        self.script("main", answer)
+        conversation = self.conversation(self.llm("main"))
+        conversation.send_message("hello")
+        return conversation, reached, go_on
+
+    @contextmanager
+    def midway(self) -> Iterator[None]:
+        """While an LLM call of a run is under way."""
+        conversation, reached, go_on = self.held()
+        running = threading.Thread(target=conversation.run)
+        running.start()
+        try:
+            assert reached.wait(20)
+            yield
+        finally:
+            go_on.set()
+            running.join(30)
 
     def settle(self) -> None:
         assert OpenHandsInstrumentor().flush(10)
