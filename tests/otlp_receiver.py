@@ -6,13 +6,10 @@ It knows nothing of the collector in the package, so that a mistake there cannot
 from __future__ import annotations
 
 import gzip
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -21,6 +18,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+
+from otlp_server import grpc_server, http_server
 
 NO_RECORDED_VALUE = 1
 
@@ -119,38 +118,9 @@ class Receiver:
 def http_receiver(port: int = 0) -> Iterator[Receiver]:
     """Receive OTLP/HTTP; ``url`` is what OTEL_EXPORTER_OTLP_ENDPOINT wants."""
     receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, answer = receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
-            self.send_response(status)
-            self.send_header("Content-Type", receiver.content_type)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        allow_reuse_address = True
-        disable_nagle_algorithm = True
-
-    server = Server(("127.0.0.1", port), Handler)
-    receiver.port = server.server_address[1]
-    receiver.url = f"http://127.0.0.1:{receiver.port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with http_server(lambda path, *rest: receiver.take(*rest), lambda: receiver.content_type, port) as receiver.port:
+        receiver.url = f"http://127.0.0.1:{receiver.port}"
         yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
 
 
 @contextmanager
@@ -164,15 +134,9 @@ def grpc_receiver() -> Iterator[Receiver]:
             receiver.take(request.SerializeToString(), metadata)
             return ExportMetricsServiceResponse()
 
-    server = grpc.server(ThreadPoolExecutor(max_workers=4))
-    grpc_service.add_MetricsServiceServicer_to_server(Service(), server)
-    receiver.port = server.add_insecure_port("127.0.0.1:0")
-    receiver.url = f"http://127.0.0.1:{receiver.port}"
-    server.start()
-    try:
+    with grpc_server(lambda server: grpc_service.add_MetricsServiceServicer_to_server(Service(), server)) as port:
+        receiver.port, receiver.url = port, f"http://127.0.0.1:{port}"
         yield receiver
-    finally:
-        server.stop(1).wait(5)
 
 
 def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otlp_server import Answer, grpc_server, http_server
 
 SIGNALS = {
     f"/opentelemetry.proto.collector.{word}.v1.{word.capitalize()}Service/Export": signal
@@ -92,31 +91,13 @@ def http_trace_receiver() -> Iterator[TraceReceiver]:
     """Receive OTLP/HTTP; ``url`` is what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT wants."""
     receiver = TraceReceiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def take(path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        receiver.take(path.rpartition("/")[2], body, headers)
+        return 200, b""
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            signal = self.path.rpartition("/")[2]
-            receiver.take(signal, body, {name.lower(): value for name, value in self.headers.items()})
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/v1/traces"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with http_server(take, lambda: "application/x-protobuf") as port:
+        receiver.url = f"http://127.0.0.1:{port}/v1/traces"
         yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
 
 
 @contextmanager
@@ -137,14 +118,9 @@ def grpc_trace_receiver() -> Iterator[TraceReceiver]:
 
             return grpc.unary_unary_rpc_method_handler(export)
 
-    server = grpc.server(ThreadPoolExecutor(max_workers=2))
-    server.add_generic_rpc_handlers((Services(),))
-    receiver.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    try:
+    with grpc_server(lambda server: server.add_generic_rpc_handlers((Services(),))) as port:
+        receiver.url = f"http://127.0.0.1:{port}"
         yield receiver
-    finally:
-        server.stop(1).wait(5)
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
