@@ -146,7 +146,7 @@ def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
             for metric in scope.metrics:
                 data = getattr(metric, metric.WhichOneof("data"))
                 for point in data.data_points:
-                    histogram = hasattr(point, "bucket_counts")
+                    histogram = hasattr(point, "count")
                     yield Point(
                         metric=metric.name,
                         unit=metric.unit,
@@ -160,7 +160,7 @@ def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
                         flags=point.flags,
                         monotonic=getattr(data, "is_monotonic", False),
                         temporality=getattr(data, "aggregation_temporality", 0),
-                        buckets=tuple(point.bucket_counts) if histogram else (),
+                        buckets=tuple(getattr(point, "bucket_counts", ())),
                         exemplars=tuple(_exemplar(each) for each in point.exemplars),
                     )
 

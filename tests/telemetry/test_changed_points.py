@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from openhands_otel import semconv
+from openhands_otel.clock import now_ns
 from openhands_otel.ledger import agent_key
 from openhands_otel.semconv import Role
 from openhands_otel.telemetry.changed_points import ChangedPoints, Selection
@@ -40,7 +41,7 @@ class World:
         self._distributions.record(semconv.RESPONSE_LATENCY, labels, seconds, span)
 
     def select(self, everything: bool = False, last: bool = False) -> Selection:
-        return self.reader.select(everything, last)
+        return self.reader.select(everything, last, now_ns())
 
     def deliver(self, everything: bool = False, last: bool = False) -> list[tuple[str, Any]]:
         """Names and values of one delivered selection."""
@@ -195,5 +196,5 @@ def test_an_exponential_histogram_has_the_newest_exemplar_of_the_sdks() -> None:
     for number in (1, 20, 300):
         span = NonRecordingSpan(SpanContext(7, number, False, TraceFlags(TraceFlags.SAMPLED)))
         histogram.record(number, {}, set_span_in_context(span))
-    found = [len(point.exemplars) for _, point in points(reader.select(False, False)) if point.count]
+    found = [len(point.exemplars) for _, point in points(reader.select(False, False, now_ns())) if point.count]
     assert found == [1]

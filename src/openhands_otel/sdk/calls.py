@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+from openhands_otel.clock import now_ns
 from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
 from openhands_otel.guard import guarded
 from openhands_otel.sdk.answered import answered
@@ -90,7 +91,7 @@ class Calls:
         if timed and on_token is not None:
             # The call is made with these very keywords. None is left alone: a callback would switch streaming on.
             kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began)
-        self._publish(LLMCallStarted(time.time_ns(), origin, number, current_scope().tool))
+        self._publish(LLMCallStarted(now_ns(), origin, number, current_scope().tool))
         self._content.asked(number, origin.conversation_id, args, kwargs)
         leave_around = self._enter_around()
 
@@ -101,7 +102,7 @@ class Calls:
             end_call()
             self._content.answered(number, origin.conversation_id, args[0], result, error)
             name = None if error is None else type(error).__name__
-            self._publish(LLMCallEnded(time.time_ns(), origin, number, name, seconds, answered(result)))
+            self._publish(LLMCallEnded(now_ns(), origin, number, name, seconds, answered(result)))
 
         return leave
 
@@ -113,7 +114,7 @@ class Calls:
         @guarded
         def note() -> None:
             seconds = time.perf_counter() - began
-            self._publish(FirstChunk(time.time_ns(), origin, seconds, number))
+            self._publish(FirstChunk(now_ns(), origin, seconds, number))
 
         @functools.wraps(on_token)
         def timed_on_token(*args: Any, **kwargs: Any) -> Any:
@@ -129,7 +130,7 @@ class Calls:
         origin = current_call()
         attempt = count_attempt()
         if attempt > 1 and origin is not None:
-            self._publish(CallRetried(time.time_ns(), origin, current_number(), attempt))
+            self._publish(CallRetried(now_ns(), origin, current_number(), attempt))
 
     def _enter_fallback(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         leave_scope = enter_scope(replace(current_scope(), fallback=True))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+from openhands_otel.clock import now_ns
 from openhands_otel.events import (
     Condensed,
     ConversationClosed,
@@ -117,11 +118,11 @@ class ConversationHooks:
         event = args[1] if len(args) > 1 else kwargs["event"]
         kind = type(event).__name__
         if kind == "Condensation":
-            self._publish(Condensed(time.time_ns(), conversation_id, self._agent_of(conversation_id)))
+            self._publish(Condensed(now_ns(), conversation_id, self._agent_of(conversation_id)))
         elif kind == "UserRejectObservation":
             rejected, agent = ToolOutcome.REJECTED, self._agent_of(conversation_id)
             tool = str(event.tool_name)
-            self._publish(ToolEnded(time.time_ns(), conversation_id, tool, 0, None, rejected, 0.0, agent))
+            self._publish(ToolEnded(now_ns(), conversation_id, tool, 0, None, rejected, 0.0, agent))
         elif kind == "ConversationErrorEvent" and conversation_id is not None:
             self._error_codes[conversation_id] = str(event.code)
 
@@ -181,7 +182,7 @@ class ConversationHooks:
         facts = self._conversations.get(conversation_id)
         self._publish(
             ConversationOpened(
-                at=time.time_ns(),
+                at=now_ns(),
                 conversation_id=conversation_id,
                 parent_id=facts.parent_id if facts else None,
                 agent=(facts.agent if facts else None) or "",
@@ -201,7 +202,7 @@ class ConversationHooks:
         timed, began = not self._suppressed(), time.perf_counter()
         self._error_codes.pop(conversation_id, None)
         agent, parent_id = self._agent_of(conversation_id), self._started_by(conversation_id)
-        self._publish(RunStarted(time.time_ns(), conversation_id, number, agent, parent_id, tool))
+        self._publish(RunStarted(now_ns(), conversation_id, number, agent, parent_id, tool))
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
@@ -213,7 +214,7 @@ class ConversationHooks:
             outcome = outcome_of_run(status, code)
             agent = self._agent_of(conversation_id)
             self._content.run_ended(number, conversation_id, error)
-            self._publish(RunEnded(time.time_ns(), conversation_id, status, own, outcome, code, seconds, agent, number))
+            self._publish(RunEnded(now_ns(), conversation_id, status, own, outcome, code, seconds, agent, number))
 
         return leave
 
@@ -247,7 +248,7 @@ class ConversationHooks:
             # An old object closed after another was resumed under its id says nothing about that one.
             if self._conversations.is_current(conversation, conversation_id):
                 own = self._own_account(conversation)
-                self._publish(ConversationClosed(time.time_ns(), conversation_id, own))
+                self._publish(ConversationClosed(now_ns(), conversation_id, own))
 
         return leave
 
@@ -258,7 +259,7 @@ class ConversationHooks:
         number, agent = next(_numbers), self._agent_of(conversation_id)
         leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number))
         timed, began = not self._suppressed(), time.perf_counter()
-        self._publish(ToolStarted(time.time_ns(), conversation_id, tool, number, agent))
+        self._publish(ToolStarted(now_ns(), conversation_id, tool, number, agent))
         self._content.tool_called(number, conversation_id, action_event)
 
         def leave(result: Any, error: BaseException | None) -> None:
@@ -267,6 +268,6 @@ class ConversationHooks:
             self._content.tool_answered(number, conversation_id, result, error)
             name = None if error is None else type(error).__name__
             outcome = outcome_of_tool(result, error)
-            self._publish(ToolEnded(time.time_ns(), conversation_id, tool, number, name, outcome, seconds, agent))
+            self._publish(ToolEnded(now_ns(), conversation_id, tool, number, name, outcome, seconds, agent))
 
         return leave

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from types import ModuleType
 
 from openhands_otel.bus import Bus
+from openhands_otel.clock import now_ns
 from openhands_otel.events import ConversationClosed
 from openhands_otel.guard import guarded
 from openhands_otel.sdk import compat
@@ -96,7 +96,7 @@ class Hooks:
         }
 
     def _announce_death(self, conversation_id: str) -> None:
-        self._bus.publish_from_finalizer(ConversationClosed(time.time_ns(), conversation_id))
+        self._bus.publish_from_finalizer(ConversationClosed(now_ns(), conversation_id))
 
     def _apply(self, patches: Patches, patch: Patch) -> Callable[[ModuleType], None]:
         @guarded

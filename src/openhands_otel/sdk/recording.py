@@ -8,12 +8,12 @@ sure that a response with tokens had no price. ``merge`` rolls up what was count
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+from openhands_otel.clock import now_ns
 from openhands_otel.events import (
     CostAdded,
     Event,
@@ -120,7 +120,7 @@ class Recording:
         source, spent = CostSource.PRICE_TABLE, amount
         if response is not None:
             source, spent = response.cost_source(), response.spent(amount)
-        self._publish(CostAdded(time.time_ns(), self._origin(metrics), spent, source, amount, current_number()))
+        self._publish(CostAdded(now_ns(), self._origin(metrics), spent, source, amount, current_number()))
 
     def _tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metrics, *values = args
@@ -135,7 +135,7 @@ class Recording:
                 prompt = prompt + cache_read + cache_write
         self._publish(
             TokensUsed(
-                at=time.time_ns(),
+                at=now_ns(),
                 origin=self._origin(metrics),
                 input=prompt,
                 output=given["completion_tokens"],
@@ -154,12 +154,12 @@ class Recording:
         response_id = given[1] if len(given) > 1 else kwargs.get("response_id", "")
         # The SDK itself records what is negative (a clock set back) as zero.
         seconds = max(0.0, float(value))
-        self._publish(LatencyRecorded(time.time_ns(), self._origin(metrics), seconds, response_id, current_number()))
+        self._publish(LatencyRecorded(now_ns(), self._origin(metrics), seconds, response_id, current_number()))
 
     def _merge(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metrics, *given = args
         other = given[0] if given else kwargs["other"]
-        self._publish(MetricsMerged(time.time_ns(), self._origin(metrics), other.accumulated_cost))
+        self._publish(MetricsMerged(now_ns(), self._origin(metrics), other.accumulated_cost))
 
     def _enter_response(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         telemetry = args[0]
@@ -179,7 +179,7 @@ class Recording:
             missed = response.turn.reported if response.turn is not None and not response.counted else None
             if missed:
                 # A report that starts again at zero: OpenHands adds nothing for it.
-                self._publish(CostAdded(time.time_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
+                self._publish(CostAdded(now_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
             if response.tokens:
                 savings = None
                 if (
@@ -189,7 +189,7 @@ class Recording:
                     and not response.has_custom_price()
                 ):
                     savings = cache_savings(response.origin.model, response.origin.provider, response.cache_read)
-                self._publish(ResponseRecorded(time.time_ns(), response.origin, response.priced, savings))
+                self._publish(ResponseRecorded(now_ns(), response.origin, response.priced, savings))
 
         return leave
 

@@ -6,17 +6,17 @@ things happen to points on their way:
 
 * A new stream starts with a point of value 0 just before its first value, so that ``increase()`` and the like see the
   first value as a change. The stream's start time is the zero's time (the SDK's own start lies microseconds before the
-  value, which is the same millisecond to Prometheus).
+  value, which is the same millisecond to Prometheus). All stamps are by the process's own clock (``clock.py``).
 * Where delta temporality is preferred, the difference to what was last *delivered* is sent. A request that failed is
   thereby in the next one; the SDK's own deltas would be lost with it.
 * At most one exemplar stands on a point, so that an update stays small: the newest.
 * What is not delivered counts as not sent: ``Selection.commit`` is called only when the collector has it.
+* When the process goes on under a fresh instance id (``start_over``), all but gauges go on from 0.
 """
 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,12 +38,12 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
+from openhands_otel.clock import SECOND_NS, now_ns
 from openhands_otel.telemetry.exemplars import CounterExemplars, Key
 from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.otlp_config import Temporality
 from openhands_otel.telemetry.self_observation import METRICS
 
-SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
 SELF_OBSERVATION = frozenset(metric.name for metric in METRICS)
 
@@ -76,8 +76,11 @@ class ChangedPoints(MetricReader):
         self._collected: MetricsData | None = None
         self._delivered: dict[Key, Any] = {}
         self._starts: dict[Key, int] = {}
+        self._base: dict[Key, Any] = {}
+        """Points as they were when the instance began: what was counted before is not its own."""
         self._about_ourselves = False
-        self._last_collection = time.time_ns()
+        self._last_collection = now_ns()
+        self._now = self._last_collection
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
         self._collected = metrics_data
@@ -85,12 +88,19 @@ class ChangedPoints(MetricReader):
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Nothing to stop: the flusher is what collects."""
 
-    def select(self, everything: bool, last: bool) -> Selection:
-        """Collect, and choose what changed; ``everything`` chooses all (the heartbeat).
+    def start_over(self) -> None:
+        """Go on as another instance: what was delivered until now was delivered under the id before."""
+        self._base |= self._delivered
+        self._delivered = {}
+        self._starts.clear()
+
+    def select(self, everything: bool, last: bool, now: int) -> Selection:
+        """Collect, and choose what changed, stamped ``now``; ``everything`` chooses all (the heartbeat).
 
         What this plugin says about itself is chosen then, and with the ``last`` request of the process.
         """
         self._about_ourselves = everything or last
+        self._now = now
         self._exemplars = self._of_counters.take()
         self.collect()
         collected, self._collected = self._collected, None
@@ -100,7 +110,7 @@ class ChangedPoints(MetricReader):
             for resource in (collected.resource_metrics if collected else ())
             if (scopes := self._scopes(resource, everything, sent))
         ]
-        self._last_collection = time.time_ns()
+        self._last_collection = now
         return Selection(MetricsData(resources) if resources else None, lambda: self._delivered.update(sent))
 
     def _scopes(self, resource: ResourceMetrics, everything: bool, sent: dict[Key, Any]) -> list[ScopeMetrics]:
@@ -112,7 +122,7 @@ class ChangedPoints(MetricReader):
 
     def _metrics_of(self, scope: ScopeMetrics) -> Iterable[Metric]:
         # There is one scope, and it is never empty: what runs now is always observed.
-        own = () if self._distributions is None else self._distributions.collect(time.time_ns())
+        own = () if self._distributions is None else self._distributions.collect(self._now)
         return itertools.chain(scope.metrics, own)
 
     def _metric(self, metric: Metric, everything: bool, sent: dict[Key, Any]) -> Metric | None:
@@ -126,17 +136,24 @@ class ChangedPoints(MetricReader):
         for point in metric.data.data_points:
             key = (metric.name, frozenset((point.attributes or {}).items()))
             before = self._delivered.get(key)
-            if before is not None and not everything and _mark(point) == _mark(before):
+            base = self._base.get(key) if starts_at_zero else None
+            if _is_old_news(point, before, base, everything):
                 continue
-            point = replace(point, start_time_unix_nano=self._start(key, point), exemplars=self._newest(key, point))
+            point = replace(
+                point,
+                time_unix_nano=self._now,
+                start_time_unix_nano=self._start(key),
+                exemplars=self._newest(key, point),
+            )
             sent[key] = point
+            own = point if base is None else less(point, base)
             if delta:
                 if before is None or _mark(point) != _mark(before):
-                    points.append(_difference(point, before))
+                    points.append(own if before is None else _difference(point, before))
             else:
                 if before is None and starts_at_zero:
-                    points.append(_zero(point))
-                points.append(point)
+                    points.append(_zero(own))
+                points.append(own)
         if not points:
             return None
         data: Any = replace(metric.data, data_points=points)
@@ -154,14 +171,16 @@ class ChangedPoints(MetricReader):
         if isinstance(point, NumberDataPoint):
             exemplar = self._exemplars.get(key)
             return [] if exemplar is None else [exemplar]
-        return sorted(point.exemplars, key=lambda each: each.time_unix_nano)[-1:]
+        newest = sorted(point.exemplars, key=lambda each: each.time_unix_nano)[-1:]
+        # The SDK's own histograms stamp theirs by the wall clock.
+        return [replace(each, time_unix_nano=min(each.time_unix_nano, self._now)) for each in newest]
 
-    def _start(self, key: Key, point: Any) -> int:
+    def _start(self, key: Key) -> int:
         start = self._starts.get(key)
         if start is None:
             # The last time at which it was seen not to exist, but no more than a second ago, or a back end whose head
             # has moved on would refuse the zero as too old; and a millisecond at least, its resolution.
-            now: int = point.time_unix_nano
+            now = self._now
             start = min(max(self._last_collection, now - SECOND_NS), now - MILLISECOND_NS)
             self._starts[key] = start
         return start
@@ -170,6 +189,13 @@ class ChangedPoints(MetricReader):
 def _mark(point: Any) -> float:
     """What differs when a cumulative point has changed."""
     return point.value if isinstance(point, NumberDataPoint) else point.count
+
+
+def _is_old_news(point: Any, before: Any, base: Any, everything: bool) -> bool:
+    """Whether there is nothing to say of a point: it is as it was, or nothing of it is this instance's own."""
+    if before is None:
+        return base is not None and _mark(point) == _mark(base)
+    return not everything and _mark(point) == _mark(before)
 
 
 def _zero(point: Any) -> Any:
@@ -184,17 +210,30 @@ def _zero(point: Any) -> Any:
 
 def _difference(point: Any, before: Any) -> Any:
     """``point`` less what was delivered before, as a delta point."""
+    return replace(less(point, before), start_time_unix_nano=before.time_unix_nano)
+
+
+def less(point: Any, before: Any) -> Any:
+    """What a cumulative point has grown by since ``before``. The least and the greatest of it nobody knows."""
     if isinstance(point, NumberDataPoint):
-        start, value = (point.start_time_unix_nano, 0) if before is None else (before.time_unix_nano, before.value)
-        return replace(point, start_time_unix_nano=start, value=point.value - value)
-    if before is None:
-        return point
+        return replace(point, value=point.value - before.value)
+    rest = replace(point, count=point.count - before.count, sum=point.sum - before.sum, min=None, max=None)
+    if isinstance(point, HistogramDataPoint):
+        counts = zip(point.bucket_counts, before.bucket_counts, strict=True)
+        return replace(rest, bucket_counts=[now - then for now, then in counts])
+    # The scale of an exponential histogram only ever becomes coarser.
+    coarser = before.scale - point.scale
     return replace(
-        point,
-        start_time_unix_nano=before.time_unix_nano,
-        count=point.count - before.count,
-        sum=point.sum - before.sum,
-        bucket_counts=[now - then for now, then in zip(point.bucket_counts, before.bucket_counts, strict=True)],
-        min=None,
-        max=None,
+        rest,
+        zero_count=point.zero_count - before.zero_count,
+        positive=_buckets_less(point.positive, before.positive, coarser),
+        negative=_buckets_less(point.negative, before.negative, coarser),
     )
+
+
+def _buckets_less(buckets: Buckets, before: Buckets, coarser: int) -> Buckets:
+    counts = list(buckets.bucket_counts)
+    for index, count in enumerate(before.bucket_counts):
+        if count:
+            counts[((before.offset + index) >> coarser) - buckets.offset] -= count
+    return Buckets(buckets.offset, counts)

@@ -4,13 +4,15 @@ Not made with SDK instruments: those never forget an attribute set. A point is s
 them again with the heartbeat. A counter starts with a point of value 0. When a status, an activity or a trace gives way
 to another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once, not after five
 minutes), and when a conversation is closed and its last values are delivered, all its series do. Always cumulative.
+
+When the process goes on under a fresh instance id (``start_over``), counters go on from 0: what was said under the id
+before is its own, and the sum over both is what was spent.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -42,7 +44,12 @@ class _Delivered:
     """What a collector has of one conversation."""
 
     values: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    """As the ledger has them."""
     starts: dict[Series, int] = field(default_factory=dict[Series, int])
+    counted: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    """Counters as they were told last, ended ones included."""
+    base: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    """Counters as they were when the instance began: what was counted before is not its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +70,15 @@ class ConversationSeries:
         ledger.on_forgotten = lambda conversation_id: self._delivered.pop(conversation_id, None)
         self._unchanged: set[str] = set()
         """Conversations that the heartbeat has still to repeat."""
-        self._clock = 0
 
-    def select(self, everything: bool) -> ConversationPoints:
-        """Points of the conversations that changed; ``everything`` takes the unchanged ones as well.
+    def select(self, everything: bool, now: int) -> ConversationPoints:
+        """Points, stamped ``now``, of the conversations that changed; ``everything`` takes unchanged ones as well.
 
-        Those that find no room in one request stay for the next.
+        Those that find no room in one request stay for the next. ``now`` grows by a millisecond at least.
         """
         ledger = self._ledger
         if everything:
             self._unchanged = set(ledger.accounts)
-        now = self._clock = max(time.time_ns(), self._clock + MILLISECOND_NS)
         batch = _Batch(now)
         commits: list[Callable[[], None]] = []
         chosen = self._choose()
@@ -89,6 +94,23 @@ class ConversationSeries:
             self._unchanged.update(name for name, repeat in chosen.items() if repeat and name in ledger.accounts)
 
         return ConversationPoints(batch.scope(), commit, put_back)
+
+    def start_over(self, now: int) -> pb.ScopeMetrics | None:
+        """Go on as another instance: what was told until now was told under the id before.
+
+        Returns the ends of the series under that id.
+        """
+        batch = _Batch(now)
+        for conversation_id, delivered in self._delivered.items():
+            for series in delivered.values:
+                batch.end(conversation_id, series, delivered.starts.get(series, 0))
+        self._delivered = {
+            conversation_id: _Delivered(counted=delivered.counted, base=dict(delivered.counted))
+            for conversation_id, delivered in self._delivered.items()
+        }
+        self._unchanged.clear()
+        self._ledger.changed.update(self._ledger.accounts)
+        return batch.scope()
 
     @property
     def has_more(self) -> bool:
@@ -110,7 +132,8 @@ class ConversationSeries:
 
     def _add(self, account: Account, batch: _Batch, everything: bool) -> Callable[[], None]:
         delivered = self._delivered.setdefault(account.conversation_id, _Delivered())
-        wanted = dict(_series_of(account))
+        base = delivered.base
+        wanted = {series: value for series, value in _series_of(account) if base.get(series) != value}
         if account.closed and all(delivered.values.get(series) == value for series, value in wanted.items()):
             return self._end(account, delivered, batch)
         starts: dict[Series, int] = {}
@@ -122,13 +145,14 @@ class ConversationSeries:
             if start is None and series[0].kind == "counter":
                 start = starts[series] = batch.now - MILLISECOND_NS
                 batch.add(account.conversation_id, series, 0, start, start)
-            batch.add(account.conversation_id, series, value, batch.now, start or 0)
+            batch.add(account.conversation_id, series, value - base.get(series, 0), batch.now, start or 0)
         gone = [series for series in delivered.values if series not in wanted]
         for series in gone:
             batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
 
         def commit() -> None:
             delivered.values = wanted
+            delivered.counted.update((series, wanted[series]) for series in wanted if series[0].kind == "counter")
             delivered.starts.update(starts)
             if account.closed:
                 # Its end is what the next request tells.

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from openhands_otel.clock import now_ns
 from openhands_otel.guard import note_error
 from openhands_otel.telemetry.intake import Intake, Wake
 from openhands_otel.telemetry.schedule import Schedule
@@ -128,7 +129,7 @@ class Flusher:
                 if since is not None:
                     self._used = True
                     # A busy agent keeps this thread from the interpreter for milliseconds: they are part of the window.
-                    age_s = (time.time_ns() - since) / 1e9
+                    age_s = (now_ns() - since) / 1e9
                     self._schedule.want(now - min(max(age_s, 0.0), 1.0), urgent)
             # A process in which nothing happened has nothing to say at its end.
             delivered = True

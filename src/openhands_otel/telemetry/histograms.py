@@ -10,7 +10,6 @@ the counters.
 from __future__ import annotations
 
 import math
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
@@ -22,6 +21,7 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.export import Metric as MetricData
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
+from openhands_otel.clock import now_ns
 from openhands_otel.semconv import Metric
 from openhands_otel.telemetry.attributes import Attributes
 from openhands_otel.telemetry.samples import METRICS, OVERFLOW, Labels
@@ -53,7 +53,7 @@ class Distribution:
         if amount > self._max:
             self._max = amount
         if span is not None:
-            self._exemplar = Exemplar({}, amount, time.time_ns(), span.span_id, span.trace_id)
+            self._exemplar = Exemplar({}, amount, now_ns(), span.span_id, span.trace_id)
 
     def point(self, now: int) -> HistogramDataPoint:
         """What it holds at ``now``, and what came last since it was last asked.

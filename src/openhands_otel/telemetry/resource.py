@@ -25,8 +25,9 @@ def base_resource() -> Resource:
     attributes: dict[str, str] = {}
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         attributes[SERVICE_NAME] = DEFAULT_SERVICE_NAME
-    # Without this variable the id is one that the SDK has made up.
-    if SERVICE_INSTANCE_ID in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""):
+    given = _names(os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""))
+    # Where it is not given the id is one that the SDK has made up.
+    if SERVICE_INSTANCE_ID in given and PINNED_INSTANCE_ID not in given:
         attributes[PINNED_INSTANCE_ID] = str(resource.attributes.get(SERVICE_INSTANCE_ID, ""))
     return resource.merge(Resource(attributes))
 
@@ -37,3 +38,8 @@ def process_resource(base: Resource) -> Resource:
     if PROCESS_PID in base.attributes:
         attributes[PROCESS_PID] = os.getpid()
     return base.merge(Resource(attributes))
+
+
+def _names(given: str) -> set[str]:
+    """Names of the attributes in a variable that holds them as ``name=value``, separated by commas."""
+    return {pair.partition("=")[0].strip() for pair in given.split(",")}

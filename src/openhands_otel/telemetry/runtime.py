@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from openhands_otel.account import ConversationSnapshot
 from openhands_otel.bus import Bus
+from openhands_otel.clock import process_clock
 from openhands_otel.guard import guarded
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.pipeline import Pipeline
@@ -84,6 +85,7 @@ class Runtime:
 
     @guarded
     def _after_fork(self) -> None:
+        process_clock.start_over()
         self._bus.restart_after_fork()
         if self._pipeline is None or self._remove_sink is None:
             return

@@ -31,6 +31,8 @@ class Outcome:
     delivered: bool
     reason: str = ""
     retry_after_s: float | None = None
+    refused: bool = False
+    """The receiver has seen it and does not want it: the same request would fare no better."""
 
 
 DELIVERED = Outcome(delivered=True)
