@@ -125,6 +125,18 @@ class Breakdown(_Model):
     by_service: tuple[Share, ...] = ()
 
 
+class Refusal(_Model):
+    """Points or requests that were not taken: whose, why, how many."""
+
+    service: str | None = None
+    instance: str | None = Field(default=None, description="Instance id; for a whole request the sender's address.")
+    reason: str
+    points: int = 0
+    requests: int = 0
+    first_unix_nano: int = 0
+    last_unix_nano: int = 0
+
+
 class ReceiverStats(_Model):
     """What the collector did since it started."""
 
@@ -138,6 +150,8 @@ class ReceiverStats(_Model):
     viewers: int = 0
     database: str | None = None
     history_error: str | None = None
+    problems: tuple[str, ...] = Field(default=(), description="What does not work now, a line for each.")
+    refusals: tuple[Refusal, ...] = Field(default=(), description="What was not taken, latest first.")
 
 
 class State(_Model):
@@ -190,6 +204,7 @@ class TotalsUpdate(_Model):
     type: Literal["totals"] = "totals"
     received_unix_nano: int
     totals: Totals
+    receiver: ReceiverStats | None = Field(default=None, description="Only where there are problems or refusals.")
 
 
 class RemovedUpdate(_Model):

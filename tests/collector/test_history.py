@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from openhands_otel.collector.database import DatabaseFile
 from openhands_otel.collector.history import EVERYTHING, Batch, Sample
 from openhands_otel.collector.schema import UnusableDatabase, connect
 from otlp_sender import Sender
@@ -193,7 +194,7 @@ def test_a_database_of_a_later_layout_is_refused(database: Path) -> None:
 
 def test_a_second_collector_cannot_have_the_same_database(database: Path) -> None:
     with HeldStore(database), pytest.raises(UnusableDatabase, match="in use"):
-        connect(database)
+        DatabaseFile(database).open()
 
 
 def _batch(samples: list[Sample]) -> Batch:

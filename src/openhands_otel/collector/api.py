@@ -98,9 +98,9 @@ class Api:
         return Response(await exposition.render(self._store), media_type=exposition.media_type)
 
     async def _health(self, _: Request) -> Response:
-        error = self._store.archive_error
-        if error is not None:
-            return _problem(503, f"the history cannot be saved: {error}")
+        problems = self._store.health.problems
+        if problems:
+            return _problem(503, "; ".join(problems))
         return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=_JSON)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
+from openhands_otel.collector.ranges import out_of_range
 from openhands_otel.collector.series import Attributes, ExactSum, MetricInfo, Point, Series
 from openhands_otel.collector.usages import by_usage, token_usage
 from openhands_otel.stats import ConversationStats, CostShare
@@ -293,6 +294,9 @@ class Conversation:
         for process, name, pairs, start, time, base, value, ended, keyed in record["held"]:
             attributes = tuple((str(key), item) for key, item in pairs)
             key = (process, attributes if keyed else ())
+            # A collector of before took numbers that no sum can hold.
+            if name not in CONVERSATION_METRICS or out_of_range(CONVERSATION_METRICS[name], value):
+                continue
             conversation.held.setdefault(name, {})[key] = Held(Series(start, time, value, base, ended), attributes)
         conversation._find_parent()
         return conversation

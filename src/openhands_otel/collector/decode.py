@@ -21,6 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
+from openhands_otel.collector.ranges import implausible_stamp, out_of_range
+from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.series import Attributes, AttributeValue, Distribution, MetricInfo, Point, Value
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 
@@ -52,6 +54,11 @@ class Instance:
     service: str
     resource: Attributes
 
+    @property
+    def name(self) -> str:
+        """Its instance id, as it is told to people; empty if it has none."""
+        return str(dict(self.resource).get(SERVICE_INSTANCE_ID, ""))
+
 
 @dataclass(frozen=True, slots=True)
 class MetricsUpdate:
@@ -59,18 +66,6 @@ class MetricsUpdate:
 
     instance: Instance
     points: list[Point]
-
-
-@dataclass(slots=True)
-class Refusals:
-    """Points left out of one request, and why (the first reason is told)."""
-
-    count: int = 0
-    reason: str = ""
-
-    def add(self, reason: str, count: int = 1) -> None:
-        self.count += count
-        self.reason = self.reason or reason
 
 
 @dataclass(slots=True)
@@ -105,11 +100,12 @@ def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
     decoded = DecodedMetrics()
     for resource_metrics in request.resource_metrics:
         points: list[Point] = []
+        instance = _instance(resource_metrics.resource.attributes)
+        decoded.refusals.of(instance.service, instance.name)
         for scope in resource_metrics.scope_metrics:
             for metric in scope.metrics:
                 points.extend(_points(metric, decoded.refusals))
         if points:
-            instance = _instance(resource_metrics.resource.attributes)
             decoded.updates.append(MetricsUpdate(instance, points))
     return decoded
 
@@ -186,9 +182,8 @@ def _numbers(info: MetricInfo, data: Iterable[pb.NumberDataPoint], refusals: Ref
         value: Value | None = None
         if not point.flags & _NO_RECORDED_VALUE:
             value = point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
-            if not math.isfinite(value) or (value < 0 and info.kind == "counter"):
-                refusals.add(f"{info.name} has the value {value}")
-                continue
+        if _refused(info, point, value, refusals):
+            continue
         if not info.name or len(point.attributes) > _ATTRIBUTE_LIMIT:
             refusals.add(f"{info.name or 'a metric'} has no name or too many attributes")
             continue
@@ -203,12 +198,23 @@ def _histograms(info: MetricInfo, data: Iterable[pb.HistogramDataPoint], refusal
             if len(bounds) > _BUCKET_LIMIT or (counts and len(counts) != len(bounds) + 1):
                 refusals.add(f"{info.name} has buckets that do not fit its bounds")
                 continue
-            total = point.sum if math.isfinite(point.sum) else 0.0
-            value = Distribution(point.count, total, bounds, counts)
+            value = Distribution(point.count, point.sum, bounds, counts)
+        if _refused(info, point, value, refusals):
+            continue
         if not info.name or len(point.attributes) > _ATTRIBUTE_LIMIT:
             refusals.add(f"{info.name or 'a metric'} has no name or too many attributes")
             continue
         yield Point(info, _attributes(point.attributes), point.start_time_unix_nano, point.time_unix_nano, value)
+
+
+def _refused(
+    info: MetricInfo, point: pb.NumberDataPoint | pb.HistogramDataPoint, value: Value | None, refusals: Refusals
+) -> bool:
+    why = None if value is None else out_of_range(info, value)
+    why = why or implausible_stamp(point.start_time_unix_nano, point.time_unix_nano)
+    if why is not None:
+        refusals.add(f"{info.name[:100]} {why}", rule=f"{info.name[:100]} {why.partition(',')[2]}")
+    return why is not None
 
 
 def _attributes(attributes: Iterable[KeyValue]) -> Attributes:

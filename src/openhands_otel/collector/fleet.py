@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Final
 
 from openhands_otel import semconv
-from openhands_otel.collector.decode import Instance, Refusals
+from openhands_otel.collector.decode import Instance
+from openhands_otel.collector.ranges import out_of_range
+from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.series import Attributes, Distribution, MetricInfo, Point, Series, Value
-from openhands_otel.collector.totals import TOTAL_METRICS, BurnMeter, TotalSums
+from openhands_otel.collector.totals import TOTAL_METRICS, BurnMeter, Group, TotalSums
 
 SERIES_LIMIT: Final = 100_000
 """Series of all processes held at once; more are refused, those that carry money last."""
@@ -58,7 +61,10 @@ class Process:
         instance = Instance(record["key"], record["service"], _attributes(record["resource"]))
         process = cls(instance, record["seen"])
         for name, attributes, start, at, base, value, ended in record["series"]:
-            process.series[name, _attributes(attributes)] = Series(start, at, _unplain(value), base, ended)
+            series = Series(start, at, _unplain(value), base, ended)
+            # A collector of before took numbers that no sum can hold.
+            if name in _OWN_METRICS and not out_of_range(_OWN_METRICS[name], series.value) and isfinite(series.total):
+                process.series[name, _attributes(attributes)] = series
         return process
 
 
@@ -142,10 +148,14 @@ class Fleet:
         self.dirty.discard(key)
         return process
 
-    def count_record(self, record: Record) -> None:
-        """Add an archived process to the totals (once, when the collector starts)."""
-        for (name, attributes), held in Process.from_record(record).series.items():
-            self.sums.replace(record["service"], name, attributes, 0.0, held.total)
+    def absent_totals(self) -> list[tuple[Group, list[float]]]:
+        """The sums of all processes that are not in memory."""
+        rest = self.sums.copy()
+        for process in self.processes.values():
+            for (name, attributes), held in process.series.items():
+                if name in TOTAL_METRICS:
+                    rest.replace(process.instance.service, name, attributes, held.total, 0.0)
+        return [(group, partials) for group, partials in rest.groups() if any(partials)]
 
 
 def _plain(value: Value) -> Any:

@@ -13,6 +13,7 @@ import grpc.aio
 from openhands_otel.collector.auth import Token
 from openhands_otel.collector.decode import DECODED_LIMIT, MalformedRequest
 from openhands_otel.collector.receiver import Receiver
+from openhands_otel.collector.store import Unavailable
 
 _SERVICES: Final = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
@@ -63,8 +64,11 @@ class GrpcReceiver:
             try:
                 response = await self._receiver.take(signal, body, json=False, received=received)
             except MalformedRequest as error:
-                self._receiver.store.counts.refused_requests += 1
+                self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            except Unavailable as error:
+                self._receiver.store.refuse_request(str(error), context.peer())
+                await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             return response.SerializeToString()
 
         return export

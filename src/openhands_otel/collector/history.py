@@ -2,6 +2,7 @@
 
 One thread does all reads and writes in the order they were asked for, so a read sees every write asked before it, and
 the event loop never waits for a disk. Without a database file the same tables live in memory: there is one way only.
+What may happen to the file meanwhile is database.py's business.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from openhands_otel.collector import schema
+from openhands_otel.collector.database import DatabaseFile, Lost
 from openhands_otel.collector.fleet import Process, Record
 from openhands_otel.collector.series import Attributes, ExactSum
+from openhands_otel.collector.totals import Group, TotalSums
 from openhands_otel.stats import History, HistoryPoint
 
 BUCKET_LIMIT: Final = 2_000
@@ -43,17 +45,28 @@ class Batch:
     """Records, each with the state that viewers see as JSON, and whether it stays in memory."""
     samples: list[Sample] = field(default_factory=list[Sample])
 
-    def __bool__(self) -> bool:
-        return bool(self.processes or self.conversations or self.samples)
+    def singles(self) -> Iterator[tuple[str, Batch]]:
+        """Each record in a batch of its own, with the key, id or subject that it is of."""
+        for process in self.processes:
+            yield process[0]["key"], Batch(processes=[process])
+        for conversation in self.conversations:
+            yield conversation[0]["id"], Batch(conversations=[conversation])
+        for sample in self.samples:
+            yield sample[0], Batch(samples=[sample])
+
+    def names(self) -> Iterator[str]:
+        """Keys, ids and subjects of all that is in it."""
+        return (name for name, _ in self.singles())
 
 
 @dataclass(slots=True)
 class Held:
     """What an earlier run of the collector left."""
 
-    totals: list[tuple[str, str, Attributes, list[float]]]
-    """Sums of forgotten processes: service, metric, attributes, partials."""
+    totals: TotalSums
+    """Over all processes that ever were."""
     processes: list[Record]
+    """Those that were in memory; the money of the others is in the totals only."""
     conversations: list[Record]
     conversation_count: int
 
@@ -63,21 +76,34 @@ class Archive:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._file = DatabaseFile(path)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="openhands-otel-history")
-        self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> Held:
         """Open or create the database and read what is needed at the start."""
         return await self._in_thread(self._open)
 
     async def write(self, batch: Batch) -> None:
+        """Raises Lost where nothing that was written before is there any more: see ``rebuild``."""
         await self._in_thread(lambda: self._write(batch))
+
+    async def look(self) -> str | None:
+        """See that what was written is still there. Returns what will be wrong with the file at the next start."""
+        return await self._in_thread(self._look)
+
+    async def rebuild(self, totals: Sequence[tuple[Group, list[float]]]) -> None:
+        """Begin a new database, with the sums of all that is not in memory as a whole, after Lost."""
+        await self._in_thread(lambda: self._file.replace(lambda connection: _write_totals(connection, totals)))
 
     async def find(self, processes: Sequence[str], conversations: Sequence[str]) -> tuple[list[Record], list[Record]]:
         """Records of those that are out of memory, where there are any."""
-        return await self._in_thread(
-            lambda: (self._records("processes", processes), self._records("conversations", conversations))
-        )
+        try:
+            return await self._in_thread(
+                lambda: (self._records("processes", processes), self._records("conversations", conversations))
+            )
+        except Lost:
+            # Then there are none: the next round makes a database without them.
+            return [], []
 
     async def stats(self, conversation_id: str) -> str | None:
         """The last state of a conversation, as JSON."""
@@ -97,33 +123,20 @@ class Archive:
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    @property
-    def _database(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise schema.UnusableDatabase("the database is not open")
-        return self._connection
-
     def _open(self) -> Held:
-        self._connection = schema.connect(self.path)
-        rows = self._database.execute("SELECT service, metric, attributes, partials FROM folded")
-        totals = [
-            (service, metric, _pairs(json.loads(attributes)), json.loads(partials))
-            for service, metric, attributes, partials in rows
-        ]
-        processes: list[Record] = []
-        for record, resident in self._database.execute("SELECT record, resident FROM processes"):
-            process = cast(Record, json.loads(record))
-            process["resident"] = bool(resident)
-            processes.append(process)
-        conversations = [
-            cast(Record, json.loads(record))
-            for (record,) in self._database.execute("SELECT record FROM conversations WHERE resident")
-        ]
-        (count,) = self._database.execute("SELECT count(*) FROM conversations").fetchone()
-        return Held(totals, processes, conversations, count)
+        self._file.open()
+        return self._file.use(_read_held)
+
+    def _look(self) -> str | None:
+        self._file.ensure()
+        return self._file.warning()
 
     def _write(self, batch: Batch) -> None:
-        with self._database as database:
+        self._file.ensure()
+        self._file.use(lambda connection: self._write_to(connection, batch), writes=True)
+
+    def _write_to(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        with connection as database:
             database.executemany(
                 "INSERT INTO processes (key, seen, resident, record) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
                 " SET seen = excluded.seen, resident = excluded.resident, record = excluded.record",
@@ -161,28 +174,33 @@ class Archive:
         column = "key" if table == "processes" else "id"
         found: list[Record] = []
         for key in keys:
-            row = self._database.execute(f"SELECT record FROM {table} WHERE {column} = ?", (key,)).fetchone()
+            row = self._row(f"SELECT record FROM {table} WHERE {column} = ?", (key,))
             if row is not None:
                 found.append(json.loads(row[0]))
         return found
 
     def _stats(self, conversation_id: str) -> str | None:
-        query = "SELECT stats FROM conversations WHERE id = ?"
-        row = self._database.execute(query, (conversation_id,)).fetchone()
+        row = self._row("SELECT stats FROM conversations WHERE id = ?", (conversation_id,))
         return None if row is None else row[0]
 
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
+        return self._file.use(lambda connection: connection.execute(query, values).fetchall())
+
+    def _row(self, query: str, values: Sequence[object]) -> Any:
+        return next(iter(self._rows(query, values)), None)
+
     def _history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
-        rows = self._database.execute(
+        rows = self._rows(
             # SQLite takes the other columns from the row that has the maximum.
             "SELECT max(at), cost, prompt, completion, calls FROM samples"
             " WHERE subject = ? AND at >= ? AND at <= ? GROUP BY CAST(at / ? AS INTEGER) ORDER BY at LIMIT ?",
             (subject, since, until, bucket_s, BUCKET_LIMIT),
         )
-        before = self._database.execute(
+        before = self._row(
             "SELECT at, cost, prompt, completion, calls FROM samples WHERE subject = ? AND at < ?"
             " ORDER BY at DESC LIMIT 1",
             (subject, since),
-        ).fetchone()
+        )
         return History(
             conversation_id=subject or None,
             bucket_s=bucket_s,
@@ -191,7 +209,11 @@ class Archive:
         )
 
     def _purge(self, older_than: float) -> None:
-        with self._database as database:
+        self._file.ensure()
+        self._file.use(lambda connection: self._purge_from(connection, older_than), writes=True)
+
+    def _purge_from(self, connection: sqlite3.Connection, older_than: float) -> None:
+        with connection as database:
             database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
             database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
             self._forget_processes(database, "seen < ? AND NOT resident", older_than)
@@ -212,9 +234,39 @@ class Archive:
             database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, partials))
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._file.close()
+
+
+def _read_held(connection: sqlite3.Connection) -> Held:
+    totals = TotalSums()
+    for service, metric, attributes, partials in connection.execute("SELECT * FROM folded"):
+        for partial in json.loads(partials):
+            totals.replace(service, metric, _pairs(json.loads(attributes)), 0.0, partial)
+    processes: list[Record] = []
+    for text, resident in connection.execute("SELECT record, resident FROM processes"):
+        record = cast(Record, json.loads(text))
+        for (metric, attributes), held in Process.from_record(record).series.items():
+            if held.total:
+                totals.replace(record["service"], metric, attributes, 0.0, held.total)
+        if resident:
+            processes.append(record)
+    conversations = [
+        cast(Record, json.loads(record))
+        for (record,) in connection.execute("SELECT record FROM conversations WHERE resident")
+    ]
+    (count,) = connection.execute("SELECT count(*) FROM conversations").fetchone()
+    return Held(totals, processes, conversations, count)
+
+
+def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:
+    with connection as database:
+        database.executemany(
+            "INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)",
+            [
+                (service, metric, json.dumps(attributes, separators=(",", ":")), json.dumps(partials))
+                for (service, metric, attributes), partials in totals
+            ],
+        )
 
 
 def _history_point(row: tuple[float, float, int, int, int]) -> HistoryPoint:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest, TooLarge, decompress
 from openhands_otel.collector.receiver import SIGNALS, Receiver
+from openhands_otel.collector.store import Unavailable
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -46,11 +47,13 @@ def _route(receiver: Receiver, signal: str) -> Route:
         except ClientDisconnect:
             return Response(status_code=400)
         except _Refused as refused:
-            return _refuse(receiver, media_type, refused)
+            return _refuse(receiver, request, media_type, refused)
         except MalformedRequest as error:
-            return _refuse(receiver, media_type, _Refused(400, str(error)))
+            return _refuse(receiver, request, media_type, _Refused(400, str(error)))
         except TooLarge as error:
-            return _refuse(receiver, media_type, _Refused(413, str(error), RESOURCE_EXHAUSTED))
+            return _refuse(receiver, request, media_type, _Refused(413, str(error), RESOURCE_EXHAUSTED))
+        except Unavailable as error:
+            return _refuse(receiver, request, media_type, _Refused(503, str(error), UNAVAILABLE))
         return _encode(response, media_type, 200)
 
     return Route(f"/v1/{signal}", export, methods=["POST"])
@@ -78,8 +81,8 @@ async def _body(request: Request) -> bytes:
     return decompress(body) if encoding == "gzip" else body
 
 
-def _refuse(receiver: Receiver, media_type: str, refused: _Refused) -> Response:
-    receiver.store.counts.refused_requests += 1
+def _refuse(receiver: Receiver, request: Request, media_type: str, refused: _Refused) -> Response:
+    receiver.store.refuse_request(str(refused), request.client.host if request.client else "")
     return _encode(Status(code=refused.code, message=str(refused)), media_type, refused.status)
 
 

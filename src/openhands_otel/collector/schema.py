@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -39,34 +40,62 @@ class UnusableDatabase(Exception):
     """The file cannot be used; the message is one line that says why and what to do."""
 
 
-def connect(path: Path | None) -> sqlite3.Connection:
-    """Open a database of ours, or make one where there is none. A file that is not ours is left as it was."""
+def connect(path: Path | None, in_use: bool = False) -> sqlite3.Connection:
+    """Open a database of ours, or make one where there is none. A file that is not ours is left as it was.
+
+    ``in_use``: this process has it open already, which is why it is known to be ours.
+    """
     if path is None:
         connection = sqlite3.connect(":memory:")
         connection.executescript(_CREATE)
         return connection
+    if not in_use:
+        check(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists() or path.stat().st_size == 0
-        if not new:
-            _check_header(path)
+        new = _is_new(path)
         connection = sqlite3.connect(path, timeout=0.2)
     except (OSError, sqlite3.Error) as error:
-        _refuse(path, error)
+        refuse(path, error)
     try:
         _prepare(connection, path, new)
     except sqlite3.Error as error:
         connection.close()
-        _refuse(path, error)
+        refuse(path, error)
     except UnusableDatabase:
         connection.close()
         raise
     return connection
 
 
+def check(path: Path) -> None:
+    """Raise UnusableDatabase if there is a file that is not ours. Not while it is open: see _check_header."""
+    try:
+        if not _is_new(path):
+            _check_header(path)
+    except OSError as error:
+        refuse(path, error)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether the file is a whole database of ours, as a reader that knows nothing of it finds it."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        return application == APPLICATION_ID and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    finally:
+        connection.close()
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
+
+
 def _prepare(connection: sqlite3.Connection, path: Path, new: bool) -> None:
-    # Alone with the file: two collectors writing one history would each overwrite what the other knows.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    # Two collectors that write one history would each overwrite what the other knows. database.py keeps them apart by
+    # a lock beside the file, so that others may read it; collectors of before held the file itself.
+    if sys.platform == "win32":
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE")
     connection.commit()
     if new:
@@ -81,7 +110,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, new: bool) -> None:
 
 
 def _check_header(path: Path) -> None:
-    # Read as plain bytes: looking at somebody else's file through SQLite might already change it.
+    # Read as plain bytes: looking at somebody else's file through SQLite might already change it. Closing the file
+    # takes this process' own locks away from it (POSIX), so it must not be open through SQLite yet.
     with path.open("rb") as file:
         header = file.read(100)
     version, application = int.from_bytes(header[60:64]), int.from_bytes(header[68:72])
@@ -93,7 +123,7 @@ def _check_header(path: Path) -> None:
         raise UnusableDatabase(f"{path} has layout {version} and this release reads {VERSION}: {_ADVICE}")
 
 
-def _refuse(path: Path, error: Exception) -> NoReturn:
+def refuse(path: Path, error: Exception | str) -> NoReturn:
     if "locked" in str(error):
         raise UnusableDatabase(
             f"{path} is in use by another collector: stop that one or name another file with --database"

@@ -84,9 +84,10 @@ class Series:
             return self._end(point.time)
         if point.time < self.time or (point.time == self.time and not self._outranks(point)):
             return False
-        if point.metric.accumulates and (point.start > self.start or amount(point.value) < amount(self.value)):
+        began_anew = point.metric.accumulates and (point.start > self.start or amount(point.value) < amount(self.value))
+        if began_anew:
             self.base += amount(self.value)
-        changed = self.ended or point.value != self.value
+        changed = self.ended or began_anew or point.value != self.value
         self.start, self.time, self.value, self.ended = point.start, point.time, point.value, False
         return changed
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from typing import Final
 
 import uvicorn
@@ -33,6 +34,9 @@ _STOP_GRACE_S: Final = 1
 _KEEP_ALIVE_S: Final = 120
 """Longer than the senders' heartbeat, so that an idle connection is not closed under the next update."""
 _BACKLOG: Final = 512
+
+
+_log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -81,19 +85,23 @@ class Collector:
         self._keeper.start()
 
     async def stop(self) -> None:
-        """Close everything; what was received is saved."""
+        """Close everything; what was received is saved. A step that fails is logged, and the next are made."""
         if self.store is not None:
             self.store.broker.close()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            await asyncio.wait([self._serving], timeout=_STOP_GRACE_S + 2)
+        await _step("the web server", self._stop_serving())
         if self._grpc is not None:
-            await self._grpc.stop()
+            await _step("OTLP/gRPC", self._grpc.stop())
         if self._keeper is not None:
-            await self._keeper.stop()
+            await _step("the history", self._keeper.stop())
         if self._archive is not None:
-            await self._archive.close()
+            await _step("the database", self._archive.close())
         self._server = self._serving = self._grpc = self._keeper = self._archive = None
+
+    async def _stop_serving(self) -> None:
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await asyncio.wait([self._serving], timeout=_STOP_GRACE_S + 2)
 
     async def _open_store(self) -> Store:
         self._archive = Archive(self.settings.database)
@@ -149,6 +157,13 @@ class Collector:
                 " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
             )
         return Token(secret)
+
+
+async def _step(what: str, closing: Awaitable[None]) -> None:
+    try:
+        await closing
+    except Exception as error:
+        _log.error("%s could not be closed as it should: %s", what, error, exc_info=error)
 
 
 class _Server(uvicorn.Server):

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel.collector.conversation import CONVERSATION_METRICS, Conversation
 from openhands_otel.collector.conversations import Conversations
-from openhands_otel.collector.decode import DecodedMetrics, Instance, MetricsUpdate, Refusals
+from openhands_otel.collector.decode import DecodedMetrics, Instance, MetricsUpdate
 from openhands_otel.collector.fleet import Fleet, Process, Record
 from openhands_otel.collector.history import EVERYTHING, Archive, Held
+from openhands_otel.collector.refusals import LOG_LIMIT, RefusalLog, Refusals
 from openhands_otel.collector.series import Attributes, Point
 from openhands_otel.collector.stream import Broker
+from openhands_otel.collector.supervision import FORESEEN, Health
 from openhands_otel.stats import (
     Breakdown,
     ConversationStats,
@@ -37,6 +40,12 @@ from openhands_otel.version import __version__
 CONVERSATION_LIMIT: Final = 20_000
 """Conversations in memory beyond which new ones are refused; their money is in the totals all the same."""
 
+HISTORY: Final = "history"
+STREAM: Final = "live updates"
+"""Parts whose health is told."""
+_TOLD_REFUSALS: Final = 8
+"""Refusals that go with every update; the state has all that are held."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -51,6 +60,10 @@ class Counts:
     log_records: int = 0
 
 
+class Unavailable(Exception):
+    """It cannot be taken for now; the sender should try again. The message is one line."""
+
+
 class Store:
     """The collector's state."""
 
@@ -62,7 +75,10 @@ class Store:
         self.counts = Counts()
         self.received = 0
         self.conversations_seen = 0
-        self.archive_error: str | None = None
+        self.refusals = RefusalLog()
+        self.health = Health(self._tell_trouble)
+        self.trouble_changed = False
+        """Whether there is something about refusals or health that viewers have not been told."""
         self.sampled: set[str] = set()
         """Subjects that changed since the last samples were taken."""
         self.moving = asyncio.Lock()
@@ -71,13 +87,9 @@ class Store:
 
     def restore(self, held: Held) -> None:
         """Start from what an earlier run left."""
-        for service, metric, attributes, partials in held.totals:
-            for partial in partials:
-                self.fleet.sums.replace(service, metric, attributes, 0.0, partial)
+        self.fleet.sums = held.totals
         for record in held.processes:
-            self.fleet.count_record(record)
-            if record["resident"]:
-                self.fleet.admit(Process.from_record(record))
+            self.fleet.admit(Process.from_record(record))
         for record in held.conversations:
             self.conversations.admit(Conversation.from_record(record))
         self.conversations_seen = held.conversation_count
@@ -95,12 +107,22 @@ class Store:
         changed: dict[str, Conversation] = {}
         totals_changed = False
         for update in sorted_updates:
+            refusals.of(update.instance.service, update.instance.name)
             totals_changed |= self.fleet.apply(update.instance, update.fleet, received / 1e9, refusals)
             self._apply_conversations(update, received, refusals, changed)
         self.received = max(self.received, received)
         self.counts.points += decoded.point_count - (refusals.count - refused_before)
         self.counts.refused_points += refusals.count
-        self._tell(changed, totals_changed, received)
+        if refusals.count:
+            self.refusals.take(refusals)
+            self._tell_trouble()
+        # What viewers are told is no business of the sender's: its points are in.
+        try:
+            self._tell(changed, totals_changed, received)
+        except Exception as error:
+            self.health.failed(STREAM, error)
+        else:
+            self.health.well(STREAM)
         return refusals
 
     def _absent(self, updates: list[_Sorted]) -> tuple[set[str], set[str]] | None:
@@ -110,14 +132,22 @@ class Store:
 
     async def _find_absent(self, updates: list[_Sorted]) -> tuple[list[Record], dict[str, Record]]:
         processes, ids = self._absent(updates) or (set[str](), set[str]())
-        found, records = await self.archive.find(list(processes), list(ids))
+        found, records = await self._find(processes, ids)
         conversations = {record["id"]: record for record in records}
         looked_up = set(ids)
         while holders := self._holders(conversations) - looked_up:
             looked_up |= holders
-            _, above = await self.archive.find((), list(holders))
+            _, above = await self._find((), holders)
             conversations |= {record["id"]: record for record in above}
         return found, conversations
+
+    async def _find(self, processes: Iterable[str], ids: Iterable[str]) -> tuple[list[Record], list[Record]]:
+        try:
+            return await self.archive.find(list(processes), list(ids))
+        except FORESEEN as error:
+            # Were it taken as new, a process that came back would count twice. Its sender has it until we can tell.
+            self.health.failed(HISTORY, error)
+            raise Unavailable("the history cannot be read for now") from error
 
     def _holders(self, records: dict[str, Record]) -> set[str]:
         """Conversations out of memory that hold the cost of these."""
@@ -185,8 +215,18 @@ class Store:
     def tell_totals(self, received: int) -> None:
         position = self.broker.advance()
         if self.broker.viewers:
-            update = TotalsUpdate(received_unix_nano=received, totals=self.totals())
+            update = self._totals_update(received)
             self.broker.publish("totals", update, position)
+
+    def refuse_request(self, reason: str, peer: str) -> None:
+        """A whole request was refused; ``peer`` is the address it came from."""
+        self.counts.refused_requests += 1
+        self.refusals.refuse_request(reason, peer)
+        self._tell_trouble()
+
+    def _tell_trouble(self) -> None:
+        """Told by the keeper's next round: a flood of refusals is no flood of updates."""
+        self.trouble_changed = True
 
     def tell_removed(self, conversation_id: str) -> None:
         position = self.broker.advance()
@@ -213,7 +253,7 @@ class Store:
             stats = self.conversations.stats(conversation)
             update = ConversationUpdate(received_unix_nano=conversation.received, conversation=stats)
             frames.append(self.broker.frame(update, position))
-        frames.append(self.broker.frame(TotalsUpdate(received_unix_nano=now, totals=self.totals()), position))
+        frames.append(self.broker.frame(self._totals_update(now), position))
         return b"".join(frames)
 
     @property
@@ -252,7 +292,12 @@ class Store:
     def all_stats(self) -> tuple[ConversationStats, ...]:
         return tuple(self.conversations.stats(conversation) for conversation in self.conversations.newest_first())
 
-    def receiver_stats(self) -> ReceiverStats:
+    def _totals_update(self, received: int) -> TotalsUpdate:
+        troubled = self.health.problems or self.refusals.total
+        receiver = self.receiver_stats(_TOLD_REFUSALS) if troubled else None
+        return TotalsUpdate(received_unix_nano=received, totals=self.totals(), receiver=receiver)
+
+    def receiver_stats(self, refusals: int = LOG_LIMIT) -> ReceiverStats:
         counts = self.counts
         return ReceiverStats(
             started_unix_nano=counts.started,
@@ -264,7 +309,9 @@ class Store:
             log_records=counts.log_records,
             viewers=self.broker.viewers,
             database=None if self.archive.path is None else str(self.archive.path),
-            history_error=self.archive_error,
+            history_error=self.health.reason(HISTORY),
+            problems=self.health.problems,
+            refusals=self.refusals.newest(refusals),
         )
 
     def state(self) -> State:

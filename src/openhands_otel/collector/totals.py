@@ -55,6 +55,16 @@ class TotalSums:
         held.add(-before)
         held.add(after)
 
+    def copy(self) -> TotalSums:
+        copied = TotalSums()
+        copied._grand = {name: ExactSum(held.partials) for name, held in self._grand.items()}
+        copied._groups = {group: ExactSum(held.partials) for group, held in self._groups.items()}
+        return copied
+
+    def groups(self) -> Iterator[tuple[Group, list[float]]]:
+        """The parts that add up to the totals, each as numbers that have to be added up exactly."""
+        return ((group, held.partials) for group, held in self._groups.items())
+
     def value(self, metric: semconv.Metric) -> float:
         return self._grand[metric.name].value
 
@@ -99,15 +109,19 @@ class BurnMeter:
         self._spent: deque[tuple[int, float]] = deque()
 
     def add(self, cost: float, now: float) -> None:
+        self._forget(now)
         second = int(now)
         if self._spent and self._spent[-1][0] == second:
             self._spent[-1] = (second, self._spent[-1][1] + cost)
         else:
             self._spent.append((second, cost))
 
-    def rate(self, now: float) -> BurnRate:
+    def _forget(self, now: float) -> None:
         while self._spent and self._spent[0][0] < now - _BURN_WINDOW_S:
             self._spent.popleft()
+
+    def rate(self, now: float) -> BurnRate:
+        self._forget(now)
         window = min(_BURN_WINDOW_S, max(_BURN_LEAST_S, now - self._began))
         per_second = sum(cost for _, cost in self._spent) / window
         return BurnRate(per_minute=per_second * 60, per_hour=per_second * 3600, window_s=window)
