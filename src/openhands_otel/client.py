@@ -10,11 +10,15 @@ What goes wrong is raised as StatsError, whose message is one line.
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 try:
     import httpx
@@ -24,7 +28,10 @@ except ModuleNotFoundError as missing:
     ) from None
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from openhands_otel.network import chain_of, proxy_for, tls_context, without_secrets
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
+from openhands_otel.terminal_text import printable
+from openhands_otel.token_file import TokenError, checked_token
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 
@@ -32,6 +39,8 @@ _SILENCE_S: Final = 45.0
 """The collector says something every 15 s; after three times that the connection is taken for dead."""
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
+
+_CERTIFICATE: Final = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 
 _update: Final[TypeAdapter[Update]] = TypeAdapter(Update)
 _conversations: Final = TypeAdapter(tuple[ConversationStats, ...])
@@ -46,18 +55,51 @@ class Unreachable(StatsError):
 
 
 class StatsClient:
-    """Reads one collector (``openhands-otel view``). Usable from one thread at a time."""
+    """Reads one collector (``openhands-otel view``). Usable from one thread at a time.
 
-    def __init__(self, url: str = DEFAULT_URL, token: str | None = None, timeout_s: float = 10.0) -> None:
-        self.url = url.rstrip("/")
-        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    ``certificate`` is a file of authorities to trust beside those that everybody does; OTEL_EXPORTER_OTLP_CERTIFICATE
+    unless given. Proxies of the environment are used as everywhere, except on the way to this machine.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        certificate: str | Path | None = None,
+    ) -> None:
+        self.url = printable(without_secrets(url).rstrip("/"), 200)
+        self._token = None if token is None else _checked(token)
+        trusted = str(certificate) if certificate is not None else os.environ.get(_CERTIFICATE, "").strip() or None
+        self._http = self._open(url.strip().rstrip("/"), timeout_s, trusted)
+
+    def _open(self, url: str, timeout_s: float, certificate: str | None) -> httpx.Client:
         try:
-            # The environment's proxies are for the internet; a collector is asked directly.
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
-            if self._http.base_url.scheme not in {"http", "https"} or not self._http.base_url.host:
-                raise StatsError(f"{url} is no address of a collector: it should look like {DEFAULT_URL}")
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise StatsError(f"{url} is no address of a collector: {error}") from None
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 0) >= 0
+            user = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+            client = None
+            if usable:
+                client = httpx.Client(
+                    base_url=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+                    headers={} if self._token is None else {"authorization": f"Bearer {self._token}"},
+                    auth=user if self._token is None else None,
+                    timeout=timeout_s,
+                    # Neither ~/.netrc nor bundles of certificates for everybody: see network.py.
+                    trust_env=False,
+                    proxy=proxy_for(url),
+                    verify=tls_context(certificate, speaks_tls=parts.scheme == "https"),
+                )
+        except (httpx.InvalidURL, ValueError):
+            client = None
+        except OSError as error:
+            reason = error.strerror or "it holds no certificate"
+            raise StatsError(
+                f"a file of certificates cannot be used ({certificate or 'the default'}): {reason}"
+            ) from None
+        if client is None:
+            raise StatsError(f"{self.url} is no address of a collector: it should look like {DEFAULT_URL}")
+        return client
 
     def state(self) -> State:
         """Everything the collector holds now."""
@@ -102,7 +144,8 @@ class StatsClient:
                     update = self._parse_update(data)
                     last_event_id = event_id or last_event_id
                     pause = _FIRST_PAUSE_S
-                    yield update
+                    if update is not None:
+                        yield update
                 raise Unreachable(f"{self.url} ended the stream")
             except Unreachable:
                 if not reconnect or last_event_id is None:
@@ -146,29 +189,66 @@ class StatsClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _parse_update(self, data: str) -> Update:
-        return self._check(lambda: _update.validate_json(data))
+    def _parse_update(self, data: str) -> Update | None:
+        """None for a kind of update that this release does not know: a newer collector has more to say."""
+        try:
+            return _update.validate_json(data)
+        except ValidationError as error:
+            if error.errors(include_input=False)[0]["type"] == "union_tag_invalid":
+                return None
+        raise self._stranger()
 
     def _check[T](self, parse: Callable[[], T]) -> T:
         try:
             return parse()
         except ValidationError:
-            raise StatsError(f"{self.url} does not answer as a collector of openhands-otel does") from None
+            raise self._stranger() from None
+
+    def _stranger(self) -> StatsError:
+        return StatsError(f"{self.url} does not answer as a collector of openhands-otel does")
 
     def _check_status(self, response: httpx.Response) -> None:
         if response.is_success:
             return
         if response.status_code == 401:
             raise StatsError(f"{self.url} wants a token: pass the one that it was started with")
-        if response.is_server_error:
-            raise Unreachable(f"{self.url} answered {response.status_code}: {_message(response)}")
-        raise StatsError(f"{self.url} answered {response.status_code}: {_message(response)}")
+        if response.has_redirect_location:
+            # Not followed: the token would be shown to somebody that nobody named.
+            there = printable(without_secrets(response.headers["location"]), 200)
+            raise StatsError(f"{self.url} redirects to {there}: name that address if it is meant")
+        said = f"{self.url} answered {response.status_code}: {self._told(response)}"
+        raise Unreachable(said) if response.is_server_error else StatsError(said)
+
+    def _told(self, response: httpx.Response) -> str:
+        """The message of a refusal, which may repeat what it was shown."""
+        try:
+            message = str(response.json()["message"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            message = response.reason_phrase
+        return printable(message.replace(self._token, "***") if self._token else message, 200)
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        for each in chain_of(error):
+            if isinstance(each, ssl.SSLCertVerificationError):
+                reason = printable(each.verify_message, 120)
+                return Unreachable(f"{self.url}: certificate verify failed: {reason} (set {_CERTIFICATE})")
+            if isinstance(each, ssl.SSLError):
+                return Unreachable(f"{self.url} does not speak TLS as it should: is it http:// that is meant?")
+            if isinstance(each, socket.gaierror):
+                return Unreachable(f"{self.url}: the host's name is not known ({each.strerror})")
+        if isinstance(error, httpx.ProxyError):
+            return Unreachable(f"the proxy does not lead to {self.url}: {printable(str(error), 100)}")
         if isinstance(error, httpx.ConnectError):
             return Unreachable(f"nothing answers at {self.url}: start 'openhands-otel view' there, or name another URL")
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         return Unreachable(f"the connection to {self.url} broke: {reason}")
+
+
+def _checked(token: str) -> str:
+    try:
+        return checked_token(token)
+    except TokenError as error:
+        raise StatsError(str(error)) from None
 
 
 def _split(lines: Iterator[str]) -> Iterator[tuple[str | None, str]]:
@@ -186,10 +266,3 @@ def _split(lines: Iterator[str]) -> Iterator[tuple[str | None, str]]:
             data.append(value)
         elif name == "id":
             event_id = value
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["message"])[:200]
-    except (ValueError, KeyError, TypeError):
-        return response.reason_phrase

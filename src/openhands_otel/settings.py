@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openhands_otel.semconv import BudgetScope
@@ -92,7 +92,7 @@ class ViewerSettings(BaseSettings):
     port: int = Field(default=4318, ge=0, le=65535, description="OTLP/HTTP, page and API; 0 takes a free one.")
     grpc_port: int = Field(default=4317, ge=0, le=65535, description="OTLP/gRPC; 0 takes a free one.")
     database: Path | None = Field(default=None, description="SQLite file that keeps the history; none: memory only.")
-    token: str | None = Field(default=None, description="Bearer token that senders and viewers must show.")
+    token: SecretStr | None = Field(default=None, description="Bearer token that senders and viewers must show.")
     token_file: Path | None = Field(default=None, description="File that holds the token.")
     conversation_limit: int = Field(
         default=2_000, ge=10, description="Conversations held in memory; ended ones beyond it stay in the database."
@@ -111,7 +111,9 @@ def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:
     try:
         return kind(**given)  # pyright: ignore[reportArgumentType]
     except ValidationError as error:
-        raise SettingsError(_one_line(kind, error)) from None
+        problem = _one_line(kind, error)
+    # Outside of the handler: pydantic's error holds what was given, and would travel along.
+    raise SettingsError(problem)
 
 
 def _one_line(kind: type[BaseSettings], error: ValidationError) -> str:

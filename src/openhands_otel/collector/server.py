@@ -26,7 +26,7 @@ from openhands_otel.collector.receiver import Receiver
 from openhands_otel.collector.schema import UnusableDatabase
 from openhands_otel.collector.store import Store
 from openhands_otel.settings import ViewerSettings
-from openhands_otel.token_file import TokenFileError, read_token
+from openhands_otel.token_file import TokenError, checked_token, read_token
 from openhands_otel.viewer import routes as page_routes
 
 _START_TIMEOUT_S: Final = 10.0
@@ -145,12 +145,13 @@ class Collector:
                 await asyncio.sleep(0.005)
 
     def _token(self) -> Token:
-        secret = self.settings.token or None
-        if secret is None and self.settings.token_file is not None:
-            try:
+        given = None if self.settings.token is None else self.settings.token.get_secret_value()
+        try:
+            secret = checked_token(given) if given else None
+            if secret is None and self.settings.token_file is not None:
                 secret = read_token(self.settings.token_file)
-            except TokenFileError as error:
-                raise StartError(str(error)) from None
+        except TokenError as error:
+            raise StartError(str(error)) from None
         if secret is None and not is_loopback(self.settings.host):
             raise StartError(
                 f"{self.settings.host} can be reached from other machines, so a token is needed:"

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
+from google.protobuf.message import Message
 
-from openhands_otel.telemetry.one_write import OneWriteAdapter
+from openhands_otel.network import without_secrets
+from openhands_otel.telemetry.answers import not_taken, taken
+from openhands_otel.telemetry.causes import cause_of, unusable_file
+from openhands_otel.telemetry.http_session import open_session
 from openhands_otel.telemetry.otlp_config import OtlpConfig
-from openhands_otel.telemetry.transport import (
-    DELIVERED,
-    USER_AGENT,
-    Credentials,
-    Outcome,
-    body_of,
-    outcome_of_response,
-)
+from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, body_of
+from openhands_otel.terminal_text import printable
+from openhands_otel.token_file import TokenFileError
+
+logger = logging.getLogger("openhands_otel")
 
 LONGEST_ANSWER = 65_536
 """Bytes of a response that are read; a real one has some fifty."""
@@ -31,29 +27,22 @@ class HttpTransport:
     """Posts to the configured URL."""
 
     def __init__(self, config: OtlpConfig) -> None:
-        self._url = config.endpoint
-        self._name = _without_secrets(config.endpoint)
-        self._gzip = config.gzip
+        self._config = config
         self._credentials = Credentials(config)
-        self._session = requests.Session()
-        for prefix in ("http://", "https://"):
-            self._session.mount(prefix, OneWriteAdapter())
+        self._session = open_session(config)
         self._session.headers.update({"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT})
-        if self._gzip:
-            self._session.headers["Content-Encoding"] = "gzip"
-        if config.certificate:
-            self._session.verify = config.certificate
-        if config.client_certificate:
-            key = config.client_key
-            self._session.cert = (config.client_certificate, key) if key else config.client_certificate
+        if config.compression is not None:
+            self._session.headers["Content-Encoding"] = config.compression
 
-    def send(self, request: ExportMetricsServiceRequest, timeout_s: float) -> Outcome:
+    def send(self, request: Message, timeout_s: float) -> Outcome:
         """Post once. A connection that the peer has closed meanwhile is opened anew, once."""
+        if self._config.problem is not None:
+            return Outcome(False, self._config.problem)
         try:
             headers = self._credentials.headers()
-        except OSError as error:
-            return Outcome(False, f"cannot read the token file ({error.strerror})")
-        body = body_of(request, self._gzip)
+        except TokenFileError as error:
+            return Outcome(False, str(error))
+        body = body_of(request, self._config.compression)
         try:
             try:
                 return self._post(body, headers, timeout_s)
@@ -61,11 +50,13 @@ class HttpTransport:
                 if not _was_dropped(error):
                     raise
                 return self._post(body, headers, timeout_s)
+        except requests.ConnectTimeout:
+            return Outcome(False, f"cannot reach {self._config.shown} within {timeout_s:g} s")
         except requests.Timeout:
-            return Outcome(False, f"no answer from {self._name} within {timeout_s:g} s")
-        except (requests.RequestException, OSError) as error:
+            return Outcome(False, f"no answer from {self._config.shown} within {timeout_s:g} s")
+        except (requests.RequestException, OSError, ValueError) as error:
             # requests raises a plain OSError for certificates that it cannot read.
-            return Outcome(False, f"cannot reach {self._name} ({type(error).__name__})")
+            return Outcome(False, f"cannot reach {self._config.shown}: {self._why(error)}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -74,40 +65,33 @@ class HttpTransport:
     def _post(self, body: bytes, headers: dict[str, str], timeout_s: float) -> Outcome:
         deadline = time.monotonic() + timeout_s
         with self._session.post(
-            self._url, data=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
+            self._config.endpoint, data=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
         ) as response:
-            content = _bounded_content(response, deadline)
-        if response.status_code // 100 != 2:
-            return Outcome(False, f"{self._name} answered {response.status_code}", _retry_after(response))
-        if response.headers.get("Content-Type", "").startswith("application/json"):
-            # Some receivers answer in JSON whatever they were sent; that they took it is what counts.
-            return DELIVERED
-        try:
-            return outcome_of_response(ExportMetricsServiceResponse.FromString(content))
-        except DecodeError:
-            return Outcome(False, f"{self._name} answered with something that is not OTLP")
+            content = _beginning(response, deadline)
+        if response.status_code // 100 == 2:
+            return taken(self._config, self._credentials, response.headers.get("Content-Type", ""), content)
+        return not_taken(self._config, self._credentials, response.status_code, response.headers, content)
+
+    def _why(self, error: Exception) -> str:
+        secure = self._config.endpoint.lower().startswith("https:")
+        cause = (unusable_file(self._config) if secure else None) or cause_of(error, self._config)
+        if not isinstance(error, requests.exceptions.ProxyError):
+            return cause
+        return f"by way of the proxy {printable(without_secrets(self._session.proxies['http']), 100)}: {cause}"
 
 
-def _bounded_content(response: requests.Response, deadline: float) -> bytes:
-    """The body; what is longer or takes longer than an answer of a receiver is cut off, and so is the connection."""
+def _beginning(response: requests.Response, deadline: float) -> bytes:
+    """The body, or what came of it: the status stands already, and says whether the request was taken."""
     content = b""
-    for chunk in response.iter_content(8192):
-        content += chunk
-        if len(content) > LONGEST_ANSWER or time.monotonic() > deadline:
-            raise requests.Timeout
-    return content
-
-
-def _without_secrets(url: str) -> str:
-    """The URL as it may stand in a log: user, password and query may hold keys."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    try:
+        for chunk in response.iter_content(8192):
+            content += chunk
+            if len(content) > LONGEST_ANSWER or time.monotonic() > deadline:
+                break
+    except Exception as error:
+        logger.debug("an answer broke off: %s", type(error).__name__)
+    return content[:LONGEST_ANSWER]
 
 
 def _was_dropped(error: requests.ConnectionError) -> bool:
     return "RemoteDisconnected" in repr(error) or "ConnectionResetError" in repr(error)
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    given = response.headers.get("Retry-After", "")
-    return min(float(given), 60.0) if given.isdigit() else None

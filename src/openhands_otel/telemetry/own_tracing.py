@@ -1,74 +1,95 @@
-"""A TracerProvider of our own, with OpenTelemetry's exporters as the standard variables configure them.
+"""A TracerProvider of our own, whose spans go the way of the metrics: same variables, certificates, token, messages.
 
 It is not ended by ``atexit``: the process's end has one budget for metrics and spans together.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import requests
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from requests.auth import AuthBase
 
-from openhands_otel.telemetry.otlp_config import DEFAULT_TIMEOUT_S
+from openhands_otel.telemetry.otlp_config import read_otlp_config
+from openhands_otel.telemetry.transport import Outcome, Transport, open_transport
+
+logger = logging.getLogger("openhands_otel")
 
 DELAY_MS = 1000
 """How long spans wait for others where OTEL_BSP_SCHEDULE_DELAY says nothing: a killed process loses the last second."""
+FIRST_PAUSE_S: Final = 0.2
+MOST_COMPLAINTS: Final = 5
+"""Different refusals that are logged; a receiver can think of any number."""
 
 
 def own_provider(resource: Resource, token_file: Path | None) -> TracerProvider:
     """One that sends to where the variables say; its sampler is theirs too."""
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else DELAY_MS
-    provider.add_span_processor(BatchSpanProcessor(_exporter(token_file), schedule_delay_millis=delay))
+    config = read_otlp_config(token_file=token_file, signal="traces")
+    exporter = OwnSpanExporter(open_transport(config), config.timeout_s)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay))
     return provider
 
 
-def _exporter(token_file: Path | None) -> SpanExporter:
-    timeout = None if _setting("TIMEOUT") else DEFAULT_TIMEOUT_S
-    if (_setting("PROTOCOL") or "").lower() == "grpc":
-        return _grpc_exporter(token_file, timeout)
-    session = requests.Session()
-    if token_file is not None:
-        session.auth = _Bearer(token_file)
-    return HttpExporter(timeout=timeout, session=session)
+class OwnSpanExporter(SpanExporter):
+    """Sends a batch; tries again within the time that a request may take, and then lets go of it."""
 
+    def __init__(self, transport: Transport, timeout_s: float) -> None:
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._ended = threading.Event()
+        self._down = False
+        self._complained: set[str] = set()
 
-def _grpc_exporter(token_file: Path | None, timeout: float | None) -> SpanExporter:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Never raises an Exception."""
+        try:
+            outcome = self._send(spans)
+        except Exception as error:
+            outcome = Outcome(False, f"{type(error).__name__} while sending")
+        self._report(outcome)
+        return SpanExportResult.SUCCESS if outcome.delivered else SpanExportResult.FAILURE
 
-    from openhands_otel.telemetry.fork_gate import fork_gate
+    def shutdown(self) -> None:
+        """Close the connection."""
+        self._ended.set()
+        self._transport.close()
 
-    class GrpcExporter(OTLPSpanExporter):
-        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            with fork_gate.closed():
-                return super().export(spans)
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing waits here."""
+        return True
 
-    headers = None if token_file is None else {"authorization": f"Bearer {token_file.read_text().strip()}"}
-    return GrpcExporter(timeout=timeout, headers=headers)
+    def _send(self, spans: Sequence[ReadableSpan]) -> Outcome:
+        request = encode_spans(spans)
+        deadline = time.monotonic() + self._timeout_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            outcome = self._transport.send(request, max(deadline - time.monotonic(), 0.05))
+            if outcome.delivered or outcome.refused:
+                return outcome
+            wait_s = pause_s if outcome.retry_after_s is None else outcome.retry_after_s
+            if time.monotonic() + wait_s >= deadline or self._ended.wait(wait_s):
+                return outcome
+            pause_s *= 2
 
-
-class _Bearer(AuthBase):
-    """Reads the token for each request, so that the file can be replaced."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __call__(self, r: requests.PreparedRequest) -> Any:
-        r.headers["authorization"] = f"Bearer {self._file.read_text().strip()}"
-        return r
-
-
-def _setting(name: str) -> str | None:
-    for prefix in ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"):
-        value = os.environ.get(prefix + name, "").strip()
-        if value:
-            return value
-    return None
+    def _report(self, outcome: Outcome) -> None:
+        """One line when exports begin to fail, one when they work again, one for each kind of refusal."""
+        if not outcome.delivered and not self._down:
+            self._down = True
+            logger.warning("spans cannot be sent now: %s; those of this time are lost", outcome.reason)
+        elif outcome.delivered and self._down:
+            self._down = False
+            logger.warning("spans are being sent again")
+        complaint = outcome.reason if outcome.delivered else ""
+        if complaint and complaint not in self._complained and len(self._complained) < MOST_COMPLAINTS:
+            self._complained.add(complaint)
+            logger.warning("spans: %s", complaint)

@@ -27,6 +27,7 @@ from openhands_otel.events import Event, RunStarted, Spoken
 from openhands_otel.guard import guarded, note_error
 from openhands_otel.settings import Settings
 from openhands_otel.telemetry.intake import Item, OfSpan
+from openhands_otel.telemetry.otlp_config import EXPORTERS, exporter_names
 from openhands_otel.telemetry.redaction import Redaction
 
 logger = logging.getLogger("openhands_otel")
@@ -152,7 +153,7 @@ class Traces:
         # Laminar makes its provider the global one where there is none.
         if not laminar and not isinstance(provider, ProxyTracerProvider) and not _is_idle(provider, exporters):
             return _said(provider, "to the application's TracerProvider")
-        if wanted == "own" or (_endpoint_is_named() and "otlp" in exporters):
+        if wanted == "own" or (_endpoint_is_named() and not exporters.isdisjoint(EXPORTERS)):
             from openhands_otel.telemetry.own_tracing import own_provider
 
             assert self._resource is not None
@@ -205,8 +206,7 @@ def _redaction(settings: Settings) -> Redaction | None:
 
 def _exporters() -> set[str]:
     """What OTEL_TRACES_EXPORTER names."""
-    given = os.environ.get("OTEL_TRACES_EXPORTER", "")
-    return {name.strip().lower() for name in given.split(",") if name.strip()} or {"otlp"}
+    return set(exporter_names(os.environ.get("OTEL_TRACES_EXPORTER", "")))
 
 
 def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:

@@ -1,27 +1,32 @@
-"""Sends one OTLP metrics request, once, and says how it went.
+"""Sends one OTLP request, of metrics or of spans, once, and says how it went.
 
-The SDK's exporters can't be used for this: they encode the SDK's own data classes, which have no field for the
-NoRecordedValue flag, retry inside for up to ten seconds, and log several lines for each failure. Here a request is
-tried once; when to try again is the flusher's affair. Configuration, HTTP and gRPC are those of the standard
-variables (``otlp_config.py``), ``requests`` and ``grpcio``.
+The SDK's exporters can't be used for metrics: they encode the SDK's own data classes, which have no field for the
+NoRecordedValue flag, retry inside for up to ten seconds, and log several lines for each failure. Spans go the same way,
+so that certificates, proxies, tokens and messages are the same for both. Here a request is tried once; when to try
+again is the caller's affair.
 """
 
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from openhands_otel.telemetry.otlp_config import OtlpConfig
+from openhands_otel.telemetry.otlp_config import Compression, OtlpConfig
+from openhands_otel.terminal_text import printable
+from openhands_otel.token_file import read_token
 from openhands_otel.version import __version__
 
 USER_AGENT = f"openhands-otel/{__version__}"
+
+RESPONSES = {"metrics": ExportMetricsServiceResponse, "traces": ExportTraceServiceResponse}
+REASON_LENGTH = 200
+"""Characters of what a receiver says that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ DELIVERED = Outcome(delivered=True)
 class Transport(Protocol):
     """A way to a collector."""
 
-    def send(self, request: ExportMetricsServiceRequest, timeout_s: float) -> Outcome:
+    def send(self, request: Message, timeout_s: float) -> Outcome:
         """Send ``request`` once; never raises an Exception."""
         ...
 
@@ -49,7 +54,7 @@ class Transport(Protocol):
 
 
 def open_transport(config: OtlpConfig) -> Transport:
-    """Transport for ``config``. Nothing is sent yet."""
+    """Transport for ``config``. Nothing is sent yet, and no file is read."""
     if config.protocol == "grpc":
         from openhands_otel.telemetry.grpc_transport import GrpcTransport
 
@@ -64,25 +69,47 @@ class Credentials:
 
     def __init__(self, config: OtlpConfig) -> None:
         self._headers = dict(config.headers)
-        self._file: Path | None = config.token_file
+        self._file = config.token_file
+        self._token = ""
 
     def headers(self) -> dict[str, str]:
-        """Header names are in lower case. Raises OSError if the token's file cannot be read."""
+        """Header names are in lower case. Raises TokenFileError."""
         if self._file is None:
             return dict(self._headers)
-        return self._headers | {"authorization": f"Bearer {self._file.read_text().strip()}"}
+        self._token = read_token(self._file, "OPENHANDS_OTEL_TOKEN_FILE")
+        return self._headers | {"authorization": f"Bearer {self._token}"}
+
+    def told(self, text: str, limit: int = REASON_LENGTH) -> str:
+        """What a receiver said, in one printable line; it may repeat what it was shown, which stays out."""
+        for value in (self._token, *self._headers.values()):
+            for secret in (value, value.partition(" ")[2]):
+                if len(secret) >= 4:
+                    text = text.replace(secret, "***")
+        return printable(" ".join(text.split()), limit)
 
 
-def outcome_of_response(response: ExportMetricsServiceResponse) -> Outcome:
-    """A response may say that some points were refused; the rest is delivered, and sending again would not help."""
-    partial = response.partial_success
-    if partial.rejected_data_points:
-        reason = " ".join(partial.error_message.split())[:200]
-        return Outcome(True, f"the receiver rejected points: {reason or 'it does not say why'}")
-    return DELIVERED
+def told_rejection(credentials: Credentials, rejected: int, message: str) -> Outcome:
+    """Some of a request may be refused; the rest is delivered, and sending again would not help."""
+    if rejected:
+        what = f"the receiver rejected points: {credentials.told(message) or 'it does not say why'}"
+        return Outcome(True, what)
+    return Outcome(True, f"the receiver warns: {credentials.told(message)}") if message.strip() else DELIVERED
 
 
-def body_of(request: ExportMetricsServiceRequest, compress: bool) -> bytes:
+def rejection_in(response: Message) -> tuple[int, str]:
+    """How much was rejected, and why, of a response to metrics or to spans."""
+    partial = getattr(response, "partial_success", None)
+    rejected = getattr(partial, "rejected_data_points", 0) or getattr(partial, "rejected_spans", 0)
+    return rejected, getattr(partial, "error_message", "")
+
+
+def body_of(request: Message, compression: Compression | None) -> bytes:
     """Serialized request."""
     body = request.SerializeToString()
-    return gzip.compress(body, compresslevel=1) if compress else body
+    match compression:
+        case "gzip":
+            return gzip.compress(body, compresslevel=1)
+        case "deflate":
+            return zlib.compress(body, 1)
+        case None:
+            return body
