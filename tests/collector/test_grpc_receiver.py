@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from viewer_process import Viewer, running_viewer
 
-from openhands_otel.collector.decode import DECODED_LIMIT
+from openhands_otel.collector.decode import BODY_LIMIT
 from otlp_sender import Sender
 
 
@@ -58,7 +58,7 @@ def test_a_malformed_message_is_an_invalid_argument_and_changes_nothing(viewer: 
 def test_a_message_over_the_limit_is_refused_even_when_it_travels_small(viewer: Viewer, channel: grpc.Channel) -> None:
     call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
     with pytest.raises(grpc.RpcError) as refused:
-        call(bytes(DECODED_LIMIT + 1), timeout=10, compression=grpc.Compression.Gzip)
+        call(bytes(BODY_LIMIT + 1), timeout=10, compression=grpc.Compression.Gzip)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert viewer.memory_mb() < 250
 

@@ -168,6 +168,7 @@ def test_slow_viewers_slow_nobody_and_grow_nothing(fresh_viewer: Viewer) -> None
 def test_of_one_subject_only_the_newest_waits() -> None:
     broker = Broker()
     subscription = broker.subscribe()
+    assert subscription is not None
     for position in range(10_000):
         broker.publish(f"conversation {position % 7}", RemovedUpdate(conversation_id=str(position)), position)
     assert subscription.depth == 7
@@ -176,10 +177,11 @@ def test_of_one_subject_only_the_newest_waits() -> None:
 def test_more_viewers_than_the_limit_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker()
     monkeypatch.setattr("openhands_otel.collector.stream.VIEWER_LIMIT", 2)
-    broker.subscribe()
+    assert broker.subscribe() is not None
     assert not broker.full
-    broker.subscribe()
+    assert broker.subscribe() is not None
     assert broker.full
+    assert broker.subscribe() is None
 
 
 def test_a_viewer_that_leaves_is_forgotten(fresh_viewer: Viewer) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from openhands_otel.collector.exposition import Exposition
 from openhands_otel.collector.history import EVERYTHING
 from openhands_otel.collector.store import Store
+from openhands_otel.collector.stream import Subscription
 from openhands_otel.version import __version__
 
 _JSON: Final = "application/json"
 _DEFAULT_SPAN_S: Final = 3600.0
 _MOST_BUCKETS: Final = 1_000
+_PIECE: Final = 64 * 1024
 
 
 class Api:
@@ -76,22 +79,11 @@ class Api:
         return _json(await self._store.archive.history(subject, since, until, bucket))
 
     async def _events(self, request: Request) -> Response:
-        if self._store.broker.full:
+        # Subscribed before the greeting is made: no change falls through.
+        subscription = self._store.broker.subscribe()
+        if subscription is None:
             return _problem(503, "too many viewers are connected")
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        stream = self._stream(request.headers.get("last-event-id"))
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
-
-    async def _stream(self, last_event_id: str | None) -> AsyncIterator[bytes]:
-        broker = self._store.broker
-        # Subscribed before the greeting is made, with nothing awaited between: no change falls through.
-        subscription = broker.subscribe()
-        try:
-            yield self._store.greeting(last_event_id)
-            while not subscription.closed:
-                yield await subscription.next()
-        finally:
-            broker.unsubscribe(subscription)
+        return _EventResponse(self._store, subscription, request.headers.get("last-event-id"))
 
     async def _metrics(self, request: Request) -> Response:
         exposition = Exposition.accepted(request.headers.get("accept", ""))
@@ -102,6 +94,54 @@ class Api:
         if problems:
             return _problem(503, "; ".join(problems))
         return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=_JSON)
+
+
+class _EventResponse(StreamingResponse):
+    """Gives the viewer's place back whatever becomes of the answer, also where it never began."""
+
+    def __init__(self, store: Store, subscription: Subscription, last_event_id: str | None) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(self._events(last_event_id), media_type="text/event-stream", headers=headers)
+        self._store = store
+        self._subscription = subscription
+        self._owed = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._owe(-self._owed)
+            self._store.broker.unsubscribe(self._subscription)
+
+    async def _events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+        greeting = self._store.greeting(last_event_id)
+        self._owe(len(greeting))
+        for piece in _pieces([greeting]):
+            yield piece
+        self._owe(-self._owed)
+        del greeting
+        while not self._subscription.closed:
+            for piece in _pieces(await self._subscription.next()):
+                yield piece
+
+    def _owe(self, size: int) -> None:
+        self._owed += size
+        self._store.broker.greeting_bytes += size
+
+
+def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut and joined so that no more than two pieces lie in the buffer of a viewer that reads slowly."""
+    waiting = b""
+    for frame in frames:
+        if len(waiting) + len(frame) > _PIECE and waiting:
+            yield waiting
+            waiting = b""
+        if len(frame) > _PIECE:
+            yield from (frame[start : start + _PIECE] for start in range(0, len(frame), _PIECE))
+        else:
+            waiting += frame
+    if waiting:
+        yield waiting
 
 
 def _json(model: BaseModel) -> Response:

@@ -14,6 +14,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openhands_otel.collector.connection import STATE_KEY, Connection
 from openhands_otel.viewer import ASSETS
 
 _OPEN_PATHS: Final = frozenset({"/", "/healthz"})
@@ -77,7 +78,11 @@ class Gate:
 
         async def guarded_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_SECURITY_HEADERS)
+                answer = MutableHeaders(scope=message)
+                answer.update(_SECURITY_HEADERS)
+                if _has_unread_body(scope):
+                    # Whoever was refused early may never send the rest: what follows would be taken for it.
+                    answer["connection"] = "close"
             await send(message)
 
         if self._loopback and not self._is_own_host(headers.get("host", "")):
@@ -90,6 +95,11 @@ class Gate:
     def _is_own_host(self, header: str) -> bool:
         name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header
         return name.strip("[]").lower() in {"localhost", self._host} or is_loopback(name.strip("[]"))
+
+
+def _has_unread_body(scope: Scope) -> bool:
+    connection = scope.get("state", {}).get(STATE_KEY)
+    return isinstance(connection, Connection) and connection.has_unread_body
 
 
 def _is_open(path: str) -> bool:

@@ -7,7 +7,7 @@ temporality, numbers that are none) are left out and reported, as OTLP's partial
 from __future__ import annotations
 
 import math
-import zlib
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from json import loads
@@ -26,15 +26,16 @@ from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.series import Attributes, AttributeValue, Distribution, MetricInfo, Point, Value
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 
-BODY_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes of a request as sent."""
-DECODED_LIMIT: Final = 16 * 1024 * 1024
+BODY_LIMIT: Final = 20 * 1024 * 1024
+"""Bytes of a request as sent: what the OpenTelemetry Collector's own receiver takes."""
+DECODED_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request when decompressed."""
 
 _NO_RECORDED_VALUE: Final = 1
 _TEXT_LIMIT: Final = 1024
 _ATTRIBUTE_LIMIT: Final = 64
 _BUCKET_LIMIT: Final = 512
+_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 _CUMULATIVE: Final = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 
@@ -80,20 +81,6 @@ class DecodedMetrics:
         return sum(len(update.points) for update in self.updates)
 
 
-def decompress(body: bytes) -> bytes:
-    """Undo gzip without ever holding more than the limit."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        plain = inflater.decompress(body, DECODED_LIMIT + 1)
-    except zlib.error as error:
-        raise MalformedRequest(f"the body is not gzip: {error}") from None
-    if len(plain) > DECODED_LIMIT:
-        raise TooLarge(f"the body is larger than {DECODED_LIMIT} bytes when decompressed")
-    if not inflater.eof:
-        raise MalformedRequest("the gzip body ends too early")
-    return plain
-
-
 def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
     """Read a whole metrics request."""
     request = _parse(ExportMetricsServiceRequest(), body, json)
@@ -125,7 +112,7 @@ def count_logs(body: bytes, json: bool) -> int:
 def _parse[M: Message](message: M, body: bytes, json: bool) -> M:
     try:
         if json:
-            document = loads(body)
+            document = loads(body, object_hook=_read_ids)
             if not isinstance(document, dict):
                 raise MalformedRequest("the body is not OTLP JSON: it must be an object")
             json_format.ParseDict(cast(dict[str, Any], document), message, ignore_unknown_fields=True)
@@ -137,6 +124,18 @@ def _parse[M: Message](message: M, body: bytes, json: bool) -> M:
         kind = "OTLP JSON" if json else "OTLP protobuf"
         raise MalformedRequest(f"the body is not {kind}: {' '.join(str(error).split())[:200]}") from None
     return message
+
+
+def _read_ids(document: dict[str, Any]) -> dict[str, Any]:
+    """OTLP writes the ids of traces and spans in hex, where JSON of protobuf has base64 for bytes."""
+    for name in _IDS & document.keys():
+        text = document[name]
+        if isinstance(text, str):
+            try:
+                document[name] = b64encode(bytes.fromhex(text)).decode()
+            except ValueError:
+                raise MalformedRequest(f"the body is not OTLP JSON: {name} must be hexadecimal digits") from None
+    return document
 
 
 def _instance(attributes: Iterable[KeyValue]) -> Instance:

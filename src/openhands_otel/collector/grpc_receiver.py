@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from openhands_otel.collector.auth import Token
-from openhands_otel.collector.decode import DECODED_LIMIT, MalformedRequest
+from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest
 from openhands_otel.collector.receiver import Receiver
 from openhands_otel.collector.store import Unavailable
 
@@ -37,7 +37,7 @@ class GrpcReceiver:
         self._token = token
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", DECODED_LIMIT),
+                ("grpc.max_receive_message_length", BODY_LIMIT),
                 # Without this two collectors would share the port, and each get half of the data.
                 ("grpc.so_reuseport", 0),
             ]

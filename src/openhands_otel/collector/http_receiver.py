@@ -1,4 +1,7 @@
-"""OTLP over HTTP: POST /v1/metrics, /v1/traces, /v1/logs, in protobuf or JSON, plain or gzip."""
+"""OTLP over HTTP: POST /v1/metrics, /v1/traces, /v1/logs, in protobuf or JSON, plain or compressed.
+
+How long a body may take is the connection's affair (``connection.py``); how much of all bodies is in memory is ours.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest, TooLarge, decompress
+from openhands_otel.collector.connection import STATE_KEY, Connection
+from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest, TooLarge
+from openhands_otel.collector.decompress import UnknownEncoding, coding_of
 from openhands_otel.collector.receiver import SIGNALS, Receiver
 from openhands_otel.collector.store import Unavailable
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-_BODY_TIMEOUT_S: Final = 30.0
+SMALL: Final = 256 * 1024
+"""Bytes of a body that count for nothing: as many connections as there may be hold some hundred megabytes so."""
+ROOM: Final = 96 * 1024 * 1024
+_ROOM_WAIT_S: Final = 5.0
 
 
 class _Refused(Exception):
@@ -32,22 +40,27 @@ class _Refused(Exception):
 
 def routes(receiver: Receiver) -> list[Route]:
     """The three paths."""
-    return [_route(receiver, signal) for signal in SIGNALS]
+    room = _Room(ROOM)
+    return [_route(receiver, signal, room) for signal in SIGNALS]
 
 
-def _route(receiver: Receiver, signal: str) -> Route:
+def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
     async def export(request: Request) -> Response:
         received = time.time_ns()
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
             if media_type not in {PROTOBUF, JSON}:
                 raise _Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
-            body = await _body(request)
-            response = await receiver.take(signal, body, media_type == JSON, received)
+            coding = coding_of(request.headers.get("content-encoding", ""))
+            body = await _body(request, room)
+            response = await receiver.take(signal, body, media_type == JSON, received, coding)
+            _note_sender(request)
         except ClientDisconnect:
             return Response(status_code=400)
         except _Refused as refused:
             return _refuse(receiver, request, media_type, refused)
+        except UnknownEncoding as error:
+            return _refuse(receiver, request, media_type, _Refused(415, str(error)))
         except MalformedRequest as error:
             return _refuse(receiver, request, media_type, _Refused(400, str(error)))
         except TooLarge as error:
@@ -59,26 +72,59 @@ def _route(receiver: Receiver, signal: str) -> Route:
     return Route(f"/v1/{signal}", export, methods=["POST"])
 
 
-async def _body(request: Request) -> bytes:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", ""}:
-        raise _Refused(415, "the content encoding must be gzip or identity")
+class _Room:
+    """Memory for the bodies that are on their way. What an agent sends is small and needs none of it."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._freed = asyncio.Event()
+
+    async def take(self, size: int) -> None:
+        """Wait for a while until there is room."""
+        deadline = time.monotonic() + _ROOM_WAIT_S
+        while size > self._free:
+            self._freed.clear()
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._freed.wait()
+            except TimeoutError:
+                raise _Refused(503, "too much arrives at once: send it again", UNAVAILABLE) from None
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        self._free += size
+        self._freed.set()
+
+
+async def _body(request: Request, room: _Room) -> bytes:
+    """The whole body as it was sent."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > BODY_LIMIT:
-        raise TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
+        raise _too_large()
     pieces: list[bytes] = []
-    size = 0
+    size = held = 0
     try:
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > BODY_LIMIT:
-                    raise TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
-                pieces.append(piece)
-    except TimeoutError:
-        raise _Refused(408, f"the body took longer than {_BODY_TIMEOUT_S:g} seconds", UNAVAILABLE) from None
-    body = b"".join(pieces)
-    return decompress(body) if encoding == "gzip" else body
+        async for piece in request.stream():
+            size += len(piece)
+            if size > BODY_LIMIT:
+                raise _too_large()
+            if size > SMALL and (missing := size - held):
+                await room.take(missing)
+                held = size
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        room.give_back(held)
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
+
+
+def _note_sender(request: Request) -> None:
+    connection = getattr(request.state, STATE_KEY, None)
+    if isinstance(connection, Connection):
+        connection.is_sender = True
 
 
 def _refuse(receiver: Receiver, request: Request, media_type: str, refused: _Refused) -> Response:
@@ -87,6 +133,7 @@ def _refuse(receiver: Receiver, request: Request, media_type: str, refused: _Ref
 
 
 def _encode(message: Message, media_type: str, status: int) -> Response:
+    headers = {"retry-after": "1"} if status == 503 else None
     if media_type == PROTOBUF:
-        return Response(message.SerializeToString(), status, media_type=PROTOBUF)
-    return Response(json_format.MessageToJson(message, indent=None), status, media_type=JSON)
+        return Response(message.SerializeToString(), status, headers, PROTOBUF)
+    return Response(json_format.MessageToJson(message, indent=None), status, headers, JSON)

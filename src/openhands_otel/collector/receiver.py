@@ -12,12 +12,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from openhands_otel.collector.decode import count_logs, count_spans, decode_metrics
+from openhands_otel.collector.decompress import IDENTITY, decompress
 from openhands_otel.collector.store import Store
 
 SIGNALS: Final = ("metrics", "traces", "logs")
 
 _IN_THREAD_FROM: Final = 256 * 1024
 """Bytes from which reading a body would hold up the others for milliseconds."""
+_COMPRESSED_IN_THREAD_FROM: Final = 16 * 1024
+_LARGE_AT_ONCE: Final = 2
+"""A body of 20 MiB takes some hundred while it is read."""
 
 
 class Receiver:
@@ -25,27 +29,28 @@ class Receiver:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     @property
     def store(self) -> Store:
         return self._store
 
-    async def take(self, signal: str, body: bytes, json: bool, received: int) -> Message:
-        """Take one request and return the response; raises MalformedRequest."""
+    async def take(self, signal: str, body: bytes, json: bool, received: int, coding: str = IDENTITY) -> Message:
+        """Take one request and return the response; raises MalformedRequest and TooLarge."""
         counts = self._store.counts
         if signal == "traces":
-            counts.spans += await _read(count_spans, body, json)
+            counts.spans += await self._read(count_spans, body, json, coding)
             response: Message = ExportTraceServiceResponse()
         elif signal == "logs":
-            counts.log_records += await _read(count_logs, body, json)
+            counts.log_records += await self._read(count_logs, body, json, coding)
             response = ExportLogsServiceResponse()
         else:
-            response = await self._take_metrics(body, json, received)
+            response = await self._take_metrics(body, json, received, coding)
         counts.requests += 1
         return response
 
-    async def _take_metrics(self, body: bytes, json: bool, received: int) -> ExportMetricsServiceResponse:
-        decoded = await _read(decode_metrics, body, json)
+    async def _take_metrics(self, body: bytes, json: bool, received: int, coding: str) -> ExportMetricsServiceResponse:
+        decoded = await self._read(decode_metrics, body, json, coding)
         refusals = await self._store.receive(decoded, received)
         response = ExportMetricsServiceResponse()
         if refusals.count:
@@ -53,8 +58,11 @@ class Receiver:
             response.partial_success.error_message = refusals.reason
         return response
 
-
-async def _read[T](reader: Callable[[bytes, bool], T], body: bytes, json: bool) -> T:
-    if len(body) < _IN_THREAD_FROM:
-        return reader(body, json)
-    return await asyncio.to_thread(reader, body, json)
+    async def _read[T](self, reader: Callable[[bytes, bool], T], body: bytes, json: bool, coding: str) -> T:
+        """Undo the compression and read what comes out; what is small here and now, and few large ones at once."""
+        if len(body) < (_IN_THREAD_FROM if coding == IDENTITY else _COMPRESSED_IN_THREAD_FROM):
+            plain = decompress(body, coding)
+            if len(plain) < _IN_THREAD_FROM:
+                return reader(plain, json)
+        async with self._large:
+            return await asyncio.to_thread(lambda: reader(decompress(body, coding), json))

@@ -18,6 +18,8 @@ from starlette.applications import Starlette
 
 from openhands_otel.collector.api import Api
 from openhands_otel.collector.auth import Gate, Token, is_loopback
+from openhands_otel.collector.connection import Connection
+from openhands_otel.collector.connections import Connections, connection_limit
 from openhands_otel.collector.grpc_receiver import GrpcReceiver, PortInUse
 from openhands_otel.collector.history import Archive
 from openhands_otel.collector.http_receiver import routes as otlp_routes
@@ -33,7 +35,7 @@ _START_TIMEOUT_S: Final = 10.0
 _STOP_GRACE_S: Final = 1
 _KEEP_ALIVE_S: Final = 120
 """Longer than the senders' heartbeat, so that an idle connection is not closed under the next update."""
-_BACKLOG: Final = 512
+_BACKLOG: Final = 1_024
 
 
 _log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class Collector:
         self._keeper: Keeper | None = None
         self._archive: Archive | None = None
         self._server: _Server | None = None
+        self._connections: Connections | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -95,13 +98,16 @@ class Collector:
             await _step("the history", self._keeper.stop())
         if self._archive is not None:
             await _step("the database", self._archive.close())
-        self._server = self._serving = self._grpc = self._keeper = self._archive = None
+        self._server = self._serving = self._connections = self._grpc = self._keeper = self._archive = None
 
     async def _stop_serving(self) -> None:
-        if self._server is None or self._serving is None:
-            return
-        self._server.should_exit = True
-        await asyncio.wait([self._serving], timeout=_STOP_GRACE_S + 2)
+        if self._connections is not None:
+            await self._connections.stop()
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await asyncio.wait([self._serving], timeout=_STOP_GRACE_S + 2)
+        if self._connections is not None:
+            self._connections.cut_all()
 
     async def _open_store(self) -> Store:
         self._archive = Archive(self.settings.database)
@@ -127,6 +133,8 @@ class Collector:
         app = Starlette(routes=[*otlp_routes(receiver), *Api(self.store).routes(), *page_routes()])
         config = uvicorn.Config(
             Gate(app, token, self.settings.host),
+            http="h11",
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -136,13 +144,19 @@ class Collector:
             timeout_graceful_shutdown=_STOP_GRACE_S,
         )
         self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="openhands-otel-http")
+        # The server is given no socket to accept from: who may come in is decided before it sees anybody.
+        self._serving = asyncio.create_task(self._server.serve(sockets=[]), name="openhands-otel-http")
         async with asyncio.timeout(_START_TIMEOUT_S):
             while not self._server.started:
                 if self._serving.done():
                     await self._serving
                     raise StartError("the web server ended before it began")
                 await asyncio.sleep(0.005)
+        state = self._server.server_state
+        self._connections = Connections(
+            listener, lambda peer, lost: Connection(config, state, peer, lost), connection_limit()[0]
+        )
+        self._connections.start()
 
     def _token(self) -> Token:
         given = None if self.settings.token is None else self.settings.token.get_secret_value()

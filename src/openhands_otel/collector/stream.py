@@ -16,6 +16,8 @@ from pydantic import BaseModel
 HEARTBEAT_S: Final = 15.0
 HEARTBEAT: Final = b": still here\n\n"
 VIEWER_LIMIT: Final = 256
+GREETING_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of greetings that viewers have not taken yet; each viewer has one of its own."""
 
 
 class Subscription:
@@ -40,17 +42,17 @@ class Subscription:
     def depth(self) -> int:
         return len(self._waiting)
 
-    async def next(self) -> bytes:
-        """All that waits, or a heartbeat after a silent while."""
+    async def next(self) -> list[bytes]:
+        """All that waits, or a heartbeat after a silent while. The frames are every viewer's: none is copied here."""
         try:
             async with asyncio.timeout(HEARTBEAT_S):
                 await self._woken.wait()
         except TimeoutError:
-            return HEARTBEAT
+            return [HEARTBEAT]
         self._woken.clear()
         frames = list(self._waiting.values())
         self._waiting.clear()
-        return b"".join(frames)
+        return frames
 
 
 class Broker:
@@ -60,6 +62,7 @@ class Broker:
         self._run = uuid.uuid4().hex[:12]
         self._subscriptions: set[Subscription] = set()
         self.position = 0
+        self.greeting_bytes = 0
 
     @property
     def viewers(self) -> int:
@@ -90,7 +93,10 @@ class Broker:
             return None
         return int(position)
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self) -> Subscription | None:
+        """A place for one more viewer, or None: looking first and taking it later would let too many in."""
+        if self.full or self.greeting_bytes >= GREETING_LIMIT:
+            return None
         subscription = Subscription()
         self._subscriptions.add(subscription)
         return subscription
