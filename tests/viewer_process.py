@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -60,13 +60,19 @@ class Viewer:
 
 
 def start_viewer(
-    *options: str, database: Path | str = ":memory:", token: str | None = None, port: int = 0, grpc_port: int = 0
+    *options: str,
+    database: Path | str = ":memory:",
+    token: str | None = None,
+    port: int = 0,
+    grpc_port: int = 0,
+    stderr: IO[str] | None = None,
+    wrapper: Sequence[str] = (),
 ) -> Viewer:
-    """Start one and wait until it is ready."""
-    command = [sys.executable, "-m", "openhands_otel", "view", "--ready-json", "--database", str(database)]
+    """Start one (its command behind ``wrapper``) and wait until it is ready."""
+    command = [*wrapper, sys.executable, "-m", "openhands_otel", "view", "--ready-json", "--database", str(database)]
     command += ["--port", str(port), "--grpc-port", str(grpc_port), *options]
     environment = os.environ | ({} if token is None else {"OPENHANDS_OTEL_VIEWER_TOKEN": token})
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
     watchdog = threading.Timer(_START_TIMEOUT_S, process.kill)
     watchdog.start()
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import grpc
 import pytest
@@ -61,6 +64,40 @@ def test_a_message_over_the_limit_is_refused_even_when_it_travels_small(viewer: 
         call(bytes(BODY_LIMIT + 1), timeout=10, compression=grpc.Compression.Gzip)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert viewer.memory_mb() < 250
+
+
+def test_crowds_that_never_speak_hold_neither_receiver_up(tmp_path: Path) -> None:
+    """gRPC knows no limit of its own: they took all file descriptors, and then HTTP had none."""
+    log = tmp_path / "log"
+    few = ("prlimit", "--nofile=256:256")
+    with log.open("w") as stderr, running_viewer(stderr=stderr, wrapper=few) as viewer, ExitStack() as closing:
+        early = MetricsServiceStub(closing.enter_context(grpc.insecure_channel(viewer.grpc)))
+        sender = Sender("early")
+        early.Export(sender.spend(0.25).request(), timeout=30)
+        host, port = viewer.grpc.split(":")
+        for _ in range(600):
+            with suppress(OSError):
+                closing.enter_context(socket.create_connection((host, int(port)), 30))
+        assert viewer.http.get("/healthz").status_code == 200
+        early.Export(sender.spend(0.5).request(), timeout=30)
+        late = MetricsServiceStub(closing.enter_context(grpc.insecure_channel(viewer.grpc)))
+        late.Export(Sender("late").spend(0.5).request(), timeout=60, wait_for_ready=True)
+        assert viewer.state().totals.accumulated_cost == 1.0
+    assert log.stat().st_size < 4_000, log.read_text()[:2_000]
+
+
+def test_a_message_without_the_token_is_not_read() -> None:
+    with (
+        running_viewer(token="letmein") as viewer,
+        grpc.insecure_channel(viewer.grpc, (("grpc.max_send_message_length", -1),)) as channel,
+    ):
+        call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+        before = viewer.memory_mb()
+        for _ in range(10):
+            with pytest.raises(grpc.RpcError) as refused:
+                call(bytes(BODY_LIMIT - 1), timeout=30)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert viewer.memory_mb() - before < 60
 
 
 def test_the_token_is_asked_for_in_the_metadata() -> None:

@@ -10,13 +10,17 @@ import os
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from openhands_otel.cli import CommandError
+from openhands_otel.collector.connections import allow_many_files
+from openhands_otel.collector.lines import few_lines
 from openhands_otel.collector.server import Collector, StartError
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 
 IN_MEMORY: Final = ":memory:"
+
+_log = few_lines(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +81,8 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    loop.set_exception_handler(_note)
+    allow_many_files()
     collector = Collector(settings)
     await collector.start()
     # What was made by now stays: a collection that walks over all of it would hold up an update for milliseconds.
@@ -87,6 +93,13 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
         await stopping.wait()
     finally:
         await collector.stop()
+
+
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio would print with a traceback each time, however often it happens."""
+    error = context.get("exception")
+    cause = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else "no exception"
+    _log.error("%s", f"{context.get('message', 'an error')} ({' '.join(cause.split())[:200]})")
 
 
 def _announce(collector: Collector, ready_json: bool) -> None:

@@ -72,6 +72,7 @@ class Connection(H11Protocol):
         """When the phase began, for those phases that end by the clock."""
         self._on_lost = on_lost
         self._door: _Door | None = None
+        self._was_cut = False
         self._begun = True
         """Whether something of a request is here, or the connection is new."""
         self._known_cycle: object = None
@@ -105,6 +106,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._door = _Door(cast(asyncio.Transport, transport), self)
         super().connection_made(self._door)
+        if self._was_cut:
+            self._door.cut()
 
     def data_received(self, data: bytes) -> None:
         door = self._door
@@ -194,7 +197,8 @@ class Connection(H11Protocol):
         self._door.write(_TIMEOUT % (len(body), body))
 
     def cut(self) -> bool:
-        """Close at once, whatever is on its way."""
+        """Close at once, whatever is on its way; also before there is a transport."""
+        self._was_cut = True
         if self._door is not None:
             self._door.cut()
         return True

@@ -24,7 +24,7 @@ CONNECTION_LIMIT: Final = 1_024
 PEER_SHARE: Final = 0.5
 """Of all connections, what one other machine may have."""
 _LOOK_EVERY_S: Final = 1.0
-_EVICT_AT_ONCE: Final = 32
+_EVICTED_SHARE: Final = 1 / 32
 _FULL_PAUSE_S: Final = 0.2
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FULL_BODY: Final = b'{"code":14,"message":"there are too many connections: come again"}'
@@ -79,7 +79,7 @@ class Connections:
                 # Of a connection that was reset before it was accepted nothing needs to be said.
                 if error.errno in _OUT_OF_RESOURCES:
                     _log.warning("no connection can be accepted now: %s", error.strerror)
-                    self._make_room(_EVICT_AT_ONCE, None)
+                    self._make_room(None)
                     await asyncio.sleep(_FULL_PAUSE_S)
             except Exception:
                 _log.exception("a connection could not be accepted")
@@ -89,7 +89,7 @@ class Connections:
         full_of_peer = bool(peer) and self._peers[peer] >= self._limit * PEER_SHARE
         if full_of_peer or len(self._all) >= self._limit:
             _log.warning("there are too many connections: those that said least are closed (limit: %d)", self._limit)
-            if not self._make_room(_EVICT_AT_ONCE, peer if full_of_peer else None):
+            if not self._make_room(peer if full_of_peer else None):
                 _turn_away(accepted)
                 return
         accepted.setblocking(False)
@@ -114,7 +114,7 @@ class Connections:
             if self._peers[connection.peer] <= 0:
                 del self._peers[connection.peer]
 
-    def _make_room(self, count: int, peer: str | None) -> int:
+    def _make_room(self, peer: str | None) -> int:
         """Close those that are missed least (of one peer, or of all) and say how many they were."""
         ranked = [
             (rank, connection.since, connection)
@@ -122,11 +122,13 @@ class Connections:
             if (peer is None or connection.peer == peer) and (rank := _rank(connection)) is not None
         ]
         ranked.sort(key=lambda each: each[:2])
-        for _, _, connection in ranked[:count]:
+        # Several, since to look for them takes its time.
+        leaving = ranked[: max(1, int(self._limit * _EVICTED_SHARE))]
+        for _, _, connection in leaving:
             connection.cut()
             # Its end is announced in the loop's next turn, and until then others come.
             self._lost(connection)
-        return len(ranked[:count])
+        return len(leaving)
 
     async def _watch(self) -> None:
         while True:
@@ -179,3 +181,16 @@ def connection_limit(most: int = CONNECTION_LIMIT) -> tuple[int, int]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = max(24, soft - 64) if soft != resource.RLIM_INFINITY else 4 * most
     return min(most, free * 6 // 10), min(most // 2, free * 3 // 10)
+
+
+def allow_many_files(most: int = 4 * CONNECTION_LIMIT) -> None:
+    """Raise this process's own limit of open files as far as is needed, where the system lets it."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import grpc
 import grpc.aio
 
 from openhands_otel.collector.auth import Token
+from openhands_otel.collector.connection import BODY_S, HEAD_S
+from openhands_otel.collector.connections import connection_limit
 from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest
 from openhands_otel.collector.receiver import Receiver
 from openhands_otel.collector.store import Unavailable
@@ -21,6 +24,18 @@ _SERVICES: Final = {
     "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
 }
 _STOP_GRACE_S: Final = 0.5
+_CALL_LIMIT: Final = 256
+_LIMITS: Final = (
+    ("grpc.max_receive_message_length", BODY_LIMIT),
+    ("grpc.max_concurrent_streams", 64),
+    # Until HTTP/2 is agreed on.
+    ("grpc.server_handshake_timeout_ms", int(HEAD_S * 1000)),
+    # Senders speak once a minute at least, and come back by themselves.
+    ("grpc.max_connection_idle_ms", 300_000),
+    # Of a peer that is gone without a word its connection would stay for ever.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -37,14 +52,17 @@ class GrpcReceiver:
         self._token = token
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", BODY_LIMIT),
+                *_LIMITS,
+                ("grpc.max_allowed_incoming_connections", connection_limit()[1]),
                 # Without this two collectors would share the port, and each get half of the data.
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
+            maximum_concurrent_rpcs=_CALL_LIMIT,
         )
         for signal, service in _SERVICES.items():
-            # Bodies stay bytes here: what cannot be read is answered by us, with a line that says why.
-            handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export(signal))
+            # Taken as a stream of one message: so the token is looked at before the message is read. Bodies stay bytes
+            # here: what cannot be read is answered by us, with a line that says why.
+            handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(self._export(signal))
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
         address = f"[{host}]" if ":" in host else host
         _probe(host, port)
@@ -55,20 +73,23 @@ class GrpcReceiver:
         if self.port == 0:
             raise PortInUse(f"{host}:{port}")
 
-    def _export(self, signal: str) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def export(body: bytes, context: Context) -> bytes:
+    def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        async def export(bodies: AsyncIterator[bytes], context: Context) -> bytes:
             received = time.time_ns()
             shown = dict(context.invocation_metadata() or ()).get("authorization")
             if not self._token.permits(shown):
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed in 'authorization'")
             try:
-                response = await self._receiver.take(signal, body, json=False, received=received)
+                response = await self._receiver.take(signal, await _only(bodies), json=False, received=received)
             except MalformedRequest as error:
                 self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except Unavailable as error:
                 self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            except TimeoutError:
+                late = f"the message took longer than {BODY_S:g} seconds"
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, late)
             return response.SerializeToString()
 
         return export
@@ -78,6 +99,14 @@ class GrpcReceiver:
 
     async def stop(self) -> None:
         await self._server.stop(_STOP_GRACE_S)
+
+
+async def _only(bodies: AsyncIterator[bytes]) -> bytes:
+    """The one message of a call; raises TimeoutError."""
+    async with asyncio.timeout(BODY_S):
+        async for body in bodies:
+            return body
+    raise MalformedRequest("the call has no message")
 
 
 def _probe(host: str, port: int) -> None:
