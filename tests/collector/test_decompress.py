@@ -172,7 +172,7 @@ IDS = {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b716920333
 @pytest.mark.parametrize("number", [7, "7"])
 def test_json_as_the_specification_writes_it_is_taken(viewer: Viewer, temporality: object, number: object) -> None:
     """Ids in hex, enums by number or name, 64-bit numbers as strings or numbers, fields of later versions."""
-    name = f"json {temporality} {number}"
+    name = f"json {temporality} {type(number).__name__}"
     labels = {semconv.CONVERSATION_ID: name, semconv.TOKEN_TYPE: "input", semconv.USAGE_ID: "agent"}
     point = {
         "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in labels.items()],
