@@ -77,6 +77,7 @@ class FleetTotals:
 FLEET_METRICS: tuple[Metric, ...] = (
     semconv.COST,
     *semconv.TOKEN_COUNTERS.values(),
+    semconv.CALLS,
     semconv.UNPRICED_CALLS,
     semconv.CACHE_SAVINGS,
     semconv.RETRIES,
@@ -220,6 +221,7 @@ class Ledger:
         account.tokens[usage_id, kind] = (known or 0) + count
 
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
+        self._add(semconv.CALLS, self._keys.of(event.origin), 1)
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.calls += 1

@@ -64,6 +64,11 @@ MESSAGES_LEFT_OUT: Final = "openhands.messages.left_out"
 RETRY_EVENT: Final = "openhands.llm.retry"
 RETRY_ATTEMPT: Final = "openhands.llm.attempt"
 
+SCOPE_NAME: Final = "otel.scope.name"
+"""OpenTelemetry's own attribute where a scope has to be told by one."""
+REPLAYED_HEADER: Final = "openhands-otel-replayed"
+"""Header of HTTP requests, key of gRPC metadata: ``1`` where points are told after the event (spool, import)."""
+
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
@@ -243,6 +248,7 @@ CACHE_WRITE_TOKENS: Final = Metric(
 REASONING_TOKENS: Final = Metric(
     "gen_ai.client.inference.usage.reasoning.output_tokens", "counter", TOKENS, "Output tokens spent on reasoning."
 )
+CALLS: Final = Metric("openhands.llm.calls", "counter", "{call}", "LLM responses.")
 TOKEN_USAGE: Final = Metric(
     "gen_ai.client.token.usage", "histogram", TOKENS, "Tokens of one call, by type.", TOKEN_BUCKETS
 )

@@ -152,6 +152,9 @@ class ReceiverStats(_Model):
     history_error: str | None = None
     problems: tuple[str, ...] = Field(default=(), description="What does not work now, a line for each.")
     refusals: tuple[Refusal, ...] = Field(default=(), description="What was not taken, latest first.")
+    assumed_restarts: int = Field(
+        default=0, description="Counters that fell under no start time: taken for restarts, over all that is known."
+    )
 
 
 class State(_Model):

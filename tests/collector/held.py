@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 import time
 from collections.abc import Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -41,9 +44,9 @@ class HeldStore:
         """Take what a sender has; returns how many points were refused."""
         return self.take_body(sender.body())
 
-    def take_body(self, body: bytes, at: float | None = None) -> int:
+    def take_body(self, body: bytes, at: float | None = None, replayed: bool = False) -> int:
         received = time.time_ns() if at is None else int(at * 1e9)
-        return self.run(self.store.receive(decode_metrics(body, json=False), received)).count
+        return self.run(self.store.receive(decode_metrics(body, json=False), received, replayed)).count
 
     def conversation(self, conversation_id: str) -> ConversationStats:
         return self.store.conversations.stats(self.store.conversations.by_id[conversation_id])
@@ -51,3 +54,25 @@ class HeldStore:
     @property
     def cost(self) -> float:
         return self.store.totals().accumulated_cost
+
+
+def write_as_before(database: Path) -> None:
+    """Rewrite what a database holds as the first release wrote it: one stream of each series, no time of arrival."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, rows, key in (("processes", "series", "key"), ("conversations", "held", "id")):
+            for name, text in connection.execute(f"SELECT {key}, record FROM {table}").fetchall():
+                record = json.loads(text)
+                record.pop("taken_up", None)
+                record[rows] = [_row_before(row) for row in record[rows]]
+                connection.execute(f"UPDATE {table} SET record = ? WHERE {key} = ?", (json.dumps(record), name))
+
+
+def _row_before(row: list[object]) -> list[object]:
+    """A row with start, time, base, value and whether it ended, in the row itself."""
+    *what, series = row
+    assert isinstance(series, list)
+    start, at, value, ended = series[:4]
+    if len(what) == 2:
+        return [*what, start, at, 0, value, ended]
+    process, name, attributes, keyed, _ = what
+    return [process, name, attributes, start, at, 0, value, ended, keyed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf import json_format
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
@@ -49,13 +50,66 @@ def test_an_impossible_amount_is_left_out_and_the_rest_is_taken(value: float) ->
     assert [point.value for point in decoded.updates[0].points] == [2.0]
 
 
-def test_deltas_are_left_out_with_a_reason() -> None:
-    request = Sender("p").spend(1.0).request()
-    metric = request.resource_metrics[0].scope_metrics[0].metrics[0]
-    metric.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_DELTA
+def of(sender: Sender) -> tuple[ExportMetricsServiceRequest, pb.Metric]:
+    """What a sender sends, and the one metric in it."""
+    request = sender.request()
+    return request, request.resource_metrics[0].scope_metrics[0].metrics[0]
+
+
+def refused(request: ExportMetricsServiceRequest) -> str:
+    """Why the points of a request were left out, of which none was taken."""
     decoded = decode_metrics(request.SerializeToString(), json=False)
     assert (decoded.updates, decoded.refusals.count) == ([], 1)
-    assert "cumulative" in decoded.refusals.reason
+    return decoded.refusals.reason
+
+
+def test_what_may_fall_is_not_taken_as_deltas() -> None:
+    request, metric = of(Sender("p").spend(1.0))
+    metric.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_DELTA
+    assert decode_metrics(request.SerializeToString(), json=False).point_count == 1
+    metric.sum.is_monotonic = False
+    assert "may fall" in refused(request)
+
+
+def test_what_does_not_say_its_temporality_is_left_out() -> None:
+    request, metric = of(Sender("p").spend(1.0))
+    metric.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_UNSPECIFIED
+    assert "cumulative or delta" in refused(request)
+
+
+def test_a_summary_is_left_out_with_a_reason() -> None:
+    request, metric = of(Sender("p").spend(1.0))
+    metric.summary.data_points.add(count=1, sum=1.0)
+    assert "summary" in refused(request)
+
+
+@pytest.mark.parametrize("metric", [semconv.COST, semconv.CONVERSATION_CONTEXT_TOKENS])
+def test_a_point_without_a_value_is_left_out(metric: semconv.Metric) -> None:
+    """Kind: what is absent read as 0 ($1.50 became $2.50: a fall, and so a restart)."""
+    request, message = of(Sender("p").add(metric, 1))
+    for point in (*message.sum.data_points, *message.gauge.data_points):
+        point.ClearField("as_int")
+    assert "without a value" in refused(request)
+
+
+def test_who_cannot_be_told_from_others_is_not_counted() -> None:
+    """Neither an id nor a start: two such processes would be taken for one that starts again and again."""
+    request, metric = of(Sender("", start=0).spend(1.0))
+    assert "instance id" in refused(request)
+    metric.sum.data_points[0].start_time_unix_nano = 1
+    assert decode_metrics(request.SerializeToString(), json=False).point_count == 1
+
+
+def test_an_exponential_histogram_whose_buckets_are_not_its_count_is_left_out() -> None:
+    request, metric = of(Sender("p").spend(1.0))
+    metric.exponential_histogram.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_DELTA
+    point = metric.exponential_histogram.data_points.add(count=4, zero_count=1)
+    point.positive.bucket_counts.extend([1, 1])
+    assert "in its buckets" in refused(request)
+    point.count, point.scale = 3, 99
+    assert "scale" in refused(request)
+    point.scale, point.zero_threshold = 3, float("nan")
+    assert refused(request)
 
 
 def test_buckets_that_do_not_fit_their_bounds_are_left_out() -> None:

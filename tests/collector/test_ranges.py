@@ -27,7 +27,7 @@ from openhands_otel.semconv import Metric
 from openhands_otel.stats import State
 from otlp_sender import Sender, key_values
 
-from .held import HeldStore
+from .held import HeldStore, write_as_before
 
 HUGE = 2**63 - 1
 
@@ -174,6 +174,7 @@ def test_a_database_of_before_with_such_numbers_is_read_without_them(tmp_path: P
     with HeldStore(database) as held:
         held.take(Sender("good").spend(1.5).converse("c", 1.5))
         held.take(Sender("bad").spend(1.0).converse("d", 1.0).add(semconv.INPUT_TOKENS, 5))
+    write_as_before(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         for table in ("processes", "conversations"):
             for rowid, text in connection.execute(f"SELECT rowid, record FROM {table}").fetchall():

@@ -11,8 +11,18 @@ from typing import Any, Final
 from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
 from openhands_otel.collector.ranges import out_of_range
-from openhands_otel.collector.series import Attributes, ExactSum, MetricInfo, Point, Series
+from openhands_otel.collector.series import (
+    Attributes,
+    MetricInfo,
+    Point,
+    Series,
+    begin,
+    is_newer,
+    series_before,
+    series_from_record,
+)
 from openhands_otel.collector.usages import by_usage, token_usage
+from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import ConversationStats, CostShare
 
 STALE_AFTER_S: Final = 150.0
@@ -45,16 +55,23 @@ SeriesKey = tuple[str, Attributes]
 """Process, and attributes without the conversation's id (none for what has one slot)."""
 
 
+Heard = tuple[int, int]
+"""1 for what was heard live, 0 for what was told after the event; and when, by the collector's clock."""
+_NEVER: Final = (0, 0)
+
+
 @dataclass(slots=True)
 class Held:
     """A series and the attributes it carries now."""
 
     series: Series
     attributes: Attributes
+    heard: Heard
+    """When it last said something new, its end apart."""
 
 
 class Conversation:
-    """What is held of one conversation. Only the newest point of each series counts (see series.py)."""
+    """What is held of one conversation: of one process by its stamps (see series.py), of several by arrival."""
 
     __slots__ = (
         "_own_cost",
@@ -70,6 +87,7 @@ class Conversation:
         "seen",
         "services",
         "stale",
+        "taken_up",
     )
 
     def __init__(self, conversation_id: str) -> None:
@@ -78,6 +96,8 @@ class Conversation:
         """Series by metric."""
         self.services: dict[str, str] = {}
         """Service names by process."""
+        self.taken_up: dict[str, Heard] = {}
+        """When each process began, or began again, to work on it."""
         self.parent_id: str | None = None
         self.seen = 0.0
         self.received = 0
@@ -91,29 +111,46 @@ class Conversation:
         self._stats: ConversationStats | None = None
         self._own_cost: float | None = None
 
-    def apply(self, instance: Instance, point: Point, attributes: Attributes) -> bool:
+    def apply(
+        self, instance: Instance, point: Point, attributes: Attributes, received: int, replayed: bool = False
+    ) -> bool:
         """Take one point (``attributes``: without the conversation's id); True when anything changed."""
         name = point.metric.name
-        if not self._take(self.held.setdefault(name, {}), instance.key, point, attributes):
-            return False
+        heard = (0, min(received, point.time)) if replayed else (1, received)
+        key = (instance.key, () if name in _SLOTTED else attributes)
+        all_held = self.held.setdefault(name, {})
+        held = all_held.get(key)
+        begins = instance.key not in self.taken_up or _takes_up(name, held, attributes)
+        if held is not None and held.attributes == attributes:
+            if not held.series.apply(point, received):
+                return False
+        else:
+            held = self._begin(all_held, key, point, instance, received)
+            if held is None:
+                return False
+        held.attributes = attributes
+        if point.value is not None:
+            held.heard = max(held.heard, heard)
+            if begins:
+                self.taken_up[instance.key] = max(heard, self.taken_up.get(instance.key, _NEVER))
         self.services[instance.key] = instance.service
         self._stats = self._own_cost = None
         if name == semconv.CONVERSATION_INFO.name:
             self._find_parent()
         return True
 
-    def _take(self, all_held: dict[SeriesKey, Held], process: str, point: Point, attributes: Attributes) -> bool:
-        slotted = point.metric.name in _SLOTTED
-        key = (process, () if slotted else attributes)
+    def _begin(
+        self, all_held: dict[SeriesKey, Held], key: SeriesKey, point: Point, instance: Instance, received: int
+    ) -> Held | None:
+        """A new series, or one that takes the place of what its slot said; None where the point is not news."""
         held = all_held.get(key)
-        if held is not None and held.attributes == attributes:
-            return held.series.apply(point)
-        if point.value is None or (held is not None and point.time < held.series.time):
-            return False
+        if point.value is None or (held is not None and not is_newer(point.time, held.series.time, received)):
+            return None
         if held is None and len(all_held) >= _SERIES_LIMIT:
-            return False
-        all_held[key] = Held(Series(point.start, point.time, point.value), attributes)
-        return True
+            return None
+        series = begin(point, point.value, instance.named, received)
+        all_held[key] = begun = Held(series, (), _NEVER if held is None else held.heard)
+        return begun
 
     def _find_parent(self) -> None:
         parent = self._newest_attribute(semconv.CONVERSATION_INFO, semconv.CONVERSATION_PARENT_ID)
@@ -128,13 +165,13 @@ class Conversation:
     @property
     def closed(self) -> bool:
         """Closed by the process that took it up last; one before may have died without a word."""
-        lasting = [
-            (held.series.start or held.series.time, process, held.series.ended)
+        last = self._last_process
+        return self._status() == semconv.Status.CLOSED or any(
+            held.series.ended
             for name in _LASTING
             for (process, _), held in self.held.get(name, {}).items()
-        ]
-        last = max(lasting, default=(0, "", False))[1]
-        return self._status() == semconv.Status.CLOSED or any(ended for _, process, ended in lasting if process == last)
+            if process == last
+        )
 
     @property
     def running(self) -> bool:
@@ -156,19 +193,18 @@ class Conversation:
     def _build(self) -> ConversationStats:
         shares, tokens, context = self._shares(), self._tokens(), self._context()
         closed = self.closed
-        activity = None if closed else self._newest(semconv.CONVERSATION_NOW)
+        activity = None if closed else self._activity()
         budget = self._newest(semconv.CONVERSATION_BUDGET, ended=True)
         unreconciled = self._newest(semconv.CONVERSATION_UNRECONCILED) or self._newest(
             semconv.CONVERSATION_UNRECONCILED, ended=True
         )
         reasons = None if unreconciled is None else _named(unreconciled, semconv.RECONCILIATION_REASON)
-        newest_process = self._newest_process()
         return ConversationStats(
             conversation_id=self.id,
             parent_id=self.parent_id,
             agent=self._newest_attribute(semconv.CONVERSATION_INFO, semconv.AGENT_NAME),
             sdk_version=self._newest_attribute(semconv.CONVERSATION_INFO, semconv.SDK_VERSION),
-            service=self.services.get(newest_process),
+            service=self.services.get(self._last_process),
             processes=len(self.services),
             model_name=shares[0].model if shares else semconv.UNKNOWN,
             accumulated_cost=self.own_cost,
@@ -204,7 +240,7 @@ class Conversation:
     def _newest(self, metric: semconv.Metric, ended: bool = False) -> Held | None:
         return max(
             (held for held in self._all(metric) if ended or not held.series.ended),
-            key=lambda held: held.series.time,
+            key=lambda held: (held.heard, held.series.time),
             default=None,
         )
 
@@ -212,22 +248,43 @@ class Conversation:
         newest = self._newest(metric) or self._newest(metric, ended=True)
         return None if newest is None else _named(newest, attribute)
 
-    def _newest_process(self) -> str:
-        newest = max(self._each(), key=lambda each: each[1].series.time, default=None)
-        return "" if newest is None else newest[0]
+    @property
+    def _last_process(self) -> str:
+        return max(self.taken_up, key=lambda process: self.taken_up[process], default="")
+
+    def _speaker(self) -> tuple[str, Held | None]:
+        """The process that says what state the conversation is in."""
+        last = self._last_process
+
+        def rank(said: tuple[str, Held]) -> tuple[bool, Heard, int]:
+            process, held = said
+            # Whoever has handed it on may close what is no longer his.
+            handed_on = process != last and _named(held, semconv.CONVERSATION_STATUS) == semconv.Status.CLOSED
+            return not handed_on, held.heard, held.series.time
+
+        states = self.held.get(semconv.CONVERSATION_STATE.name, {})
+        return max(((process, held) for (process, _), held in states.items()), key=rank, default=(last, None))
 
     def _status(self) -> str | None:
-        return self._newest_attribute(semconv.CONVERSATION_STATE, semconv.CONVERSATION_STATUS)
+        held = self._speaker()[1]
+        return None if held is None else _named(held, semconv.CONVERSATION_STATUS)
+
+    def _activity(self) -> Held | None:
+        held = self.held.get(semconv.CONVERSATION_NOW.name, {}).get((self._speaker()[0], ()))
+        return None if held is None or held.series.ended else held
 
     def _restored(self) -> float:
-        # Later processes restored what earlier ones spent: only what came before the first is not counted otherwise.
-        begun: dict[str, int] = {}
-        for process, held in self._each():
-            start = held.series.start or held.series.time
-            begun[process] = min(start, begun.get(process, start))
-        first = min(begun, key=lambda process: begun[process], default="")
-        held = self.held.get(semconv.CONVERSATION_RESTORED_COST.name, {}).get((first, ()))
-        return 0.0 if held is None else float(held.series.total)
+        # Later processes restored what earlier ones spent as well: the first restored least, and nothing if it began.
+        opened = {
+            process
+            for (process, _), held in self.held.get(semconv.CONVERSATION_INFO.name, {}).items()
+            if _named(held, semconv.SDK_VERSION)
+        }
+        restored = {
+            process: float(held.series.total)
+            for (process, _), held in self.held.get(semconv.CONVERSATION_RESTORED_COST.name, {}).items()
+        }
+        return min((restored.get(process, 0.0) for process in opened or restored), default=0.0)
 
     def _tokens(self) -> dict[str, dict[str, int]]:
         """Tokens by usage id and type."""
@@ -274,11 +331,11 @@ class Conversation:
             "folded_cost": self.folded_cost.partials,
             "folded_descendants": self.folded_descendants,
             "folded_into": self.folded_into,
+            "taken_up": self.taken_up,
             "held": [
-                [process, name, held.attributes, s.start, s.time, s.base, s.value, s.ended, bool(key_attributes)]
+                [process, name, held.attributes, bool(key_attributes), held.heard, held.series.record()]
                 for name, all_held in self.held.items()
                 for (process, key_attributes), held in all_held.items()
-                for s in (held.series,)
             ],
         }
 
@@ -291,15 +348,46 @@ class Conversation:
         conversation.folded_cost = ExactSum(record["folded_cost"])
         conversation.folded_descendants = record["folded_descendants"]
         conversation.folded_into = record["folded_into"]
-        for process, name, pairs, start, time, base, value, ended, keyed in record["held"]:
+        for process, name, pairs, *row in record["held"]:
             attributes = tuple((str(key), item) for key, item in pairs)
-            key = (process, attributes if keyed else ())
-            # A collector of before took numbers that no sum can hold.
-            if name not in CONVERSATION_METRICS or out_of_range(CONVERSATION_METRICS[name], value):
+            # A collector of before took numbers that no sum can hold, and names that are none of ours any more.
+            if name not in CONVERSATION_METRICS or (len(row) > 3 and out_of_range(CONVERSATION_METRICS[name], row[3])):
                 continue
-            conversation.held.setdefault(name, {})[key] = Held(Series(start, time, value, base, ended), attributes)
+            if len(row) == 3:
+                keyed, (live, at), series_record = row
+                held = Held(series_from_record(series_record), attributes, (live, at))
+            else:
+                keyed, held = _held_before(name, attributes, row, conversation.received)
+            conversation.held.setdefault(name, {})[process, attributes if keyed else ()] = held
+        known: dict[str, list[int]] = record.get("taken_up") or conversation._taken_up_before()
+        conversation.taken_up = {process: (live, at) for process, (live, at) in known.items()}
         conversation._find_parent()
         return conversation
+
+    def _taken_up_before(self) -> dict[str, list[int]]:
+        """What an archive that does not say it had to go by."""
+        begun: dict[str, list[int]] = {}
+        for name in _LASTING:
+            for (process, _), held in self.held.get(name, {}).items():
+                at = min(held.series.start or held.series.time, self.received)
+                begun[process] = max(begun.get(process, [1, 0]), [1, at])
+        return begun
+
+
+def _held_before(name: str, attributes: Attributes, row: list[Any], received: int) -> tuple[bool, Held]:
+    """A series as archives had it that knew but the senders' clocks."""
+    start, time, base, value, ended, keyed = row
+    series = series_before(CONVERSATION_METRICS[name].accumulates, start, time, base, value, ended)
+    return keyed, Held(series, attributes, (1, min(time, received)))
+
+
+def _takes_up(name: str, held: Held | None, attributes: Attributes) -> bool:
+    """Whether what takes the place of ``held`` says that its process works on the conversation again."""
+    if name == semconv.CONVERSATION_STATE.name:
+        status = dict(attributes).get(semconv.CONVERSATION_STATUS)
+        before = None if held is None else _named(held, semconv.CONVERSATION_STATUS)
+        return status != before and (status == semconv.Status.RUNNING or before == semconv.Status.CLOSED)
+    return held is not None and held.series.ended and name in _LASTING
 
 
 def _named(held: Held, attribute: str) -> str | None:

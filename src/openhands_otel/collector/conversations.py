@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator
 
 from openhands_otel.collector.conversation import STALE_AFTER_S, Conversation
-from openhands_otel.collector.series import ExactSum
+from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import ConversationStats
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
@@ -11,8 +12,18 @@ from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
 from openhands_otel.collector.ranges import out_of_range
 from openhands_otel.collector.refusals import Refusals
-from openhands_otel.collector.series import Attributes, Distribution, MetricInfo, Point, Series, Value
-from openhands_otel.collector.totals import TOTAL_METRICS, BurnMeter, Group, TotalSums
+from openhands_otel.collector.series import (
+    Attributes,
+    Counted,
+    MetricInfo,
+    Point,
+    Series,
+    begin,
+    series_before,
+    series_from_record,
+)
+from openhands_otel.collector.totals import CALLS_BEFORE, TOTAL_METRICS, BurnMeter, Group, TotalSums
+from openhands_otel.collector.values import unplain
 
 SERIES_LIMIT: Final = 100_000
 """Series of all processes held at once; more are refused, those that carry money last."""
@@ -40,32 +51,46 @@ class Process:
     seen: float
     """When something of it last arrived, unix seconds by the collector's clock."""
     series: dict[SeriesKey, Series] = field(default_factory=dict[SeriesKey, Series])
+    counts_calls: bool = False
+    """Whether it has a counter of its calls, so that nothing else may stand for them."""
+
+    def contributions(self) -> Iterator[tuple[str, Attributes, int | float]]:
+        """What it adds to the totals."""
+        for (name, attributes), held in self.series.items():
+            if adds_up(name, attributes) and not (self.counts_calls and name == CALLS_BEFORE):
+                yield name, attributes, held.total
 
     def record(self) -> Record:
         """What must outlive this process of ours: the series that totals are made of."""
-        kept = [
-            [name, attributes, held.start, held.time, held.base, _plain(held.value), held.ended]
-            for (name, attributes), held in self.series.items()
-            if name in TOTAL_METRICS
-        ]
         return {
             "key": self.instance.key,
             "service": self.instance.service,
             "resource": self.instance.resource,
             "seen": self.seen,
-            "series": kept,
+            "series": [
+                [name, attributes, held.record()]
+                for (name, attributes), held in self.series.items()
+                if adds_up(name, attributes)
+            ],
         }
 
     @classmethod
     def from_record(cls, record: Record) -> Process:
         instance = Instance(record["key"], record["service"], _attributes(record["resource"]))
         process = cls(instance, record["seen"])
-        for name, attributes, start, at, base, value, ended in record["series"]:
-            series = Series(start, at, _unplain(value), base, ended)
-            # A collector of before took numbers that no sum can hold.
-            if name in _OWN_METRICS and not out_of_range(_OWN_METRICS[name], series.value) and isfinite(series.total):
+        for name, attributes, *held in record["series"]:
+            if name not in TOTAL_METRICS:
+                continue
+            series = series_from_record(held[0]) if len(held) == 1 else _series_before(name, held)
+            if series is not None:
                 process.series[name, _attributes(attributes)] = series
+                process.counts_calls |= name == semconv.CALLS.name
         return process
+
+
+def adds_up(name: str, attributes: Attributes) -> bool:
+    """Whether a series is part of the totals: one of ours, and not another's under a name of ours."""
+    return name in TOTAL_METRICS and all(key != semconv.SCOPE_NAME for key, _ in attributes)
 
 
 class Fleet:
@@ -77,51 +102,79 @@ class Fleet:
         self.sums = TotalSums()
         self.burn = BurnMeter(time.time())
         self.dirty: set[str] = set()
+        self.assumed_restarts = 0
+        """Restarts of senders that give no start times, taken for such because a counter fell."""
         self._series_count = 0
 
-    def apply(self, instance: Instance, points: list[Point], now: float, refusals: Refusals) -> bool:
+    def apply(
+        self, instance: Instance, points: list[Point], received: int, refusals: Refusals, replayed: bool = False
+    ) -> bool:
         """Take the points of one process; True when a total changed."""
         process = self.processes.get(instance.key)
         if process is None:
-            process = self.processes[instance.key] = Process(instance, now)
-        process.seen = now
+            process = self.processes[instance.key] = Process(instance, 0.0)
+        heard = received
+        if replayed:
+            # Nothing was heard of it now, only about it.
+            heard = min(received, max((point.time for point in points), default=0))
+        process.seen = max(process.seen, heard / 1e9)
         totals_changed = False
         for point in points:
-            if self._apply(process, point, now, refusals) and point.metric.name in TOTAL_METRICS:
-                totals_changed = True
+            totals_changed |= self._apply(process, point, received, refusals, replayed)
         if totals_changed:
             self.dirty.add(instance.key)
         return totals_changed
 
-    def _apply(self, process: Process, point: Point, now: float, refusals: Refusals) -> bool:
-        name = point.metric.name
+    def _apply(self, process: Process, point: Point, received: int, refusals: Refusals, replayed: bool) -> bool:
+        """Take one point; True when anything changed that totals are made of."""
+        name, attributes = point.metric.name, point.attributes
         known = self.metrics.setdefault(name, point.metric)
         if known.kind != point.metric.kind:
             refusals.add(f"{name} is a {point.metric.kind} here and a {known.kind} elsewhere")
             return False
-        held = process.series.get((name, point.attributes))
-        before = held.total if held else 0
+        if point.scope is not None and name in _OWN_METRICS:
+            # Another's, under a name of ours: shown as what it is, and counted nowhere.
+            attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: point.scope}.items()))
+        held = process.series.get((name, attributes))
+        before, assumed = (held.total, _assumed(held)) if held else (0, 0)
         if held is None:
-            held = self._new_series(process, point, refusals)
+            held = self._new_series(process, point, attributes, received, refusals)
             if held is None:
                 return False
-        elif not held.apply(point):
+        elif not held.apply(point, received):
             return False
-        if name in TOTAL_METRICS and held.total != before:
-            self.sums.replace(process.instance.service, name, point.attributes, before, held.total)
-            if name == semconv.COST.name and (before or BurnMeter.is_recent(point.start, now)):
+        self.assumed_restarts += _assumed(held) - assumed
+        if not adds_up(name, attributes):
+            return False
+        if name == CALLS_BEFORE and process.counts_calls:
+            return True
+        if held.total != before:
+            self.sums.replace(process.instance.service, name, attributes, before, held.total)
+            now = received / 1e9
+            if name == semconv.COST.name and not replayed and (before or BurnMeter.is_recent(point.start, point.time)):
                 self.burn.add(held.total - before, now)
         return True
 
-    def _new_series(self, process: Process, point: Point, refusals: Refusals) -> Series | None:
+    def _new_series(
+        self, process: Process, point: Point, attributes: Attributes, received: int, refusals: Refusals
+    ) -> Series | None:
         if point.value is None:
             return None
-        if self._series_count >= SERIES_LIMIT and point.metric.name not in TOTAL_METRICS:
+        name = point.metric.name
+        if self._series_count >= SERIES_LIMIT and not adds_up(name, attributes):
             refusals.add(f"{SERIES_LIMIT} series are held already")
             return None
+        if name == semconv.CALLS.name and adds_up(name, attributes) and not process.counts_calls:
+            self._stop_inferring_calls(process)
+            process.counts_calls = True
         self._series_count += 1
-        held = process.series[point.metric.name, point.attributes] = Series(point.start, point.time, point.value)
+        held = process.series[name, attributes] = begin(point, point.value, process.instance.named, received)
         return held
+
+    def _stop_inferring_calls(self, process: Process) -> None:
+        for name, attributes, amount in process.contributions():
+            if name == CALLS_BEFORE:
+                self.sums.replace(process.instance.service, name, attributes, amount, 0)
 
     def live_processes(self, now: float) -> int:
         return sum(process.seen > now - LIVE_FOR_S for process in self.processes.values())
@@ -152,23 +205,28 @@ class Fleet:
         """The sums of all processes that are not in memory."""
         rest = self.sums.copy()
         for process in self.processes.values():
-            for (name, attributes), held in process.series.items():
-                if name in TOTAL_METRICS:
-                    rest.replace(process.instance.service, name, attributes, held.total, 0.0)
+            for name, attributes, amount in process.contributions():
+                rest.replace(process.instance.service, name, attributes, amount, 0.0)
         return [(group, partials) for group, partials in rest.groups() if any(partials)]
 
+    def recount_assumed(self) -> None:
+        """Count the restarts that were assumed of all in memory."""
+        self.assumed_restarts = sum(
+            _assumed(held) for process in self.processes.values() for held in process.series.values()
+        )
 
-def _plain(value: Value) -> Any:
-    if isinstance(value, Distribution):
-        return [value.count, value.sum, value.bounds, value.counts]
-    return value
+
+def _series_before(name: str, row: list[Any]) -> Series | None:
+    """A series as archives of before have it; they took numbers that no sum can hold."""
+    start, at, base, held, ended = row
+    value = unplain(held)
+    if out_of_range(_OWN_METRICS[name], value) or not isfinite(base):
+        return None
+    return series_before(True, start, at, base, value, ended)
 
 
-def _unplain(value: Any) -> Value:
-    if isinstance(value, list):
-        count, total, bounds, counts = value  # pyright: ignore[reportUnknownVariableType]
-        return Distribution(count, total, tuple(bounds), tuple(counts))  # pyright: ignore[reportUnknownArgumentType]
-    return value
+def _assumed(held: Series) -> int:
+    return held.assumed if isinstance(held, Counted) else 0
 
 
 def _attributes(pairs: list[Any]) -> Attributes:

@@ -17,6 +17,7 @@ from openhands_otel.collector.connections import connection_limit
 from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest
 from openhands_otel.collector.receiver import Receiver
 from openhands_otel.collector.store import Unavailable
+from openhands_otel.semconv import REPLAYED_HEADER
 
 _SERVICES: Final = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
@@ -76,11 +77,13 @@ class GrpcReceiver:
     def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
         async def export(bodies: AsyncIterator[bytes], context: Context) -> bytes:
             received = time.time_ns()
-            shown = dict(context.invocation_metadata() or ()).get("authorization")
-            if not self._token.permits(shown):
+            metadata = dict(context.invocation_metadata() or ())
+            if not self._token.permits(metadata.get("authorization")):
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed in 'authorization'")
             try:
-                response = await self._receiver.take(signal, await _only(bodies), json=False, received=received)
+                replayed = metadata.get(REPLAYED_HEADER) == "1"
+                body = await _only(bodies)
+                response = await self._receiver.take(signal, body, json=False, received=received, replayed=replayed)
             except MalformedRequest as error:
                 self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

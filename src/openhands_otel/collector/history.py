@@ -18,8 +18,9 @@ from typing import Any, Final, cast
 
 from openhands_otel.collector.database import DatabaseFile, Lost
 from openhands_otel.collector.fleet import Process, Record
-from openhands_otel.collector.series import Attributes, ExactSum
+from openhands_otel.collector.series import Attributes
 from openhands_otel.collector.totals import Group, TotalSums
+from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import History, HistoryPoint
 
 BUCKET_LIMIT: Final = 2_000
@@ -224,12 +225,12 @@ class Archive:
         database.execute(f"DELETE FROM processes WHERE {which}", (limit,))
 
     def _fold(self, database: sqlite3.Connection, record: Record) -> None:
-        for (metric, attributes), held in Process.from_record(record).series.items():
+        for metric, attributes, amount in Process.from_record(record).contributions():
             key = (record["service"], metric, json.dumps(attributes, separators=(",", ":")))
             query = "SELECT partials FROM folded WHERE service = ? AND metric = ? AND attributes = ?"
             row = database.execute(query, key).fetchone()
             total = ExactSum(json.loads(row[0]) if row else ())
-            total.add(held.total)
+            total.add(amount)
             partials = json.dumps(total.partials)
             database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, partials))
 
@@ -245,9 +246,9 @@ def _read_held(connection: sqlite3.Connection) -> Held:
     processes: list[Record] = []
     for text, resident in connection.execute("SELECT record, resident FROM processes"):
         record = cast(Record, json.loads(text))
-        for (metric, attributes), held in Process.from_record(record).series.items():
-            if held.total:
-                totals.replace(record["service"], metric, attributes, 0.0, held.total)
+        for metric, attributes, amount in Process.from_record(record).contributions():
+            if amount:
+                totals.replace(record["service"], metric, attributes, 0.0, amount)
         if resident:
             processes.append(record)
     conversations = [

@@ -22,6 +22,7 @@ from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest, TooLar
 from openhands_otel.collector.decompress import UnknownEncoding, coding_of
 from openhands_otel.collector.receiver import SIGNALS, Receiver
 from openhands_otel.collector.store import Unavailable
+from openhands_otel.semconv import REPLAYED_HEADER
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -52,8 +53,9 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
             if media_type not in {PROTOBUF, JSON}:
                 raise _Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
             coding = coding_of(request.headers.get("content-encoding", ""))
+            replayed = request.headers.get(REPLAYED_HEADER) == "1"
             body = await _body(request, room)
-            response = await receiver.take(signal, body, media_type == JSON, received, coding)
+            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed)
             _note_sender(request)
         except ClientDisconnect:
             return Response(status_code=400)

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Final
 
 from openhands_otel import semconv
-from openhands_otel.collector.series import Distribution, MetricInfo, Value
+from openhands_otel.collector.series import MetricInfo
+from openhands_otel.collector.values import Distribution, Value
 
 COUNT_LIMIT: Final = 2**53
 """Up to here a float holds every whole number, and so does a page's JavaScript."""

@@ -35,8 +35,13 @@ class Receiver:
     def store(self) -> Store:
         return self._store
 
-    async def take(self, signal: str, body: bytes, json: bool, received: int, coding: str = IDENTITY) -> Message:
-        """Take one request and return the response; raises MalformedRequest and TooLarge."""
+    async def take(
+        self, signal: str, body: bytes, json: bool, received: int, coding: str = IDENTITY, replayed: bool = False
+    ) -> Message:
+        """Take one request and return the response; raises MalformedRequest and TooLarge.
+
+        ``replayed``: see ``Store.receive``.
+        """
         counts = self._store.counts
         if signal == "traces":
             counts.spans += await self._read(count_spans, body, json, coding)
@@ -45,13 +50,15 @@ class Receiver:
             counts.log_records += await self._read(count_logs, body, json, coding)
             response = ExportLogsServiceResponse()
         else:
-            response = await self._take_metrics(body, json, received, coding)
+            response = await self._take_metrics(body, json, received, coding, replayed)
         counts.requests += 1
         return response
 
-    async def _take_metrics(self, body: bytes, json: bool, received: int, coding: str) -> ExportMetricsServiceResponse:
+    async def _take_metrics(
+        self, body: bytes, json: bool, received: int, coding: str, replayed: bool
+    ) -> ExportMetricsServiceResponse:
         decoded = await self._read(decode_metrics, body, json, coding)
-        refusals = await self._store.receive(decoded, received)
+        refusals = await self._store.receive(decoded, received, replayed)
         response = ExportMetricsServiceResponse()
         if refusals.count:
             response.partial_success.rejected_data_points = refusals.count

@@ -90,12 +90,17 @@ class Store:
         self.fleet.sums = held.totals
         for record in held.processes:
             self.fleet.admit(Process.from_record(record))
+        self.fleet.recount_assumed()
         for record in held.conversations:
             self.conversations.admit(Conversation.from_record(record))
         self.conversations_seen = held.conversation_count
 
-    async def receive(self, decoded: DecodedMetrics, received: int) -> Refusals:
-        """Take one request's points; ``received`` is when it arrived (unix nanoseconds)."""
+    async def receive(self, decoded: DecodedMetrics, received: int, replayed: bool = False) -> Refusals:
+        """Take one request's points; ``received`` is when it arrived (unix nanoseconds).
+
+        ``replayed``: told after the event, by a spool or an import. It counts like any other and never takes the place
+        of what was heard live.
+        """
         sorted_updates = [_sort(update) for update in decoded.updates]
         if self._absent(sorted_updates):
             async with self.moving:
@@ -108,8 +113,8 @@ class Store:
         totals_changed = False
         for update in sorted_updates:
             refusals.of(update.instance.service, update.instance.name)
-            totals_changed |= self.fleet.apply(update.instance, update.fleet, received / 1e9, refusals)
-            self._apply_conversations(update, received, refusals, changed)
+            totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
+            self._apply_conversations(update, received, refusals, changed, replayed)
         self.received = max(self.received, received)
         self.counts.points += decoded.point_count - (refusals.count - refused_before)
         self.counts.refused_points += refusals.count
@@ -171,7 +176,12 @@ class Store:
             self.conversations.unfold(Conversation.from_record(record))
 
     def _apply_conversations(
-        self, update: _Sorted, received: int, refusals: Refusals, changed: dict[str, Conversation]
+        self,
+        update: _Sorted,
+        received: int,
+        refusals: Refusals,
+        changed: dict[str, Conversation],
+        replayed: bool,
     ) -> None:
         for conversation_id, attributes, point in update.conversations:
             conversation = self.conversations.by_id.get(conversation_id)
@@ -183,9 +193,12 @@ class Store:
                 conversation = Conversation(conversation_id)
                 self.conversations.admit(conversation)
                 self.conversations_seen += 1
-            conversation.seen = received / 1e9
-            if conversation.apply(update.instance, point, attributes) or conversation.stale:
-                conversation.stale = False
+                conversation.stale = replayed
+            heard = min(received, point.time) if replayed else received
+            conversation.seen = max(conversation.seen, heard / 1e9)
+            revived = conversation.stale and not replayed
+            if conversation.apply(update.instance, point, attributes, received, replayed) or revived:
+                conversation.stale = conversation.stale and not revived
                 conversation.received = received
                 changed[conversation_id] = conversation
 
@@ -312,6 +325,7 @@ class Store:
             history_error=self.health.reason(HISTORY),
             problems=self.health.problems,
             refusals=self.refusals.newest(refusals),
+            assumed_restarts=self.fleet.assumed_restarts,
         )
 
     def state(self) -> State:
@@ -340,7 +354,8 @@ def _sort(update: MetricsUpdate) -> _Sorted:
     for point in update.points:
         metric = CONVERSATION_METRICS.get(point.metric.name)
         conversation_id = next((v for k, v in point.attributes if k == semconv.CONVERSATION_ID), None)
-        if metric is None or metric.kind != point.metric.kind or not conversation_id:
+        ours = metric is not None and metric.kind == point.metric.kind and point.scope is None
+        if metric is None or not ours or not conversation_id:
             result.fleet.append(point)
             continue
         rest = tuple(pair for pair in point.attributes if pair[0] != semconv.CONVERSATION_ID)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from openhands_otel import semconv
-from openhands_otel.collector.series import Attributes, ExactSum
+from openhands_otel.collector.series import Attributes
+from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import BurnRate, Share, TokenUsage
 
 TOTAL_METRICS: Final = frozenset(
@@ -19,12 +20,15 @@ TOTAL_METRICS: Final = frozenset(
     for metric in (
         semconv.COST,
         *semconv.TOKEN_COUNTERS.values(),
+        semconv.CALLS,
         semconv.UNPRICED_CALLS,
         semconv.CACHE_SAVINGS,
         semconv.RESPONSE_LATENCY,
     )
 )
-"""Fleet metrics that are summed up and kept; the latency histogram stands for the number of calls."""
+"""Fleet metrics that are summed up and kept."""
+CALLS_BEFORE: Final = semconv.RESPONSE_LATENCY.name
+"""Stands for the calls of processes that have no counter of them: agents before it was made."""
 
 _GROUP_LIMIT: Final = 5_000
 _BURN_WINDOW_S: Final = 300
@@ -43,6 +47,8 @@ class TotalSums:
 
     def replace(self, service: str, metric: str, attributes: Attributes, before: float, after: float) -> None:
         """One series went from ``before`` to ``after``; their difference may not be a float, so both are booked."""
+        if metric == CALLS_BEFORE:
+            metric = semconv.CALLS.name
         grand = self._grand[metric]
         grand.add(-before)
         grand.add(after)
@@ -74,7 +80,7 @@ class TotalSums:
 
     @property
     def calls(self) -> int:
-        return int(self.value(semconv.RESPONSE_LATENCY))
+        return int(self.value(semconv.CALLS))
 
     @property
     def tokens(self) -> TokenUsage:
@@ -131,9 +137,9 @@ class BurnMeter:
         return bool(self._spent)
 
     @staticmethod
-    def is_recent(start_unix_nano: int, now: float) -> bool:
-        """Whether a stream seen for the first time began lately, so that all of it was spent just now."""
-        return start_unix_nano / 1e9 > now - _BURN_WINDOW_S
+    def is_recent(start: int, time: int) -> bool:
+        """Whether a stream seen for the first time had just begun (unix nanoseconds, both by its sender's clock)."""
+        return time - start < _BURN_WINDOW_S * 1e9
 
 
 def _share(name: str, values: dict[str, float]) -> Share:
@@ -141,7 +147,7 @@ def _share(name: str, values: dict[str, float]) -> Share:
         name=name,
         accumulated_cost=values.get(semconv.COST.name, 0.0),
         accumulated_token_usage=_usage({metric: int(value) for metric, value in values.items()}),
-        llm_calls=int(values.get(semconv.RESPONSE_LATENCY.name, 0)),
+        llm_calls=int(values.get(semconv.CALLS.name, 0)),
         unpriced_calls=int(values.get(semconv.UNPRICED_CALLS.name, 0)),
     )
 
