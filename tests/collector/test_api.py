@@ -73,3 +73,26 @@ def test_health_is_told(viewer: Viewer) -> None:
 @pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v2/state", "/assets/../settings.py", "/assets/%2e%2e/x"])
 def test_other_paths_are_not_found(viewer: Viewer, path: str) -> None:
     assert viewer.http.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("/api/v1/history?conversation_id=c", "conversation_id"),
+        ("/api/v1/history?Conversation=c", "Conversation"),
+        ("/api/v1/history?conversation=c&bucket=5", "bucket"),
+        ("/api/v1/history?conversation=c&conversation=d", "conversation is given 2 times"),
+        ("/api/v1/history?conversation=", "conversation must name one"),
+        ("/api/v1/history?conversation=c&since=1&since=2", "since is given 2 times"),
+        ("/api/v1/totals?since=5", "since"),
+        ("/api/v1/state?service=agent", "service"),
+        ("/api/v1/conversations?status=running", "status"),
+        ("/api/v1/conversations/c?x=%1b]0;", "x"),
+        ("/api/v1/events?last-event-id=5", "last-event-id"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(viewer: Viewer, address: str, named: str) -> None:
+    """The kind of fault: a question of one's own, answered with everybody's numbers."""
+    response = viewer.http.get(address)
+    assert response.status_code == 400
+    assert named in response.json()["message"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from pydantic import BaseModel
@@ -16,6 +16,8 @@ from openhands_otel.collector.exposition import Exposition
 from openhands_otel.collector.history import EVERYTHING
 from openhands_otel.collector.store import Store
 from openhands_otel.collector.stream import Subscription
+from openhands_otel.collector.supervision import FORESEEN
+from openhands_otel.terminal_text import printable
 from openhands_otel.version import __version__
 
 _JSON: Final = "application/json"
@@ -32,12 +34,12 @@ class Api:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/api/v1/state", self._state),
-            Route("/api/v1/conversations", self._conversations),
-            Route("/api/v1/conversations/{conversation_id:path}", self._conversation),
-            Route("/api/v1/totals", self._totals),
-            Route("/api/v1/history", self._history),
-            Route("/api/v1/events", self._events),
+            Route("/api/v1/state", _asked(self._state)),
+            Route("/api/v1/conversations", _asked(self._conversations)),
+            Route("/api/v1/conversations/{conversation_id:path}", _asked(self._conversation)),
+            Route("/api/v1/totals", _asked(self._totals)),
+            Route("/api/v1/history", _asked(self._history, "conversation", "since", "until", "bucket_s")),
+            Route("/api/v1/events", _asked(self._events)),
             Route("/metrics", self._metrics),
             Route("/healthz", self._health),
         ]
@@ -54,7 +56,10 @@ class Api:
         held = self._store.conversations.by_id.get(conversation_id)
         if held is not None:
             return _json(self._store.conversations.stats(held))
-        archived = await self._store.archive.stats(conversation_id)
+        try:
+            archived = await self._store.archive.stats(conversation_id)
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
         if archived is None:
             return _problem(404, f"no conversation {conversation_id[:100]} is known here")
         return Response(archived, media_type=_JSON)
@@ -75,8 +80,13 @@ class Api:
         if not (0 < span < 1e10 and abs(until) < 1e11 and 1 <= bucket < 1e10):
             return _problem(400, "since must be before until, and bucket_s at least 1")
         bucket = max(bucket, span / _MOST_BUCKETS)
-        subject = query.get("conversation") or EVERYTHING
-        return _json(await self._store.archive.history(subject, since, until, bucket))
+        subject = query.get("conversation", EVERYTHING)
+        if subject == EVERYTHING and "conversation" in query:
+            return _problem(400, "conversation must name one; leave it out for everything")
+        try:
+            return _json(await self._store.archive.history(subject, since, until, bucket))
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
 
     async def _events(self, request: Request) -> Response:
         # Subscribed before the greeting is made: no change falls through.
@@ -142,6 +152,22 @@ def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
             waiting += frame
     if waiting:
         yield waiting
+
+
+def _asked(endpoint: Callable[[Request], Awaitable[Response]], *known: str) -> Callable[[Request], Awaitable[Response]]:
+    """Refuse what is asked in words that do not exist: ignored, one's own question would get everybody's answer."""
+
+    async def answer(request: Request) -> Response:
+        names = [name for name, _ in request.query_params.multi_items()]
+        for name in names:
+            if name not in known:
+                takes = ", ".join(known) if known else "none"
+                return _problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
+            if names.count(name) > 1:
+                return _problem(400, f"{name} is given {names.count(name)} times")
+        return await endpoint(request)
+
+    return answer
 
 
 def _json(model: BaseModel) -> Response:

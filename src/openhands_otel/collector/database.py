@@ -85,14 +85,21 @@ class DatabaseFile:
             return
         if self._ruin is not None:
             raise Lost(self._ruin)
-        identities = _identities(self.path)
-        if self._connection is not None and self._identities[0] != identities[0]:
-            self._make_anew(self.path, "replaced" if identities[0] else "deleted")
-        elif self._connection is not None and self._content != _content(self.path):
-            self._verify(self.path)
-        elif self._connection is None or self._identities != identities or self._failures >= _REOPEN_AFTER:
+        if self._connection is None or self._failures >= _REOPEN_AFTER:
             self._take_lock(self.path)
             self._connect()
+        elif what := self._displaced(_identities(self.path)):
+            self._make_anew(self.path, what)
+        elif self._content != _content(self.path):
+            self._verify(self.path)
+
+    def _displaced(self, found: tuple[Identity, ...]) -> str | None:
+        """What happened to the file or to what stands beside it; None if all are those that are open."""
+        file, *beside = zip(self._identities, found, strict=True)
+        if file[0] != file[1]:
+            return "replaced" if file[1] else "deleted"
+        # Log and index are made when they are needed, by a reader too.
+        return "parted from its log" if any(before and before != now for before, now in beside) else None
 
     def use[T](self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
         """Do something with the connection, and learn from how it goes."""
@@ -154,7 +161,8 @@ class DatabaseFile:
                 raise
             self._ruin = f"the database was {what}, and what was in it cannot be read ({error})"
             raise Lost(self._ruin) from error
-        aside = self._set_aside(path, "replaced") if path.exists() else None
+        taken = _identity(path) not in {None, self._identities[0]}
+        aside = self._set_aside(path, "replaced") if taken else None
         self._swap(path, fresh)
         moved = f", and what took its place is now {aside}" if aside else ""
         _log.warning("history: %s was %s while in use; it is written anew%s", path, what, moved)

@@ -53,7 +53,7 @@ class Batch:
         for conversation in self.conversations:
             yield conversation[0]["id"], Batch(conversations=[conversation])
         for sample in self.samples:
-            yield sample[0], Batch(samples=[sample])
+            yield f"the samples of {sample[0] or 'everything'}", Batch(samples=[sample])
 
     def names(self) -> Iterator[str]:
         """Keys, ids and subjects of all that is in it."""
