@@ -140,7 +140,7 @@ def test_a_conversation_may_be_named_by_its_uuid_and_kinds_by_one_class_or_a_lis
 def test_a_mistake_is_told_to_who_subscribes_and_leaves_nothing_behind(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         subscriptions.subscribe(**({"callback": print} | wrong))
-    assert subscriptions._listeners == 0
+    assert not subscriptions._listeners
 
 
 def test_a_background_subscriber_holds_nobody_up(bus: Bus) -> None:

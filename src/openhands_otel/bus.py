@@ -5,7 +5,8 @@ anywhere, even from a garbage collection. *Subscribers* are the user's callbacks
 came, on the thread that made the event, or on a thread of ours behind a bounded queue (``background=True``).
 
 The list of receivers is replaced, never changed, so publishing takes no lock, and subscribing or unsubscribing inside
-a callback is fine. What a subscriber raises is counted and logged once; it reaches neither the agent nor the others.
+a callback, a finalizer or a signal's handler is fine. What a subscriber raises is counted and logged once; it reaches
+neither the agent nor the others.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
+from typing import Self, cast
 from uuid import UUID
 
 from openhands_otel.events import UPDATES, ConversationClosed, Event, Spoken
@@ -72,12 +73,23 @@ class _Sink:
 
 @dataclass(frozen=True, slots=True)
 class _Receivers:
-    registered: tuple[_Sink, ...] = ()
+    registered: tuple[_Sink | Subscription, ...] = ()
     sinks: tuple[Callback, ...] = ()
     content: tuple[Callback, ...] = ()
     """Sinks that capture what is said."""
     around_calls: tuple[EnterCall, ...] = ()
     subscriptions: tuple[Subscription, ...] = ()
+
+    @classmethod
+    def of(cls, registered: tuple[_Sink | Subscription, ...]) -> Self:
+        sinks = [each for each in registered if isinstance(each, _Sink)]
+        return cls(
+            registered,
+            sinks=tuple(each.put for each in sinks),
+            content=tuple(each.put for each in sinks if each.content),
+            around_calls=tuple(each.around_calls for each in sinks if each.around_calls is not None),
+            subscriptions=tuple(each for each in registered if isinstance(each, Subscription)),
+        )
 
 
 class Bus:
@@ -85,6 +97,7 @@ class Bus:
 
     def __init__(self) -> None:
         self._receivers = _Receivers()
+        self._registered: dict[_Sink | Subscription, None] = {}
         self._changing = threading.RLock()
         self._dispatcher = _Dispatcher()
 
@@ -116,24 +129,23 @@ class Bus:
 
         With ``content`` what is said, too; ``around_calls`` is entered for the time of each LLM call.
         """
-        sink = _Sink(put, content, around_calls)
-        with self._changing:
-            self._set_sinks((*self._receivers.registered, sink))
+        return self._register(_Sink(put, content, around_calls))
+
+    def _register(self, receiver: _Sink | Subscription) -> Callable[[], None]:
+        self._registered[receiver] = None
+        self._renew()
 
         def remove() -> None:
-            with self._changing:
-                self._set_sinks(tuple(each for each in self._receivers.registered if each is not sink))
+            self._registered.pop(receiver, None)
+            self._renew()
 
         return remove
 
-    def _set_sinks(self, registered: tuple[_Sink, ...]) -> None:
-        self._receivers = _Receivers(
-            registered,
-            sinks=tuple(each.put for each in registered),
-            content=tuple(each.put for each in registered if each.content),
-            around_calls=tuple(each.around_calls for each in registered if each.around_calls is not None),
-            subscriptions=self._receivers.subscriptions,
-        )
+    def _renew(self) -> None:
+        with self._changing:
+            # A finalizer may come and go in the middle of this: then it is done once more.
+            while (registered := tuple(self._registered)) != self._receivers.registered:
+                self._receivers = _Receivers.of(registered)
 
     def enter_call(self) -> list[Callable[[], None]]:
         """An LLM call has begun in this thread or task; call what is returned, in it, when it ends."""
@@ -163,16 +175,14 @@ class Bus:
         Raises TypeError, and changes nothing, where ``callback`` cannot be called or ``kinds`` are no classes.
         """
         subscription = _checked(callback, conversation, usage_id, kinds, background)
-        with self._changing:
-            if subscription.needs_dispatcher:
+        if subscription.needs_dispatcher:
+            with self._changing:
                 self._dispatcher.start()
-            self._receivers = replace(self._receivers, subscriptions=(*self._receivers.subscriptions, subscription))
+        remove = self._register(subscription)
 
         def unsubscribe() -> None:
             subscription.alive[0] = False
-            with self._changing:
-                rest = tuple(each for each in self._receivers.subscriptions if each is not subscription)
-                self._receivers = replace(self._receivers, subscriptions=rest)
+            remove()
 
         return unsubscribe
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
 
@@ -25,6 +27,9 @@ from openhands_otel.subscriptions import bus, listen
 
 logger = logging.getLogger("openhands_otel")
 
+_changing = threading.RLock()
+"""Held while the process is being instrumented, or the opposite."""
+
 
 class OpenHandsInstrumentor(BaseInstrumentor):
     """OpenTelemetry instrumentation of the OpenHands SDK.
@@ -33,11 +38,27 @@ class OpenHandsInstrumentor(BaseInstrumentor):
     say. ``instrument(meter_provider=provider)`` puts the fleet's instruments on a provider of the application (guest);
     the README says which promise holds where. ``instrument(tracer_provider=provider)`` sends spans there, whatever
     ``OPENHANDS_OTEL_TRACES`` says. ``uninstrument()`` sends what is left and leaves OpenHands as it was.
-    Neither ever raises: what cannot be done is logged in one line.
+    Neither ever raises: what cannot be done is logged in one line. Called by several threads at once they take turns.
     """
 
-    _undo: Callable[[], None] | None = None
+    _undo: ExitStack | None = None
+    """Takes apart what stands, also while not all does yet."""
     _runtime: Any = None
+
+    def __new__(cls) -> Self:
+        """There is one, whoever asks first."""
+        with _changing:
+            return super().__new__(cls)  # pyright: ignore[reportUnknownMemberType]
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Instrument this process; where it is already, only say so."""
+        with _changing:
+            super().instrument(**kwargs)
+
+    def uninstrument(self, **kwargs: Any) -> None:
+        """The opposite."""
+        with _changing:
+            super().uninstrument(**kwargs)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """What must be installed for this to make sense."""
@@ -54,35 +75,40 @@ class OpenHandsInstrumentor(BaseInstrumentor):
     @guarded
     def _instrument(self, **kwargs: Any) -> None:
         settings = kwargs.get("settings") or _settings()
-        if settings is None or not settings.enabled or _sdk_disabled():
+        if settings is None or not settings.enabled or _sdk_disabled() or self._undo is not None:
             return
+        undo = self._undo = ExitStack()
         laminar, tools = Laminar(), ToolEnvironment()
         self._runtime = runtime = _runtime(
             settings, kwargs.get("meter_provider"), kwargs.get("tracer_provider"), laminar.is_wanted
         )
+        if runtime is not None:
+            undo.callback(runtime.stop)
+        undo.callback(laminar.detach)
         if settings.traces != "laminar":
             laminar.attach()
+        undo.callback(tools.detach)
         tools.attach()
-        stop_listening = listen()
-        forget = when_imported(compat.METRICS, _starting(runtime)) if runtime is not None else _nothing
-        detach_bridge = _bridge(settings)
-
-        def undo() -> None:
-            detach_bridge()
-            forget()
-            stop_listening()
-            tools.detach()
-            laminar.detach()
-            if runtime is not None:
-                runtime.stop()
-
-        self._undo = undo
+        undo.callback(listen())
+        if runtime is not None:
+            undo.callback(when_imported(compat.METRICS, _starting(runtime)))
+        undo.callback(_bridge(settings))
 
     @guarded
     def _uninstrument(self, **kwargs: Any) -> None:
         undo, self._undo, self._runtime = self._undo, None, None
         if undo is not None:
-            undo()
+            undo.close()
+
+
+def _renew_lock() -> None:
+    """In a forked child: a thread that is gone may have held it."""
+    global _changing
+    _changing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _settings() -> Settings | None:
@@ -132,7 +158,6 @@ def _bridge(settings: Settings) -> Callable[[], None]:
 
 
 def _starting(runtime: Any) -> Callable[[ModuleType], None]:
-    @guarded
     def start(module: ModuleType) -> None:
         runtime.start()
 

@@ -15,37 +15,60 @@ from openhands_otel.sdk.hooks import Hooks
 
 bus = Bus()
 _hooks = Hooks(bus, suppressed=lambda: not is_instrumentation_enabled())
-_listening = threading.Lock()
-_listeners = 0
+_listeners: set[object] = set()
+_settling = threading.RLock()
+_settled_by: list[None] = []
+"""Holds something while a thread settles."""
 
 
 def listen() -> Callable[[], None]:
     """Keep the hooks in place until the returned function is called."""
-    global _listeners
-    with _listening:
-        _listeners += 1
-        _hooks.attach()
-    done = False
+    listener = object()
+    _listeners.add(listener)
+    try:
+        _settle(patiently=True)
+    except BaseException:
+        _listeners.discard(listener)
+        raise
 
     def stop() -> None:
-        nonlocal done
-        global _listeners
-        with _listening:
-            if done:
-                return
-            done = True
-            _listeners -= 1
-            if _listeners == 0:
-                _hooks.detach()
+        _listeners.discard(listener)
+        _settle(patiently=False)
 
     return stop
 
 
+def _settle(patiently: bool) -> None:
+    """Have the hooks in place if and only if somebody listens.
+
+    Who begins waits until they are in place; who ends need not, for whoever is at it looks again when he is done. So a
+    finalizer that ends a subscription, in whatever thread and inside of whatever, never waits for anybody.
+    """
+    while bool(_listeners) != _hooks.attached:
+        if not _settling.acquire(blocking=patiently):
+            return
+        try:
+            if _settled_by:
+                # We are inside of it, in a finalizer or a signal's handler; it goes on when we are gone.
+                return
+            _settled_by.append(None)
+            try:
+                while bool(_listeners) != _hooks.attached:
+                    if _listeners:
+                        _hooks.attach()
+                    else:
+                        _hooks.detach()
+            finally:
+                _settled_by.clear()
+        finally:
+            _settling.release()
+
+
 def _renew_locks() -> None:
-    """In a forked child: a thread that is gone may have held them."""
-    global _listening
-    _listening = threading.Lock()
-    _hooks.renew_lock()
+    """In a forked child: a thread that is gone may have held it."""
+    global _settling
+    _settling = threading.RLock()
+    _settled_by.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -341,7 +341,7 @@ def test_an_sdk_that_lacks_something_is_counted_with_one_warning(
 def test_a_fork_while_another_thread_subscribes_leaves_the_child_able_to(receiver: Receiver) -> None:
     from openhands_otel import subscriptions
 
-    held = subscriptions._listening
+    held = subscriptions._settling
     with held:
         child = os.fork()
         if child == 0:

@@ -195,16 +195,16 @@ def test_attaching_again_works_and_piles_nothing_up(token: str) -> None:
         tools.attach()
         tools.detach()
         tools.detach()
-    waiting = [import_hooks._interested[name] for name in (*READERS, "openhands.sdk.tool")]
+    waiting = (*READERS, "openhands.sdk.tool")
 
     tools = ToolEnvironment()
     tools.attach()
     try:
         assert token not in seen_by_a_tool()
-        assert [len(interested) for interested in waiting] == [1] * len(waiting)
+        assert [import_hooks.interests(name) for name in waiting] == [1] * len(waiting)
     finally:
         tools.detach()
-    assert not any(waiting)
+    assert not any(import_hooks.interests(name) for name in waiting)
 
 
 def test_what_somebody_else_has_put_over_ours_stays(token: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Bridge:
         """What each remote conversation had spent that the viewer has not seen."""
 
     def attach(self) -> None:
-        self._forget = when_imported(MODULE, guarded(self._patch))
+        self._forget = when_imported(MODULE, self._patch)
 
     def detach(self) -> None:
         if self._forget is not None:

@@ -6,8 +6,8 @@ Everything is read from modules that are already imported; nothing here imports 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import sys
+from importlib.machinery import PathFinder
 from typing import Any
 
 from openhands_otel.semconv import UNKNOWN, Status
@@ -38,10 +38,16 @@ def missing_modules() -> list[str]:
 
 
 def _exists(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    """Looked for where its package lies: ``importlib.util.find_spec`` would import the packages on the way."""
+    path: Any = getattr(sys.modules.get(SDK), "__path__", None)
+    found = SDK
+    for part in name.removeprefix(f"{SDK}.").split("."):
+        found = f"{found}.{part}"
+        spec = PathFinder.find_spec(found, path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
 
 
 def sdk_version() -> str:

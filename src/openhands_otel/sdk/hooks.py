@@ -1,20 +1,19 @@
 """All hooks of ours on OpenHands, put in place and taken away together.
 
 ``attach`` waits for each module of OpenHands to be imported and patches it then; ``detach`` leaves OpenHands byte for
-byte as it was. Both are reference-counted by the caller (see ``subscriptions.py``), not here.
+byte as it was. Both are called by one thread at a time, in turn (see ``subscriptions.py``). Modules may be imported
+at any moment meanwhile, in other threads; that is what ``import_hooks.py`` and ``patching.py`` are made for.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from types import ModuleType
 
 from openhands_otel.bus import Bus
 from openhands_otel.clock import now_ns
 from openhands_otel.events import ConversationClosed
-from openhands_otel.guard import guarded
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.calls import Calls
 from openhands_otel.sdk.content import ContentHooks
@@ -39,7 +38,8 @@ class Hooks:
     def __init__(self, bus: Bus, suppressed: Callable[[], bool]) -> None:
         self._bus = bus
         self._suppressed = suppressed
-        self._changing = threading.Lock()
+        self.attached = False
+        """Whether all of them are in place."""
         self._patches: Patches | None = None
         self._forget: list[Callable[[], None]] = []
         self._missing: list[str] = []
@@ -48,28 +48,27 @@ class Hooks:
 
     def attach(self) -> None:
         """Patch what is imported and wait for the rest."""
-        with self._changing:
-            if self._patches is not None:
-                return
-            patches = self._patches = Patches()
+        # In a forked child there may be half of them, of a thread that is gone.
+        self.detach()
+        patches = self._patches = Patches()
+        try:
             for module, patch in self._table().items():
                 self._forget.append(when_imported(module, self._apply(patches, patch)))
-            self._forget.append(when_imported(compat.SDK, self._complain))
-
-    def renew_lock(self) -> None:
-        """In a forked child: a thread that is gone may have held it."""
-        self._changing = threading.Lock()
+            self._forget.append(when_imported(compat.SDK, self._complainer(patches)))
+            self.attached = True
+        except BaseException:
+            # Ctrl-C, say: all of them or none.
+            self.detach()
+            raise
 
     def detach(self) -> None:
         """Put everything back."""
-        with self._changing:
-            if self._patches is None:
-                return
-            for forget in self._forget:
-                forget()
-            self._forget.clear()
-            self._patches.undo()
-            self._patches = None
+        self.attached = False
+        patches, self._patches = self._patches, None
+        while self._forget:
+            self._forget.pop()()
+        if patches is not None:
+            patches.undo()
 
     def _table(self) -> dict[str, Patch]:
         publish = self._bus.publish
@@ -99,7 +98,6 @@ class Hooks:
         self._bus.publish_from_finalizer(ConversationClosed(now_ns(), conversation_id))
 
     def _apply(self, patches: Patches, patch: Patch) -> Callable[[ModuleType], None]:
-        @guarded
         def apply(module: ModuleType) -> None:
             if not patches.active:
                 return
@@ -111,14 +109,18 @@ class Hooks:
 
         return apply
 
-    @guarded
-    def _complain(self, module: ModuleType) -> None:
+    def _complainer(self, patches: Patches) -> Callable[[ModuleType], None]:
         """One warning when the SDK is imported and lacks what we look for."""
-        missing = [*self._missing, *compat.missing_modules()]
-        self._missing.clear()
-        if missing:
-            logger.warning(
-                "openhands-sdk %s lacks what openhands-otel looks for (%s); what it has is counted, more may be spent",
-                compat.sdk_version(),
-                ", ".join(missing),
-            )
+
+        def complain(module: ModuleType) -> None:
+            missing = [*self._missing, *compat.missing_modules()]
+            self._missing.clear()
+            if missing and patches.active:
+                logger.warning(
+                    "openhands-sdk %s lacks what openhands-otel looks for (%s); what it has is counted, "
+                    "more may be spent",
+                    compat.sdk_version(),
+                    ", ".join(missing),
+                )
+
+        return complain

@@ -17,10 +17,11 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from openhands_otel.guard import guarded
 from openhands_otel.sdk.import_hooks import when_imported
+from openhands_otel.sdk.patching import Patches
 
 logger = logging.getLogger("openhands_otel")
 
@@ -40,24 +41,21 @@ class Laminar:
 
     def __init__(self) -> None:
         self._forget: Callable[[], None] | None = None
-        self._replaced: tuple[ModuleType, Any, Any] | None = None
+        self._patches = Patches()
         self._said = False
 
     def attach(self) -> None:
         if self._forget is None:
             if MODULE in sys.modules:
                 self._complain()
-            self._forget = when_imported(MODULE, guarded(self._close))
+            self._patches = Patches()
+            self._forget = when_imported(MODULE, self._close)
 
     def detach(self) -> None:
         if self._forget is not None:
             self._forget()
             self._forget = None
-        if self._replaced is not None:
-            module, original, replacement = self._replaced
-            if vars(module).get("get_env") is replacement:
-                vars(module)["get_env"] = original
-            self._replaced = None
+        self._patches.undo()
 
     def is_wanted(self) -> bool:
         """Whether Laminar keeps the spans: a project key asks for it, or the application has started it."""
@@ -74,20 +72,18 @@ class Laminar:
             logger.warning(_LATE)
 
     def _close(self, module: ModuleType) -> None:
-        original = vars(module).get("get_env")
-        if original is None or self._replaced is not None:
-            return
+        self._patches.replace(module, "get_env", lambda original: self._withholding(self._patches, original))
 
+    def _withholding(self, patches: Patches, original: Callable[[str], str | None]) -> Callable[[str], str | None]:
         @functools.wraps(original)
         def get_env(key: str) -> str | None:
-            value: str | None = original(key)
-            if key in ENDPOINTS and value and self._forget is not None:
+            value = original(key)
+            if key in ENDPOINTS and value and patches.active:
                 self._say()
                 return None
             return value
 
-        vars(module)["get_env"] = get_env
-        self._replaced = (module, original, get_env)
+        return get_env
 
     def _say(self) -> None:
         if not self._said:

@@ -38,10 +38,15 @@ class Runtime:
             stop=self._stop_pipeline, flush=self.flush, after_fork=self._after_fork, patience_s=settings.exit_timeout_s
         )
         self._remove_sink: Callable[[], None] | None = None
+        self._unstarted = [None]
+        """Whoever takes it out is the one who starts."""
+        self._stopped = False
 
     def start(self) -> None:
-        """Build the pipeline and let events in."""
-        if self._pipeline is not None:
+        """Build the pipeline and let events in; once, whoever else asks for it at the same time or later."""
+        try:
+            self._unstarted.pop()
+        except IndexError:
             return
         pipeline = self._make_pipeline(None)
         pipeline.start()
@@ -49,9 +54,13 @@ class Runtime:
         self._traces.start(pipeline.resource)
         self._listen(pipeline)
         self._end.watch()
+        if self._stopped:
+            # Meanwhile, by another thread, which found nothing to end.
+            self.stop()
 
     def stop(self) -> None:
         """Send what is left and end the pipeline."""
+        self._stopped = True
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is None:
             return
