@@ -19,8 +19,9 @@ from openhands_otel.collector.conversation import Conversation
 from openhands_otel.collector.database import Lost
 from openhands_otel.collector.fleet import Process
 from openhands_otel.collector.history import EVERYTHING, Batch, Sample
+from openhands_otel.collector.journal import Settling
 from openhands_otel.collector.schema import UnusableDatabase
-from openhands_otel.collector.store import HISTORY, Store
+from openhands_otel.collector.store import HISTORY, JOURNAL, Store, records_of
 from openhands_otel.stats import TokenUsage
 
 SAVE_EVERY_S: Final = 0.25
@@ -65,6 +66,7 @@ class Keeper:
         """Records that cannot be written (key of a process or id of a conversation), and why."""
         self._due: dict[str, float] = {}
         """When steps that are not made in each round are due, by the monotonic clock."""
+        self._settling = Settling(store.journal, store.unsaved)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._rounds(), name="openhands-otel-keeper")
@@ -89,7 +91,9 @@ class Keeper:
         store, guard = self._store, self._store.health.guard
         if self._is_due("file", _LOOK_AT_FILE_EVERY_S):
             await self._look_at_file()
+        self._journal(self._settling.begin)
         await self._several(lambda: self._move(self.save))
+        self._journal(self._settling.end)
         looking = self._is_due("look", LOOK_EVERY_S)
         if looking:
             self._try_poisoned_again()
@@ -101,6 +105,12 @@ class Keeper:
         if store.trouble_changed:
             store.trouble_changed = False
             store.tell_totals(time.time_ns())
+
+    def _journal(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as error:
+            self._store.health.failed(JOURNAL, error)
 
     def _is_due(self, step: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -202,6 +212,7 @@ class Keeper:
             store.conversations.dirty |= conversations & store.conversations.by_id.keys()
             store.sampled |= subjects
             raise
+        self._settling.saved(records_of(processes, conversations))
         return True
 
     def _gather(self, name: str, take: Callable[[], None]) -> None:
@@ -318,6 +329,9 @@ class Keeper:
             with contextlib.suppress(Exception):
                 while await self._move(self.save):
                     pass
+        # What cannot be saved stays in the journal for the next run.
+        for step in (self._settling.end, self._settling.begin, self._settling.end, store.journal.close):
+            self._journal(step)
         unsaved = len(store.fleet.dirty | store.conversations.dirty | self._poisoned.keys())
         if unsaved:
             reason = store.health.reason(HISTORY) or "the database did not take them"

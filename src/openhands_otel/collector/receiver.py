@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -11,9 +12,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from openhands_otel.collector.decode import count_logs, count_spans, decode_metrics
+from openhands_otel.collector.decode import MalformedRequest, TooLarge, count_logs, count_spans, decode_metrics
 from openhands_otel.collector.decompress import IDENTITY, decompress
-from openhands_otel.collector.store import Store
+from openhands_otel.collector.journal import Entry
+from openhands_otel.collector.refusals import Refusals
+from openhands_otel.collector.store import Store, Unavailable
 
 SIGNALS: Final = ("metrics", "traces", "logs")
 
@@ -50,20 +53,28 @@ class Receiver:
             counts.log_records += await self._read(count_logs, body, json, coding)
             response = ExportLogsServiceResponse()
         else:
-            response = await self._take_metrics(body, json, received, coding, replayed)
+            response = await self._take_metrics(Entry(body, received, json, replayed, coding))
         counts.requests += 1
         return response
 
-    async def _take_metrics(
-        self, body: bytes, json: bool, received: int, coding: str, replayed: bool
-    ) -> ExportMetricsServiceResponse:
-        decoded = await self._read(decode_metrics, body, json, coding)
-        refusals = await self._store.receive(decoded, received, replayed)
+    async def _take_metrics(self, entry: Entry) -> ExportMetricsServiceResponse:
+        refusals = await self._receive(entry)
+        self._store.note(entry)
         response = ExportMetricsServiceResponse()
         if refusals.count:
             response.partial_success.rejected_data_points = refusals.count
             response.partial_success.error_message = refusals.reason
         return response
+
+    async def take_again(self) -> None:
+        """Take what an earlier run acknowledged and may not have saved; before anybody else is heard."""
+        for entry in self._store.journal.entries():
+            with contextlib.suppress(MalformedRequest, TooLarge, Unavailable):
+                await self._receive(entry)
+
+    async def _receive(self, entry: Entry) -> Refusals:
+        decoded = await self._read(decode_metrics, entry.body, entry.json, entry.coding)
+        return await self._store.receive(decoded, entry.received, entry.replayed)
 
     async def _read[T](self, reader: Callable[[bytes, bool], T], body: bytes, json: bool, coding: str) -> T:
         """Undo the compression and read what comes out; what is small here and now, and few large ones at once."""

@@ -77,6 +77,7 @@ class Collector:
             self.http_port = listener.getsockname()[1]
             self.store = await self._open_store()
             receiver = Receiver(self.store)
+            await receiver.take_again()
             self._grpc = self._open_grpc(receiver, token)
             await self._grpc.start()
             await self._serve(listener, receiver, token)

@@ -20,6 +20,8 @@ from openhands_otel.collector.conversations import Conversations
 from openhands_otel.collector.decode import DecodedMetrics, Instance, MetricsUpdate
 from openhands_otel.collector.fleet import Fleet, Process, Record
 from openhands_otel.collector.history import EVERYTHING, Archive, Held
+from openhands_otel.collector.journal import Entry, Journal
+from openhands_otel.collector.journal import Record as Unsaved
 from openhands_otel.collector.refusals import LOG_LIMIT, RefusalLog, Refusals
 from openhands_otel.collector.series import Attributes, Point
 from openhands_otel.collector.stream import Broker
@@ -41,6 +43,7 @@ CONVERSATION_LIMIT: Final = 20_000
 """Conversations in memory beyond which new ones are refused; their money is in the totals all the same."""
 
 HISTORY: Final = "history"
+JOURNAL: Final = "journal"
 STREAM: Final = "live updates"
 """Parts whose health is told."""
 _TOLD_REFUSALS: Final = 8
@@ -69,6 +72,7 @@ class Store:
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
+        self.journal = Journal(archive.path)
         self.fleet = Fleet()
         self.conversations = Conversations()
         self.broker = Broker()
@@ -129,6 +133,19 @@ class Store:
         else:
             self.health.well(STREAM)
         return refusals
+
+    def note(self, entry: Entry) -> None:
+        """Keep a request that was just taken until what it changed is saved. Nothing may be awaited in between."""
+        try:
+            self.journal.append(entry)
+        except OSError as error:
+            self.health.failed(JOURNAL, error)
+        else:
+            self.health.well(JOURNAL)
+
+    def unsaved(self) -> list[Unsaved]:
+        """The records of what changed and is not in the database."""
+        return records_of(self.fleet.dirty, self.conversations.dirty)
 
     def _absent(self, updates: list[_Sorted]) -> tuple[set[str], set[str]] | None:
         processes = {update.instance.key for update in updates} - self.fleet.processes.keys()
@@ -336,6 +353,11 @@ class Store:
             version=__version__,
             server_unix_nano=time.time_ns(),
         )
+
+
+def records_of(processes: Iterable[str], conversations: Iterable[str]) -> list[Unsaved]:
+    """Their records in the database."""
+    return [*(("processes", key) for key in processes), *(("conversations", name) for name in conversations)]
 
 
 @dataclass(slots=True)
