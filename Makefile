@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack lint types check bench bench-stack bench-fleet clean
+.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack soak fuzz lint types check bench bench-stack bench-fleet clean
 
 BIN := .venv/bin
 
@@ -51,6 +51,13 @@ test-life: setup ## open, use and close 100,000 conversations in one process
 test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
 	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger thanos caddy
 	@$(BIN)/python -m pytest -s tests/stack $(ARGS)
+
+soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector in between (needs Go)
+	@$(BIN)/python -m deploy.native build collector
+	@TEST_SOAK_S=600 $(BIN)/python -m pytest -s tests/stack/test_soak.py $(ARGS)
+
+fuzz: setup ## send 50,000 bent requests to a viewer
+	@TEST_BODIES=50000 $(BIN)/python -m pytest -s tests/collector/test_mutated_bodies.py $(ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check .

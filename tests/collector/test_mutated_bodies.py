@@ -1,0 +1,223 @@
+"""Requests that were real until somebody bent them, to a real viewer with a database: nothing that is held is harmed.
+
+``TEST_BODIES`` says how many (``make fuzz``: 50,000). Numbers are set to the ends of protobuf's types, bytes are
+flipped, cut and doubled, before compression and after. One honest process sends in between; it is what must be right.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from viewer_process import Viewer, start_viewer
+
+from openhands_otel import semconv
+from openhands_otel.stats import Breakdown, Totals
+from otlp_sender import Sender
+
+BODIES = int(os.environ.get("TEST_BODIES", "1500"))
+EVERY = 50
+"""Bodies between two looks at what is held."""
+MEMORY_MB = 80
+"""What the second half of the bodies may add to the viewer: tables are full by then, or nearly so."""
+COST = 0.0123
+HONEST = "honest"
+
+WHOLE = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1)
+BROKEN = (0.0, -0.0, 5e-324, 1e-300, 1e300, 1.7e308, -1.7e308, math.inf, -math.inf, math.nan, -1.0, 2.0**53)
+TEXTS = (
+    "",
+    "\0",
+    "\x1b]0;pwned\x07",
+    "a\nb",
+    "\u202e",
+    "{}",
+    "__name__",
+    "le",
+    "x" * 5_000,
+    "é" * 700,
+    semconv.OVERFLOW,
+)
+LIMITS = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+
+Body = tuple[bytes, dict[str, str]]
+
+
+def seed_request(chance: random.Random) -> ExportMetricsServiceRequest:
+    """A request as an agent makes it."""
+    sender = Sender(f"bent-{chance.randrange(40)}", service=f"service-{chance.randrange(5)}")
+    name = f"conversation-{chance.randrange(30)}"
+    cost = chance.random()
+    sender.spend(cost).converse(name, cost).introduce(name).state(name, chance.choice(tuple(semconv.Status)))
+    sender.now(name, "llm", time.time())
+    sender.add(semconv.INPUT_TOKENS, chance.randrange(1000), {semconv.REQUEST_MODEL: "gpt"})
+    sender.add(semconv.CONVERSATION_CALLS, chance.randrange(9), {semconv.CONVERSATION_ID: name})
+    sender.add(semconv.BUDGET, 5.0, {semconv.BUDGET_SCOPE: "day"})
+    sender.observe(semconv.RESPONSE_LATENCY, [0.1, 2.0], {semconv.REQUEST_MODEL: "gpt"})
+    return sender.request()
+
+
+def fields_of(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
+    """Every scalar field that is set, with its message."""
+    for descriptor, value in message.ListFields():
+        if descriptor.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+            for one in value if descriptor.is_repeated else (value,):
+                yield from fields_of(one)
+        else:
+            yield message, descriptor
+
+
+def extreme(chance: random.Random, descriptor: FieldDescriptor) -> Any:
+    kind = descriptor.cpp_type
+    if kind in LIMITS:
+        low, high = LIMITS[kind]
+        return min(max(chance.choice((*WHOLE, chance.randint(low, high))), low), high)
+    if kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
+        return chance.choice((*BROKEN, chance.uniform(-1e6, 1e6)))
+    if kind == FieldDescriptor.CPPTYPE_STRING:
+        # Bytes are of this kind too.
+        return chance.randbytes(3) if descriptor.type == FieldDescriptor.TYPE_BYTES else chance.choice(TEXTS)
+    if kind == FieldDescriptor.CPPTYPE_ENUM:
+        return chance.choice((0, 1, 2, 3, 99))
+    return True
+
+
+def bend_fields(chance: random.Random, request: ExportMetricsServiceRequest) -> None:
+    fields = list(fields_of(request))
+    for message, descriptor in chance.sample(fields, k=min(len(fields), chance.randint(1, 4))):
+        value = extreme(chance, descriptor)
+        if descriptor.is_repeated:
+            getattr(message, descriptor.name)[0] = value
+        else:
+            setattr(message, descriptor.name, value)
+
+
+def bend_bytes(chance: random.Random, body: bytes) -> bytes:
+    bent = bytearray(body)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(bent) or 1)
+        match chance.randrange(4):
+            case 0 if bent:
+                bent[at] ^= 1 << chance.randrange(8)
+            case 1:
+                del bent[at:]
+            case 2:
+                bent[at:at] = bent[at : at + chance.randrange(40)]
+            case _:
+                bent[at:at] = chance.randbytes(chance.randrange(12))
+    return bytes(bent)
+
+
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.compress,
+}
+
+
+def bent_body(chance: random.Random) -> Body:
+    request = seed_request(chance)
+    if chance.random() < 0.7:
+        bend_fields(chance, request)
+    kind = "json" if chance.random() < 0.2 else "x-protobuf"
+    body = json_format.MessageToJson(request).encode() if kind == "json" else request.SerializeToString()
+    if chance.random() < 0.4:
+        body = bend_bytes(chance, body)
+    coding = chance.choice(tuple(CODINGS))
+    body = CODINGS[coding](body)
+    if chance.random() < 0.1:
+        body = bend_bytes(chance, body)
+    return body, {"content-type": f"application/{kind}", "content-encoding": coding}
+
+
+def counted(viewer: Viewer) -> tuple[float, int, int]:
+    totals = Totals.model_validate(viewer.http.get("/api/v1/totals").raise_for_status().json()["totals"])
+    return totals.accumulated_cost, totals.accumulated_token_usage.prompt_tokens, totals.llm_calls
+
+
+def breakdown(viewer: Viewer) -> Breakdown:
+    return Breakdown.model_validate_json(viewer.http.get("/api/v1/totals").raise_for_status().content)
+
+
+class Honest:
+    """A process whose requests nobody bends."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._sender = Sender("honest-1", service=HONEST)
+
+    def spend(self, viewer: Viewer) -> None:
+        self.calls += 1
+        viewer.send(self._sender.spend(self.calls * COST, model="honest").converse("honest", self.calls * COST))
+
+    def look(self, viewer: Viewer) -> None:
+        """What is held of it is right, tables add up, saving works and health tells so."""
+        found = breakdown(viewer)
+        (share,) = [share for share in found.by_service if share.name == HONEST]
+        assert share.accumulated_cost == pytest.approx(self.calls * COST, abs=1e-9)
+        for shares in (found.by_model, found.by_role, found.by_provider, found.by_agent, found.by_service):
+            together = math.fsum(share.accumulated_cost for share in shares)
+            assert together == pytest.approx(found.totals.accumulated_cost, rel=1e-12, abs=1e-9)
+        health = viewer.http.get("/healthz")
+        assert health.status_code == 200, health.text
+        assert viewer.state().receiver.history_error is None
+
+
+@pytest.mark.timeout(120 + BODIES // 10)
+def test_a_bent_request_harms_nothing_that_is_held(tmp_path: Path) -> None:
+    """Stands for all values and bytes that can arrive: refused or counted, never half, never in the way of others."""
+    chance, honest = random.Random(BODIES), Honest()
+    viewer = start_viewer(database=tmp_path / "history.sqlite3")
+    port = int(viewer.url.rpartition(":")[2])
+    refused = taken = 0
+    half_way_mb = 0.0
+    try:
+        before = counted(viewer)
+        for number in range(BODIES):
+            body, headers = bent_body(chance)
+            status = viewer.http.post("/v1/metrics", content=body, headers=headers).status_code
+            assert status in (200, 400, 413, 415), (status, number)
+            after = counted(viewer)
+            if status == 200:
+                taken += 1
+            else:
+                refused += 1
+                assert after == before, f"a request that was refused counts: body {number}"
+            before = after
+            if number % EVERY == 0:
+                honest.spend(viewer)
+                honest.look(viewer)
+                before = counted(viewer)
+            if number == BODIES // 2:
+                half_way_mb = viewer.memory_mb()
+        grown = viewer.memory_mb() - half_way_mb
+        print(f"{taken} bent bodies taken, {refused} refused; the second half added {grown:.1f} MB to the viewer")
+        assert taken
+        assert refused
+        assert grown < MEMORY_MB
+        viewer.stop()
+        viewer = start_viewer(database=tmp_path / "history.sqlite3", port=port)
+        assert counted(viewer) == (pytest.approx(before[0], rel=1e-12), *before[1:])
+        honest.look(viewer)
+    finally:
+        if viewer.process.poll() is None:
+            viewer.stop()
