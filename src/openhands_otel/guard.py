@@ -12,9 +12,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 
-from openhands_otel import log
-
-logger = logging.getLogger(log.NAME)
+logger = logging.getLogger("openhands_otel")
 
 _errors: dict[str, int] = {}
 
@@ -42,8 +40,7 @@ def note_error(name: str, error: Exception) -> None:
         logger.warning(
             "%s failed with %s; the agent is not affected, further ones are only counted", name, type(error).__name__
         )
-        where = [line.strip() for entry in traceback.format_tb(error.__traceback__) for line in entry.splitlines()]
-        logger.debug("%s failed here: %s", name, "; ".join(where))
+        logger.debug("%s failed here:\n%s", name, "".join(traceback.format_tb(error.__traceback__)))
 
 
 def error_counts() -> Mapping[str, int]:

@@ -160,9 +160,8 @@ def start(_prepared: Prepared, tmp_path: Path) -> Start:
     def run(source: str, endpoint: str, **environ: str) -> Child:
         directory = tmp_path / f"child{next(numbers)}"
         directory.mkdir()
-        kept = {
-            name: os.environ[name] for name in ("PATH", "HOME", "LITELLM_LOCAL_MODEL_COST_MAP") if name in os.environ
-        }
+        names = ("PATH", "HOME", "LITELLM_LOCAL_MODEL_COST_MAP", "XDG_STATE_HOME")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         child = _prepared.start(source, directory, kept | {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint} | environ)
         child.directory = directory
         return child

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
-from openhands_otel.terminal_text import printable
 from openhands_otel.version import __version__
 
 PROGRAM = "openhands-otel"
@@ -22,6 +20,7 @@ COMMANDS = {
     "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
     "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
     "view": "receive telemetry and show it: embedded collector and live page",
+    "spool": "what could not be delivered and lies on this disk: list, send, drop",
     "watch": "show a viewer's numbers in this terminal, or once as JSON",
 }
 
@@ -50,14 +49,10 @@ class _OneLineParser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        # Where a terminal knows few characters, the others are shown by number: better than no line at all.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(words)
     except CommandError as error:
-        print(f"{PROGRAM}: {printable(str(error))}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return 130

@@ -16,8 +16,8 @@ from openhands_otel.cli import CommandError
 from openhands_otel.collector.connections import allow_many_files
 from openhands_otel.collector.lines import few_lines
 from openhands_otel.collector.server import Collector, StartError
+from openhands_otel.collector.spools import Address, take_spools
 from openhands_otel.settings import SettingsError, ViewerSettings, load
-from openhands_otel.terminal_text import printable
 
 IN_MEMORY: Final = ":memory:"
 
@@ -91,9 +91,19 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
     gc.freeze()
     try:
         _announce(collector, ready_json)
+        taking = asyncio.create_task(_take_spools(collector, ready_json))
         await stopping.wait()
+        taking.cancel()
     finally:
         await collector.stop()
+
+
+async def _take_spools(collector: Collector, ready_json: bool) -> None:
+    """What processes had to tell while nobody was here."""
+    address = Address(collector.url, collector.grpc_port, collector.secret)
+    owed = await asyncio.to_thread(take_spools, address)
+    if (owed.cost or owed.calls) and not ready_json:
+        print(f"Taken in what had waited in the spool: ${owed.cost:.4f} of {owed.calls} calls.", flush=True)
 
 
 def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -115,5 +125,5 @@ def _announce(collector: Collector, ready_json: bool) -> None:
         print(json.dumps(ready), flush=True)
         return
     kept = "in memory only" if database is None else str(database)
-    print(printable(f"Live page and OTLP/HTTP: {collector.url}   OTLP/gRPC: {collector.grpc_address}"))
-    print(printable(f"History: {kept}. Stop with Ctrl+C."), flush=True)
+    print(f"Live page and OTLP/HTTP: {collector.url}   OTLP/gRPC: {collector.grpc_address}")
+    print(f"History: {kept}. Stop with Ctrl+C.", flush=True)

@@ -16,7 +16,6 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from openhands_otel import log
 from openhands_otel.collector.api import Api
 from openhands_otel.collector.auth import Gate, Token, is_loopback
 from openhands_otel.collector.connection import Connection
@@ -39,7 +38,7 @@ _KEEP_ALIVE_S: Final = 120
 _BACKLOG: Final = 1_024
 
 
-_log = logging.getLogger(log.NAME)
+_log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -52,6 +51,8 @@ class Collector:
     def __init__(self, settings: ViewerSettings) -> None:
         self.settings = settings
         self.store: Store | None = None
+        self.secret: str | None = None
+        """The token that it asks for, when it is started."""
         self.http_port = 0
         self.grpc_port = 0
         self._grpc: GrpcReceiver | None = None
@@ -173,6 +174,7 @@ class Collector:
                 f"{self.settings.host} can be reached from other machines, so a token is needed:"
                 " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
             )
+        self.secret = secret
         return Token(secret)
 
 

@@ -14,7 +14,6 @@ from rich.table import Table
 from openhands_otel.demo.freshness import Freshness
 from openhands_otel.demo.totals import Totals
 from openhands_otel.stats import ConversationStats
-from openhands_otel.terminal_text import printable
 
 
 class Display(Protocol):
@@ -41,7 +40,7 @@ class _Bar:
             TextColumn("[bold green]${task.fields[cost]:.6f}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} calls  {task.fields[tokens]:,} tokens"),
-            TextColumn("{task.fields[now]}", style="cyan", markup=False),
+            TextColumn("[cyan]{task.fields[now]}"),
             TimeElapsedColumn(),
             console=console,
         )
@@ -62,7 +61,7 @@ class _Bar:
             completed=stats.llm_calls,
             cost=stats.accumulated_cost,
             tokens=_tokens(stats),
-            now=printable(stats.activity or stats.status or "", 40),
+            now=stats.activity or stats.status or "",
         )
 
 

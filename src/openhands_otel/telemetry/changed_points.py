@@ -11,12 +11,14 @@ things happen to points on their way:
   thereby in the next one; the SDK's own deltas would be lost with it.
 * At most one exemplar stands on a point, so that an update stays small: the newest.
 * What is not delivered counts as not sent: ``Selection.commit`` is called only when the collector has it.
+* What is not acknowledged can be looked at (``held``) and told later, as it was then: see ``backlog.py``.
 * When the process goes on under a fresh instance id (``start_over``), all but gauges go on from 0.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +50,10 @@ MILLISECOND_NS = 1_000_000
 SELF_OBSERVATION = frozenset(metric.name for metric in METRICS)
 
 
+Held = dict[Key, tuple[Metric, Any]]
+"""Points as they were at one time, cumulative since the process began, each with the metric that it is of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Points to send, and what to call when they are delivered."""
@@ -74,6 +80,8 @@ class ChangedPoints(MetricReader):
         self._of_counters = exemplars
         self._exemplars: Mapping[Key, Exemplar] = {}
         self._collected: MetricsData | None = None
+        self._envelope: tuple[ResourceMetrics, ScopeMetrics] | None = None
+        """Around metrics; the only one of its kind."""
         self._delivered: dict[Key, Any] = {}
         self._starts: dict[Key, int] = {}
         self._base: dict[Key, Any] = {}
@@ -102,56 +110,100 @@ class ChangedPoints(MetricReader):
         self._about_ourselves = everything or last
         self._now = now
         self._exemplars = self._of_counters.take()
+        sent: dict[Key, Any] = {}
+        data = self._data(
+            self._tell(metric, changed, self._delivered, self._sends_delta(metric.data), sent)
+            for metric in self._read()
+            if (changed := self._changed(metric, everything))
+        )
+        self._last_collection = now
+        return Selection(data, lambda: self._delivered.update(sent))
+
+    def held(self, now: int, everything: bool) -> Held:
+        """What is not acknowledged, or ``everything``, stamped ``now``. Nothing is different afterwards."""
+        self._about_ourselves = False
+        self._now = now
+        self._exemplars = {}
+        return {key: (metric, point) for metric in self._read() for key, point in self._changed(metric, everything)}
+
+    def select_held(self, held: Held) -> Selection:
+        """``held`` as it is to be sent."""
+        sent: dict[Key, Any] = {}
+        data = self._data(
+            self._tell(metric, points, self._delivered, self._sends_delta(metric.data), sent)
+            for metric, points in _by_metric(held)
+        )
+        return Selection(data, lambda: self._delivered.update(sent))
+
+    def spooled(self, held: Held, told: dict[Key, Any]) -> MetricsData | None:
+        """``held`` for whoever sends it later, cumulative whatever is preferred; ``told`` stands before it there."""
+        known = ChainMap(told, self._delivered)
+        return self._data(self._tell(metric, points, known, False, told) for metric, points in _by_metric(held))
+
+    def acknowledged(self, held: Held) -> MetricsData | None:
+        """What was acknowledged last of the series of ``held``."""
+        last = {key: (metric, self._delivered[key]) for key, (metric, _) in held.items() if key in self._delivered}
+        return self._data(self._tell(metric, points, dict(points), False, {}) for metric, points in _by_metric(last))
+
+    def _read(self) -> Iterable[Metric]:
         self.collect()
         collected, self._collected = self._collected, None
-        sent: dict[Key, Any] = {}
-        resources = [
-            replace(resource, scope_metrics=scopes)
-            for resource in (collected.resource_metrics if collected else ())
-            if (scopes := self._scopes(resource, everything, sent))
-        ]
-        self._last_collection = now
-        return Selection(MetricsData(resources) if resources else None, lambda: self._delivered.update(sent))
-
-    def _scopes(self, resource: ResourceMetrics, everything: bool, sent: dict[Key, Any]) -> list[ScopeMetrics]:
-        return [
-            replace(scope, metrics=metrics)
-            for scope in resource.scope_metrics
-            if (metrics := [m for metric in self._metrics_of(scope) if (m := self._metric(metric, everything, sent))])
-        ]
-
-    def _metrics_of(self, scope: ScopeMetrics) -> Iterable[Metric]:
+        if collected is None:
+            return ()
         # There is one scope, and it is never empty: what runs now is always observed.
+        (resource,) = collected.resource_metrics
+        (scope,) = resource.scope_metrics
+        self._envelope = resource, scope
         own = () if self._distributions is None else self._distributions.collect(self._now)
         return itertools.chain(scope.metrics, own)
 
-    def _metric(self, metric: Metric, everything: bool, sent: dict[Key, Any]) -> Metric | None:
-        if metric.name in SELF_OBSERVATION and not self._about_ourselves:
+    def _data(self, metrics: Iterable[Metric | None]) -> MetricsData | None:
+        found = [metric for metric in metrics if metric is not None]
+        if not found or self._envelope is None:
             return None
-        points: list[Any] = []
-        delta = self._sends_delta(metric.data)
-        starts_at_zero = (
-            metric.data.is_monotonic if isinstance(metric.data, Sum) else not isinstance(metric.data, Gauge)
-        )
+        resource, scope = self._envelope
+        return MetricsData([replace(resource, scope_metrics=[replace(scope, metrics=found)])])
+
+    def _changed(self, metric: Metric, everything: bool) -> list[tuple[Key, Any]]:
+        if metric.name in SELF_OBSERVATION and not self._about_ourselves:
+            return []
+        changed: list[tuple[Key, Any]] = []
+        accumulates = adds_up(metric)
         for point in metric.data.data_points:
             key = (metric.name, frozenset((point.attributes or {}).items()))
-            before = self._delivered.get(key)
-            base = self._base.get(key) if starts_at_zero else None
-            if _is_old_news(point, before, base, everything):
+            base = self._base.get(key) if accumulates else None
+            if _is_old_news(point, self._delivered.get(key), base, everything):
                 continue
-            point = replace(
+            dressed = replace(
                 point,
                 time_unix_nano=self._now,
                 start_time_unix_nano=self._start(key),
                 exemplars=self._newest(key, point),
             )
+            changed.append((key, dressed))
+        return changed
+
+    def _tell(
+        self,
+        metric: Metric,
+        changed: Iterable[tuple[Key, Any]],
+        known: Mapping[Key, Any],
+        delta: bool,
+        sent: dict[Key, Any],
+    ) -> Metric | None:
+        """``changed`` as it is said to somebody who has ``known``; with what is new put into ``sent``."""
+        points: list[Any] = []
+        accumulates = adds_up(metric)
+        for key, point in changed:
+            before = known.get(key)
+            base = self._base.get(key) if accumulates else None
             sent[key] = point
             own = point if base is None else less(point, base)
             if delta:
-                if before is None or _mark(point) != _mark(before):
+                if before is None or extent(point) != extent(before):
                     points.append(own if before is None else _difference(point, before))
             else:
-                if before is None and starts_at_zero:
+                if before is None and accumulates:
                     points.append(_zero(own))
                 points.append(own)
         if not points:
@@ -186,7 +238,19 @@ class ChangedPoints(MetricReader):
         return start
 
 
-def _mark(point: Any) -> float:
+def adds_up(metric: Metric) -> bool:
+    """Whether a metric's points are totals, which start at 0."""
+    return metric.data.is_monotonic if isinstance(metric.data, Sum) else not isinstance(metric.data, Gauge)
+
+
+def _by_metric(held: Held) -> Iterable[tuple[Metric, list[tuple[Key, Any]]]]:
+    found: dict[str, tuple[Metric, list[tuple[Key, Any]]]] = {}
+    for key, (metric, point) in held.items():
+        found.setdefault(metric.name, (metric, []))[1].append((key, point))
+    return found.values()
+
+
+def extent(point: Any) -> float:
     """What differs when a cumulative point has changed."""
     return point.value if isinstance(point, NumberDataPoint) else point.count
 
@@ -194,8 +258,8 @@ def _mark(point: Any) -> float:
 def _is_old_news(point: Any, before: Any, base: Any, everything: bool) -> bool:
     """Whether there is nothing to say of a point: it is as it was, or nothing of it is this instance's own."""
     if before is None:
-        return base is not None and _mark(point) == _mark(base)
-    return not everything and _mark(point) == _mark(before)
+        return base is not None and extent(point) == extent(base)
+    return not everything and extent(point) == extent(before)
 
 
 def _zero(point: Any) -> Any:

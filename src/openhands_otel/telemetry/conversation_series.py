@@ -37,6 +37,8 @@ Labels = tuple[tuple[str, str], ...]
 Series = tuple[Metric, Labels]
 """One series of a conversation: metric and attributes other than the conversation's id."""
 Value = int | float
+Held = dict[str, dict[Series, Value]]
+"""Conversations as they were at one time: values as the ledger has them."""
 
 
 @dataclass(slots=True)
@@ -46,8 +48,9 @@ class _Delivered:
     values: dict[Series, Value] = field(default_factory=dict[Series, Value])
     """As the ledger has them."""
     starts: dict[Series, int] = field(default_factory=dict[Series, int])
+    """Of counters, from the first request on that had them: what is told twice is to look the same."""
     counted: dict[Series, Value] = field(default_factory=dict[Series, Value])
-    """Counters as they were told last, ended ones included."""
+    """Counters of this instance as they were told last, ended ones included; the first time with their 0."""
     base: dict[Series, Value] = field(default_factory=dict[Series, Value])
     """Counters as they were when the instance began: what was counted before is not its own."""
 
@@ -70,6 +73,8 @@ class ConversationSeries:
         ledger.on_forgotten = lambda conversation_id: self._delivered.pop(conversation_id, None)
         self._unchanged: set[str] = set()
         """Conversations that the heartbeat has still to repeat."""
+        self._selected: set[str] = set()
+        """Conversations of which nobody knows yet whether they are delivered."""
 
     def select(self, everything: bool, now: int) -> ConversationPoints:
         """Points, stamped ``now``, of the conversations that changed; ``everything`` takes unchanged ones as well.
@@ -85,15 +90,89 @@ class ConversationSeries:
         for conversation_id, repeat in chosen.items():
             commits.append(self._add(ledger.accounts[conversation_id], batch, repeat))
 
+        self._selected = set(chosen)
+
         def commit() -> None:
+            self._selected = set()
             for each in commits:
                 each()
 
         def put_back() -> None:
+            self._selected = set()
             ledger.changed.update(chosen.keys() & ledger.accounts.keys())
             self._unchanged.update(name for name, repeat in chosen.items() if repeat and name in ledger.accounts)
 
         return ConversationPoints(batch.scope(), commit, put_back)
+
+    def held(self, everything: bool) -> Held:
+        """What is not acknowledged, or ``everything``. Nothing is different afterwards."""
+        names = self._ledger.accounts.keys() if everything else self._ledger.changed | self._selected
+        return {
+            name: values
+            for name in names
+            if (account := self._ledger.accounts.get(name)) and (values := self._unacknowledged(account, everything))
+        }
+
+    def select_held(self, held: Held, now: int) -> ConversationPoints:
+        """Counters of ``held`` as they are to be sent."""
+        batch = _Batch(now)
+        told: Held = {}
+        self._tell(held, batch, told)
+
+        def commit() -> None:
+            for name, values in told.items():
+                delivered = self._of(name)
+                delivered.values.update(values)
+                delivered.counted.update(values)
+
+        return ConversationPoints(batch.scope(), commit, lambda: None)
+
+    def spooled(self, held: Held, now: int, told: Held) -> Iterator[pb.ScopeMetrics]:
+        """``held`` for whoever sends it later; ``told`` stands before it there."""
+        for names in itertools.batched(held, CONVERSATIONS_PER_REQUEST):
+            batch = _Batch(now)
+            self._tell({name: held[name] for name in names}, batch, told)
+            scope = batch.scope()
+            if scope is not None:
+                yield scope
+
+    def acknowledged(self, held: Held, now: int) -> Iterator[pb.ScopeMetrics]:
+        """What was acknowledged last of the counters of ``held``."""
+        last = {
+            name: {series: value for series, value in self._of(name).counted.items() if series in values}
+            for name, values in held.items()
+        }
+        return self.spooled(last, now, {name: dict(values) for name, values in last.items()})
+
+    def _unacknowledged(self, account: Account, everything: bool) -> dict[Series, Value]:
+        delivered = self._of(account.conversation_id)
+        return {
+            series: value
+            for series, value in _series_of(account)
+            if delivered.base.get(series) != value and (everything or delivered.values.get(series) != value)
+        }
+
+    def _tell(self, held: Held, batch: _Batch, told: Held) -> None:
+        for name, values in held.items():
+            delivered, before = self._of(name), told.setdefault(name, {})
+            for series, value in values.items():
+                known = series in delivered.counted or series in before
+                start = self._begin(delivered, name, series, batch, known)
+                batch.add(name, series, value - delivered.base.get(series, 0), batch.now, start)
+                if series[0].kind == "counter":
+                    before[series] = value
+
+    def _begin(self, delivered: _Delivered, name: str, series: Series, batch: _Batch, known: bool) -> int:
+        """Where a series starts; with the 0 that it starts from, unless that is ``known``."""
+        if series[0].kind != "counter":
+            return 0
+        start = delivered.starts.setdefault(series, batch.now - MILLISECOND_NS)
+        if not known:
+            batch.add(name, series, 0, start, start)
+        return start
+
+    def _of(self, conversation_id: str) -> _Delivered:
+        return self._delivered.setdefault(conversation_id, _Delivered())
 
     def start_over(self, now: int) -> pb.ScopeMetrics | None:
         """Go on as another instance: what was told until now was told under the id before.
@@ -105,7 +184,7 @@ class ConversationSeries:
             for series in delivered.values:
                 batch.end(conversation_id, series, delivered.starts.get(series, 0))
         self._delivered = {
-            conversation_id: _Delivered(counted=delivered.counted, base=dict(delivered.counted))
+            conversation_id: _Delivered(base=delivered.base | delivered.counted)
             for conversation_id, delivered in self._delivered.items()
         }
         self._unchanged.clear()
@@ -131,21 +210,17 @@ class ConversationSeries:
         return chosen
 
     def _add(self, account: Account, batch: _Batch, everything: bool) -> Callable[[], None]:
-        delivered = self._delivered.setdefault(account.conversation_id, _Delivered())
+        delivered = self._of(account.conversation_id)
         base = delivered.base
         wanted = {series: value for series, value in _series_of(account) if base.get(series) != value}
         if account.closed and all(delivered.values.get(series) == value for series, value in wanted.items()):
             return self._end(account, delivered, batch)
-        starts: dict[Series, int] = {}
         for series, value in wanted.items():
             before = delivered.values.get(series)
             if before == value and not everything:
                 continue
-            start = delivered.starts.get(series)
-            if start is None and series[0].kind == "counter":
-                start = starts[series] = batch.now - MILLISECOND_NS
-                batch.add(account.conversation_id, series, 0, start, start)
-            batch.add(account.conversation_id, series, value - base.get(series, 0), batch.now, start or 0)
+            start = self._begin(delivered, account.conversation_id, series, batch, series in delivered.counted)
+            batch.add(account.conversation_id, series, value - base.get(series, 0), batch.now, start)
         gone = [series for series in delivered.values if series not in wanted]
         for series in gone:
             batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
@@ -153,7 +228,6 @@ class ConversationSeries:
         def commit() -> None:
             delivered.values = wanted
             delivered.counted.update((series, wanted[series]) for series in wanted if series[0].kind == "counter")
-            delivered.starts.update(starts)
             if account.closed:
                 # Its end is what the next request tells.
                 self._ledger.changed.add(account.conversation_id)

@@ -50,6 +50,22 @@ class Sender(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who keeps what is not delivered; see ``spooling.py``."""
+
+    def sending(self) -> None:
+        """A request is sent now."""
+        ...
+
+    def sent(self, outcome: Outcome, all_of_it: bool, heartbeat: bool) -> None:
+        """A request was delivered or was not; ``all_of_it``: nothing is left to say."""
+        ...
+
+    def write(self) -> None:
+        """Have on disk what is not delivered, now."""
+        ...
+
+
 class Flusher:
     """Owns the thread. ``settle`` is called after events were taken in, before anything is collected."""
 
@@ -61,7 +77,9 @@ class Flusher:
         schedule: Schedule,
         observation: SelfObservation,
         timeout_s: float,
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher
         self._intake = intake
         self._sender = sender
         self._settle = settle
@@ -137,6 +155,8 @@ class Flusher:
                 delivered = self._send_all(self._schedule.is_heartbeat(now), last=stop)
                 if stop and not delivered and self._reached:
                     delivered = self._insist(max(wake.until for wake in taken.wakes))
+            if taken.wakes and not delivered and self._watcher is not None:
+                self._watcher.write()
             for wake in taken.wakes:
                 wake.delivered = delivered
         finally:
@@ -165,6 +185,8 @@ class Flusher:
     def _send(self, everything: bool, last: bool) -> Outcome:
         with self._intake.lock if self._sender is not None else nullcontext():
             send = self._sender.prepare(everything, last) if self._sender is not None else None
+        if self._watcher is not None:
+            self._watcher.sending()
         outcome = Outcome(True) if send is None else self._try(send)
         # What was taken in since the last flush is part of what this one costs.
         now_s = time.thread_time()
@@ -178,6 +200,8 @@ class Flusher:
             self._observation.failed_exports += 1
             self._schedule.failed(time.monotonic(), outcome.retry_after_s)
         self._report(outcome)
+        if self._watcher is not None and self._sender is not None:
+            self._watcher.sent(outcome, not self._sender.has_more, everything)
         return outcome
 
     def _try(self, send: Callable[[float], Outcome]) -> Outcome:
@@ -191,7 +215,7 @@ class Flusher:
         """One line when exports begin to fail, one when they work again, one for each kind of refusal."""
         if not outcome.delivered and not self._down:
             self._down = True
-            logger.warning("metrics cannot be sent now: %s; nothing is lost, trying again quietly", outcome.reason)
+            logger.warning("metrics cannot be sent now: %s; they are kept, trying again quietly", outcome.reason)
         elif outcome.delivered and self._down:
             self._down = False
             logger.warning("metrics are being sent again")

@@ -108,6 +108,8 @@ class Intake:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeping = False
         self._taken = Taken()
+        self.applied = 0
+        """Events taken in: where it is as it was, nothing has changed."""
         self.to_record: deque[tuple[Sample, SpanContext | None]] = deque()
         """What histograms have still to record: by the flusher alone, never inside a collection."""
 
@@ -182,6 +184,7 @@ class Intake:
         except Exception as error:
             note_error("Ledger.apply", error)
             return
+        self.applied += 1
         if kind in SAMPLES or (span is not None and kind is CostAdded):
             self.to_record.append((cast(Sample, event), span))
         if run is not None:

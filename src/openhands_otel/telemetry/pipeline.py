@@ -22,7 +22,9 @@ from openhands_otel import semconv
 from openhands_otel.account import ConversationSnapshot
 from openhands_otel.guard import note_error
 from openhands_otel.ledger import Ledger
+from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
+from openhands_otel.spool.destination import Destination
 from openhands_otel.telemetry.changed_points import ChangedPoints
 from openhands_otel.telemetry.conversation_series import ConversationSeries
 from openhands_otel.telemetry.exemplars import CounterExemplars
@@ -36,10 +38,14 @@ from openhands_otel.telemetry.resource import base_resource, process_resource
 from openhands_otel.telemetry.schedule import Schedule
 from openhands_otel.telemetry.self_observation import SelfObservation
 from openhands_otel.telemetry.sender import ChangeSender
+from openhands_otel.telemetry.spool_keeper import SpoolKeeper, Whose
+from openhands_otel.telemetry.spooling import Replays, Spooling
 from openhands_otel.telemetry.transport import Transport, open_transport
 from openhands_otel.version import __version__
 
 POLL_S = 0.002
+FAREWELL_S = 0.3
+"""Of the time for the end, what is left for writing down what could not be sent."""
 
 
 class Pipeline:
@@ -69,6 +75,7 @@ class Pipeline:
         self._resource: Resource | None = None
         self._flusher: Flusher | None = None
         self._transport: Transport | None = None
+        self._spooling: Spooling | None = None
         self._waits_for_use: list[None] = []
         self._starting = False
 
@@ -93,12 +100,19 @@ class Pipeline:
             self._transport = open_transport(self._config)
             series = ConversationSeries(self._intake.ledger)
             sender = ChangeSender(self._transport, resource, self._intake, series, reader)
+            self._spooling = self._spooling_of(sender, resource)
         settings = self._settings
         schedule = Schedule(
             settings.flush_window_ms / 1000, settings.flush_cpu_share, settings.heartbeat_s, time.monotonic()
         )
         flusher = Flusher(
-            self._intake, sender, instruments.record_histograms, schedule, self._observation, self._config.timeout_s
+            self._intake,
+            sender,
+            self._settling(instruments),
+            schedule,
+            self._observation,
+            self._config.timeout_s,
+            self._spooling,
         )
         flusher.start()
         self._flusher = flusher
@@ -133,16 +147,49 @@ class Pipeline:
         flusher = self._started(deadline)
         if flusher is None:
             return self._never_used
-        done = flusher.stop(deadline - time.monotonic())
+        done = flusher.stop(max(0.0, deadline - time.monotonic() - FAREWELL_S))
+        self.say_farewell(deadline)
         if done and self._transport is not None:
             self._transport.close()
         return done
+
+    def say_farewell(self, deadline: float, for_good: bool = True) -> None:
+        """Have on disk what could not be delivered, and say so; unless it is ``for_good``, more may come."""
+        if self._spooling is not None:
+            self._spooling.close(max(FAREWELL_S, deadline - time.monotonic()), for_good)
+
+    def abandon(self) -> None:
+        """In a forked child: what is on disk is the parent's."""
+        if self._spooling is not None:
+            self._spooling.abandon()
 
     def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
         """What this process knows of one conversation, everything until now included."""
         with self._intake.lock:
             self._intake.drain()
             return self._intake.ledger.snapshot(conversation_id)
+
+    def _settling(self, instruments: FleetInstruments) -> Callable[[], None]:
+        if self._guest is not None:
+            # The application's reader holds locks of its own when it asks for ours.
+            return instruments.record_histograms
+
+        def settle() -> None:
+            # A spool is written on another thread, and is to find no histogram that is half recorded.
+            with self._intake.lock:
+                instruments.record_histograms()
+
+        return settle
+
+    def _spooling_of(self, sender: ChangeSender, resource: Resource) -> Spooling | None:
+        try:
+            destination = Destination.of(self._config.protocol, self._config.endpoint, self._config.insecure)
+        except ValueError:
+            # No address, nobody to send it to.
+            return None
+        instance, service = (str(resource.attributes[name]) for name in (SERVICE_INSTANCE_ID, SERVICE_NAME))
+        keeper = SpoolKeeper(sender, self._intake, Whose(instance, service, destination))
+        return Spooling(keeper, Replays(self._config, destination))
 
     def _overflowed(self) -> None:
         self._observation.overflowed += 1

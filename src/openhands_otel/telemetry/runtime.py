@@ -35,7 +35,10 @@ class Runtime:
         self._inherited: list[Pipeline] = []
         """Pipelines of a forked process's ancestors: to end them would touch connections that they still use."""
         self._end = ProcessEnd(
-            stop=self._stop_pipeline, flush=self.flush, after_fork=self._after_fork, patience_s=settings.exit_timeout_s
+            stop=self._stop_pipeline,
+            flush=self._last_flush,
+            after_fork=self._after_fork,
+            patience_s=settings.exit_timeout_s,
         )
         self._remove_sink: Callable[[], None] | None = None
         self._unstarted = [None]
@@ -86,6 +89,12 @@ class Runtime:
         if self._pipeline is not None:
             self._stop_both(self._pipeline, timeout_s)
 
+    def _last_flush(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self.flush(timeout_s)
+        if self._pipeline is not None:
+            self._pipeline.say_farewell(deadline, for_good=False)
+
     def _stop_both(self, pipeline: Pipeline, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         traces_stopped = self._traces.stop()
@@ -99,6 +108,7 @@ class Runtime:
         if self._pipeline is None or self._remove_sink is None:
             return
         self._remove_sink()
+        self._pipeline.abandon()
         self._inherited.append(self._pipeline)
         self._pipeline = self._make_pipeline(self._pipeline)
         self._pipeline.start_when_used()

@@ -6,12 +6,17 @@ totals, so the next request simply says the newer ones.
 All points of a request have one stamp, and stamps only grow. Where the wall clock has fallen so far that they could not
 (``clock.py``), the process goes on as another instance, from 0. What was sent under the id before and not acknowledged
 may have arrived, so it stays with that id: it is sent once more, and then the ends of its series, before anything else.
+
+While nothing is acknowledged, ``spool`` says what a file is to keep of it, and notes what stands at each full
+quarter-hour (``backlog.py``). These marks are delivered first, too.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -22,6 +27,9 @@ from opentelemetry.sdk.metrics.export import ResourceMetrics as ResourceMetricsD
 from opentelemetry.sdk.resources import Resource
 
 from openhands_otel.clock import Clock, process_clock
+from openhands_otel.spool.file import ACKNOWLEDGED, FIRST, MARK, NEWEST, Part
+from openhands_otel.telemetry import changed_points, conversation_series
+from openhands_otel.telemetry.backlog import Backlog, Mark
 from openhands_otel.telemetry.changed_points import ChangedPoints
 from openhands_otel.telemetry.conversation_series import ConversationSeries
 from openhands_otel.telemetry.intake import Intake
@@ -29,6 +37,17 @@ from openhands_otel.telemetry.resource import process_resource
 from openhands_otel.telemetry.transport import DELIVERED, Outcome, Transport
 
 MILLISECOND_NS = 1_000_000
+
+Done = Callable[[Outcome], None]
+"""What is to be done about something that was sent, whether it was taken or refused for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """Something to say under an id that is not this process's any more; ``parts`` are that for a spool."""
+
+    request: ExportMetricsServiceRequest
+    parts: list[Part]
 
 
 class ChangeSender:
@@ -52,8 +71,11 @@ class ChangeSender:
         self._clock = clock
         self._epoch = clock.epoch
         self._stamped = 0
-        self._first: deque[ExportMetricsServiceRequest] = deque()
+        self._first: deque[LastWords] = deque()
         """What is to be delivered before anything newer."""
+        self._refused: list[LastWords] = []
+        """What was not wanted, and is said nowhere else."""
+        self._backlog = Backlog()
         self._unacknowledged = False
         """Whether the last request may or may not have arrived."""
         self._put_off = (False, False)
@@ -62,7 +84,12 @@ class ChangeSender:
     @property
     def has_more(self) -> bool:
         """Whether something is to be said after what was just delivered."""
-        return bool(self._first or any(self._put_off) or self._series.has_more)
+        return bool(self._first or self._backlog.marks or any(self._put_off) or self._series.has_more)
+
+    @property
+    def refused(self) -> list[Part]:
+        """What a receiver will never take, and what would be lost without a spool."""
+        return [part for words in self._refused for part in words.parts]
 
     def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
         """Choose the points, and encode them when the returned function is called."""
@@ -70,9 +97,10 @@ class ChangeSender:
         if self._epoch != self._clock.epoch:
             self._start_over()
         everything, last = everything or self._put_off[0], last or self._put_off[1]
-        if self._first:
+        older = self._older()
+        if older is not None:
             self._put_off = everything, last
-            return self._send_first
+            return older
         self._put_off = (False, False)
         now = self._stamp()
         fleet = self._reader.select(everything, last, now) if self._reader is not None else None
@@ -86,11 +114,59 @@ class ChangeSender:
                     if fleet is not None:
                         fleet.commit()
                     conversations.commit()
+                    self._backlog.clear()
                 else:
                     conversations.put_back()
             return outcome
 
         return send
+
+    def spool(self, everything: bool = False) -> list[Part]:
+        """What is not acknowledged, ``everything`` even what is, for a file. Under the ledger's lock."""
+        now = self._stamp()
+        fleet = self._reader.held(now, everything) if self._reader is not None else {}
+        newest = Mark(now, fleet, self._series.held(everything))
+        self._backlog.note(newest)
+        parts = [part for words in (*self._refused, *self._first) for part in words.parts]
+        return parts + self._parts(self._backlog.marks, newest)
+
+    def _parts(self, marks: Iterable[Mark], newest: Mark) -> list[Part]:
+        fleet: dict[changed_points.Key, object] = {}
+        conversations: conversation_series.Held = {}
+        parts: list[Part] = []
+        for mark in marks:
+            # All of it each time, for what it tells the next one; most bodies are there already.
+            bodies = self._bodies(mark, fleet, conversations)
+            mark.body = mark.body or next(iter(bodies), b"")
+            parts.append(Part(MARK, mark.at, mark.body))
+        parts += [Part(NEWEST, newest.at, body) for body in self._bodies(newest, fleet, conversations)]
+        known = self._reader.acknowledged(newest.fleet) if self._reader is not None else None
+        known_of = self._series.acknowledged(newest.conversations, newest.at)
+        return parts + [Part(ACKNOWLEDGED, newest.at, body) for body in self._requests(known, known_of)]
+
+    def _bodies(
+        self, mark: Mark, fleet: dict[changed_points.Key, object], conversations: conversation_series.Held
+    ) -> list[bytes]:
+        data = self._reader.spooled(mark.fleet, fleet) if self._reader is not None else None
+        return self._requests(data, self._series.spooled(mark.conversations, mark.at, conversations))
+
+    def _requests(self, fleet: MetricsData | None, scopes: Iterable[ScopeMetrics]) -> list[bytes]:
+        first, *rest = (*scopes,) or (None,)
+        requests = [self._request(fleet, first), *(self._request(None, scope) for scope in rest)]
+        return [request.SerializeToString() for request in requests if request is not None]
+
+    def _older(self) -> Callable[[float], Outcome] | None:
+        """What sends the oldest of what goes first, if there is any."""
+        if self._first:
+            words = self._first[0]
+            return partial(self._send_older, words.request, self._said(words))
+        while self._backlog.marks:
+            mark = self._backlog.marks[0]
+            request, commit = self._request_of(mark)
+            if request is not None:
+                return partial(self._send_older, request, commit)
+            self._backlog.done(mark)
+        return None
 
     def _stamp(self) -> int:
         self._stamped = max(self._clock.now_ns(), self._stamped + MILLISECOND_NS)
@@ -101,9 +177,11 @@ class ChangeSender:
         self._epoch = self._clock.epoch
         if not self._stamped:
             return
-        if self._unacknowledged:
+        if self._unacknowledged or self._backlog.marks:
             self._say_what_is_left()
-        self._say_first(None, self._series.start_over(self._stamped + MILLISECOND_NS))
+        ends = self._request(None, self._series.start_over(self._stamped + MILLISECOND_NS))
+        if ends is not None:
+            self._first.append(LastWords(ends, []))
         if self._reader is not None:
             self._reader.start_over()
         self._resource = process_resource(self._resource)
@@ -112,29 +190,60 @@ class ChangeSender:
         self._unacknowledged = False
 
     def _say_what_is_left(self) -> None:
+        for mark in tuple(self._backlog.marks):
+            parts = self._parts((mark,), Mark(mark.at, {}, {}))
+            request, commit = self._request_of(mark)
+            self._say_first(request, parts)
+            commit(DELIVERED)
         more = True
         while more:
             # The clock is behind already, and what was said last is later.
             self._stamped += MILLISECOND_NS
-            fleet = self._reader.select(False, True, self._stamped) if self._reader is not None else None
-            conversations = self._series.select(False, self._stamped)
-            self._say_first(fleet.data if fleet is not None else None, conversations.scope)
+            now = self._stamped
+            fleet = self._reader.select(False, True, now) if self._reader is not None else None
+            held = self._reader.held(now, False) if self._reader is not None else {}
+            newest = Mark(now, held, self._series.held(False))
+            conversations = self._series.select(False, now)
+            request = self._request(fleet.data if fleet is not None else None, conversations.scope)
+            self._say_first(request, self._parts((), newest))
             if fleet is not None:
                 fleet.commit()
             conversations.commit()
             more = self._series.has_more
+        self._backlog.clear()
 
-    def _say_first(self, fleet: MetricsData | None, conversations: ScopeMetrics | None) -> None:
-        request = self._request(fleet, conversations)
+    def _say_first(self, request: ExportMetricsServiceRequest | None, parts: list[Part]) -> None:
         if request is not None:
-            self._first.append(request)
+            words = [Part(FIRST if part.kind != ACKNOWLEDGED else part.kind, part.at, part.body) for part in parts]
+            self._first.append(LastWords(request, words))
 
-    def _send_first(self, timeout_s: float) -> Outcome:
-        outcome = self._transport.send(self._first[0], timeout_s)
+    def _request_of(self, mark: Mark) -> tuple[ExportMetricsServiceRequest | None, Done]:
+        fleet = self._reader.select_held(mark.fleet) if self._reader is not None else None
+        conversations = self._series.select_held(mark.conversations, mark.at)
+
+        def commit(_: Outcome) -> None:
+            if fleet is not None:
+                fleet.commit()
+            conversations.commit()
+            self._backlog.done(mark)
+
+        return self._request(fleet.data if fleet is not None else None, conversations.scope), commit
+
+    def _send_older(self, request: ExportMetricsServiceRequest, done: Done, timeout_s: float) -> Outcome:
+        outcome = self._transport.send(request, timeout_s)
         if not (outcome.delivered or outcome.refused):
             return outcome
-        self._first.popleft()
+        with self._intake.lock:
+            done(outcome)
         return Outcome(True, outcome.reason)
+
+    def _said(self, words: LastWords) -> Done:
+        def done(outcome: Outcome) -> None:
+            self._first.remove(words)
+            if outcome.reason and words.parts:
+                self._refused.append(words)
+
+        return done
 
     def _send(self, fleet: MetricsData | None, conversations: ScopeMetrics | None, timeout_s: float) -> Outcome:
         try:
