@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from openhands_otel import OpenHandsInstrumentor
+
 from .world import EXACT, World, needs
 
 STUB = Path(__file__).parent / "acp_stub.py"
@@ -21,12 +23,8 @@ def turn(cost: float | None, prompt: int = 100, output: int = 10, cached: int = 
     return {"cost": cost, "input": prompt, "output": output, "cached": cached, "currency": currency}
 
 
-def estimate() -> float:
-    """What OpenHands estimates for a turn: cached tokens left out."""
-    import litellm
-
-    price = litellm.model_cost[MODEL]
-    return 100 * price["input_cost_per_token"] + 10 * price["output_cost_per_token"]
+ESTIMATE = 100 * 2.5e-6 + 10 * 1e-5
+"""What OpenHands estimates for a turn, by litellm's prices of the model: cached tokens left out."""
 
 
 def acp_agent(world: World, turns: list[Any]) -> Any:
@@ -63,7 +61,7 @@ def test_an_agent_that_reports_no_cost_is_estimated(world: World) -> None:
     conversation = world.conversation(acp_agent(world, [turn(None)]))
     world.run(conversation)
     world.settle()
-    assert world.fleet(openhands__cost__source="acp_estimated") == pytest.approx(estimate(), abs=EXACT)
+    assert world.fleet(openhands__cost__source="acp_estimated") == pytest.approx(ESTIMATE, abs=EXACT)
 
 
 def test_a_report_in_another_currency_is_no_dollars(world: World) -> None:
@@ -98,5 +96,73 @@ def test_ask_agent_of_an_acp_agent(world: World) -> None:
     conversation.ask_agent("how far?")
     world.settle()
     # OpenHands drops what the forked session reports, and estimates.
-    assert world.cost_of(conversation) == pytest.approx(0.10 + estimate(), abs=EXACT)
-    assert world.cost_of(conversation, openhands__llm__role="ask_agent") == pytest.approx(estimate(), abs=EXACT)
+    assert world.cost_of(conversation) == pytest.approx(0.10 + ESTIMATE, abs=EXACT)
+    assert world.cost_of(conversation, openhands__llm__role="ask_agent") == pytest.approx(ESTIMATE, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("cumulative", "spent", "reported"),
+    [
+        pytest.param([0.5, None, 0.9], 0.9, 0.9 - ESTIMATE, id="missing in between"),
+        pytest.param([None, 0.9, 1.2], 1.2, 1.2 - ESTIMATE, id="late, then growing"),
+        pytest.param([None, 0.0001, None], 0.0001 + ESTIMATE, 0.0, id="and carried against an estimate, too"),
+    ],
+)
+def test_an_estimate_stands_in_until_the_report_comes(
+    world: World, cumulative: list[float | None], spent: float, reported: float
+) -> None:
+    """Kind: two sources that say the same dollar, added up. The total is the larger of the report and of what was said
+    before it, and what OpenHands says too much has a reason."""
+    conversation = world.conversation(acp_agent(world, [turn(cost) for cost in cumulative]))
+    for number in range(len(cumulative)):
+        world.run(conversation, f"turn {number}")
+    world.settle()
+    assert world.fleet() == pytest.approx(spent, abs=EXACT)
+    assert world.fleet(openhands__cost__source="acp_reported") == pytest.approx(reported, abs=EXACT)
+    assert world.cost_of(conversation) == pytest.approx(spent, abs=EXACT)
+    own = conversation.conversation_stats.get_combined_metrics().accumulated_cost
+    (difference,) = world.facts("openhands.conversation.unreconciled_cost")
+    assert difference.value == pytest.approx(spent - own, abs=EXACT)
+    reason = str(difference.attributes.get("openhands.reconciliation.reason", ""))
+    assert reason == ("" if abs(spent - own) < EXACT else "acp_report")
+
+
+def test_a_report_in_dollars_covers_the_turns_before_it_whatever_they_said(world: World) -> None:
+    script = [turn(0.5), turn(0.55, currency="EUR"), turn(None), turn(0.9)]
+    conversation = world.conversation(acp_agent(world, script))
+    for number in range(len(script)):
+        world.run(conversation, f"turn {number}")
+    world.settle()
+    assert world.fleet() == pytest.approx(0.9, abs=EXACT)
+    assert world.fleet("openhands.llm.unpriced_calls") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "spent"),
+    [
+        pytest.param([None, 0.9], [1.2], 0.3, id="OpenHands' own total is too high"),
+        pytest.param([0.5, 0.9], [0.2, 0.3], 0.3, id="from zero again"),
+    ],
+)
+def test_a_session_resumed_elsewhere_goes_on_where_it_stopped(
+    world: World, before: list[float | None], after: list[float | None], spent: float
+) -> None:
+    """Kind: OpenHands' total, which is wrong, taken for the truth. Nothing is remembered here of the first part."""
+    agent = acp_agent(world, [turn(cost) for cost in (*before, *after)])
+    folder, identity = str(world.folder / "persisted"), uuid.uuid4()
+    first = world.conversation(agent, persistence_dir=folder, conversation_id=identity)
+    for number in range(len(before)):
+        world.run(first, f"turn {number}")
+    first.close()
+    world.settle()
+    said = world.fleet()
+    OpenHandsInstrumentor().uninstrument()
+    OpenHandsInstrumentor().instrument()
+    again = type(agent).model_validate(agent.model_dump(context={"expose_secrets": True}))
+    second = world.conversation(again, persistence_dir=folder, conversation_id=identity)
+    for number in range(len(after)):
+        world.run(second, f"later turn {number}")
+    if not getattr(second.agent, "_resumed_existing_session", False):
+        pytest.skip("this release of OpenHands starts a new ACP session when it resumes")
+    world.settle()
+    assert world.fleet() - said == pytest.approx(spent, abs=EXACT)

@@ -23,7 +23,7 @@ from openhands_otel.events import (
     ResponseRecorded,
     TokensUsed,
 )
-from openhands_otel.sdk.acp import AcpSessions, Turn
+from openhands_otel.sdk.acp import NOISE, AcpSessions, Turn
 from openhands_otel.sdk.identity import Conversations, acp_origin, current_number, origin_outside_calls
 from openhands_otel.sdk.patching import Leave, Patches
 from openhands_otel.sdk.prices import cache_savings
@@ -35,22 +35,21 @@ COST_HEADER = "llm_provider-x-litellm-response-cost"
 class _Response:
     """One response while the SDK records it; ``turn`` is set if it is an ACP agent's."""
 
-    __slots__ = ("cache_read", "counted", "origin", "priced", "response", "telemetry", "tokens", "turn")
+    __slots__ = ("cache_read", "origin", "priced", "response", "telemetry", "tokens", "turn")
 
     def __init__(self, origin: Origin, telemetry: Any, response: Any, turn: Turn | None) -> None:
         self.origin = origin
         self.telemetry = telemetry
         self.response = response
         self.turn = turn
-        self.priced = turn is not None and turn.reported is not None
-        self.counted = False
+        self.priced = turn is not None and turn.reported
         self.tokens = False
         self.cache_read = 0
 
     def cost_source(self) -> CostSource:
         """Who named the price that is being added now."""
         if self.turn is not None:
-            return CostSource.ACP_ESTIMATED if self.turn.reported is None else CostSource.ACP_REPORTED
+            return CostSource.ACP_REPORTED if self.turn.reported else CostSource.ACP_ESTIMATED
         hidden: dict[str, Any] = getattr(self.response, "_hidden_params", None) or {}
         headers: dict[str, Any] = hidden.get("additional_headers") or {}
         if headers.get(COST_HEADER) is not None:
@@ -61,13 +60,16 @@ class _Response:
         """What is to be counted when OpenHands adds ``amount``."""
         if self.turn is None:
             spent = amount
-        elif self.turn.reported is None:
-            spent = 0.0 if self.turn.foreign_currency else amount
+        elif self.turn.reported:
+            spent = self.turn.take_report()
+        elif self.tokens:
+            spent = self.turn.take_estimate(amount)
         else:
-            spent = 0.0 if self.counted else self.turn.reported
-        self.counted = True
-        self.priced = self.priced or spent > 0
-        return spent
+            # OpenHands estimates after it has recorded the tokens: this is a report that cannot be used.
+            return 0.0
+        self.priced = self.priced or not (self.turn and self.turn.foreign_currency)
+        # Two sums of the same floats, in another order.
+        return amount if abs(spent - amount) <= NOISE else spent
 
     def has_custom_price(self) -> bool:
         """Whether the LLM was given prices of its own."""
@@ -168,17 +170,18 @@ class Recording:
         return self._enter(_Response(origin, telemetry, response, turn=None))
 
     def _enter_acp_turn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
-        turn = self._sessions.turn(args[0], args, kwargs)
-        return self._enter(_Response(acp_origin(self._conversations, args[0]), None, None, turn))
+        origin = acp_origin(self._conversations, args[0])
+        turn = self._sessions.turn(origin.conversation_id, args, kwargs)
+        return self._enter(_Response(origin, None, None, turn))
 
     def _enter(self, response: _Response) -> Leave:
         token = _response.set(response)
 
         def leave(result: Any, error: BaseException | None) -> None:
             _response.reset(token)
-            missed = response.turn.reported if response.turn is not None and not response.counted else None
+            missed = response.turn.take_report() if response.turn is not None else 0.0
             if missed:
-                # A report that starts again at zero: OpenHands adds nothing for it.
+                # OpenHands adds nothing for a report that does not grow, such as one that starts again at zero.
                 self._publish(CostAdded(now_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
             if response.tokens:
                 savings = None
