@@ -106,15 +106,17 @@ class MetricsMerged:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRecorded:
-    """OpenHands has finished recording one response; ``priced`` is False when it had tokens and no cost.
+    """OpenHands has finished recording one response; ``priced`` is False when nobody knows what it cost.
 
     ``cache_savings`` is what its cached input would have cost more without the cache, None where prices are unknown.
+    ``free`` is who said that it costs nothing, where that is its price: no CostAdded tells of it.
     """
 
     at: int
     origin: Origin
     priced: bool
     cache_savings: float | None
+    free: CostSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,15 +189,19 @@ class Ledger:
         account = self._account_of(event.origin, event.at)
         if account is None:
             return
-        spender = Spender(event.origin.role, event.origin.model, event.origin.usage_id or "")
+        self._spent(account, event.origin).add(event.amount)
+        account.misread = account.misread or event.amount != event.recorded
+
+    def _spent(self, account: Account, origin: Origin) -> ExactSum:
+        """Where an account holds what ``origin`` spent."""
+        spender = Spender(origin.role, origin.model, origin.usage_id or "")
         spent = account.cost.get(spender)
         if spent is None:
             if len(account.cost) >= BREAKDOWN_LIMIT:
                 self._overflowed += 1
                 spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
             spent = account.cost.setdefault(spender, ExactSum())
-        spent.add(event.amount)
-        account.misread = account.misread or event.amount != event.recorded
+        return spent
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
         key = self._keys.of(event.origin)
@@ -232,6 +236,12 @@ class Ledger:
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 account.unpriced += 1
+        elif event.free is not None:
+            # A series of 0 says that it is known to cost nothing.
+            self._add(semconv.COST, fleet_key(event.origin, event.free), 0.0)
+            account = self._account_of(event.origin, event.at)
+            if account is not None:
+                self._spent(account, event.origin)
         if event.cache_savings:
             self._add(semconv.CACHE_SAVINGS, self._keys.of(event.origin), event.cache_savings)
 

@@ -104,6 +104,8 @@ class CostSource(Word):
     PROVIDER = "provider"
     CUSTOM = "custom"
     PRICE_TABLE = "price_table"
+    ESTIMATED = "estimated"
+    """The answer did not say what was used: litellm counted the tokens itself."""
     ACP_REPORTED = "acp_reported"
     ACP_ESTIMATED = "acp_estimated"
 

@@ -81,7 +81,9 @@ class Turn:
 
     def take_report(self) -> float:
         """What is new by the report, once."""
-        new, self.new = self.new or 0.0, 0.0
+        if self.new is None:
+            return 0.0
+        new, self.new = self.new, 0.0
         return new
 
     def take_estimate(self, amount: float) -> float:

@@ -32,6 +32,7 @@ from openhands_otel.sdk.identity import (
     origin_of_call,
 )
 from openhands_otel.sdk.patching import Leave, Original, Patches
+from openhands_otel.sdk.response import attempt_begins
 
 _numbers = itertools.count(1)
 """One series for the process: a call that outlives an ``uninstrument`` must not share its number with a later one."""
@@ -127,6 +128,7 @@ class Calls:
         return timed_on_token
 
     def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        attempt_begins()
         origin = current_call()
         attempt = count_attempt()
         if attempt > 1 and origin is not None:

@@ -26,6 +26,7 @@ EVENT_LOG = "openhands.sdk.conversation.event_store"
 GOAL = "openhands.sdk.conversation.goal.controller"
 AGENT = "openhands.sdk.agent.agent"
 ACP_AGENT = "openhands.sdk.agent.acp_agent"
+STREAM_BUILDER = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
 
 
 NEEDED = (METRICS, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, EVENT_LOG, AGENT)

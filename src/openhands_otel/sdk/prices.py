@@ -1,31 +1,221 @@
-"""What a cached input token saves, from litellm's own price table, asked once per model.
+"""What litellm's price table says, by the very function that priced a call: ``Telemetry._compute_cost``.
 
-Custom prices know no cache discount, and where the provider named the price itself the table is still the best
-statement of what the same tokens would have cost without a cache.
+A price depends on the key under which litellm finds a model (its provider, region, route, the name in the answer), on
+the size of the input, the service tier, the time of day. So nothing is looked up here a second time: what a cache saved
+is what the same function asks for the same answer without cached tokens, less what it asked. That takes as long as the
+call's own price, so where the table has one flat price, and the difference is just that, it is remembered.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
+COST_HEADER = "llm_provider-x-litellm-response-cost"
+_NOT_FLAT = ("tiered", "off_peak")
+"""In names of prices that depend on more than the kind of token. So do those above a number of tokens (below)."""
+_THRESHOLD = re.compile(r"_above_(\d+)(k?)_tokens")
+_SAME = 1e-9
+"""As part of a price: two floats that were added up in another order."""
+_BASE_TIERS = (None, "auto", "default", "standard")
+_NAME_PRICES = ("openrouter", "perplexity", "xai")
+"""Providers whose price in ``usage`` litellm takes for the price. Of a streamed answer it writes its own there."""
+_OTHER_KINDS = ("audio_tokens", "image_tokens", "video_tokens", "cached_tokens_details")
 _CACHE_LIMIT = 1024
-_saved_per_token: dict[tuple[str, str], float | None] = {}
 
 
-def cache_savings(model: str, provider: str, cached_tokens: int) -> float | None:
-    """US dollars that ``cached_tokens`` cost less than full input tokens; None where the prices are unknown."""
-    key = (model, provider)
-    if key not in _saved_per_token:
-        if len(_saved_per_token) >= _CACHE_LIMIT:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question for a price, as OpenHands asked it: ``Telemetry._compute_cost(response, ...)`` and its answer."""
+
+    telemetry: Any
+    response: Any
+    more: tuple[Any, ...]
+    keywords: dict[str, Any]
+    cost: float
+
+    def again(self, response: Any) -> float | None:
+        """What the same function says of another response."""
+        return self.telemetry._compute_cost(response, *self.more, **self.keywords)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """A flat price of the table: the entry, what it said, and up to how many input tokens it holds."""
+
+    entry: dict[str, Any]
+    full: float
+    cached: float
+    below: float
+
+    @property
+    def stands(self) -> bool:
+        """Whether the entry still says so: prices can be registered at any time."""
+        return self.entry.get("input_cost_per_token") == self.full and _cached_price(self.entry) == self.cached
+
+
+_flat: dict[tuple[Any, ...], _Flat] = {}
+
+
+def cache_savings(asked: Asked, cached_tokens: int) -> float | None:
+    """US dollars that ``cached_tokens`` cost less than full input tokens; None where that is not known."""
+    usage: Any = getattr(asked.response, "usage", None)
+    names = (*_names(asked), asked.telemetry.model_name)
+    flat = _flat.get(names)
+    simple = _is_simple(asked.response, usage, cached_tokens) and not any(name in _NAME_PRICES for name in names)
+    if simple and flat is not None and usage.prompt_tokens < flat.below and flat.stands:
+        return (flat.full - flat.cached) * cached_tokens
+    saved = _ask(asked, usage)
+    if simple and saved is not None and len(_flat) < _CACHE_LIMIT:
+        entry = _entry(asked)
+        flat = None if entry is None else _flat_price(entry)
+        if flat is not None and usage.prompt_tokens < flat.below:
+            expected = (flat.full - flat.cached) * cached_tokens
+            if abs(expected - saved) <= _SAME * (asked.cost + saved):
+                _flat[names] = flat
+    return saved
+
+
+def is_free(asked: Asked, *, has_tokens: bool) -> bool:
+    """Whether a cost of zero by litellm's table is a price, and not an entry without one or an answer without tokens.
+
+    What is priced and not in the table is priced by litellm's code: nothing for what runs on one's own machine.
+    """
+    entry = _entry(asked)
+    if entry is None:
+        return has_tokens
+    prices = [price for name, price in entry.items() if "cost" in name or "pricing" in name]
+    return any(price is not None for price in prices) and (has_tokens or not any(prices))
+
+
+def _ask(asked: Asked, usage: Any) -> float | None:
+    if getattr(usage, "cost", None) is not None:
+        # The provider may have named the price of this answer: then it is not litellm's, and not to be compared.
+        cost = asked.again(_with_usage(asked.response, usage.model_copy(update={"cost": None})))
+        if cost is None or abs(cost - asked.cost) > _SAME * asked.cost:
             return None
-        _saved_per_token[key] = _look_up(model)
-    saved = _saved_per_token[key]
-    return None if saved is None else saved * cached_tokens
+    without = asked.again(_with_usage(asked.response, _without_cache(usage)))
+    return None if without is None or without < asked.cost else without - asked.cost
 
 
-def _look_up(model: str) -> float | None:
-    prices = getattr(sys.modules.get("litellm"), "model_cost", {}).get(model)
-    if not prices:
+def _with_usage(response: Any, usage: Any) -> Any:
+    return response.model_copy(update={"usage": usage})
+
+
+def _without_cache(usage: Any) -> Any:
+    """The same usage, all of its input read anew."""
+    changed: dict[str, Any] = {}
+    for name in ("prompt_tokens_details", "input_tokens_details"):
+        details = getattr(usage, name, None)
+        if details is not None:
+            # Text tokens may be counted with or without cached ones; litellm takes what is left for text.
+            nothing = {"cached_tokens": 0, "text_tokens": None, "cached_tokens_details": None}
+            changed[name] = details.model_copy(update={key: nothing[key] for key in nothing if hasattr(details, key)})
+    for name in ("cache_read_input_tokens", "prompt_cache_hit_tokens"):
+        if getattr(usage, name, None):
+            changed[name] = 0
+    if getattr(usage, "prompt_cache_miss_tokens", None) is not None:
+        changed["prompt_cache_miss_tokens"] = usage.prompt_tokens
+    if getattr(usage, "cost", None) is not None:
+        changed["cost"] = None
+    plain = usage.model_copy(update=changed)
+    if getattr(plain, "_cache_read_input_tokens", 0):
+        plain._cache_read_input_tokens = 0
+    return plain
+
+
+def _is_simple(response: Any, usage: Any, cached_tokens: int) -> bool:
+    """Whether nothing but the number of input tokens can matter: no service tier, no sounds and images, no discount."""
+    litellm = sys.modules.get("litellm")
+    details = getattr(usage, "prompt_tokens_details", None)
+    if (
+        details is None
+        or getattr(litellm, "cost_discount_config", None)
+        or getattr(litellm, "cost_margin_config", None)
+    ):
+        return False
+    if any(getattr(details, name, None) for name in _OTHER_KINDS):
+        return False
+    text = getattr(details, "text_tokens", None)
+    if text and text not in (usage.prompt_tokens, usage.prompt_tokens - cached_tokens):
+        return False
+    said = (getattr(response, "service_tier", None), getattr(usage, "service_tier", None))
+    more = (getattr(usage, "speed", None), getattr(usage, "inference_geo", None))
+    special = _hidden(response).get("provider_specific_fields")
+    return all(tier in _BASE_TIERS for tier in said) and not any(more) and not special
+
+
+def _names(asked: Asked) -> tuple[Any, ...]:
+    """Provider and names of the model, as they reach litellm."""
+    hidden = _hidden(asked.response)
+    provider = asked.keywords.get("provider_info") or (asked.more[0] if asked.more else None)
+    return (
+        getattr(provider, "name", None),
+        getattr(provider, "model", None),
+        hidden.get("custom_llm_provider"),
+        hidden.get("region_name"),
+        hidden.get("provider_response_model"),
+        hidden.get("model"),
+        getattr(asked.response, "model", None),
+    )
+
+
+def _entry(asked: Asked) -> dict[str, Any] | None:
+    """The table's entry that litellm most likely took, in the order in which it looks; None if it has none."""
+    table: dict[str, dict[str, Any]] = getattr(sys.modules.get("litellm"), "model_cost", {})
+    return next((table[name] for name in _candidates(asked) if name in table), None)
+
+
+def _candidates(asked: Asked) -> Iterator[str]:
+    info_name, info_model, provider, region, answered_as, hidden_model, model = _names(asked)
+    whole: str = asked.telemetry.model_name
+    route, _, rest = whole.partition("/")
+    providers = [each for each in (info_name, provider, route if rest else None) if each]
+    for name in (answered_as, hidden_model, model, info_model, rest, whole):
+        if name:
+            yield from (f"{each}/{region}/{name}" for each in providers if region)
+            yield from (f"{each}/{name}" for each in providers)
+            yield name
+            yield name.partition("/")[2]
+
+
+def _flat_price(entry: dict[str, Any]) -> _Flat | None:
+    full, cached = entry.get("input_cost_per_token"), _cached_price(entry)
+    if full is None or cached is None or any(word in name for name in entry for word in _NOT_FLAT):
         return None
-    full, cached = prices.get("input_cost_per_token"), prices.get("cache_read_input_token_cost")
-    return None if full is None or cached is None else max(0.0, full - cached)
+    thresholds = [
+        int(found[1]) * (1000 if found[2] else 1) for name in entry if (found := _THRESHOLD.search(name)) is not None
+    ]
+    return _Flat(entry, full, cached, min(thresholds, default=float("inf")))
+
+
+def _cached_price(entry: dict[str, Any]) -> float | None:
+    """Where the table names none, cached tokens cost what others do."""
+    cached = entry.get("cache_read_input_token_cost")
+    return entry.get("input_cost_per_token") if cached is None else cached
+
+
+def _hidden(response: Any) -> dict[str, Any]:
+    return getattr(response, "_hidden_params", None) or {}
+
+
+def named_by_header(response: Any) -> bool:
+    """Whether a header of the response names its price."""
+    headers: dict[str, Any] = _hidden(response).get("additional_headers") or {}
+    return headers.get(COST_HEADER) is not None
+
+
+def from_litellms_cache(response: Any) -> bool:
+    """Whether litellm answered from a cache of its own, without asking a provider."""
+    return _hidden(response).get("cache_hit") is True
+
+
+def has_custom_price(telemetry: Any) -> bool:
+    """Whether the LLM was given prices of its own."""
+    return (
+        getattr(telemetry, "input_cost_per_token", None) is not None
+        and getattr(telemetry, "output_cost_per_token", None) is not None
+    )

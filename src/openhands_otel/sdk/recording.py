@@ -8,6 +8,7 @@ sure that a response with tokens had no price. ``merge`` rolls up what was count
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
@@ -23,63 +24,15 @@ from openhands_otel.events import (
     ResponseRecorded,
     TokensUsed,
 )
-from openhands_otel.sdk.acp import NOISE, AcpSessions, Turn
+from openhands_otel.sdk import compat
+from openhands_otel.sdk.acp import AcpSessions
 from openhands_otel.sdk.identity import Conversations, acp_origin, current_number, origin_outside_calls
 from openhands_otel.sdk.patching import Leave, Patches
-from openhands_otel.sdk.prices import cache_savings
+from openhands_otel.sdk.prices import Asked
+from openhands_otel.sdk.response import Response, attempt_begins, usage_worked_out
 from openhands_otel.semconv import CostSource
 
-COST_HEADER = "llm_provider-x-litellm-response-cost"
-
-
-class _Response:
-    """One response while the SDK records it; ``turn`` is set if it is an ACP agent's."""
-
-    __slots__ = ("cache_read", "origin", "priced", "response", "telemetry", "tokens", "turn")
-
-    def __init__(self, origin: Origin, telemetry: Any, response: Any, turn: Turn | None) -> None:
-        self.origin = origin
-        self.telemetry = telemetry
-        self.response = response
-        self.turn = turn
-        self.priced = turn is not None and turn.reported
-        self.tokens = False
-        self.cache_read = 0
-
-    def cost_source(self) -> CostSource:
-        """Who named the price that is being added now."""
-        if self.turn is not None:
-            return CostSource.ACP_REPORTED if self.turn.reported else CostSource.ACP_ESTIMATED
-        hidden: dict[str, Any] = getattr(self.response, "_hidden_params", None) or {}
-        headers: dict[str, Any] = hidden.get("additional_headers") or {}
-        if headers.get(COST_HEADER) is not None:
-            return CostSource.PROVIDER
-        return CostSource.CUSTOM if self.has_custom_price() else CostSource.PRICE_TABLE
-
-    def spent(self, amount: float) -> float:
-        """What is to be counted when OpenHands adds ``amount``."""
-        if self.turn is None:
-            spent = amount
-        elif self.turn.reported:
-            spent = self.turn.take_report()
-        elif self.tokens:
-            spent = self.turn.take_estimate(amount)
-        else:
-            # OpenHands estimates after it has recorded the tokens: this is a report that cannot be used.
-            return 0.0
-        self.priced = self.priced or not (self.turn and self.turn.foreign_currency)
-        # Two sums of the same floats, in another order.
-        return amount if abs(spent - amount) <= NOISE else spent
-
-    def has_custom_price(self) -> bool:
-        """Whether the LLM was given prices of its own."""
-        return (
-            getattr(self.telemetry, "input_cost_per_token", None) is not None
-            and getattr(self.telemetry, "output_cost_per_token", None) is not None
-        )
-
-
-_response: ContextVar[_Response | None] = ContextVar("openhands_otel_response", default=None)
+_response: ContextVar[Response | None] = ContextVar("openhands_otel_response", default=None)
 
 
 class Recording:
@@ -102,9 +55,12 @@ class Recording:
         return [f"Metrics.{name}" for name, hook in hooks.items() if not patches.after(metrics, name, hook)]
 
     def patch_telemetry(self, patches: Patches, module: ModuleType) -> list[str]:
-        """Hook ``Telemetry.on_response``; returns the names it lacks."""
-        found = patches.around(module.Telemetry, "on_response", self._enter_response)
-        return [] if found else ["Telemetry.on_response"]
+        """Hook ``Telemetry.on_response``, and what it asks for the price; returns the names it lacks."""
+        builder = getattr(sys.modules.get(compat.STREAM_BUILDER), "ChunkProcessor", None)
+        if builder is not None:
+            patches.after(builder, "calculate_usage", self._usage_of_stream)
+        hooks = {"on_response": self._enter_response, "_compute_cost": self._enter_price}
+        return [f"Telemetry.{name}" for name, hook in hooks.items() if not patches.around(module.Telemetry, name, hook)]
 
     def patch_acp(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``ACPAgent._record_usage``; returns the names it lacks."""
@@ -167,34 +123,52 @@ class Recording:
         telemetry = args[0]
         response = args[1] if len(args) > 1 else kwargs.get("resp")
         origin = origin_outside_calls(self._conversations, telemetry.metrics)
-        return self._enter(_Response(origin, telemetry, response, turn=None))
+        return self._enter(Response(origin, telemetry, response))
+
+    def _enter_price(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
+        response = _response.get()
+        if response is None or response.closing:
+            return None
+        telemetry, answer, *more = args if len(args) > 1 else (*args, kwargs.get("resp"))
+        keywords = {name: value for name, value in kwargs.items() if name != "resp"}
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            if result is not None:
+                response.asked = Asked(telemetry, answer, tuple(more), keywords, float(result))
+
+        return leave
+
+    def _usage_of_stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        usage_worked_out(args[1] if len(args) > 1 else kwargs["chunks"])
 
     def _enter_acp_turn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         origin = acp_origin(self._conversations, args[0])
         turn = self._sessions.turn(origin.conversation_id, args, kwargs)
-        return self._enter(_Response(origin, None, None, turn))
+        return self._enter(Response(origin, None, None, turn))
 
-    def _enter(self, response: _Response) -> Leave:
+    def _enter(self, response: Response) -> Leave:
         token = _response.set(response)
 
         def leave(result: Any, error: BaseException | None) -> None:
-            _response.reset(token)
-            missed = response.turn.take_report() if response.turn is not None else 0.0
-            if missed:
-                # OpenHands adds nothing for a report that does not grow, such as one that starts again at zero.
-                self._publish(CostAdded(now_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
-            if response.tokens:
-                savings = None
-                if (
-                    response.cache_read
-                    and response.priced
-                    and response.turn is None
-                    and not response.has_custom_price()
-                ):
-                    savings = cache_savings(response.origin.model, response.origin.provider, response.cache_read)
-                self._publish(ResponseRecorded(now_ns(), response.origin, response.priced, savings))
+            response.closing = True
+            try:
+                self._end(response)
+            finally:
+                _response.reset(token)
+                attempt_begins()
 
         return leave
+
+    def _end(self, response: Response) -> None:
+        missed = response.turn.take_report() if response.turn is not None else 0.0
+        if missed:
+            # OpenHands adds nothing for a report that does not grow, such as one that starts again at zero.
+            self._publish(CostAdded(now_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
+        free = None if response.priced else response.free()
+        priced = response.priced or free is not None
+        if priced or response.tokens or response.turn is None:
+            savings = response.savings() if priced else None
+            self._publish(ResponseRecorded(now_ns(), response.origin, priced, savings, free))
 
 
 _TOKEN_ARGUMENTS = (
