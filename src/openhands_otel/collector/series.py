@@ -13,7 +13,7 @@ processes that ended long ago, through gateways that put other start times on th
 
 * a **delta** of the same start as another is a retry, or the same one grown by what came since (a sender whose request
   failed sends it again with more): the larger holds. Deltas of other starts add up, with gaps or overlaps between them
-  as they come: a gap is what nobody sent, an overlap another sender. What was sent both ways is the larger of the two.
+  as they come: a gap is what nobody sent, an overlap another sender. What one process sent both ways is the larger.
 * what a **gauge** says holds until a newer stamp, among points of one process. A stamp of the future, by the
   collector's clock, gives way to one that is not, since the clock was set back in between.
 
@@ -226,6 +226,9 @@ class Counted:
         cumulative = None if self._cumulative is None else self._cumulative.whole(self._exact)
         deltas = None if self._deltas is None else self._deltas.whole
         told = [value for value in (cumulative, deltas) if value is not None]
+        if self._exact and told:
+            # Nobody knows who else has the same resource: two ways of telling are two that tell.
+            return combined(told)
         return max(told, key=amount, default=self.value)
 
     def _end(self, time: int, now: int) -> bool:

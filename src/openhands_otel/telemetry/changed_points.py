@@ -37,7 +37,6 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from openhands_otel.clock import SECOND_NS, now_ns
@@ -216,8 +215,7 @@ class ChangedPoints(MetricReader):
     def _sends_delta(self, data: Any) -> bool:
         if isinstance(data, Sum):
             return self._delta_sums and data.is_monotonic
-        # An exponential histogram changes its scale under way; it stays cumulative.
-        return self._delta_histograms and isinstance(data, HistogramData)
+        return self._delta_histograms and not isinstance(data, Gauge)
 
     def _newest(self, key: Key, point: Any) -> list[Exemplar]:
         if isinstance(point, NumberDataPoint):
