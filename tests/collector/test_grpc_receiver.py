@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel.collector.decode import BODY_LIMIT
+from openhands_otel.semconv import REPLAYED_HEADER
 from otlp_sender import Sender
 
 
@@ -46,6 +48,23 @@ def test_all_three_signals_are_taken(viewer: Viewer, channel: grpc.Channel, comp
     assert after.totals.accumulated_cost - before.totals.accumulated_cost == 0.25
     assert after.receiver.spans - before.receiver.spans == 1
     assert after.receiver.log_records - before.receiver.log_records == 1
+
+
+def test_what_is_told_after_the_event_says_so_over_both_protocols(viewer: Viewer, channel: grpc.Channel) -> None:
+    """Kind: order taken from stamps. The spool's are the newest, and what was heard live holds all the same."""
+    late = time.time_ns() + 3_600_000_000_000
+    told = {
+        "grpc": lambda sender: MetricsServiceStub(channel).Export(
+            sender.request(), timeout=5, metadata=((REPLAYED_HEADER, "1"),)
+        ),
+        "http": lambda sender: viewer.post(sender.body(), **{REPLAYED_HEADER: "1"}),
+    }
+    for name, tell in told.items():
+        viewer.send(Sender(f"live-{name}").introduce(name).converse(name, 1.0).state(name, "running"))
+        for instance in (f"spool-{name}", f"live-{name}-before"):
+            tell(Sender(instance).introduce(name, at=late).converse(name, 0.25, at=late).state(name, "error", at=late))
+        stats = next(stats for stats in viewer.state().conversations if stats.conversation_id == name)
+        assert (stats.status, stats.accumulated_cost) == ("running", 1.5)
 
 
 def test_a_malformed_message_is_an_invalid_argument_and_changes_nothing(viewer: Viewer, channel: grpc.Channel) -> None:

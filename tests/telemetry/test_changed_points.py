@@ -198,3 +198,25 @@ def test_an_exponential_histogram_has_the_newest_exemplar_of_the_sdks() -> None:
         histogram.record(number, {}, set_span_in_context(span))
     found = [len(point.exemplars) for _, point in points(reader.select(False, False, now_ns())) if point.count]
     assert found == [1]
+
+
+def test_exponential_histograms_are_deltas_where_these_are_preferred_whatever_their_scale() -> None:
+    """Kind: what is offered and left out. Values far apart make the SDK's scale coarser under way."""
+    reader = ChangedPoints("delta", None, CounterExemplars())
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    histogram = provider.get_meter("test").create_histogram("histogram")
+    counts: list[int] = []
+    scales: list[int] = []
+    for values_of_flush in ([1.0, 1.1], [1.05], [1e6, 1e-6], [1.0]):
+        for value in values_of_flush:
+            histogram.record(value)
+        selection = reader.select(False, False, now_ns())
+        selection.commit()
+        for metric, point in points(selection):
+            assert metric.data.aggregation_temporality is AggregationTemporality.DELTA
+            assert sum(point.positive.bucket_counts) == point.count
+            assert min(point.positive.bucket_counts) >= 0
+            counts.append(point.count)
+            scales.append(point.scale)
+    assert counts == [2, 1, 2, 1]
+    assert scales[0] > scales[-1]
