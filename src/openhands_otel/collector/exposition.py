@@ -1,31 +1,35 @@
 """All that is held, as Prometheus scrapes it: text format 0.0.4, or OpenMetrics for those who ask for it.
 
-A series that has ended is not in it, which is how Prometheus learns of the end.
+A series that has ended is not in it, which is how Prometheus learns of the end. How names and labels of anybody become
+a page that is valid as a whole is families.py's business.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel.collector.conversation import CONVERSATION_METRICS
 from openhands_otel.collector.decode import Instance
-from openhands_otel.collector.naming import labels, metric_name
-from openhands_otel.collector.series import Attributes, Distribution, MetricInfo, Value
+from openhands_otel.collector.families import FamilySet, Group, Sample
+from openhands_otel.collector.fleet import OWN_METRICS
+from openhands_otel.collector.naming import labels
+from openhands_otel.collector.series import Attributes, MetricInfo, Series
 from openhands_otel.collector.store import Store
 
-_TYPES: Final = {"counter": "counter", "updowncounter": "gauge", "gauge": "gauge", "histogram": "histogram"}
-_INFO: Final = MetricInfo("target.info", "gauge", "", "The resource that telemetry came from.")
-
-
-@dataclass(slots=True)
-class _Sample:
-    labels: dict[str, str]
-    value: Value
+_INFO: Final = MetricInfo("target", "info", "", "The resource that telemetry came from.")
+_LEFT_OUT: Final = MetricInfo(
+    "openhands_otel.collector.unrendered_metrics",
+    "gauge",
+    "",
+    "Metrics that cannot stand beside the others here: their names are taken.",
+)
+_QUALITY: Final = re.compile(r";\s*q=([0-9.]+)")
 
 
 class Exposition(Enum):
@@ -36,57 +40,74 @@ class Exposition(Enum):
 
     @classmethod
     def accepted(cls, accept: str) -> Exposition:
-        return cls.OPENMETRICS if "application/openmetrics-text" in accept else cls.TEXT
+        wanted = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+        for media_range in accept.lower().split(","):
+            media_type = media_range.partition(";")[0].strip()
+            if media_type in wanted:
+                quality = _QUALITY.search(media_range)
+                wanted[media_type] = max(wanted[media_type], _number(quality.group(1)) if quality else 1.0)
+        openmetrics = wanted["application/openmetrics-text"]
+        return cls.OPENMETRICS if openmetrics and openmetrics >= wanted["text/plain"] else cls.TEXT
 
     @property
     def media_type(self) -> str:
         return self.value
 
-    async def render(self, store: Store) -> str:
+    async def render(self, store: Store) -> bytes:
         """The whole page: gathered at once, so that it fits together; written in a thread, as it may be long."""
-        families = _gather(store)
-        return await asyncio.to_thread(self._write, families)
+        groups = _gather(store)
+        return await asyncio.to_thread(self._write, groups)
 
-    def _write(self, families: dict[MetricInfo, list[_Sample]]) -> str:
-        named: dict[str, tuple[MetricInfo, list[_Sample]]] = {}
-        for info, samples in families.items():
-            # Two metrics may come to one name; a scrape with a name twice would be refused as a whole.
-            named.setdefault(metric_name(info.name, info.kind, info.unit), (info, samples))
-        lines: list[str] = []
-        for name, (info, samples) in sorted(named.items()):
-            family = name
-            if self is Exposition.OPENMETRICS:
-                family = name.removesuffix("_total") if info.kind == "counter" else name.removesuffix("_info")
-            lines.append(f"# HELP {family} {_escape_help(info.description)}")
-            kind = "info" if info is _INFO and self is Exposition.OPENMETRICS else _TYPES[info.kind]
-            lines.append(f"# TYPE {family} {kind}")
-            for sample in samples:
-                lines.extend(_lines(name, sample))
-        if self is Exposition.OPENMETRICS:
-            lines.append("# EOF")
-        return "\n".join([*lines, ""])
+    def _write(self, groups: list[Group]) -> bytes:
+        families = FamilySet(self is Exposition.OPENMETRICS)
+        left_out = Group(_LEFT_OUT, own=True)
+        for group in (left_out, *sorted(groups, key=lambda group: (not group.own, group.info.name, group.info.kind))):
+            families.add(group)
+        pages = [*families.write()]
+        last = FamilySet(self is Exposition.OPENMETRICS)
+        left_out.samples.append(Sample({}, families.left_out))
+        last.add(left_out)
+        return b"".join([*pages, *last.write(), families.end])
 
 
-def _gather(store: Store) -> dict[MetricInfo, list[_Sample]]:
-    families: dict[MetricInfo, list[_Sample]] = {}
-    for process in store.fleet.processes.values():
-        base = _base(process.instance)
+class _Groups:
+    """Samples by metric."""
+
+    def __init__(self) -> None:
+        self._by_info: dict[MetricInfo, Group] = {}
+
+    def add(self, info: MetricInfo, sample: Sample, own: bool) -> None:
+        group = self._by_info.get(info)
+        if group is None:
+            group = self._by_info[info] = Group(info, own)
+        group.samples.append(sample)
+
+    def all(self) -> list[Group]:
+        return list(self._by_info.values())
+
+
+def _gather(store: Store) -> list[Group]:
+    groups = _Groups()
+    for info, value in _about_collector(store):
+        groups.add(info, Sample({}, value), own=True)
+    bases = {key: _base(process.instance) for key, process in store.fleet.processes.items()}
+    for key, process in store.fleet.processes.items():
         for (name, attributes), held in process.series.items():
             if not held.ended:
-                sample = _Sample(labels(attributes) | base, held.value)
-                families.setdefault(store.fleet.metrics[name], []).append(sample)
-        families.setdefault(_INFO, []).append(_Sample(_resource_labels(process.instance) | base, 1))
-    bases = {key: _base(process.instance) for key, process in store.fleet.processes.items()}
+                groups.add(store.fleet.metrics[name], _sample(attributes, held, bases[key]), own=name in OWN_METRICS)
+        groups.add(_INFO, Sample(_resource_labels(process.instance) | bases[key], 1), own=True)
     for conversation in store.conversations.by_id.values():
-        own = {semconv.CONVERSATION_ID: conversation.id}
+        own = (semconv.CONVERSATION_ID, conversation.id)
         for name, all_held in conversation.held.items():
             for (key, _), held in all_held.items():
                 if not held.series.ended and key in bases:
-                    sample = _Sample(labels((*own.items(), *held.attributes)) | bases[key], held.series.value)
-                    families.setdefault(CONVERSATION_METRICS[name], []).append(sample)
-    for info, value in _about_collector(store):
-        families[info] = [_Sample({}, value)]
-    return families
+                    sample = _sample((own, *held.attributes), held.series, bases[key])
+                    groups.add(CONVERSATION_METRICS[name], sample, own=True)
+    return groups.all()
+
+
+def _sample(attributes: Attributes, series: Series, base: dict[str, str]) -> Sample:
+    return Sample(labels(attributes) | base, series.value, series.start)
 
 
 def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:
@@ -110,7 +131,9 @@ def _base(instance: Instance) -> dict[str, str]:
     resource = dict(instance.resource)
     namespace = resource.get(semconv.SERVICE_NAMESPACE)
     job = f"{namespace}/{instance.service}" if namespace else instance.service
-    return {"job": job, "instance": str(resource.get(semconv.SERVICE_INSTANCE_ID, ""))}
+    # Who has no instance id must still be told apart from the next who has none.
+    own = str(resource.get(semconv.SERVICE_INSTANCE_ID, "")) or hashlib.sha256(instance.key.encode()).hexdigest()[:12]
+    return {"job": job, "instance": own}
 
 
 def _resource_labels(instance: Instance) -> dict[str, str]:
@@ -119,27 +142,8 @@ def _resource_labels(instance: Instance) -> dict[str, str]:
     return labels(rest)
 
 
-def _lines(name: str, sample: _Sample) -> Iterator[str]:
-    if not isinstance(sample.value, Distribution):
-        yield f"{name}{_label_text(sample.labels)} {sample.value!r}"
-        return
-    reached = 0
-    for bound, count in zip(sample.value.bounds, sample.value.counts, strict=False):
-        reached += count
-        yield f"{name}_bucket{_label_text(sample.labels | {'le': repr(bound)})} {reached}"
-    yield f"{name}_bucket{_label_text(sample.labels | {'le': '+Inf'})} {sample.value.count}"
-    yield f"{name}_sum{_label_text(sample.labels)} {sample.value.sum!r}"
-    yield f"{name}_count{_label_text(sample.labels)} {sample.value.count}"
-
-
-def _label_text(pairs: dict[str, str]) -> str:
-    inner = ",".join(f'{name}="{_escape(value)}"' for name, value in sorted(pairs.items()) if value)
-    return f"{{{inner}}}" if inner else ""
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _escape_help(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n")
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -36,7 +36,7 @@ SeriesKey = tuple[str, Attributes]
 Record = dict[str, Any]
 """What the archive keeps, plain enough for JSON."""
 
-_OWN_METRICS: Final = {
+OWN_METRICS: Final = {
     metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
     for metric in vars(semconv).values()
     if isinstance(metric, semconv.Metric)
@@ -98,7 +98,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.processes: dict[str, Process] = {}
-        self.metrics: dict[str, MetricInfo] = dict(_OWN_METRICS)
+        self.metrics: dict[str, MetricInfo] = dict(OWN_METRICS)
         self.sums = TotalSums()
         self.burn = BurnMeter(time.time())
         self.dirty: set[str] = set()
@@ -132,7 +132,7 @@ class Fleet:
         if known.kind != point.metric.kind:
             refusals.add(f"{name} is a {point.metric.kind} here and a {known.kind} elsewhere")
             return False
-        if point.scope is not None and name in _OWN_METRICS:
+        if point.scope is not None and name in OWN_METRICS:
             # Another's, under a name of ours: shown as what it is, and counted nowhere.
             attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: point.scope}.items()))
         held = process.series.get((name, attributes))
@@ -220,7 +220,7 @@ def _series_before(name: str, row: list[Any]) -> Series | None:
     """A series as archives of before have it; they took numbers that no sum can hold."""
     start, at, base, held, ended = row
     value = unplain(held)
-    if out_of_range(_OWN_METRICS[name], value) or not isfinite(base):
+    if out_of_range(OWN_METRICS[name], value) or not isfinite(base):
         return None
     return series_before(True, start, at, base, value, ended)
 

@@ -7,11 +7,15 @@ The strategy is the one called UnderscoreEscapingWithSuffixes, so a dashboard wo
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from openhands_otel.collector.series import Attributes, AttributeValue
 
+_CACHE_SIZE: Final = 4_096
+"""Names come from senders, so there is no end to them."""
+_RESERVED: Final = frozenset({"le", "quantile", "job", "instance"})
+"""Labels that mean something to Prometheus; an attribute of this name is shown as Prometheus does it: exported_job."""
 _UNITS: Final = {
     "d": "days",
     "h": "hours",
@@ -51,7 +55,7 @@ _PER_UNITS: Final = {
 }
 
 
-@cache
+@lru_cache(_CACHE_SIZE)
 def metric_name(name: str, kind: str, unit: str) -> str:
     """``openhands.llm.cost``, a counter of USD, becomes ``openhands_llm_cost_USD_total``."""
     words = [word for word in re.split(r"[^a-zA-Z0-9:]+", name) if word]
@@ -68,6 +72,21 @@ def metric_name(name: str, kind: str, unit: str) -> str:
     return f"_{joined}" if joined[0].isdigit() else joined
 
 
+def family_name(name: str, kind: str, unit: str) -> str:
+    """The name that OpenMetrics gives to a metric as a whole: without what its samples end in."""
+    # A colon is Prometheus' mark of a recording rule; the library writes it in one place and replaces it in another.
+    full = metric_name(name, kind, unit).replace(":", "_")
+    return full.removesuffix("_total") if kind == "counter" else full
+
+
+def unit_name(unit: str, kind: str) -> str:
+    """The unit as it stands at the end of a name."""
+    if unit == "1":
+        return "ratio" if kind in {"gauge", "updowncounter"} else ""
+    main, per = _unit_words(unit)
+    return f"{main}_per_{per}" if per else main
+
+
 def _unit_words(unit: str) -> tuple[str, str]:
     main, _, per = unit.partition("/")
     return _clean(_UNITS.get(main.strip(), main)), _clean(_PER_UNITS.get(per.strip(), per))
@@ -80,13 +99,14 @@ def _clean(word: str) -> str:
     return re.sub(r"[^a-zA-Z0-9]+", "_", word).strip("_")
 
 
-@cache
+@lru_cache(_CACHE_SIZE)
 def label_name(name: str) -> str:
-    """``gen_ai.request.model`` becomes ``gen_ai_request_model``."""
+    """``gen_ai.request.model`` becomes ``gen_ai_request_model``; ``__name__`` and the like belong to Prometheus."""
     label = re.sub(r"[^a-zA-Z0-9_]", "_", name)
     if label[:1].isdigit() or not label:
         return f"key_{label}"
-    return f"key{label}" if label.startswith("_") and not label.startswith("__") else label
+    belongs_to_prometheus = label.startswith("__") and label.endswith("__")
+    return f"key{label}" if belongs_to_prometheus or (label[0] == "_" and label[:2] != "__") else label
 
 
 def labels(attributes: Attributes) -> dict[str, str]:
@@ -94,6 +114,8 @@ def labels(attributes: Attributes) -> dict[str, str]:
     result: dict[str, str] = {}
     for name, value in attributes:
         label = label_name(name)
+        if label in _RESERVED:
+            label = f"exported_{label}"
         result[label] = f"{result[label]};{_text(value)}" if label in result else _text(value)
     return result
 
