@@ -185,7 +185,7 @@ class StatsClient:
                 if not response.is_success:
                     response.read()
                 self._check_status(response)
-                yield from _split(response.iter_lines())
+                yield from _split(_lines(response.iter_bytes()))
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
@@ -249,6 +249,18 @@ def _checked(token: str) -> str:
         return checked_token(token)
     except TokenError as error:
         raise StatsError(str(error)) from None
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Lines as the stream has them. (``iter_lines`` ends one at any separator that Unicode has, and a name may hold
+    those.)"""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        for other in others:
+            yield b"".join(begun).removesuffix(b"\r").decode("utf-8", "replace")
+            begun = [other]
 
 
 def _split(lines: Iterator[str]) -> Iterator[tuple[str | None, str]]:

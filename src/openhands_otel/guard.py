@@ -12,7 +12,9 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 
-logger = logging.getLogger("openhands_otel")
+from openhands_otel import log
+
+logger = logging.getLogger(log.NAME)
 
 _errors: dict[str, int] = {}
 
@@ -40,7 +42,8 @@ def note_error(name: str, error: Exception) -> None:
         logger.warning(
             "%s failed with %s; the agent is not affected, further ones are only counted", name, type(error).__name__
         )
-        logger.debug("%s failed here:\n%s", name, "".join(traceback.format_tb(error.__traceback__)))
+        where = [line.strip() for entry in traceback.format_tb(error.__traceback__) for line in entry.splitlines()]
+        logger.debug("%s failed here: %s", name, "; ".join(where))
 
 
 def error_counts() -> Mapping[str, int]:

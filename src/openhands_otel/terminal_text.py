@@ -33,6 +33,22 @@ def printable(text: str, limit: int | None = None) -> str:
     return "".join(shown) if sum(map(len, shown)) <= limit else _cut(shown, limit - 1) + "…"
 
 
+def printable_json(document: str) -> str:
+    """The same JSON, whose strings do nothing on a terminal: what would is written as JSON's own escapes."""
+    if document.isascii() and "\x7f" not in document:
+        # What is left of the controls stands between values, and was put there by the writer.
+        return document
+    return "".join(
+        character if character == shown or character == "\n" else _json_escaped(character)
+        for character, shown in zip(document, _each(document), strict=True)
+    )
+
+
+def _json_escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
 def _each(text: str) -> list[str]:
     """What stands for each character; an escape is never cut in half, so they are kept apart."""
     shown: list[str] = []

@@ -22,6 +22,7 @@ from openhands_otel.demo.children import ChildFailed
 from openhands_otel.demo.display import comparison, delays, display_for
 from openhands_otel.demo.scenario import EXPECTED_CALLS
 from openhands_otel.demo.session import Outcome, session
+from openhands_otel.terminal_text import printable
 
 _NEEDED = {"openhands.sdk": "openhands-sdk", "openhands.tools": "openhands-tools"}
 
@@ -76,7 +77,7 @@ def _report(console: Console, outcome: Outcome) -> None:
 
 def _quote(log: list[str]) -> None:
     for line in log:
-        print(f"  | {line}", file=sys.stderr)
+        print(f"  | {printable(line)}", file=sys.stderr)
 
 
 def _require_openhands() -> None:

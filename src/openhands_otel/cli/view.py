@@ -18,6 +18,7 @@ from openhands_otel.collector.lines import few_lines
 from openhands_otel.collector.server import Collector, StartError
 from openhands_otel.collector.spools import Address, take_spools
 from openhands_otel.settings import SettingsError, ViewerSettings, load
+from openhands_otel.terminal_text import printable
 
 IN_MEMORY: Final = ":memory:"
 
@@ -125,5 +126,5 @@ def _announce(collector: Collector, ready_json: bool) -> None:
         print(json.dumps(ready), flush=True)
         return
     kept = "in memory only" if database is None else str(database)
-    print(f"Live page and OTLP/HTTP: {collector.url}   OTLP/gRPC: {collector.grpc_address}")
-    print(f"History: {kept}. Stop with Ctrl+C.", flush=True)
+    print(printable(f"Live page and OTLP/HTTP: {collector.url}   OTLP/gRPC: {collector.grpc_address}"))
+    print(printable(f"History: {kept}. Stop with Ctrl+C."), flush=True)

@@ -13,9 +13,10 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from openhands_otel.cli import CommandError
-from openhands_otel.cli.watch_table import LiveState, cost_text, render
+from openhands_otel.cli.watch_table import LiveState, cost_of, render, short_id
 from openhands_otel.client import DEFAULT_URL, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, Update
+from openhands_otel.terminal_text import printable, printable_json
 from openhands_otel.token_file import TokenFileError, read_token
 
 _REDRAW_PER_S = 4
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _show_once(client: StatsClient, as_json: bool) -> None:
     state = client.state()
     if as_json:
-        print(state.model_dump_json(indent=2))
+        print(printable_json(state.model_dump_json(indent=2)))
         return
     # A pipe has no width: what reads it wants whole lines.
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
@@ -58,7 +59,7 @@ def _show_once(client: StatsClient, as_json: bool) -> None:
 
 def _follow(client: StatsClient, as_json: bool) -> None:
     if as_json:
-        _each(client, lambda update: print(update.model_dump_json(), flush=True))
+        _each(client, lambda update: print(printable_json(update.model_dump_json()), flush=True))
     elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         _follow_on_terminal(client)
     else:
@@ -76,9 +77,9 @@ def _print_line(update: Update) -> None:
     stats = update.conversation
     clock = time.strftime("%H:%M:%S", time.localtime(update.received_unix_nano / 1e9))
     tokens = stats.accumulated_token_usage
-    doing = stats.activity or ("closed" if stats.closed else stats.status) or ""
+    doing = printable(stats.activity or ("closed" if stats.closed else stats.status) or "", 80)
     print(
-        f"{clock}  {stats.conversation_id[:8]}  {cost_text(stats.accumulated_cost):>12}  {stats.llm_calls:>5} calls"
+        f"{clock}  {short_id(stats.conversation_id)}  {cost_of(stats):>12}  {stats.llm_calls:>5} calls"
         f"  {tokens.prompt_tokens:>10,} in  {tokens.completion_tokens:>9,} out  {doing}",
         flush=True,
     )

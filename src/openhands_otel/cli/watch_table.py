@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import set_cell_size
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from openhands_otel.money import money
 from openhands_otel.stats import (
     ConversationStats,
     ConversationUpdate,
@@ -20,6 +22,7 @@ from openhands_otel.stats import (
     TotalsUpdate,
     Update,
 )
+from openhands_otel.terminal_text import printable
 
 
 @dataclass
@@ -49,18 +52,22 @@ class LiveState:
             }
 
 
-def cost_text(cost: float) -> str:
-    """Four decimals under a dollar, where cents say too little."""
-    return f"${cost:,.2f}" if cost >= 100 else f"${cost:,.4f}"
+_Cell = Callable[[ConversationStats, float], Text]
 
 
 @dataclass(frozen=True)
 class _Column:
+    """``least`` makes a column of names, which gives way to numbers down to that width; others are never cut."""
+
     title: str
-    cell: Callable[[ConversationStats, float], Text]
+    cell: _Cell
     from_width: int = 0
     """Terminals narrower than this do without."""
-    number: bool = True
+    least: int | None = None
+
+    @property
+    def number(self) -> bool:
+        return self.least is None and self.title != "status"
 
 
 def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
@@ -68,18 +75,42 @@ def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
     ordered = _families(state.conversations)
     shown = ordered[:rows]
     columns = [column for column in _COLUMNS if width >= column.from_width]
-    table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, header_style="bold")
-    for column in columns:
-        if column.number:
-            table.add_column(column.title, justify="right", no_wrap=True, min_width=len(column.title))
-        else:
-            table.add_column(column.title, no_wrap=True)
-    for stats in shown:
-        table.add_row(*(column.cell(stats, now) for column in columns))
-    parts = [_headline(state.totals, now), table]
+    cells = {column: [column.cell(stats, now) for stats in shown] for column in columns}
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    widths = _widths(cells, width)
+    for column, column_width in widths.items():
+        justify = "right" if column.number else "left"
+        table.add_column(column.title, justify=justify, no_wrap=True, width=column_width, overflow="ellipsis")
+    for row in zip(*(cells[column] for column in widths), strict=True):
+        table.add_row(*row)
+    parts = [_headline(state.totals, now, width), table]
     if len(ordered) > len(shown):
         parts.append(Text(f"and {len(ordered) - len(shown)} more", style="dim"))
     return Group(*parts)
+
+
+def _widths(cells: Mapping[_Column, list[Text]], width: int) -> dict[_Column, int]:
+    """How wide each column is; from the right, those that can be done without go where there is no room."""
+    natural = {
+        column: max(len(column.title), *(cell.cell_len for cell in column_cells), 0)
+        for column, column_cells in cells.items()
+    }
+    columns = list(natural)
+    while _needed(columns, natural) > width and any(column.from_width for column in columns):
+        columns.remove(max(columns, key=lambda column: column.from_width))
+    widths = {column: natural[column] for column in columns}
+    names = [column for column in columns if column.least is not None]
+    while sum(widths.values()) + _GAP * (len(columns) - 1) > width:
+        widest = max(names, key=lambda column: widths[column] - (column.least or 0))
+        if widths[widest] <= 1:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _needed(columns: list[_Column], natural: Mapping[_Column, int]) -> int:
+    least = (natural[column] if column.least is None else min(natural[column], column.least) for column in columns)
+    return sum(least) + _GAP * (len(columns) - 1)
 
 
 def _families(conversations: dict[str, ConversationStats]) -> list[ConversationStats]:
@@ -102,52 +133,79 @@ def _families(conversations: dict[str, ConversationStats]) -> list[ConversationS
     return ordered + [stats for orphans in children.values() for stats in orphans]
 
 
-def _headline(totals: Totals, now: float) -> Text:
+def _headline(totals: Totals, now: float, width: int) -> Text:
+    """As much of it as there is room for; no number is cut."""
     tokens = totals.accumulated_token_usage
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(cost_text(totals.accumulated_cost), style="bold green")
-    line.append(f"  {cost_text(totals.burn.per_hour)}/h", style="yellow")
-    line.append(f"  {totals.llm_calls:,} calls  {tokens.prompt_tokens:,} in  {tokens.completion_tokens:,} out")
-    line.append(f"  {totals.conversations_running} running of {totals.conversations_seen}")
-    if totals.unpriced_calls:
-        line.append(f"  {totals.unpriced_calls:,} calls without a price", style="red")
-    if totals.received_unix_nano:
-        line.append(f"  last data {duration_text(now - totals.received_unix_nano / 1e9)} ago", style="dim")
+    parts = [
+        (money(totals.accumulated_cost), "bold green"),
+        (f"{money(totals.burn.per_hour)}/h", "yellow"),
+        (f"{totals.unpriced_calls:,} calls without a price" if totals.unpriced_calls else "", "red"),
+        (f"{totals.conversations_running} running of {totals.conversations_seen}", ""),
+        (f"{totals.llm_calls:,} calls  {tokens.prompt_tokens:,} in  {tokens.completion_tokens:,} out", ""),
+        (_last_data(totals, now), "dim"),
+    ]
+    line = Text(no_wrap=True)
+    for text, style in parts:
+        gap = "  " if line else ""
+        if text and line.cell_len + len(gap) + len(text) <= width:
+            line.append(gap).append(text, style=style)
     return line
+
+
+def _last_data(totals: Totals, now: float) -> str:
+    received = totals.received_unix_nano
+    return f"last data {duration_text(now - received / 1e9)} ago" if received else ""
 
 
 def _name(stats: ConversationStats, _: float) -> Text:
     indent = "  " if stats.parent_id else ""
-    return Text(f"{indent}{stats.conversation_id[:8]} {stats.agent or ''}".rstrip())
+    return Text(f"{indent}{short_id(stats.conversation_id)} {printable(stats.agent or '', _LONGEST)}".rstrip())
+
+
+def short_id(conversation_id: str) -> str:
+    """The beginning of an id, in eight columns of a terminal whatever it is made of."""
+    return set_cell_size(printable(conversation_id[:8]), 8)
 
 
 def _status(stats: ConversationStats, _: float) -> Text:
     status = "closed" if stats.closed else "silent" if stats.stale else stats.status or "open"
-    return Text(status, style=_STATUS_STYLES.get(status, ""))
+    return Text(_STATUS_NAMES.get(status) or printable(status, 16), style=_STATUS_STYLES.get(status, ""))
 
 
 def _doing(stats: ConversationStats, now: float) -> Text:
     if stats.activity is None:
         return Text()
     since = "" if stats.activity_since is None else f" {duration_text(now - stats.activity_since)}"
-    return Text(stats.activity + since)
+    return Text(printable(stats.activity, _LONGEST) + since)
+
+
+def cost_of(stats: ConversationStats) -> str:
+    """What it cost as far as prices are known."""
+    if not stats.unpriced_calls:
+        return money(stats.accumulated_cost)
+    return f"{money(stats.accumulated_cost)}+" if stats.accumulated_cost else "no price"
 
 
 def _share(part: int, whole: int) -> Text:
-    return Text(f"{part / whole:.0%}" if whole else "")
+    return Text(f"{part / whole:.0%}" if whole > 0 else "")
 
 
+_GAP: Final = 2
+"""Columns of the terminal between two of ours: a space of padding, and the line that the box has there."""
+_LONGEST: Final = 120
+"""Characters of a name that are looked at."""
+_STATUS_NAMES: Final = {"waiting_for_confirmation": "waits for you"}
 _STATUS_STYLES: Final = {"running": "green", "error": "red", "stuck": "red", "silent": "yellow", "closed": "dim"}
 _COLUMNS: Final = (
-    _Column("conversation", _name, number=False),
-    _Column("status", _status, number=False),
-    _Column("now", _doing, number=False, from_width=70),
-    _Column("model", lambda stats, _: Text(stats.model_name), number=False, from_width=120),
-    _Column("cost", lambda stats, _: Text(cost_text(stats.accumulated_cost), style="bold")),
-    _Column("in tree", lambda stats, _: Text(cost_text(stats.tree_cost) if stats.descendants else ""), from_width=90),
-    _Column("calls", lambda stats, _: Text(f"{stats.llm_calls:,}")),
+    _Column("conversation", _name, least=9),
+    _Column("status", _status),
+    _Column("now", _doing, from_width=70, least=10),
+    _Column("model", lambda stats, _: Text(printable(stats.model_name, _LONGEST)), from_width=60, least=8),
+    _Column("cost", lambda stats, _: Text(cost_of(stats), style="bold")),
+    _Column("in tree", lambda stats, _: Text(money(stats.tree_cost) if stats.descendants else ""), from_width=90),
+    _Column("calls", lambda stats, _: Text(f"{stats.llm_calls:,}"), from_width=50),
     _Column("in", lambda stats, _: Text(f"{stats.accumulated_token_usage.prompt_tokens:,}"), from_width=100),
-    _Column("out", lambda stats, _: Text(f"{stats.accumulated_token_usage.completion_tokens:,}"), from_width=100),
+    _Column("out", lambda stats, _: Text(f"{stats.accumulated_token_usage.completion_tokens:,}"), from_width=101),
     _Column(
         "cached",
         lambda stats, _: _share(

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from openhands_otel import log
 from openhands_otel.collector import schema
 from openhands_otel.collector.schema import UnusableDatabase
 
@@ -28,7 +29,7 @@ _REOPEN_AFTER: Final = 4
 """Failures in a row after which a fresh connection may do better: one that was opened read-only stays so."""
 _RUINED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(log.NAME)
 
 Identity = tuple[int, int] | None
 """Device and inode; None where there is no file."""

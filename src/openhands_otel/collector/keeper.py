@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from openhands_otel import log
 from openhands_otel.collector.conversation import Conversation
 from openhands_otel.collector.database import Lost
 from openhands_otel.collector.fleet import Process
@@ -42,7 +43,7 @@ _LARGEST: Final = 2**63 - 1
 _RECORDS_FAULT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _DATABASES_FAULT: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(log.NAME)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import Final
 
+from openhands_otel.terminal_text import printable
+
 EVERY_S: Final = 60.0
 _KIND_LIMIT: Final = 64
 
@@ -33,12 +35,12 @@ class FewLines(logging.Filter):
 
 
 def _shorten(record: logging.LogRecord, held_back: int) -> None:
-    text = " ".join(record.getMessage().split())
+    text = record.getMessage()
     if record.exc_info and record.exc_info[0] is not None:
-        text += f" ({record.exc_info[0].__name__}: {' '.join(str(record.exc_info[1]).split())[:200]})"
+        text += f" ({record.exc_info[0].__name__}: {printable(str(record.exc_info[1]), 200)})"
     if held_back:
         text += f" ({held_back:,} more like it in the last minutes)"
-    record.msg, record.args, record.exc_info, record.exc_text = text, (), None, None
+    record.msg, record.args, record.exc_info, record.exc_text = printable(" ".join(text.split())), (), None, None
 
 
 def few_lines(name: str) -> logging.Logger:

@@ -16,6 +16,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
+from openhands_otel import log
 from openhands_otel.collector.api import Api
 from openhands_otel.collector.auth import Gate, Token, is_loopback
 from openhands_otel.collector.connection import Connection
@@ -38,7 +39,7 @@ _KEEP_ALIVE_S: Final = 120
 _BACKLOG: Final = 1_024
 
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(log.NAME)
 
 
 class StartError(Exception):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from openhands_otel import log
 from openhands_otel.collector.database import Lost
 from openhands_otel.collector.schema import UnusableDatabase
 from openhands_otel.terminal_text import printable
@@ -16,7 +17,7 @@ FORESEEN: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
 """Errors of the world around us, whose message is enough; others are our own faults and are logged with their trace."""
 _TEXT_LIMIT: Final = 300
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(log.NAME)
 
 
 class Health:

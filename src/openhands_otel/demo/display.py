@@ -14,6 +14,7 @@ from rich.table import Table
 from openhands_otel.demo.freshness import Freshness
 from openhands_otel.demo.totals import Totals
 from openhands_otel.stats import ConversationStats
+from openhands_otel.terminal_text import printable
 
 
 class Display(Protocol):
@@ -40,7 +41,7 @@ class _Bar:
             TextColumn("[bold green]${task.fields[cost]:.6f}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} calls  {task.fields[tokens]:,} tokens"),
-            TextColumn("[cyan]{task.fields[now]}"),
+            TextColumn("{task.fields[now]}", style="cyan", markup=False),
             TimeElapsedColumn(),
             console=console,
         )
@@ -61,7 +62,7 @@ class _Bar:
             completed=stats.llm_calls,
             cost=stats.accumulated_cost,
             tokens=_tokens(stats),
-            now=stats.activity or stats.status or "",
+            now=printable(stats.activity or stats.status or "", 40),
         )
 
 

@@ -10,11 +10,12 @@ from typing import Final
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from openhands_otel import log
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import ConversationStats, ConversationUpdate, RemovedUpdate, SnapshotUpdate, Update
 from openhands_otel.token_file import TokenFileError, read_token
 
-logger = logging.getLogger("openhands_otel")
+logger = logging.getLogger(log.NAME)
 
 _PAUSE_S: Final = 2.0
 

@@ -2,16 +2,23 @@
 
 const grouped = new Intl.NumberFormat("en-US");
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
-const moneyWith = [2, 3, 4, 6].reduce((formats, digits) => {
-  formats[digits] = new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return formats;
-}, {});
 
-// Cents say too little under a dollar, and nothing at all under a cent.
+// From this amount on, so many digits behind the point. As in money.py: one table tests both.
+const DIGITS = [[100, 2], [1, 3], [0.01, 4], [0, 6]];
+const rounded = (size, asOf) => size.toFixed(DIGITS.find(([least]) => asOf >= least)[1]);
+
+// Cents say too little under a dollar, and nothing at all under a cent. Zero is zero, and nothing else looks like it.
 export function money(amount) {
+  if (!Number.isFinite(amount)) return "$?";
+  if (amount === 0) return "$0.00";
+  const sign = amount < 0 ? "-" : "";
   const size = Math.abs(amount);
-  const digits = size >= 100 ? 2 : size >= 1 ? 3 : size >= 0.0001 || size === 0 ? 4 : 6;
-  return `${amount < 0 ? "-" : ""}$${moneyWith[digits].format(size)}`;
+  if (size >= 1e15) return `${sign}$${size.toExponential(2)}`;
+  // 0.99999 is rounded to 1, which has digits of its own.
+  const text = rounded(size, Number(rounded(size, size)));
+  if (Number(text) === 0) return `${sign ? ">" : "<"}${sign}$0.000001`;
+  const [whole, part] = text.split(".");
+  return `${sign}$${whole.replace(/\B(?=(\d{3})+$)/g, ",")}.${part}`;
 }
 
 export const count = (number) => grouped.format(number);

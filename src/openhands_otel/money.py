@@ -1,0 +1,39 @@
+"""Dollars as people read them, the same everywhere: ``viewer/format.js`` does likewise, and one table tests both.
+
+Cents say too little under a dollar, and nothing at all under a cent. Zero is zero, and nothing else looks like it.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Final
+
+UNKNOWN: Final = "$?"
+_DIGITS: Final = ((0.0, 6), (0.01, 4), (1.0, 3), (100.0, 2))
+"""From this amount on, so many digits behind the point."""
+_LEAST: Final = Decimal("0.000001")
+_TOO_MANY_DIGITS: Final = 1e15
+
+
+def money(amount: float) -> str:
+    """``$1,234.50``, ``$0.1250``, ``$0.000012``; ``<$0.000001`` for what is less, ``$?`` for what is no number."""
+    if not math.isfinite(amount):
+        return UNKNOWN
+    if amount == 0:
+        return "$0.00"
+    sign, size = ("-" if amount < 0 else ""), abs(amount)
+    if size >= _TOO_MANY_DIGITS:
+        return f"{sign}${size:.2e}"
+    rounded = _rounded(size, size)
+    # 0.99999 is rounded to 1, which has digits of its own.
+    rounded = _rounded(size, float(rounded))
+    if rounded < _LEAST:
+        return f"{'>' if sign else '<'}{sign}${_LEAST:f}"
+    return f"{sign}${rounded:,f}"
+
+
+def _rounded(size: float, as_of: float) -> Decimal:
+    digits = next(digits for least, digits in reversed(_DIGITS) if as_of >= least)
+    # The exact value, not what its shortest spelling looks like; a page can do nothing else.
+    return Decimal(size).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
