@@ -12,7 +12,12 @@ from openhands_otel.guard import guarded
 @guarded
 def answered(result: Any) -> Answered | None:
     """Read it from an ``LLMResponse``; None where there is none."""
-    raw = getattr(result, "raw_response", None)
+    return answered_by(getattr(result, "raw_response", None))
+
+
+@guarded
+def answered_by(raw: Any) -> Answered | None:
+    """Read it from the response as litellm hands it out; None where there is none."""
     if raw is None:
         return None
     return Answered(_text(getattr(raw, "id", None)), _text(getattr(raw, "model", None)), tuple(_finish_reasons(raw)))

@@ -18,7 +18,8 @@ from typing import Any
 from openhands_otel.clock import now_ns
 from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
 from openhands_otel.guard import guarded
-from openhands_otel.sdk.answered import answered
+from openhands_otel.sdk import compat
+from openhands_otel.sdk.answered import answered, answered_by
 from openhands_otel.sdk.content import ContentHooks
 from openhands_otel.sdk.identity import (
     Conversations,
@@ -33,7 +34,10 @@ from openhands_otel.sdk.identity import (
 )
 from openhands_otel.sdk.patching import Leave, Original, Patches
 from openhands_otel.sdk.response import attempt_begins
+from openhands_otel.sdk.subclasses import follow
 
+METHODS = ("completion", "responses", "acompletion", "aresponses", "generate", "agenerate")
+"""By these an LLM is called; a subclass may have its own."""
 _numbers = itertools.count(1)
 """One series for the process: a call that outlives an ``uninstrument`` must not share its number with a later one."""
 
@@ -62,6 +66,7 @@ class Calls:
         """Hook the class ``LLM``; returns the names without which calls would go unseen."""
         for name in ("acompletion", "aresponses"):
             patches.around(module.LLM, name, self._enter_call)
+        follow(patches, module.LLM, METHODS, self._enter_own_method)
         patches.replace(module.LLM, "_ahandle_error", lambda original: _carrying_context(patches, original))
         return [
             f"LLM.{name}"
@@ -78,6 +83,28 @@ class Calls:
         """Hook ``FallbackStrategy.try_fallback`` (1.11.5 on)."""
         patches.around(module.FallbackStrategy, "try_fallback", self._enter_fallback)
         return []
+
+    def _enter_own_method(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
+        """A subclass has its own. A router calls another LLM, whose call it is then."""
+        return None if compat.is_router(args[0]) else self._enter_call(args, kwargs)
+
+    def enter_unseen(self, origin: Origin, seconds: float | None) -> Callable[[Any, str | None], None]:
+        """An answer, or an error, comes of a call that none of the hooks saw begin, ``seconds`` ago.
+
+        Somebody has put a function of his own in the place of a method. Returns what to do with (raw response, name of
+        the error) when it is recorded.
+        """
+        number = next(_numbers)
+        end_call = enter_call(origin, number)
+        began = now_ns() - int((seconds or 0.0) * 1e9)
+        self._publish(LLMCallStarted(began, origin, number, current_scope().tool))
+        timed = None if self._suppressed() else seconds
+
+        def leave(raw: Any, error: str | None) -> None:
+            end_call()
+            self._publish(LLMCallEnded(now_ns(), origin, number, error, timed, answered_by(raw)))
+
+        return leave
 
     def _enter_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         outer = current_call()

@@ -26,6 +26,7 @@ EVENT_LOG = "openhands.sdk.conversation.event_store"
 GOAL = "openhands.sdk.conversation.goal.controller"
 AGENT = "openhands.sdk.agent.agent"
 ACP_AGENT = "openhands.sdk.agent.acp_agent"
+ROUTER = "openhands.sdk.llm.router.base"
 STREAM_BUILDER = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
 
 
@@ -64,6 +65,12 @@ def has_call_context() -> bool:
     llm = getattr(sys.modules.get(LLM), "LLM", None)
     code = getattr(_unwrapped(getattr(llm, "completion", None)), "__code__", None)
     return code is not None and "call_context" in code.co_varnames
+
+
+def is_router(llm: Any) -> bool:
+    """Whether an LLM hands its calls to others."""
+    router = getattr(sys.modules.get(ROUTER), "RouterLLM", None)
+    return isinstance(router, type) and isinstance(llm, router)
 
 
 def current_call_context() -> Any:

@@ -73,9 +73,9 @@ class Hooks:
     def _table(self) -> dict[str, Patch]:
         publish = self._bus.publish
         conversations = self._conversations
-        recording = Recording(publish, conversations)
         content = ContentHooks(self._bus.publish_content, conversations, lambda: self._bus.captures_content)
         calls = Calls(publish, conversations, self._suppressed, content, self._bus.enter_call)
+        recording = Recording(publish, conversations, calls)
         hooks = ConversationHooks(publish, conversations, self._suppressed, content)
         return {
             compat.METRICS: recording.patch_metrics,

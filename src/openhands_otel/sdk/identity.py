@@ -22,7 +22,7 @@ from typing import Any
 
 from openhands_otel.events import NOBODY, Origin
 from openhands_otel.sdk import compat
-from openhands_otel.sdk.provider import model_and_provider
+from openhands_otel.sdk.provider import model_and_provider, named
 from openhands_otel.semconv import Operation, Role
 
 
@@ -220,13 +220,18 @@ def origin_outside_calls(conversations: Conversations, metrics: Any) -> Origin:
     scope = _scope.get()
     conversation_id = scope.conversation_id or compat.session_id(compat.current_call_context())
     facts = conversations.get(conversation_id)
+    llm = None if facts is None else _llm_with(facts.reference(), metrics)
+    if llm is not None:
+        return origin_of_call(conversations, llm, None)
     name = _text(getattr(metrics, "model_name", None))
     if conversation_id is None and name is None:
         return NOBODY
+    model, provider = (NOBODY.model, NOBODY.provider) if name is None else named(name)
     return Origin(
         conversation_id=conversation_id,
         role=scope.role or (facts.role if facts else Role.OTHER),
-        model=name or NOBODY.model,
+        model=model,
+        provider=provider,
         agent=facts.agent if facts else None,
         parent_id=facts.parent_id if facts else None,
         fallback=scope.fallback,
@@ -258,10 +263,19 @@ def acp_origin(conversations: Conversations, agent: Any) -> Origin:
 
 
 def _uses(conversation: Any, llm: Any) -> bool:
+    return any(each is llm for each in _llms(conversation))
+
+
+def _llm_with(conversation: Any, metrics: Any) -> Any:
+    """The LLM of a conversation that writes to this meter."""
+    return next((llm for llm in _llms(conversation) if getattr(llm, "_metrics", None) is metrics), None)
+
+
+def _llms(conversation: Any) -> list[Any]:
     registry = getattr(conversation, "llm_registry", None)
     known: dict[str, Any] = getattr(registry, "usage_to_llm", None) or getattr(registry, "_usage_to_llm", None) or {}
     agent_llm = getattr(getattr(conversation, "agent", None), "llm", None)
-    return agent_llm is llm or any(each is llm for each in known.values())
+    return [*([] if agent_llm is None else [agent_llm]), *known.values()]
 
 
 def _text(value: Any) -> str | None:

@@ -38,6 +38,15 @@ def model_and_provider(llm: Any) -> tuple[str, str]:
         return UNKNOWN, UNKNOWN
     base_url = getattr(llm, "base_url", None)
     key = (model, base_url if isinstance(base_url, str) else None)
+    return _remembered(llm, key)
+
+
+def named(model: str) -> tuple[str, str]:
+    """The same of nothing but the name of a model, as OpenHands writes it."""
+    return _remembered(None, (model, None))
+
+
+def _remembered(llm: Any, key: tuple[str, str | None]) -> tuple[str, str]:
     found = _cache.get(key)
     if found is None:
         found = _parse(llm, *key)

@@ -9,6 +9,7 @@ sure that a response with tokens had no price. ``merge`` rolls up what was count
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
@@ -26,7 +27,14 @@ from openhands_otel.events import (
 )
 from openhands_otel.sdk import compat
 from openhands_otel.sdk.acp import AcpSessions
-from openhands_otel.sdk.identity import Conversations, acp_origin, current_number, origin_outside_calls
+from openhands_otel.sdk.calls import Calls
+from openhands_otel.sdk.identity import (
+    Conversations,
+    acp_origin,
+    current_call,
+    current_number,
+    origin_outside_calls,
+)
 from openhands_otel.sdk.patching import Leave, Patches
 from openhands_otel.sdk.prices import Asked
 from openhands_otel.sdk.response import Response, attempt_begins, usage_worked_out
@@ -38,8 +46,9 @@ _response: ContextVar[Response | None] = ContextVar("openhands_otel_response", d
 class Recording:
     """The hooks on ``Metrics``, ``Telemetry.on_response`` and ``ACPAgent._record_usage``."""
 
-    def __init__(self, publish: Callable[[Event], None], conversations: Conversations) -> None:
+    def __init__(self, publish: Callable[[Event], None], conversations: Conversations, calls: Calls) -> None:
         self._publish = publish
+        self._calls = calls
         self._conversations = conversations
         self._sessions = AcpSessions()
 
@@ -59,6 +68,7 @@ class Recording:
         builder = getattr(sys.modules.get(compat.STREAM_BUILDER), "ChunkProcessor", None)
         if builder is not None:
             patches.after(builder, "calculate_usage", self._usage_of_stream)
+        patches.after(module.Telemetry, "on_error", self._failed)
         hooks = {"on_response": self._enter_response, "_compute_cost": self._enter_price}
         return [f"Telemetry.{name}" for name, hook in hooks.items() if not patches.around(module.Telemetry, name, hook)]
 
@@ -123,7 +133,25 @@ class Recording:
         telemetry = args[0]
         response = args[1] if len(args) > 1 else kwargs.get("resp")
         origin = origin_outside_calls(self._conversations, telemetry.metrics)
-        return self._enter(Response(origin, telemetry, response))
+        if current_call() is not None:
+            return self._enter(Response(origin, telemetry, response))
+        end_call = self._calls.enter_unseen(origin, _seconds_since_request(telemetry))
+        leave_response = self._enter(Response(origin, telemetry, response))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            try:
+                leave_response(result, error)
+            finally:
+                end_call(response, None)
+
+        return leave
+
+    def _failed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        telemetry = args[0]
+        if current_call() is None:
+            error = args[1] if len(args) > 1 else kwargs.get("_err")
+            origin = origin_outside_calls(self._conversations, telemetry.metrics)
+            self._calls.enter_unseen(origin, _seconds_since_request(telemetry))(None, type(error).__name__)
 
     def _enter_price(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
         response = _response.get()
@@ -169,6 +197,11 @@ class Recording:
         if priced or response.tokens or response.turn is None:
             savings = response.savings() if priced else None
             self._publish(ResponseRecorded(now_ns(), response.origin, priced, savings, free))
+
+
+def _seconds_since_request(telemetry: Any) -> float | None:
+    started = getattr(telemetry, "_req_start", None)
+    return max(0.0, time.time() - started) if isinstance(started, float) and started else None
 
 
 _TOKEN_ARGUMENTS = (
