@@ -373,3 +373,17 @@ def _ids(points: list[Point]) -> set[str]:
 
 def _is_conversation(point: Point) -> bool:
     return point.scope == semconv.SCOPE_CONVERSATIONS
+
+
+def test_the_sdks_own_metrics_are_beside_ours_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: a second scope where there was always one."""
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    with http_receiver() as receiver, pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        for _ in range(2):
+            put(pipe, *call(origin("c"), 0.25))
+            assert pipe.flush(10)
+    assert receiver.total(COST) == 0.5
+    for metric in (COST, semconv.RESPONSE_LATENCY.name):
+        (points,) = receiver.streams(metric).values()
+        assert {point.scope for point in points} == {semconv.SCOPE_FLEET}
+        assert len({point.time for point in points}) == len(points)

@@ -17,7 +17,6 @@ things happen to points on their way:
 
 from __future__ import annotations
 
-import itertools
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
+from openhands_otel import semconv
 from openhands_otel.clock import SECOND_NS, now_ns
 from openhands_otel.telemetry.exemplars import CounterExemplars, Key
 from openhands_otel.telemetry.histograms import Distributions
@@ -79,8 +79,9 @@ class ChangedPoints(MetricReader):
         self._of_counters = exemplars
         self._exemplars: Mapping[Key, Exemplar] = {}
         self._collected: MetricsData | None = None
-        self._envelope: tuple[ResourceMetrics, ScopeMetrics] | None = None
-        """Around metrics; the only one of its kind."""
+        self._resource: ResourceMetrics | None = None
+        self._scopes: dict[str, ScopeMetrics] = {}
+        """By metric, what stands around it. There is ours, and the SDK's where its own metrics are switched on."""
         self._delivered: dict[Key, Any] = {}
         self._starts: dict[Key, int] = {}
         self._base: dict[Key, Any] = {}
@@ -149,19 +150,24 @@ class ChangedPoints(MetricReader):
         collected, self._collected = self._collected, None
         if collected is None:
             return ()
-        # There is one scope, and it is never empty: what runs now is always observed.
-        (resource,) = collected.resource_metrics
-        (scope,) = resource.scope_metrics
-        self._envelope = resource, scope
-        own = () if self._distributions is None else self._distributions.collect(self._now)
-        return itertools.chain(scope.metrics, own)
+        (self._resource,) = collected.resource_metrics
+        scopes = self._resource.scope_metrics
+        ours = next((each for each in scopes if each.scope.name == semconv.SCOPE_FLEET), scopes[0])
+        own = () if self._distributions is None else tuple(self._distributions.collect(self._now))
+        found = [(each, metric) for each in scopes for metric in each.metrics] + [(ours, metric) for metric in own]
+        self._scopes.update((metric.name, scope) for scope, metric in found)
+        return [metric for _, metric in found]
 
     def _data(self, metrics: Iterable[Metric | None]) -> MetricsData | None:
-        found = [metric for metric in metrics if metric is not None]
-        if not found or self._envelope is None:
+        by_scope: dict[str, tuple[ScopeMetrics, list[Metric]]] = {}
+        for metric in metrics:
+            if metric is not None:
+                scope = self._scopes[metric.name]
+                by_scope.setdefault(scope.scope.name, (scope, []))[1].append(metric)
+        if not by_scope or self._resource is None:
             return None
-        resource, scope = self._envelope
-        return MetricsData([replace(resource, scope_metrics=[replace(scope, metrics=found)])])
+        told = [replace(scope, metrics=found) for scope, found in by_scope.values()]
+        return MetricsData([replace(self._resource, scope_metrics=told)])
 
     def _changed(self, metric: Metric, everything: bool) -> list[tuple[Key, Any]]:
         if metric.name in SELF_OBSERVATION and not self._about_ourselves:
