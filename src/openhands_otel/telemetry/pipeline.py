@@ -45,7 +45,7 @@ from openhands_otel.version import __version__
 
 POLL_S = 0.002
 FAREWELL_S = 0.3
-"""Of the time for the end, what is left for writing down what could not be sent."""
+"""What the end may take longer where something could not be sent, and is to be written down."""
 
 
 class Pipeline:
@@ -147,7 +147,7 @@ class Pipeline:
         flusher = self._started(deadline)
         if flusher is None:
             return self._never_used
-        done = flusher.stop(max(0.0, deadline - time.monotonic() - FAREWELL_S))
+        done = flusher.stop(deadline - time.monotonic())
         self.say_farewell(deadline)
         if done and self._transport is not None:
             self._transport.close()
