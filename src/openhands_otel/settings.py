@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openhands_otel.semconv import BudgetScope
 
-Traces = Literal["auto", "own", "laminar", "off"]
+Traces = Literal["auto", "otlp", "own", "laminar", "off"]
 
 
 def _budgets(given: object) -> object:
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     remote_stats: str | None = Field(
         default=None, description="Viewer's URL that keeps the stats of a RemoteConversation in this process live."
     )
-    traces: Traces = Field(default="auto", description="Whose spans there are: auto, own, laminar or off.")
+    traces: Traces = Field(default="auto", description="Whose spans there are: auto, otlp, own, laminar or off.")
     redact: str | None = Field(
         default=None, description="Further patterns to take out of captured content, separated by white space."
     )

@@ -87,10 +87,18 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
         "OTEL_SERVICE_NAME": None if "service.name=" in known.get("OTEL_RESOURCE_ATTRIBUTES", "") else name,
         "OTEL_METRICS_EXPORTER": "otlp",
         # The distribution would turn these on, and nobody has asked for them.
-        "OTEL_TRACES_EXPORTER": None if known.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") else "none",
+        "OTEL_TRACES_EXPORTER": "none",
+        # Ours go where metrics go, or to an endpoint of their own; not where nobody but us has said where that is.
+        "OPENHANDS_OTEL_TRACES": "otlp" if _names_place_for_spans(known) else None,
         "OTEL_LOGS_EXPORTER": None if known.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") else "none",
     }
     return {variable: value for variable, value in defaults.items() if value and not known.get(variable)} | chosen
+
+
+def _names_place_for_spans(known: Mapping[str, str]) -> bool:
+    """Whether somebody has said where spans go, and has not said that there are to be none."""
+    named = known.get(_ENDPOINT) or known.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return bool(named) and not known.get("OTEL_TRACES_EXPORTER")
 
 
 def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:

@@ -147,13 +147,14 @@ class Traces:
         if self._given is not None:
             return _said(self._given, "to the provider that was given")
         laminar, wanted = self._laminar_wanted(), self._settings.traces
-        if laminar and wanted == "auto":
+        if laminar and wanted != "own":
             return _said(None, "none of ours, Laminar has been asked for; OPENHANDS_OTEL_TRACES=own adds them")
         provider, exporters = get_tracer_provider(), _exporters()
         # Laminar makes its provider the global one where there is none.
         if not laminar and not isinstance(provider, ProxyTracerProvider) and not _is_idle(provider, exporters):
             return _said(provider, "to the application's TracerProvider")
-        if wanted == "own" or (_endpoint_is_named() and not exporters.isdisjoint(EXPORTERS)):
+        otlp_wanted = wanted == "otlp" or not exporters.isdisjoint(EXPORTERS)
+        if wanted == "own" or (otlp_wanted and _endpoint_is_named()):
             from openhands_otel.telemetry.own_tracing import own_provider
 
             assert self._resource is not None
