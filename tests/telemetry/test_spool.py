@@ -275,8 +275,8 @@ def test_whoever_sends_there_next_takes_it_along_once(protocol: str) -> None:
     assert first != second
 
 
-def test_what_is_sent_twice_counts_once() -> None:
-    """By the process itself, from its spool, from a copy of that, by the viewer and by the command."""
+def test_what_is_sent_twice_counts_once(tmp_path: Path) -> None:
+    """By the process itself, from its spool, from copies of that, in any order, to a viewer that was away meanwhile."""
     with http_receiver() as receiver:
         receiver.answer = lambda: (503, b"")
         with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
@@ -292,13 +292,14 @@ def test_what_is_sent_twice_counts_once() -> None:
             wait_for(lambda: pipe.flush(10), "a delivery", 20)
     bodies = list(receiver.bodies)
     copies = [[part.body for part in decode(data).to_send] for data in (first, second)]
-    with running_viewer() as viewer:
-        for order in (copies[0], bodies, copies[1], copies[0], bodies, [*copies[1], *bodies]):
-            for body in order:
+    orders = ([copies[0], bodies, copies[1]], [copies[1], copies[0], bodies, list(reversed(bodies))])
+    for order in orders:
+        with running_viewer(database=tmp_path / "history.sqlite3") as viewer:
+            for body in (body for each in order for body in each):
                 assert viewer.post(body, **{REPLAYED: "1"}).content == b""
-        the_bill_is(viewer, 1.125, 4)
-        (conversation,) = viewer.state().conversations
-        assert (conversation.accumulated_cost, conversation.llm_calls) == (pytest.approx(1.125), 4)
+            the_bill_is(viewer, 1.125, 4)
+            (conversation,) = viewer.state().conversations
+            assert (conversation.accumulated_cost, conversation.llm_calls) == (pytest.approx(1.125), 4)
 
 
 def test_the_spool_of_a_living_process_is_its_own(receiver: Receiver) -> None:
@@ -426,6 +427,11 @@ def test_a_folder_that_cannot_be_written_is_told(start: Start, tmp_path: Path) -
         assert "is lost" in line
         assert reason in line
     assert not list(spool_folder().glob("*"))
+
+
+def test_a_folder_that_depends_on_where_a_process_stands_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert spool_folder() == Path.home() / ".local" / "state" / "openhands-otel" / "spool"
 
 
 def test_what_is_no_spool_is_named_and_left_alone(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:

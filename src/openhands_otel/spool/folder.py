@@ -61,9 +61,10 @@ class Entry:
 
 def spool_folder() -> Path:
     """The folder, there or not; raises Unusable where there is no home."""
-    state = os.environ.get("XDG_STATE_HOME")
+    state = os.environ.get("XDG_STATE_HOME", "")
     try:
-        base = Path(state) if state else Path.home() / ".local" / "state"
+        # One that depends on where a process stands is to be ignored, and nobody would find it again.
+        base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
     except RuntimeError:
         raise Unusable("there is no home directory to keep it in: set XDG_STATE_HOME") from None
     return base / "openhands-otel" / "spool"
