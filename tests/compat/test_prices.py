@@ -76,8 +76,10 @@ def cost(meter: Any, response: Any) -> float | None:
         return meter._compute_cost(response)
 
 
-SAMPLE = int(os.environ.get("OPENHANDS_OTEL_TEST_PRICES", "120"))
+SAMPLE = int(os.environ.get("OPENHANDS_OTEL_TEST_PRICES", "60"))
 """Models that are looked at; the whole table takes a minute."""
+SIZES = [(1000, 800), (300_000, 250_000), (5000, 4000), (280_000, 1000), (200_000, 9), (200_001, 10_000)]
+"""(input, cached part of it): each side of where prices change, and each kind of size twice."""
 NETWORK = ("github_copilot", "chatgpt", "ollama", "oci")
 """litellm asks the network for these."""
 
@@ -100,7 +102,7 @@ def test_what_a_cache_saves_is_the_difference_of_two_prices_of_litellm() -> None
         provider = str(table[name].get("litellm_provider"))
         model = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
         meter = telemetry(model)
-        for cached, plain in answers(name.partition("/")[2] or name, [(1000, 800), (300_000, 250_000), (5000, 4000)]):
+        for cached, plain in answers(name.partition("/")[2] or name, SIZES):
             before, after = cost(meter, plain), cost(meter, cached)
             with listening() as heard:
                 meter.on_response(cached)

@@ -44,38 +44,43 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Flat:
-    """A flat price of the table: the entry, what it said, and up to how many input tokens it holds."""
+    """A flat price of the table: the entry, what it said, and between which numbers of input tokens it holds."""
 
     entry: dict[str, Any]
+    full_name: str
+    cached_name: str
     full: float
     cached: float
+    above: float
     below: float
 
     @property
     def stands(self) -> bool:
         """Whether the entry still says so: prices can be registered at any time."""
-        return self.entry.get("input_cost_per_token") == self.full and _cached_price(self.entry) == self.cached
+        return (self.full, self.cached) == _pair(self.entry, self.full_name, self.cached_name)
 
 
-_flat: dict[tuple[Any, ...], _Flat] = {}
+_flat: dict[tuple[Any, ...], tuple[_Flat, ...]] = {}
+"""By provider and names of a model: its flat prices that were seen to be what litellm takes."""
 
 
 def cache_savings(asked: Asked, cached_tokens: int) -> float | None:
     """US dollars that ``cached_tokens`` cost less than full input tokens; None where that is not known."""
     usage: Any = getattr(asked.response, "usage", None)
     names = (*_names(asked), asked.telemetry.model_name)
-    flat = _flat.get(names)
     simple = _is_simple(asked.response, usage, cached_tokens) and not any(name in _NAME_PRICES for name in names)
-    if simple and flat is not None and usage.prompt_tokens < flat.below and flat.stands:
-        return (flat.full - flat.cached) * cached_tokens
+    if not simple:
+        return _ask(asked, usage)
+    known = _flat.get(names, ())
+    for flat in known:
+        if flat.above < usage.prompt_tokens < flat.below and flat.stands:
+            return (flat.full - flat.cached) * cached_tokens
     saved = _ask(asked, usage)
-    if simple and saved is not None and len(_flat) < _CACHE_LIMIT:
-        entry = _entry(asked)
-        flat = None if entry is None else _flat_price(entry)
-        if flat is not None and usage.prompt_tokens < flat.below:
-            expected = (flat.full - flat.cached) * cached_tokens
-            if abs(expected - saved) <= _SAME * (asked.cost + saved):
-                _flat[names] = flat
+    flat = _flat_price(_entry(asked), usage.prompt_tokens)
+    if saved is None or flat is None or len(_flat) >= _CACHE_LIMIT:
+        return saved
+    if abs((flat.full - flat.cached) * cached_tokens - saved) <= _SAME * (asked.cost + saved):
+        _flat[names] = (flat, *(each for each in known if each.above != flat.above))
     return saved
 
 
@@ -130,22 +135,21 @@ def _without_cache(usage: Any) -> Any:
 def _is_simple(response: Any, usage: Any, cached_tokens: int) -> bool:
     """Whether nothing but the number of input tokens can matter: no service tier, no sounds and images, no discount."""
     litellm = sys.modules.get("litellm")
-    details = getattr(usage, "prompt_tokens_details", None)
-    if (
-        details is None
-        or getattr(litellm, "cost_discount_config", None)
-        or getattr(litellm, "cost_margin_config", None)
-    ):
+    said, details = _fields(usage), _fields(getattr(usage, "prompt_tokens_details", None))
+    if not details or any(getattr(litellm, name, None) for name in ("cost_discount_config", "cost_margin_config")):
         return False
-    if any(getattr(details, name, None) for name in _OTHER_KINDS):
+    if any(details.get(name) for name in _OTHER_KINDS) or said.get("speed") or said.get("inference_geo"):
         return False
-    text = getattr(details, "text_tokens", None)
+    text = details.get("text_tokens")
     if text and text not in (usage.prompt_tokens, usage.prompt_tokens - cached_tokens):
         return False
-    said = (getattr(response, "service_tier", None), getattr(usage, "service_tier", None))
-    more = (getattr(usage, "speed", None), getattr(usage, "inference_geo", None))
-    special = _hidden(response).get("provider_specific_fields")
-    return all(tier in _BASE_TIERS for tier in said) and not any(more) and not special
+    tiers = (_fields(response).get("service_tier"), said.get("service_tier"))
+    return all(tier in _BASE_TIERS for tier in tiers) and not _hidden(response).get("provider_specific_fields")
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """What a pydantic model holds. Asking it for what it does not have takes twenty times as long."""
+    return {} if model is None else {**vars(model), **(getattr(model, "__pydantic_extra__", None) or {})}
 
 
 def _names(asked: Asked) -> tuple[Any, ...]:
@@ -182,20 +186,30 @@ def _candidates(asked: Asked) -> Iterator[str]:
             yield name.partition("/")[2]
 
 
-def _flat_price(entry: dict[str, Any]) -> _Flat | None:
-    full, cached = entry.get("input_cost_per_token"), _cached_price(entry)
-    if full is None or cached is None or any(word in name for name in entry for word in _NOT_FLAT):
+def _flat_price(entry: dict[str, Any] | None, prompt_tokens: int) -> _Flat | None:
+    """The price that ``entry`` has for so many input tokens, if it depends on nothing else."""
+    if entry is None or any(word in name for name in entry for word in _NOT_FLAT):
         return None
-    thresholds = [
-        int(found[1]) * (1000 if found[2] else 1) for name in entry if (found := _THRESHOLD.search(name)) is not None
-    ]
-    return _Flat(entry, full, cached, min(thresholds, default=float("inf")))
+    above, below, words = 0, float("inf"), ""
+    for name in entry:
+        found = _THRESHOLD.search(name)
+        if found is not None:
+            tokens = int(found[1]) * (1000 if found[2] else 1)
+            if tokens < prompt_tokens:
+                above, words = max((above, words), (tokens, found[0]))
+            else:
+                below = min(below, tokens)
+    full_name, cached_name = f"input_cost_per_token{words}", f"cache_read_input_token_cost{words}"
+    full, cached = _pair(entry, full_name, cached_name)
+    if full is None or cached is None:
+        return None
+    return _Flat(entry, full_name, cached_name, full, cached, above, below)
 
 
-def _cached_price(entry: dict[str, Any]) -> float | None:
-    """Where the table names none, cached tokens cost what others do."""
-    cached = entry.get("cache_read_input_token_cost")
-    return entry.get("input_cost_per_token") if cached is None else cached
+def _pair(entry: dict[str, Any], full_name: str, cached_name: str) -> tuple[float | None, float | None]:
+    """Where the table names no price of cached tokens, they cost what others do."""
+    full, cached = entry.get(full_name), entry.get(cached_name)
+    return full, full if cached is None else cached
 
 
 def _hidden(response: Any) -> dict[str, Any]:
