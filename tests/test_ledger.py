@@ -58,6 +58,15 @@ def test_a_sum_is_exact_however_many_are_added() -> None:
     assert total.value == math.fsum(amounts)
 
 
+def test_a_sum_keeps_the_small_one_beside_the_large_one_in_whatever_order_they_come() -> None:
+    """Kind: what is lost when the sum is the smaller of the two, and not the amount."""
+    for amounts in ([1.0, 1e100, 1.0, -1e100], [1e100, 1.0, -1e100, 1.0], [0.1, 1e17, -1e17], [3e-9, 2e9, 5e-9]):
+        total = ExactSum()
+        for amount in amounts:
+            total.add(amount)
+        assert total.value == math.fsum(amounts)
+
+
 def test_what_belongs_to_no_conversation_is_in_the_fleets_totals(ledger: Ledger) -> None:
     spend(ledger, 0.5, conversation=None)
     spend(ledger, 0.25)
@@ -155,6 +164,27 @@ def test_what_another_process_spent_meanwhile_was_spent_before(ledger: Ledger) -
     snapshot = ledger.snapshot("c")
     assert snapshot is not None
     assert (snapshot.accumulated_cost, snapshot.restored_cost) == (0.75, 3.0)
+
+
+def test_what_was_spent_before_is_not_taken_back_where_openhands_total_fell(ledger: Ledger) -> None:
+    """A meter that was reset meanwhile says nothing of what was spent."""
+    opened(ledger, restored=2.0)
+    spend(ledger, 0.5)
+    ledger.apply(ConversationClosed(2, "c", OwnAccount(2.5, frozenset({"agent"}))))
+    opened(ledger, restored=0.0)
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.accumulated_cost, snapshot.restored_cost) == (0.5, 2.0)
+
+
+def test_what_is_known_to_cost_nothing_is_a_row_of_zero(ledger: Ledger) -> None:
+    opened(ledger)
+    ledger.apply(ResponseRecorded(2, origin(), priced=True, cache_savings=None, free=CostSource.CUSTOM))
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert [(part.model, part.accumulated_cost) for part in snapshot.costs] == [("m", 0.0)]
+    assert [(key.source, value) for key, value in ledger.fleet[semconv.COST.name].items()] == [(CostSource.CUSTOM, 0.0)]
+    assert snapshot.unpriced_calls == 0
 
 
 def test_what_a_closed_conversation_spends_late_is_counted_and_it_stays_closed(ledger: Ledger) -> None:

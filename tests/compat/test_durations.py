@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -178,7 +180,14 @@ def test_what_is_under_way_is_seen_while_it_is(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "outcome"),
-    [("works", "ok"), ("says no", "tool_error"), ("raises ValueError", "exception"), ("raises", "exception")],
+    [
+        ("works", "ok"),
+        ("says no", "tool_error"),
+        ("raises ValueError", "exception"),
+        ("raises", "exception"),
+        ("is interrupted", "cancelled"),
+        ("is cancelled", "cancelled"),
+    ],
 )
 def test_how_a_tool_ended(world: World, behaviour: str, outcome: str) -> None:
     needs("openhands.sdk.agent.parallel_executor", "ParallelToolExecutor")
@@ -191,18 +200,23 @@ def test_how_a_tool_ended(world: World, behaviour: str, outcome: str) -> None:
         "says no": lambda: None,
         "raises ValueError": lambda: fail(ValueError("secret-in-a-message")),
         "raises": lambda: fail(RuntimeError("secret-in-a-message")),
+        "is interrupted": lambda: fail(KeyboardInterrupt("secret-in-a-message")),
+        "is cancelled": lambda: fail(asyncio.CancelledError("secret-in-a-message")),
     }
     Consult.helper = _Helper(behaviours[behaviour])
     Consult.says_no = behaviour == "says no"
     register_tool("ConsultTool", ConsultTool)
     world.script("main", [called("consult", {"question": "q"}), said()])
-    world.run(world.conversation(world.agent(world.llm("main"), tools=[Tool(name="ConsultTool")])))
+    conversation = world.conversation(world.agent(world.llm("main"), tools=[Tool(name="ConsultTool")]))
+    # Who is interrupted, or told to stop, hears of it; what a tool raises by itself is the agent's to read.
+    with pytest.raises(BaseException) if outcome == "cancelled" else nullcontext():  # noqa: PT011
+        world.run(conversation)
     tool = one(world, TOOL)
     assert tool.attributes["openhands.tool.outcome"] == outcome
     assert not any(b"secret-in-a-message" in body for body in world.receiver.bodies)
 
 
-def fail(error: Exception) -> None:
+def fail(error: BaseException) -> None:
     raise error
 
 
