@@ -68,8 +68,8 @@ types: setup ## check types, strictly
 
 check: lint types test ## all three
 
-bench: setup ## measure freshness, a remote viewer, payload, overhead and a crowd of conversations
-	@for benchmark in freshness remote payload overhead crowd; do \
+bench: setup ## measure freshness, a remote viewer, payload, overhead, a crowd of conversations and a start
+	@for benchmark in freshness remote payload overhead crowd startup; do \
 	    echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py $(ARGS) || exit 1; \
 	done
 

@@ -8,17 +8,17 @@ Zero-code: ``openhands-otel run -- CMD`` or ``opentelemetry-instrument CMD``. In
     unsubscribe = subscribe(lambda event: print(event))
 
 What is named here is imported when it is first used: the commands and the client have no use for the instrumentor, and
-it takes a third of a second.
+it takes a third of a second. So this file imports nothing that Python has not loaded.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from openhands_otel.version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from openhands_otel.client import StatsClient
     from openhands_otel.instrumentor import OpenHandsInstrumentor
     from openhands_otel.subscriptions import subscribe
@@ -35,6 +35,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'openhands_otel' has no attribute '{name}'")
+    import importlib
+
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

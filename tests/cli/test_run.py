@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +24,16 @@ print(__name__, __doc__, __spec__ and __spec__.name, type(__loader__).__name__, 
 print(sorted(globals()))
 print(sys.argv, sys.orig_argv)
 print(sys.path, sys.flags, sys.warnoptions, sys._xoptions, sys.executable, sys.stdin.isatty())
-print(os.environ.get("PYTHONPATH"))
 """
-STARTED = "import sys; print('opentelemetry.instrumentation.auto_instrumentation' in sys.modules)"
-
+STARTED = """
+import sys
+def started():
+    return "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
+sys.path.insert(0, "stub")
+before = started()
+import openhands.sdk
+print(before, openhands.sdk.started, openhands.sdk.__loader__.__class__.__name__)
+"""
 Result = tuple[int, str, str]
 
 
@@ -51,6 +58,11 @@ def home(tmp_path: Path) -> Path:
     tool.parent.mkdir()
     tool.write_text(f"#!{sys.executable} -I\n{REPORT}")
     tool.chmod(0o755)
+    stub = tmp_path / "stub" / "openhands" / "sdk"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text(
+        "import sys\nstarted = 'opentelemetry.instrumentation.auto_instrumentation' in sys.modules\n"
+    )
     return tmp_path
 
 
@@ -134,34 +146,76 @@ def test_a_command_that_is_a_python_script_runs_exactly_as_without_it(home: Path
     "flags", [["-c"], ["-I", "-c"], ["-E", "-c"], ["-uc"]], ids=["plain", "isolated", "no environment", "joined"]
 )
 def test_the_program_is_instrumented_whatever_the_options(home: Path, flags: list[str]) -> None:
-    assert execute(under_run([sys.executable, *flags, STARTED]), home) == (0, "True\n", "")
+    assert execute(under_run([sys.executable, *flags, STARTED]), home) == (0, "False True SourceFileLoader\n", "")
 
 
-def test_a_shell_script_has_its_pythons_instrumented_and_leaves_them_no_python_path(home: Path) -> None:
-    shown = f"{STARTED}; import os; print(os.environ.get('PYTHONPATH'), [p for p in sys.path if 'launch' in p])"
-    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0"', shown]
+WAITING = "import sys; print([type(finder).__name__ for finder in sys.meta_path].count('Waiting'))"
 
-    assert execute(under_run(command), home) == (0, "True\nNone []\n", "")
+
+def test_a_shell_scripts_pythons_wait_for_openhands_and_find_the_path_that_they_would_find(home: Path) -> None:
+    shown = f"{WAITING}; print([entry for entry in sys.path if 'launch' in entry])"
+    command = ["sh", "-c", f'"{sys.executable}" -c "$0"; "{sys.executable}" -Sc "{WAITING}"', shown]
+
+    assert execute(under_run(command), home) == (0, "1\n[]\n0\n", "")
 
 
 def test_a_shell_scripts_own_python_path_and_sitecustomize_stay(home: Path) -> None:
     (home / "own").mkdir()
-    (home / "own" / "sitecustomize.py").write_text("import builtins; builtins.own_sitecustomize = True\n")
-    shown = "import os; print(os.environ['PYTHONPATH'], own_sitecustomize)"
-    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0"', shown]
+    (home / "own" / "sitecustomize.py").write_text("import builtins; builtins.own_sitecustomize = __file__\n")
+    shown = "import sitecustomize; print(sitecustomize.__file__ == own_sitecustomize)"
+    command = ["sh", "-c", f'"{sys.executable}" -c "$0"; true', shown]
     env = environment(PYTHONPATH=str(home / "own"))
 
-    assert execute(under_run(command), home, env) == (0, f"{home / 'own'} True\n", "")
+    assert execute(under_run(command), home, env) == (0, "True\n", "")
 
 
+def test_an_error_in_the_users_sitecustomize_is_reported_as_without_us(home: Path) -> None:
+    (home / "own").mkdir()
+    (home / "own" / "sitecustomize.py").write_text("import nowhere\n")
+    env = environment(PYTHONPATH=str(home / "own"))
+    command = [sys.executable, "-c", "print('ran')"]
+
+    _, _, once = execute(command, home, env)
+    # The command ``openhands-otel`` is a Python too.
+    assert execute(under_run(command), home, env) == (0, "ran\n", once * 2)
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.8", "3.11"])
+def test_an_older_python_below_the_command_runs_as_without_us_and_says_nothing(home: Path, version: str) -> None:
+    installed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    found = str(installed[-1]) if installed else shutil.which(f"python{version}")
+    if found is None:
+        pytest.skip(f"no Python {version} on this machine")
+    command = ["sh", "-c", f"{found} -c 'import sys; print(sys.path, sys.argv)'; true"]
+
+    assert execute(under_run(command), home) == execute(command, home)
+
+
+@pytest.mark.parametrize("path", [None, "", "a", "a::b:", ":"])
+def test_what_run_adds_can_be_taken_out_to_the_byte(home: Path, path: str | None) -> None:
+    """Also by a ``run`` below a ``run``, which is somebody's script that calls another one's."""
+    env = environment() if path is None else environment(PYTHONPATH=path)
+    clean = (
+        "import json, os, sys; sys.path.insert(0, sys.argv[1]); from openhands_otel.launch import footprint;"
+        "footprint.withdraw(); print(json.dumps(sorted(os.environ.items())))"
+    )
+    command = [sys.executable, "-c", clean, str(Path(__file__).parents[2] / "src")]
+
+    in_a_shell = ["sh", "-c", 'exec "$0" "$@"']
+
+    assert execute(under_run(command), home, env) == execute(command, home, env)
+    again = execute(under_run([*in_a_shell, *under_run(command, "--service-name", "s")]), home, env)
+    assert again == execute([*in_a_shell, *command], home, env)
+
+
+@pytest.mark.parametrize("options", [[], ["-I"]], ids=["plain", "isolated"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_worker_processes_are_instrumented(home: Path, method: str) -> None:
+def test_worker_processes_wait_for_openhands(home: Path, method: str, options: list[str]) -> None:
     (home / "pool.py").write_text(
         "import multiprocessing, os, sys\n"
         "class Result:\n    pass\n"
         "def work(depth):\n"
-        "    assert os.environ.get('PYTHONPATH') is None\n"
-        "    seen = 'opentelemetry.instrumentation.auto_instrumentation' in sys.modules\n"
+        "    seen = 'Waiting' in [type(finder).__name__ for finder in sys.meta_path]\n"
         "    if depth:\n"
         "        with context().Pool(1) as pool:\n"
         "            return (seen, *pool.map(work, [depth - 1])[0])\n"
@@ -170,10 +224,10 @@ def test_worker_processes_are_instrumented(home: Path, method: str) -> None:
         "if __name__ == '__main__':\n"
         "    import concurrent.futures\n"
         "    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context()) as pool:\n"
-        "        print(pool.submit(work, 0).result(30), pool.submit(work, 1).result(30))\n"
+        "        print(pool.submit(work, 0).result(60), pool.submit(work, 1).result(60))\n"
     )
 
-    code, out, errors = execute(under_run([sys.executable, "pool.py"]), home)
+    code, out, errors = execute(under_run([sys.executable, *options, "pool.py"]), home)
 
     main = "__main__" if method == "fork" else "__mp_main__"
     assert (code, out) == (0, f"{(True, main)} {(True, True, main)}\n"), errors
@@ -212,12 +266,17 @@ def foreign_python() -> str:
 
 
 def telemetry_variables(home: Path, *options: str, **exported: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENHANDS_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENHANDS_"))}
+    inherited = {name: value for name, value in kept.items() if name != "PYTHONPATH"}
     program = "import json, os; print(json.dumps(dict(os.environ)))"
     env = {**inherited, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*", "OTEL_METRICS_EXPORTER": "none", **exported}
     code, out, errors = execute(under_run([sys.executable, "-c", program], *options), home, env)
     assert (code, errors) == (0, "")
-    return {name: value for name, value in json.loads(out).items() if name not in inherited and name != MARKER}
+    return {
+        name: value
+        for name, value in json.loads(out).items()
+        if name not in inherited and name not in (MARKER, "PYTHONPATH")
+    }
 
 
 def test_nothing_set_means_the_viewer_of_this_machine_and_no_signals_that_nobody_asked_for(home: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.launch.footprint import CREDENTIALS, MARKER, Footprint, is_auto_instrumentation
+from openhands_otel.launch.footprint import CREDENTIALS, MARKER, Footprint, is_auto_instrumentation, is_site
 
 SHOW = """
 import json, os
@@ -78,10 +78,10 @@ def test_the_users_own_python_path_stays_in_its_order(tmp_path: Path, launcher: 
     assert clean["PYTHONPATH"] == own
 
 
-def test_run_writes_nothing_into_python_path(tmp_path: Path) -> None:
+def test_run_writes_one_entry_into_python_path(tmp_path: Path) -> None:
     seen, _ = launched("openhands-otel run", SHOW, tmp_path)
 
-    assert "PYTHONPATH" not in seen
+    assert is_site(seen["PYTHONPATH"])
 
 
 def test_a_process_that_starts_instrumentation_itself_has_no_footprint(tmp_path: Path) -> None:
@@ -126,3 +126,5 @@ def test_a_note_says_what_was_put_into_it() -> None:
 def test_the_launchers_directory_is_known_in_any_installation() -> None:
     assert is_auto_instrumentation("/any/where/opentelemetry/instrumentation/auto_instrumentation")
     assert not is_auto_instrumentation("/home/me/auto_instrumentation")
+    assert is_site("/any/where/openhands_otel/launch/site")
+    assert not is_site("/home/me/launch/site")

@@ -17,6 +17,9 @@ from openhands_otel.launch.footprint import CREDENTIALS, MARKER
 from openhands_otel.sdk import import_hooks
 from openhands_otel.sdk.tool_environment import READERS, ToolEnvironment
 
+pytestmark = pytest.mark.timeout(300)
+"""Whichever test is the first waits for three programs with a dozen terminals between them."""
+
 PROGRAM = Path(__file__).with_name("programs") / "observe.py"
 TOKEN = "Bearer%20planted-secret"
 SAME_PYTHON = "import sys; print(sys.path, sorted(sys.modules), sys.flags)"
@@ -77,7 +80,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, commands: Mapping[str, str
     }
     try:
         for name, process in running.items():
-            said, _ = process.communicate(timeout=110)
+            said, _ = process.communicate(timeout=280)
             assert process.returncode == 0, f"{name}: {said}"
         yield {name: json.loads((home / name).read_text()) for name in running}
     finally:

@@ -1,15 +1,15 @@
 """``openhands-otel run``: a command under auto-instrumentation, with defaults that suit the viewer of this machine.
 
-Three ways were looked at. Running a Python program inside this very process cannot give it another interpreter, nor
-options such as ``-u`` or ``-X``. PYTHONPATH with a ``sitecustomize``, as ``opentelemetry-instrument`` has it, is
-inherited by everything that the command starts, and ``python -I`` and ``-E`` do not look at it. So this process becomes
-the command's own interpreter, with the command's own options and ``launch/bootstrap.py`` in front of the program: the
-process id, signals, exit code and standard streams are the command's, nothing stands in PYTHONPATH, and it works for
-every Python 3 (one without this package says so in one line and runs the program). multiprocessing's children follow
-(``launch/workers.py``); a Python that the program starts by other means does not.
+This process becomes the command: process id, signals, exit code and standard streams are the command's. What it gives
+to the command is an environment, and all that is started below inherits it, as under ``opentelemetry-instrument``:
+variables, and ``launch/site`` in PYTHONPATH, where each Python finds a ``sitecustomize`` that waits for OpenHands. It
+is taken out again where OpenHands starts something for the agent (``sdk/tool_environment.py``). A Python that does not
+look at PYTHONPATH (``-I``, ``-E``, ``-S``) gets ``launch/bootstrap.py`` in front of its program.
 
-A command that is no Python (a shell script, ``make``, ``uv run``) gets ``launch/site`` in PYTHONPATH, which takes
-itself out of the environment as the first thing in each Python that finds it.
+Two other ways were tried. Running a Python program inside this very process cannot give it another interpreter, nor
+options such as ``-u`` or ``-X``. The bootstrap for every Python, and nothing in PYTHONPATH, loses the application's
+own children: pytest's and joblib's workers, ``subprocess.run([sys.executable, ...])``, servers that execute themselves
+anew.
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ from urllib.parse import urlsplit
 
 from openhands_otel import launch
 from openhands_otel.cli import PROGRAM, CommandError
-from openhands_otel.launch.command import PythonProgram, find, read_python
-from openhands_otel.launch.footprint import MARKER, Footprint
+from openhands_otel.launch.command import PythonProgram, find, read_python, with_bootstrap
+from openhands_otel.launch.footprint import COMMAND, MARKER, Footprint
 
 Protocol = Literal["http/protobuf", "grpc"]
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 GRPC_PORT: Final = 4317
 
-_LAUNCH = Path(launch.__file__).parent
-_BOOTSTRAP = str(_LAUNCH / "bootstrap.py")
-_SITE = str(_LAUNCH / "site")
+_SITE = str(Path(launch.__file__).parent / "site")
 
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
@@ -62,9 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     file = _find(words[0])
     python = read_python(file, words)
     environment = instrumented(os.environ, wanted(arguments, os.environ, _name(words, python)))
-    if python is not None:
-        _become(python.interpreter, command_line(python), environment)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_SITE, environment.get("PYTHONPATH"))))
+    if python is not None and python.passes_sitecustomize:
+        _become(python.interpreter, with_bootstrap(python), environment)
     _become(file, words, environment)
 
 
@@ -102,15 +99,17 @@ def _names_place_for_spans(known: Mapping[str, str]) -> bool:
 
 
 def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` with ``chosen`` in it, and a note of what it was, for those who must not see it."""
-    before = {name: (value, environment.get(name)) for name, value in chosen.items() if environment.get(name) != value}
-    return {**environment, **chosen, MARKER: Footprint(before).encoded()}
-
-
-def command_line(python: PythonProgram) -> list[str]:
-    word, *words = python.words
-    behind = len(python.arguments)
-    return [word, *python.options, _BOOTSTRAP, python.kind, python.program, str(behind), *words]
+    """``environment`` with ``chosen`` and the way to us, and a note of what it was, for those who must not see it."""
+    plain, outer = dict(environment), Footprint.decoded(environment.get(MARKER, ""))
+    if outer is not None:
+        # A ``run`` below a ``run``: what the outer one set was nobody's wish either.
+        plain = outer.removed_from(environment, {MARKER: environment[MARKER]})
+        chosen = {**outer.still_in(environment), **chosen}
+    path = os.pathsep.join(filter(None, (_SITE, plain.get("PYTHONPATH"))))
+    chosen = {**chosen, "PYTHONPATH": path, COMMAND: str(os.getpid())}
+    before = {name: (value, plain.get(name)) for name, value in chosen.items() if plain.get(name) != value}
+    directory = None if outer is None else outer.directory
+    return {**plain, **chosen, MARKER: Footprint(before, directory).encoded()}
 
 
 def _find(word: str) -> str:

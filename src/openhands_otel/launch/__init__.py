@@ -1,5 +1,6 @@
-"""How a process comes to be instrumented without code, and what that leaves in its environment.
+"""How a process tree comes to be instrumented without code, and what that leaves in its environment.
 
-``footprint`` knows what was added, ``workers`` carries instrumentation into multiprocessing's children, ``bootstrap``
-and ``site/sitecustomize`` are what ``openhands-otel run`` puts in front of a command.
+``site`` is what ``openhands-otel run`` puts into PYTHONPATH: a ``sitecustomize`` that waits for OpenHands in each
+Python below, and then calls ``start``. ``bootstrap`` and ``program`` do the same for a Python that does not look
+there. ``footprint`` knows what was added to the environment.
 """

@@ -20,7 +20,9 @@ _PYTHON = re.compile(r"(python|pypy)(3(\.\d+)?)?t?(\.exe)?", re.IGNORECASE)
 _PLAIN_FLAGS = frozenset("bBdEiIOPqsSuvR")
 _FLAGS_WITH_VALUE = frozenset("WX")
 _LAST_FLAGS: dict[str, Kind] = {"c": "code", "m": "module"}
+_NO_SITECUSTOMIZE = frozenset("IES")
 _SHEBANG_LIMIT = 1024
+_BOOTSTRAP = str(Path(__file__).with_name("bootstrap.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,23 @@ class PythonProgram:
     kind: Kind
     program: str
     arguments: tuple[str, ...]
+
+    @property
+    def passes_sitecustomize(self) -> bool:
+        """Whether its options keep this Python from what stands in PYTHONPATH."""
+        options = iter(self.options)
+        for option in options:
+            if not _NO_SITECUSTOMIZE.isdisjoint(option):
+                return True
+            if option[-1] in _FLAGS_WITH_VALUE:
+                next(options)
+        return False
+
+
+def with_bootstrap(python: PythonProgram) -> list[str]:
+    """The command line that does the same, with ``bootstrap.py`` in front of the program."""
+    word, *words = python.words
+    return [word, *python.options, _BOOTSTRAP, python.kind, python.program, str(len(python.arguments)), *words]
 
 
 def find(word: str) -> str | None:

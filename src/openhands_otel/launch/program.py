@@ -1,4 +1,4 @@
-"""Starts instrumentation, then runs a Python program as the interpreter itself would have run it.
+"""Waits for OpenHands (``site/_openhands_otel_launch.py``) and runs a Python program as the interpreter itself would.
 
 The program runs in the real ``__main__`` (pickling, ``python -i`` and multiprocessing's re-import depend on it), with
 the ``sys.argv``, ``sys.orig_argv`` and ``sys.path`` that it expects. What is left: ``ps`` shows the longer command
@@ -8,13 +8,13 @@ Loaded by path into any Python 3 (see ``bootstrap.py``), so it imports nothing o
 syntax is that of old releases.
 """
 
-import linecache
 import os
-import pkgutil
-import runpy
 import sys
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
-from typing import Any, Callable  # noqa: UP035
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 OURS = (os.path.abspath(__file__), os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap.py"))
 
@@ -23,7 +23,7 @@ def run(main: "dict[str, Any]", pristine: "dict[str, Any]") -> None:
     """``main`` is the namespace of ``__main__``; ``pristine`` is what Python had put there at first."""
     kind, program = sys.argv[1:3]
     _present(kind, program, sys.argv[4:], int(sys.argv[3]))
-    start()
+    wait()
     main.clear()
     main.update(pristine, __doc__=None)
     try:
@@ -49,19 +49,16 @@ def run(main: "dict[str, Any]", pristine: "dict[str, Any]") -> None:
         raise
 
 
-def start() -> None:
-    """Start instrumentation if this Python has it; one line on standard error if not."""
+def wait() -> None:
+    """Have instrumentation started when OpenHands is imported."""
+    site = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
+    sys.path.insert(0, site)
     try:
-        from openhands_otel.launch.start import complain_without_openhands
-        from openhands_otel.launch.start import start as start_instrumentation
-    except Exception as error:
-        sys.stderr.write(
-            f"openhands-otel: {sys.executable} runs without telemetry: {type(error).__name__}: {error}"
-            " (install openhands-otel there)\n"
-        )
-    else:
-        complain_without_openhands()
-        start_instrumentation()
+        import _openhands_otel_launch  # pyright: ignore[reportMissingImports]
+    finally:
+        sys.path.remove(site)
+        sys.path_importer_cache.pop(site, None)
+    _openhands_otel_launch.wait()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _present(kind: str, program: str, words: "list[str]", behind: int) -> None:
@@ -72,9 +69,11 @@ def _present(kind: str, program: str, words: "list[str]", behind: int) -> None:
     original[1:] = words
 
 
-def _compiled(program: str) -> Any:
+def _compiled(program: str) -> "Any":
     if sys.version_info >= (3, 13):
         # As the interpreter itself does since then, so that tracebacks show the lines of a -c program.
+        import linecache
+
         lines = [line + "\n" for line in program.splitlines()]
         linecache.cache["<string>"] = (len(program), None, lines, "<string>")
     return compile(program, "<string>", "exec")
@@ -90,6 +89,9 @@ def _run_script(main: "dict[str, Any]", path: str) -> None:
         sys.path.insert(0, os.path.join(os.getcwd(), path))
         _run_module_as_main("__main__", False)
         return
+    import pkgutil
+    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+
     full = os.path.join(os.getcwd(), path)
     try:
         source = open(path, "rb")  # noqa: SIM115
@@ -110,6 +112,8 @@ def _run_script(main: "dict[str, Any]", path: str) -> None:
 
 def _run_module_as_main(name: str, alter_argv: bool) -> None:
     # What the interpreter itself calls for -m, for directories and for archives.
+    import runpy
+
     run_module: Callable[[str, bool], Any] = vars(runpy)["_run_module_as_main"]
     run_module(name, alter_argv)
 
@@ -128,7 +132,7 @@ def _is_importable(path: str) -> bool:
 def _hide_our_frames() -> None:
     shown = sys.excepthook
 
-    def hook(kind: "type[BaseException]", error: BaseException, traceback: Any) -> None:
+    def hook(kind: "type[BaseException]", error: BaseException, traceback: "Any") -> None:
         while traceback is not None and traceback.tb_frame.f_code.co_filename in OURS:
             traceback = traceback.tb_next
         sys.excepthook = shown

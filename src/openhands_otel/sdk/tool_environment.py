@@ -1,39 +1,41 @@
 """Keeps traces of instrumentation out of what the agent's tools see; the application keeps the environment it has.
 
-Two ways were tried. Cleaning ``os.environ`` once instrumentation has started makes every child clean, also the
+Three ways were tried. Cleaning ``os.environ`` once instrumentation has started makes every child clean, also the
 application's own: a worker that it starts with ``subprocess``, a server that executes itself again and every exporter
 built later lose instrumentation or their credentials, and to give it back to them one has to know tools from workers
 all the same. Wrapping ``sanitized_env`` leaves the application alone, but releases before 1.10 do not have it, an ACP
 agent gets ``os.environ`` as it is in all releases, and so do a tmux server and a tool that the application wrote.
+Putting nothing into the environment, and giving instrumentation to the application's children one by one, loses those
+that are started in a way that was not thought of.
 
 So ``os.environ`` stays, and OpenHands sees it cleaned where it makes the environment of a child:
 
 - The modules that read the whole of ``os.environ`` for one (``READERS``) get an ``os`` whose ``environ`` lacks the
-  footprint. ``sanitized_env`` stays the same object, whoever imported it by name. It must be done there and not later,
-  since the tmux terminal hands the values to tmux as arguments.
-- ``subprocess.Popen`` cleans the environment of what is started from inside a tool, a hook or an ACP agent, which the
-  calling frames tell: the tmux server, grep and glob of old releases, tools of the application. asyncio's own
-  subprocesses pass here too. Cost: 5 us under 60 frames, 0.1 ms where there is something to clean; the process itself
-  takes 1 ms to start.
+  footprint (``os_view.py``). ``sanitized_env`` stays the same object, whoever imported it by name. It must be done
+  there and not later, since the tmux terminal hands the values to tmux as arguments.
+- All ways of starting a process (``doors.py``) clean the environment of what is started for the agent, which the
+  calling frames tell, and marks on contexts, threads and jobs (``agent_side.py``). Cost: 5 us under 60 frames, 0.1 ms
+  where there is something to clean; the process itself takes 1 ms to start.
 
-Not reached: processes that a tool of the application starts without ``Popen`` (``os.system``, ``os.posix_spawn``,
-uvloop) or from a thread of its own in which no frame of OpenHands stands.
+A process has one of it, however many want it: what ``openhands-otel run`` started needs it also where instrumentation
+is switched off.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from types import FrameType, ModuleType
-from typing import Any, Final
+import threading
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Final
 
 from openhands_otel.guard import guarded
 from openhands_otel.launch import footprint
 from openhands_otel.launch.footprint import Footprint
+from openhands_otel.sdk import agent_side, doors, forkserver
 from openhands_otel.sdk.import_hooks import when_imported
+from openhands_otel.sdk.os_view import OsView
+from openhands_otel.sdk.patching import Patches
 
 READERS: Final = (
     "openhands.sdk.utils.command",
@@ -42,141 +44,104 @@ READERS: Final = (
     "openhands.tools.terminal.terminal.subprocess_terminal",
     "openhands.tools.terminal.terminal.windows_terminal",
 )
-STARTERS: Final = (
-    "openhands.tools",
-    "openhands.sdk.tool",
-    "openhands.sdk.hooks",
-    "openhands.sdk.mcp",
-    "openhands.sdk.utils.command",
-    "openhands.sdk.agent.acp_agent",
-    "openhands.agent_server.bash_service",
-)
-"""Packages and modules: what is started from inside them is started for the agent."""
-
-_ENV_POSITION: Final = 10
-"""Where ``env`` stands among Popen's positional arguments, ``self`` apart."""
+TOOLS: Final = "openhands.sdk.tool"
+"""Doors are left alone in a process that has no use for OpenHands."""
 
 
 class ToolEnvironment:
     """``attach`` puts it in force for what OpenHands starts from then on; ``detach`` puts the same objects back."""
 
     def __init__(self) -> None:
-        self._footprint: Footprint | None = None
-        self._forget: list[Callable[[], None]] = []
-        self._replaced: list[tuple[Any, str, Any, Any]] = []
-        """Owner, name, original, replacement."""
+        self._attached = False
 
     def attach(self) -> None:
-        if self._footprint is not None:
-            return
-        self._footprint = footprint.leave()
-        self._forget = [when_imported(name, guarded(self._give_view)) for name in READERS]
-        # Popen is left alone in a process that has no use for OpenHands.
-        self._forget.append(when_imported("openhands.sdk.tool", guarded(self._watch_popen)))
+        if not self._attached:
+            self._attached = True
+            _this_process.hold()
 
     def detach(self) -> None:
+        if self._attached:
+            self._attached = False
+            _this_process.release()
+
+
+class _ThisProcess:
+    def __init__(self) -> None:
+        self._holders = 0
+        self._changing = threading.RLock()
+        self._footprint: Footprint | None = None
+        self._patches = Patches()
+        self._forget: list[Callable[[], None]] = []
+        self._viewing: list[tuple[ModuleType, OsView]] = []
+
+    def hold(self) -> None:
+        with self._changing:
+            self._holders += 1
+            if self._holders == 1:
+                self._footprint = footprint.leave()
+                self._patches = Patches()
+                for name in READERS:
+                    self._when(name, self._give_view)
+                self._when(TOOLS, self._close_doors)
+
+    def release(self) -> None:
+        with self._changing:
+            self._holders -= 1
+            if self._holders == 0:
+                self._take_back()
+
+    def renew_lock(self) -> None:
+        """In a forked child: a thread that is gone may have held it."""
+        self._changing = threading.RLock()
+
+    def _take_back(self) -> None:
         for forget in self._forget:
             forget()
         self._forget.clear()
-        for owner, name, original, replacement in reversed(self._replaced):
-            if getattr(owner, name, None) is replacement:
-                setattr(owner, name, original)
-        self._replaced.clear()
-        if self._footprint is not None:
-            footprint.forget()
+        self._patches.undo()
+        for module, view in self._viewing:
+            if vars(module)["os"] is view:
+                vars(module)["os"] = os
+        self._viewing.clear()
+        footprint.forget()
         self._footprint = None
+
+    def _when(self, name: str, act: Callable[[ModuleType], None]) -> None:
+        self._forget.append(when_imported(name, guarded(act)))
 
     def _give_view(self, module: ModuleType) -> None:
         if vars(module).get("os") is os:
-            self._replace(module, "os", _OsView(self))
+            view = OsView(self._clean)
+            vars(module)["os"] = view
+            self._viewing.append((module, view))
 
-    def _watch_popen(self, _module: ModuleType) -> None:
-        original: Callable[..., None] = vars(subprocess.Popen)["__init__"]
+    def _close_doors(self, _module: ModuleType) -> None:
+        doors.close(self._patches.replace, self._clean)
+        agent_side.mark_threads(self._patches.replace)
+        self._when("openhands.sdk.tool.tool", self._mark_tools)
+        self._when("multiprocessing.pool", self._mark_pool)
+        self._when("multiprocessing.spawn", self._prepare)
+        self._when("uvloop", self._close_uvloop)
 
-        @functools.wraps(original)
-        def start(popen: Any, *args: Any, **kwargs: Any) -> None:
-            given = _given(args, kwargs)
-            clean = self._clean_if_for_agent(given)
-            if clean is None:
-                original(popen, *args, **kwargs)
-            elif len(args) > _ENV_POSITION:
-                original(popen, *args[:_ENV_POSITION], clean, *args[_ENV_POSITION + 1 :], **kwargs)
-            else:
-                original(popen, *args, **{**kwargs, "env": clean})
+    def _mark_tools(self, module: ModuleType) -> None:
+        agent_side.mark_tools(self._patches, module)
 
-        self._replace(subprocess.Popen, "__init__", start)
+    def _mark_pool(self, module: ModuleType) -> None:
+        agent_side.mark_pool(self._patches.replace, module)
 
-    def _replace(self, owner: Any, name: str, replacement: Any) -> None:
-        self._replaced.append((owner, name, getattr(owner, name), replacement))
-        setattr(owner, name, replacement)
+    def _prepare(self, module: ModuleType) -> None:
+        self._patches.replace(module, "get_preparation_data", forkserver.preparing)
 
-    def _clean_if_for_agent(self, given: Any) -> dict[str, str] | None:
-        try:
-            if self._footprint is None or not _is_for_agent(inspect.currentframe()):
-                return None
-            environment = os.environ if given is None else given
-            clean = self.clean(environment)
-            return None if clean == environment else clean
-        except Exception:
-            # An env that Popen itself will refuse, with its own words.
-            return None
+    def _close_uvloop(self, module: ModuleType) -> None:
+        doors.close_uvloop(self._patches.replace, self._clean, module)
 
-    def clean(self, environment: Mapping[str, str]) -> dict[str, str]:
+    def _clean(self, environment: Mapping[str, str]) -> dict[str, str]:
         """A copy of ``environment`` as it would be without us."""
         if self._footprint is None:
             return dict(environment)
         return self._footprint.removed_from(environment, os.environ)
 
 
-def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    return args[_ENV_POSITION] if len(args) > _ENV_POSITION else kwargs.get("env")
-
-
-def _is_for_agent(frame: FrameType | None) -> bool:
-    while frame is not None:
-        module = frame.f_globals.get("__name__")
-        if isinstance(module, str) and module.startswith("openhands.") and _is_starter(module):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _is_starter(module: str) -> bool:
-    return any(module == starter or module.startswith(f"{starter}.") for starter in STARTERS)
-
-
-class _CleanEnviron(MutableMapping[str, str]):
-    """``os.environ`` at this moment without the footprint; what is written goes through."""
-
-    def __init__(self, clean: dict[str, str]) -> None:
-        self._clean = clean
-
-    def __getitem__(self, name: str) -> str:
-        return self._clean[name]
-
-    def __setitem__(self, name: str, value: str) -> None:
-        os.environ[name] = self._clean[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self._clean[name]
-        del os.environ[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._clean)
-
-    def __len__(self) -> int:
-        return len(self._clean)
-
-    def copy(self) -> dict[str, str]:
-        return dict(self._clean)
-
-
-class _OsView(ModuleType):
-    """The module ``os`` with another ``environ``."""
-
-    def __init__(self, tools: ToolEnvironment) -> None:
-        super().__init__("os", os.__doc__)
-        self._tools = tools
-
-    def __getattr__(self, name: str) -> Any:
-        return _CleanEnviron(self._tools.clean(os.environ)) if name == "environ" else getattr(os, name)
+_this_process = _ThisProcess()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_this_process.renew_lock)

@@ -1,29 +1,29 @@
-"""For a command that is no Python itself (a shell script, ``make``, ``uv run``): Pythons find this through PYTHONPATH.
+"""What every Python under ``openhands-otel run`` finds first, through PYTHONPATH, which its children inherit.
 
-The first thing it does is to take itself away, out of ``sys.path`` and out of the environment, so that nothing the
-program starts finds it, and to let the ``sitecustomize`` run that it stands in front of. Any Python 3 may come here.
+Any Python may come here, 2.7 too, with or without this package, so it is written for all of them and says nothing. It
+takes itself out of ``sys.path`` (not out of the environment), sets ``_openhands_otel_launch`` to wait for OpenHands,
+and lets the ``sitecustomize`` run that it stands in front of.
 """
 
 import os
 import sys
 
 _directory = os.path.dirname(os.path.abspath(__file__))
-_path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry != _directory]
-if any(_path):
-    os.environ["PYTHONPATH"] = os.pathsep.join(_path)
-else:
-    os.environ.pop("PYTHONPATH", None)
-sys.path[:] = [entry for entry in sys.path if entry != _directory]
+if sys.version_info >= (3, 6):  # noqa: UP036
+    try:
+        import _openhands_otel_launch  # pyright: ignore[reportMissingImports]
+
+        _openhands_otel_launch.wait()  # pyright: ignore[reportUnknownMemberType]
+    except Exception:
+        pass
+sys.path[:] = [_entry for _entry in sys.path if os.path.abspath(_entry) != _directory]
+sys.path_importer_cache.pop(_directory, None)
 _own = sys.modules.pop(__name__)
 try:
     import sitecustomize  # noqa: F401  # pyright: ignore[reportMissingImports, reportUnusedImport]
-except ModuleNotFoundError as _error:
-    if _error.name != __name__:
+except ImportError as _error:
+    # Python 2 has no name there, and says "No module named sitecustomize".
+    if getattr(_error, "name", str(_error).split()[-1]) != __name__:
         raise
 finally:
     sys.modules.setdefault(__name__, _own)
-    _program = type(sys)("_openhands_otel_program")
-    _program.__file__ = os.path.join(os.path.dirname(_directory), "program.py")
-    with open(_program.__file__, encoding="utf-8") as _source:
-        exec(compile(_source.read(), _program.__file__, "exec"), _program.__dict__)
-    _program.start()
