@@ -10,6 +10,7 @@ It runs in any Python from 3.6 on, whatever is installed there, and imports noth
 
 import os
 import sys
+from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,13 +45,22 @@ class Waiting:
 
     def __init__(self) -> None:
         self._begun = False
+        self._asking: set[int] = set()
+        """Threads that look for the package: other finders ask all the others too."""
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
         """What the finders behind this one find, with a loader that tells when it is asked for the module."""
         if name == PACKAGE:
-            spec = _found(name, path, target, after=self)
+            thread = get_ident()
+            if thread in self._asking:
+                return None
+            self._asking.add(thread)
+            try:
+                spec = _found(name, path, target, after=self)
+            finally:
+                self._asking.discard(thread)
             if spec is not None:
                 self._watch(spec, path)
             return spec
