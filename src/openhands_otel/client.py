@@ -29,6 +29,7 @@ except ModuleNotFoundError as missing:
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openhands_otel.network import chain_of, proxy_for, tls_context, without_secrets
+from openhands_otel.semconv import KEEP_ALIVE_HEADER
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
 from openhands_otel.terminal_text import printable
 from openhands_otel.token_file import TokenError, checked_token
@@ -36,7 +37,9 @@ from openhands_otel.token_file import TokenError, checked_token
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 
 _SILENCE_S: Final = 45.0
-"""The collector says something every 15 s; after three times that the connection is taken for dead."""
+"""A collector that does not say how often it is heard says something every 15 s."""
+_PATIENCE: Final = 4.0
+"""So many times what it says may pass before the connection is taken for dead."""
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -130,26 +133,36 @@ class StatsClient:
         given = {name: value for name, value in asked.items() if value is not None}
         return self._get("/api/v1/history", History, given)
 
-    def stream(self, reconnect: bool = True) -> Iterator[Update]:
+    def stream(
+        self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
+    ) -> Iterator[Update]:
         """Each change as it happens, a snapshot of everything first.
 
         A connection that breaks is made again and goes on where it was (or with a new snapshot). A collector that was
-        never reached, or that refuses, raises StatsError; with ``reconnect=False`` a broken connection does too.
+        never reached, or that refuses, raises StatsError; with ``reconnect=False`` a broken connection does too. One
+        that says nothing any more, as a stopped one, is noticed within five seconds. ``on_connection`` is called with
+        what is wrong when a connection breaks, and with None when it is back.
         """
         last_event_id: str | None = None
         pause = _FIRST_PAUSE_S
+        broken = False
         while True:
             try:
                 for event_id, data in self._events(last_event_id):
+                    if broken:
+                        broken = False
+                        _tell(on_connection, None)
                     update = self._parse_update(data)
                     last_event_id = event_id or last_event_id
                     pause = _FIRST_PAUSE_S
                     if update is not None:
                         yield update
                 raise Unreachable(f"{self.url} ended the stream")
-            except Unreachable:
+            except Unreachable as error:
                 if not reconnect or last_event_id is None:
                     raise
+                broken = True
+                _tell(on_connection, error)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -179,12 +192,13 @@ class StatsClient:
         headers = {"accept": "text/event-stream"}
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
-        timeout = httpx.Timeout(self._http.timeout.connect, read=_SILENCE_S)
         try:
-            with self._http.stream("GET", "/api/v1/events", headers=headers, timeout=timeout) as response:
+            with self._http.stream("GET", "/api/v1/events", headers=headers) as response:
                 if not response.is_success:
                     response.read()
                 self._check_status(response)
+                # Looked up when the body is begun: how long it may be silent stands in its own head.
+                response.request.extensions["timeout"] |= {"read": _silence_s(response)}
                 yield from _split(_lines(response.iter_bytes()))
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
@@ -249,6 +263,18 @@ def _checked(token: str) -> str:
         return checked_token(token)
     except TokenError as error:
         raise StatsError(str(error)) from None
+
+
+def _tell(on_connection: Callable[[StatsError | None], object] | None, problem: StatsError | None) -> None:
+    if on_connection is not None:
+        on_connection(problem)
+
+
+def _silence_s(response: httpx.Response) -> float:
+    try:
+        return min(_SILENCE_S, max(1.0, _PATIENCE * float(response.headers[KEEP_ALIVE_HEADER])))
+    except (KeyError, ValueError):
+        return _SILENCE_S
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

@@ -152,6 +152,10 @@ class Ledger:
             if self.on_forgotten is not None:
                 self.on_forgotten(forgotten)
 
+    def has_open(self) -> bool:
+        """Whether a conversation is open."""
+        return any(not account.closed for account in self.accounts.values())
+
     def _account(self, conversation_id: str, at: int) -> Account:
         account = self.accounts.get(conversation_id)
         if account is None:

@@ -68,6 +68,10 @@ SCOPE_NAME: Final = "otel.scope.name"
 """OpenTelemetry's own attribute where a scope has to be told by one."""
 REPLAYED_HEADER: Final = "openhands-otel-replayed"
 """Header of HTTP requests, key of gRPC metadata: ``1`` where points are told after the event (spool, import)."""
+KEEP_ALIVE_HEADER: Final = "openhands-otel-keep-alive"
+"""Of an event stream: how often, seconds, something comes whatever happens."""
+BEAT_HEADER: Final = "openhands-otel-beat"
+"""In a viewer's answers: how often, seconds, it would like to hear of a process that has an open conversation."""
 
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
@@ -319,6 +323,15 @@ DROPPED_CALLBACKS: Final = Metric(
 )
 FLUSH_TIME: Final = Metric("openhands.otel.flush.time", "counter", SECONDS, "CPU time spent on flushes.")
 FLUSHES: Final = Metric("openhands.otel.flushes", "counter", "{flush}", "Flushes made.")
+HEARTBEAT_INTERVAL: Final = Metric(
+    "openhands.otel.heartbeat.interval", "gauge", SECONDS, "How often a process repeats all that it has said."
+)
+BEAT_INTERVAL: Final = Metric(
+    "openhands.otel.beat.interval",
+    "gauge",
+    SECONDS,
+    "How often a process is heard of while it has an open conversation; only where a viewer answers it directly.",
+)
 # One series per conversation (gen_ai.conversation.id), built from the ledger.
 CONVERSATION_COST: Final = Metric(
     "openhands.conversation.cost", "counter", USD, "Cost of a conversation in this process, by role, model, usage id."

@@ -74,7 +74,9 @@ class ConversationStats(_Model):
     activity: str | None = Field(default=None, description="What runs now: 'llm', a tool's name, or nothing.")
     activity_since: float | None = Field(default=None, description="Since when, unix seconds.")
     closed: bool = False
-    stale: bool = Field(default=False, description="Not closed, yet its process has been silent for too long.")
+    stale: bool = Field(default=False, description="Not closed, yet its process is silent, or gone.")
+    gone: bool = Field(default=False, description="Its process died: the connection broke, without a farewell.")
+    ended: bool = Field(default=False, description="Its process ended, and said so, without closing it.")
     started_unix_nano: int = 0
     updated_unix_nano: int = Field(default=0, description="The sender's time of the last change.")
     received_unix_nano: int = Field(default=0, description="When the last change arrived at the collector.")

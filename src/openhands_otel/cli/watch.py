@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from openhands_otel.cli import CommandError
-from openhands_otel.cli.watch_table import LiveState, cost_of, render, short_id
+from openhands_otel.cli.watch_table import LiveState, cost_of, left_alone, render, short_id
 from openhands_otel.client import DEFAULT_URL, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, Update
 from openhands_otel.terminal_text import printable, printable_json
@@ -66,9 +66,18 @@ def _follow(client: StatsClient, as_json: bool) -> None:
         _each(client, _print_line)
 
 
-def _each(client: StatsClient, show: Callable[[Update], None]) -> None:
-    for update in client.stream():
+def _each(
+    client: StatsClient,
+    show: Callable[[Update], None],
+    on_connection: Callable[[StatsError | None], None] | None = None,
+) -> None:
+    for update in client.stream(on_connection=on_connection or _say_connection):
         show(update)
+
+
+def _say_connection(problem: StatsError | None) -> None:
+    """On standard error: what is printed is for others to read."""
+    print("connected again" if problem is None else f"cut off, trying again: {problem}", file=sys.stderr, flush=True)
 
 
 def _print_line(update: Update) -> None:
@@ -77,7 +86,7 @@ def _print_line(update: Update) -> None:
     stats = update.conversation
     clock = time.strftime("%H:%M:%S", time.localtime(update.received_unix_nano / 1e9))
     tokens = stats.accumulated_token_usage
-    doing = printable(stats.activity or ("closed" if stats.closed else stats.status) or "", 80)
+    doing = printable(stats.activity or ("closed" if stats.closed else left_alone(stats) or stats.status) or "", 80)
     print(
         f"{clock}  {short_id(stats.conversation_id)}  {cost_of(stats):>12}  {stats.llm_calls:>5} calls"
         f"  {tokens.prompt_tokens:>10,} in  {tokens.completion_tokens:>9,} out  {doing}",
@@ -93,4 +102,4 @@ def _follow_on_terminal(client: StatsClient) -> None:
         return render(state, time.time(), max(3, console.height - 6), console.width)
 
     with Live(get_renderable=draw, console=console, refresh_per_second=_REDRAW_PER_S, screen=True):
-        _each(client, state.apply)
+        _each(client, state.apply, state.note_connection)

@@ -31,10 +31,15 @@ class LiveState:
 
     totals: Totals = field(default_factory=Totals)
     conversations: dict[str, ConversationStats] = field(default_factory=dict[str, ConversationStats])
+    problem: str = ""
+    """What is wrong with the connection: then all of this is as old as that."""
 
     @classmethod
     def of(cls, state: State) -> Self:
         return cls(state.totals, {stats.conversation_id: stats for stats in state.conversations})
+
+    def note_connection(self, problem: Exception | None) -> None:
+        self.problem = "" if problem is None else str(problem)
 
     def apply(self, update: Update) -> None:
         if isinstance(update, SnapshotUpdate):
@@ -84,6 +89,9 @@ def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
     for row in zip(*(cells[column] for column in widths), strict=True):
         table.add_row(*row)
     parts = [_headline(state.totals, now, width), table]
+    if state.problem:
+        words = f"cut off, trying again: {printable(state.problem, width)}"
+        parts.insert(0, Text(words, style="bold red", no_wrap=True, overflow="ellipsis"))
     if len(ordered) > len(shown):
         parts.append(Text(f"and {len(ordered) - len(shown)} more", style="dim"))
     return Group(*parts)
@@ -168,8 +176,13 @@ def short_id(conversation_id: str) -> str:
 
 
 def _status(stats: ConversationStats, _: float) -> Text:
-    status = "closed" if stats.closed else "silent" if stats.stale else stats.status or "open"
+    status = "closed" if stats.closed else left_alone(stats) or stats.status or "open"
     return Text(_STATUS_NAMES.get(status) or printable(status, 16), style=_STATUS_STYLES.get(status, ""))
+
+
+def left_alone(stats: ConversationStats) -> str:
+    """What became of the process of an open conversation, if it is not there."""
+    return "gone" if stats.gone else "ended" if stats.ended else "silent" if stats.stale else ""
 
 
 def _doing(stats: ConversationStats, now: float) -> Text:
@@ -190,12 +203,15 @@ def _share(part: int, whole: int) -> Text:
     return Text(f"{part / whole:.0%}" if whole > 0 else "")
 
 
-_GAP: Final = 2
-"""Columns of the terminal between two of ours: a space of padding, and the line that the box has there."""
-_LONGEST: Final = 120
-"""Characters of a name that are looked at."""
 _STATUS_NAMES: Final = {"waiting_for_confirmation": "waits for you"}
-_STATUS_STYLES: Final = {"running": "green", "error": "red", "stuck": "red", "silent": "yellow", "closed": "dim"}
+_STATUS_STYLES: Final = {
+    "running": "green",
+    "error": "red",
+    "stuck": "red",
+    "silent": "yellow",
+    "gone": "red",
+    "closed": "dim",
+}
 _COLUMNS: Final = (
     _Column("conversation", _name, least=9),
     _Column("status", _status),

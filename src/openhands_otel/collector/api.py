@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from openhands_otel.collector.exposition import Exposition
 from openhands_otel.collector.history import EVERYTHING
 from openhands_otel.collector.store import Store
-from openhands_otel.collector.stream import Subscription
+from openhands_otel.collector.stream import HEARTBEAT_S, Subscription
 from openhands_otel.collector.supervision import FORESEEN
+from openhands_otel.semconv import KEEP_ALIVE_HEADER
 from openhands_otel.terminal_text import printable
 from openhands_otel.version import __version__
 
@@ -110,7 +111,7 @@ class _EventResponse(StreamingResponse):
     """Gives the viewer's place back whatever becomes of the answer, also where it never began."""
 
     def __init__(self, store: Store, subscription: Subscription, last_event_id: str | None) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", KEEP_ALIVE_HEADER: f"{HEARTBEAT_S:g}"}
         super().__init__(self._events(last_event_id), media_type="text/event-stream", headers=headers)
         self._store = store
         self._subscription = subscription

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 import h11
@@ -32,6 +32,8 @@ DRAIN_BYTES: Final = 64 * 1024 * 1024
 STALL_S: Final = 60.0
 STALL_BYTES: Final = 16 * 1024
 """An answer of which the peer takes fewer bytes in that time is given up."""
+
+_SPEAKER_LIMIT: Final = 2
 
 STATE_KEY: Final = "connection"
 """Where a request's scope has its connection, in ``state``."""
@@ -68,6 +70,10 @@ class Connection(H11Protocol):
         self.logger = few_lines("openhands_otel.collector.http")
         self.peer = peer
         self.is_sender = False
+        self.speakers: set[str] = set()
+        """Processes whose points came over it; more than two are as good as many."""
+        self.closed_here = False
+        """Whether it was us who ended it."""
         self.since = time.monotonic()
         """When the phase began, for those phases that end by the clock."""
         self._on_lost = on_lost
@@ -103,6 +109,14 @@ class Connection(H11Protocol):
         """Whether an answer waits for its peer."""
         return self._taken is not None
 
+    def spoke(self, processes: Iterable[str]) -> list[str]:
+        """Points of these processes came over it; returns those that are new."""
+        fresh = [process for process in processes if process not in self.speakers][:_SPEAKER_LIMIT]
+        if len(self.speakers) + len(fresh) > _SPEAKER_LIMIT:
+            fresh = []
+        self.speakers.update(fresh)
+        return fresh
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._door = _Door(cast(asyncio.Transport, transport), self)
         super().connection_made(self._door)
@@ -114,7 +128,7 @@ class Connection(H11Protocol):
         if door is not None and door.lingering:
             self._received += len(data)
             if self._received > DRAIN_BYTES:
-                door.cut()
+                self.cut()
             return
         if self.phase is Phase.IDLE:
             self._begun = True
@@ -198,7 +212,7 @@ class Connection(H11Protocol):
 
     def cut(self) -> bool:
         """Close at once, whatever is on its way; also before there is a transport."""
-        self._was_cut = True
+        self._was_cut = self.closed_here = True
         if self._door is not None:
             self._door.cut()
         return True
@@ -216,6 +230,7 @@ class _Door(asyncio.Transport):
     def close(self) -> None:
         if self.lingering or self._transport.is_closing():
             return
+        self._connection.closed_here = True
         if self._connection.conn.their_state in {h11.SEND_BODY, h11.ERROR}:
             self.linger()
         else:
@@ -225,7 +240,7 @@ class _Door(asyncio.Transport):
         """No more words from here; what still comes is thrown away until the peer has seen that."""
         if self.lingering or self._transport.is_closing():
             return
-        self.lingering = True
+        self.lingering = self._connection.closed_here = True
         self._connection.since = time.monotonic()
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -235,7 +250,7 @@ class _Door(asyncio.Transport):
         self._transport.abort()
 
     def abort(self) -> None:
-        self._transport.abort()
+        self._connection.cut()
 
     def is_closing(self) -> bool:
         return self.lingering or self._transport.is_closing()

@@ -42,8 +42,15 @@ _log = few_lines(__name__)
 class Connections:
     """Accepts from ``listener`` until stopped."""
 
-    def __init__(self, listener: socket.socket, make: MakeConnection, limit: int = CONNECTION_LIMIT) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        make: MakeConnection,
+        on_end: Callable[[Connection], object],
+        limit: int = CONNECTION_LIMIT,
+    ) -> None:
         self._listener = listener
+        self._on_end = on_end
         self._make = make
         self._limit = limit
         self._all: set[Connection] = set()
@@ -113,6 +120,7 @@ class Connections:
             self._peers[connection.peer] -= 1
             if self._peers[connection.peer] <= 0:
                 del self._peers[connection.peer]
+            self._on_end(connection)
 
     def _make_room(self, peer: str | None) -> int:
         """Close those that are missed least (of one peer, or of all) and say how many they were."""

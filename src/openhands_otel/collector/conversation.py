@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
+from openhands_otel.collector.liveness import Life
 from openhands_otel.collector.ranges import out_of_range
 from openhands_otel.collector.series import (
     Attributes,
@@ -24,9 +25,6 @@ from openhands_otel.collector.series import (
 from openhands_otel.collector.usages import by_usage, token_usage
 from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import ConversationStats, CostShare
-
-STALE_AFTER_S: Final = 150.0
-"""Two and a half heartbeats without a word."""
 
 _SHARE_LIMIT: Final = 32
 _SERIES_LIMIT: Final = 2_000
@@ -80,13 +78,15 @@ class Conversation:
         "folded_cost",
         "folded_descendants",
         "folded_into",
+        "heard",
         "held",
         "id",
+        "life",
         "parent_id",
         "received",
         "seen",
         "services",
-        "stale",
+        "speaker",
         "taken_up",
     )
 
@@ -101,7 +101,12 @@ class Conversation:
         self.parent_id: str | None = None
         self.seen = 0.0
         self.received = 0
-        self.stale = False
+        self.heard: float | None = None
+        """When something was said of it last, seconds awake (``liveness.py``)."""
+        self.speaker = ""
+        """The process that spoke of it last."""
+        self.life = Life.LIVE
+        """Of that process."""
         self.changed_seq = 0
         self.folded_cost = ExactSum()
         """What conversations under this one cost that have left memory."""
@@ -174,21 +179,29 @@ class Conversation:
         )
 
     @property
+    def attended(self) -> bool:
+        """Open, and its process is there."""
+        return self.life is Life.LIVE and not self.closed
+
+    @property
     def running(self) -> bool:
-        return not self.closed and not self.stale and self._status() == semconv.Status.RUNNING
+        return self.attended and self._status() == semconv.Status.RUNNING
 
     def stats(self, tree_cost: float, descendants: int) -> ConversationStats:
         """The state that viewers see; what lies under it is known to the caller."""
         if self._stats is None:
             self._stats = self._build()
-        return self._stats.model_copy(
-            update={
-                "tree_cost": tree_cost,
-                "descendants": descendants,
-                "stale": self.stale,
-                "received_unix_nano": self.received,
-            }
-        )
+        update: dict[str, Any] = {
+            "tree_cost": tree_cost,
+            "descendants": descendants,
+            "received_unix_nano": self.received,
+        }
+        if self.life is not Life.LIVE and not self._stats.closed:
+            # Whatever it said last, nothing runs there now that anybody knows of.
+            update |= {"activity": None, "activity_since": None}
+            update |= {"stale": self.life is not Life.ENDED, "gone": self.life is Life.GONE}
+            update |= {"ended": self.life is Life.ENDED}
+        return self._stats.model_copy(update=update)
 
     def _build(self) -> ConversationStats:
         shares, tokens, context = self._shares(), self._tokens(), self._context()
@@ -327,6 +340,8 @@ class Conversation:
             "id": self.id,
             "seen": self.seen,
             "received": self.received,
+            "speaker": self.speaker,
+            "life": str(self.life),
             "services": self.services.copy(),
             "folded_cost": self.folded_cost.partials,
             "folded_descendants": self.folded_descendants,
@@ -344,6 +359,8 @@ class Conversation:
         conversation = cls(record["id"])
         conversation.seen = record["seen"]
         conversation.received = record["received"]
+        conversation.speaker = record.get("speaker", "")
+        conversation.life = Life(record.get("life", Life.LIVE))
         conversation.services = dict(record["services"])
         conversation.folded_cost = ExactSum(record["folded_cost"])
         conversation.folded_descendants = record["folded_descendants"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from openhands_otel.collector.conversation import STALE_AFTER_S, Conversation
+from openhands_otel.collector.conversation import Conversation
 from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import ConversationStats
 
@@ -45,7 +45,7 @@ class Conversations:
 
     def refresh(self, conversation: Conversation) -> None:
         """Put a conversation that changed where it belongs: under its parent, among the open, among the running."""
-        _mark(self._open, conversation.id, not conversation.closed and not conversation.stale)
+        _mark(self._open, conversation.id, conversation.attended)
         _mark(self._running, conversation.id, conversation.running)
         if self._linked.get(conversation.id) == conversation.parent_id:
             return
@@ -95,17 +95,9 @@ class Conversations:
     def newest_first(self) -> list[Conversation]:
         return sorted(self.by_id.values(), key=lambda conversation: conversation.received, reverse=True)
 
-    def find_stale(self, now: float) -> list[Conversation]:
-        """Conversations whose process has fallen silent since the last look."""
-        fallen = [
-            conversation
-            for conversation in self.by_id.values()
-            if not conversation.stale and conversation.seen < now - STALE_AFTER_S and not conversation.closed
-        ]
-        for conversation in fallen:
-            conversation.stale = True
-            self.refresh(conversation)
-        return fallen
+    def attended(self) -> list[Conversation]:
+        """Open conversations whose processes were there when they were looked at last."""
+        return [self.by_id[conversation_id] for conversation_id in self._open]
 
     def leavers(self, limit: int, hard_limit: int, most: int) -> list[Conversation]:
         """Which may leave memory: the oldest ended ones over ``limit``; over ``hard_limit`` the oldest of all.

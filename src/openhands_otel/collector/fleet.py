@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
+from openhands_otel.collector.liveness import Life, Lives, Pulse
 from openhands_otel.collector.ranges import out_of_range
 from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.series import (
@@ -29,8 +30,6 @@ SERIES_LIMIT: Final = 100_000
 """Series of all processes held at once; more are refused, those that carry money last."""
 SILENT_AFTER_S: Final = 3600.0
 """A process without a word for so long (60 heartbeats) leaves memory; its record stays in the archive."""
-LIVE_FOR_S: Final = 150.0
-"""A process counts as live for two and a half heartbeats."""
 
 SeriesKey = tuple[str, Attributes]
 Record = dict[str, Any]
@@ -53,6 +52,7 @@ class Process:
     series: dict[SeriesKey, Series] = field(default_factory=dict[SeriesKey, Series])
     counts_calls: bool = False
     """Whether it has a counter of its calls, so that nothing else may stand for them."""
+    pulse: Pulse = field(default_factory=Pulse)
 
     def contributions(self) -> Iterator[tuple[str, Attributes, int | float]]:
         """What it adds to the totals."""
@@ -67,6 +67,7 @@ class Process:
             "service": self.instance.service,
             "resource": self.instance.resource,
             "seen": self.seen,
+            "pulse": self.pulse.record(),
             "series": [
                 [name, attributes, held.record()]
                 for (name, attributes), held in self.series.items()
@@ -78,6 +79,8 @@ class Process:
     def from_record(cls, record: Record) -> Process:
         instance = Instance(record["key"], record["service"], _attributes(record["resource"]))
         process = cls(instance, record["seen"])
+        if "pulse" in record:
+            process.pulse = Pulse.from_record(record["pulse"])
         for name, attributes, *held in record["series"]:
             if name not in TOTAL_METRICS:
                 continue
@@ -104,6 +107,7 @@ class Fleet:
         self.dirty: set[str] = set()
         self.assumed_restarts = 0
         """Restarts of senders that give no start times, taken for such because a counter fell."""
+        self.lives = Lives(self.processes, self.dirty)
         self._series_count = 0
 
     def apply(
@@ -113,10 +117,14 @@ class Fleet:
         process = self.processes.get(instance.key)
         if process is None:
             process = self.processes[instance.key] = Process(instance, 0.0)
+            if replayed:
+                process.pulse.life = Life.SILENT
         heard = received
         if replayed:
             # Nothing was heard of it now, only about it.
             heard = min(received, max((point.time for point in points), default=0))
+        else:
+            self.lives.hear(instance.key, points, received / 1e9)
         process.seen = max(process.seen, heard / 1e9)
         totals_changed = False
         for point in points:
@@ -176,17 +184,15 @@ class Fleet:
             if name == CALLS_BEFORE:
                 self.sums.replace(process.instance.service, name, attributes, amount, 0)
 
-    def live_processes(self, now: float) -> int:
-        return sum(process.seen > now - LIVE_FOR_S for process in self.processes.values())
-
     def silent(self, now: float, limit: int) -> list[str]:
         """Processes that may leave memory: the long silent ones, and of too many the longest silent."""
+        self.lives.judge()
         by_age = sorted(self.processes.values(), key=lambda process: process.seen)
         surplus = len(by_age) - limit
         return [
             process.instance.key
             for index, process in enumerate(by_age)
-            if process.seen < now - SILENT_AFTER_S or (index < surplus and process.seen < now - LIVE_FOR_S)
+            if process.pulse.life is not Life.LIVE and (process.seen < now - SILENT_AFTER_S or index < surplus)
         ]
 
     def admit(self, process: Process) -> None:

@@ -6,18 +6,21 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 
-from openhands_otel.collector.auth import Token
+from openhands_otel.collector.auth import Token, is_loopback
 from openhands_otel.collector.connection import BODY_S, HEAD_S
 from openhands_otel.collector.connections import connection_limit
 from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest
-from openhands_otel.collector.receiver import Receiver
+from openhands_otel.collector.receiver import METRICS, Receiver
 from openhands_otel.collector.store import Unavailable
-from openhands_otel.semconv import REPLAYED_HEADER
+from openhands_otel.neighbours import Address
+from openhands_otel.semconv import BEAT_HEADER, REPLAYED_HEADER
 
 _SERVICES: Final = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
@@ -83,7 +86,13 @@ class GrpcReceiver:
             try:
                 replayed = metadata.get(REPLAYED_HEADER) == "1"
                 body = await _only(bodies)
-                response = await self._receiver.take(signal, body, json=False, received=received, replayed=replayed)
+                heard = partial(self._note, context)
+                response = await self._receiver.take(
+                    signal, body, json=False, received=received, replayed=replayed, heard=heard
+                )
+                if signal == METRICS and not replayed:
+                    beat = f"{self._receiver.store.fleet.lives.wanted_beat_s:g}"
+                    await context.send_initial_metadata(((BEAT_HEADER, beat),))
             except MalformedRequest as error:
                 self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -97,11 +106,24 @@ class GrpcReceiver:
 
         return export
 
+    def _note(self, context: Context, processes: list[str]) -> None:
+        peer = _address(context.peer())
+        if peer is not None and len(processes) == 1 and is_loopback(peer[0]):
+            here = "::1" if ":" in peer[0] else "127.0.0.1"
+            self._receiver.store.fleet.lives.called(processes[0], (here, self.port), peer)
+
     async def start(self) -> None:
         await self._server.start()
 
     async def stop(self) -> None:
         await self._server.stop(_STOP_GRACE_S)
+
+
+def _address(peer: str) -> Address | None:
+    """Of gRPC's name for a peer, as in ``ipv4:127.0.0.1:4711`` or ``ipv6:%5B::1%5D:4711``."""
+    family, _, rest = unquote(peer).partition(":")
+    host, _, port = rest.rpartition(":")
+    return (host.strip("[]"), int(port)) if family in {"ipv4", "ipv6"} and port.isdigit() else None
 
 
 async def _only(bodies: AsyncIterator[bytes]) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from google.protobuf import json_format
@@ -17,10 +18,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from openhands_otel import semconv
 from openhands_otel.collector.connection import STATE_KEY, Connection
 from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest, TooLarge
 from openhands_otel.collector.decompress import UnknownEncoding, coding_of
-from openhands_otel.collector.receiver import SIGNALS, Receiver
+from openhands_otel.collector.receiver import METRICS, SIGNALS, Receiver
 from openhands_otel.collector.store import Unavailable
 from openhands_otel.semconv import REPLAYED_HEADER
 
@@ -29,6 +31,8 @@ JSON: Final = "application/json"
 SMALL: Final = 256 * 1024
 """Bytes of a body that count for nothing: as many connections as there may be hold some hundred megabytes so."""
 ROOM: Final = 96 * 1024 * 1024
+_OWN_AGENT: Final = "openhands-otel/"
+"""How our own senders call themselves; each keeps one connection for its life."""
 _ROOM_WAIT_S: Final = 5.0
 
 
@@ -55,8 +59,8 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
             coding = coding_of(request.headers.get("content-encoding", ""))
             replayed = request.headers.get(REPLAYED_HEADER) == "1"
             body = await _body(request, room)
-            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed)
-            _note_sender(request)
+            heard = partial(_note, request, receiver)
+            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed, heard)
         except ClientDisconnect:
             return Response(status_code=400)
         except _Refused as refused:
@@ -69,7 +73,10 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
             return _refuse(receiver, request, media_type, _Refused(413, str(error), RESOURCE_EXHAUSTED))
         except Unavailable as error:
             return _refuse(receiver, request, media_type, _Refused(503, str(error), UNAVAILABLE))
-        return _encode(response, media_type, 200)
+        answer = _encode(response, media_type, 200)
+        if signal == METRICS and not replayed:
+            answer.headers[semconv.BEAT_HEADER] = f"{receiver.store.fleet.lives.wanted_beat_s:g}"
+        return answer
 
     return Route(f"/v1/{signal}", export, methods=["POST"])
 
@@ -123,10 +130,15 @@ def _too_large() -> TooLarge:
     return TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
 
 
-def _note_sender(request: Request) -> None:
+def _note(request: Request, receiver: Receiver, processes: list[str]) -> None:
+    """Who speaks over a connection: when it breaks, that says something of a process that is there alone."""
     connection = getattr(request.state, STATE_KEY, None)
-    if isinstance(connection, Connection):
-        connection.is_sender = True
+    if not isinstance(connection, Connection):
+        return
+    connection.is_sender = True
+    ours = request.headers.get("user-agent", "").startswith(_OWN_AGENT)
+    for process in connection.spoke(processes):
+        receiver.store.fleet.lives.connected(process, ours)
 
 
 def _refuse(receiver: Receiver, request: Request, media_type: str, refused: _Refused) -> Response:

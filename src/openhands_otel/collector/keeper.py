@@ -272,12 +272,9 @@ class Keeper:
 
     def notice_silence(self, now: float) -> None:
         store = self._store
-        fallen = store.conversations.find_stale(now)
-        for conversation in fallen:
-            store.conversations.dirty.add(conversation.id)
-            store.tell_conversation(conversation, time.time_ns())
+        store.look_at_lives(now - time.time())
         # The burn rate falls by itself, and "last data" rises by heartbeats that change nothing.
-        if fallen or store.received != self._told_received or store.fleet.burn.burning:
+        if store.received != self._told_received or store.fleet.burn.burning:
             self._told_received = store.received
             store.tell_totals(time.time_ns())
 

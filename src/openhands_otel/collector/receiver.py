@@ -18,7 +18,8 @@ from openhands_otel.collector.journal import Entry
 from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.store import Store, Unavailable
 
-SIGNALS: Final = ("metrics", "traces", "logs")
+METRICS: Final = "metrics"
+SIGNALS: Final = (METRICS, "traces", "logs")
 
 _IN_THREAD_FROM: Final = 256 * 1024
 """Bytes from which reading a body would hold up the others for milliseconds."""
@@ -39,11 +40,18 @@ class Receiver:
         return self._store
 
     async def take(
-        self, signal: str, body: bytes, json: bool, received: int, coding: str = IDENTITY, replayed: bool = False
+        self,
+        signal: str,
+        body: bytes,
+        json: bool,
+        received: int,
+        coding: str = IDENTITY,
+        replayed: bool = False,
+        heard: Callable[[list[str]], object] = len,
     ) -> Message:
         """Take one request and return the response; raises MalformedRequest and TooLarge.
 
-        ``replayed``: see ``Store.receive``.
+        ``replayed``: see ``Store.receive``. Otherwise ``heard`` is told which processes speak.
         """
         counts = self._store.counts
         if signal == "traces":
@@ -53,13 +61,15 @@ class Receiver:
             counts.log_records += await self._read(count_logs, body, json, coding)
             response = ExportLogsServiceResponse()
         else:
-            response = await self._take_metrics(Entry(body, received, json, replayed, coding))
+            response = await self._take_metrics(Entry(body, received, json, replayed, coding), heard)
         counts.requests += 1
         return response
 
-    async def _take_metrics(self, entry: Entry) -> ExportMetricsServiceResponse:
-        refusals = await self._receive(entry)
+    async def _take_metrics(self, entry: Entry, heard: Callable[[list[str]], object]) -> ExportMetricsServiceResponse:
+        refusals, processes = await self._receive(entry)
         self._store.note(entry)
+        if not entry.replayed:
+            heard(processes)
         response = ExportMetricsServiceResponse()
         if refusals.count:
             response.partial_success.rejected_data_points = refusals.count
@@ -71,10 +81,12 @@ class Receiver:
         for entry in self._store.journal.entries():
             with contextlib.suppress(MalformedRequest, TooLarge, Unavailable):
                 await self._receive(entry)
+        self._store.begin_to_watch()
 
-    async def _receive(self, entry: Entry) -> Refusals:
+    async def _receive(self, entry: Entry) -> tuple[Refusals, list[str]]:
         decoded = await self._read(decode_metrics, entry.body, entry.json, entry.coding)
-        return await self._store.receive(decoded, entry.received, entry.replayed)
+        processes = [update.instance.key for update in decoded.updates]
+        return await self._store.receive(decoded, entry.received, entry.replayed), processes
 
     async def _read[T](self, reader: Callable[[bytes, bool], T], body: bytes, json: bool, coding: str) -> T:
         """Undo the compression and read what comes out; what is small here and now, and few large ones at once."""

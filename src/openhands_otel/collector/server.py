@@ -10,7 +10,8 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Generator
+import time
+from collections.abc import Awaitable, Callable, Generator
 from typing import Final
 
 import uvicorn
@@ -36,6 +37,7 @@ _START_TIMEOUT_S: Final = 10.0
 _STOP_GRACE_S: Final = 1
 _KEEP_ALIVE_S: Final = 120
 """Longer than the senders' heartbeat, so that an idle connection is not closed under the next update."""
+_LOOK_EVERY_S: Final = 0.5
 _BACKLOG: Final = 1_024
 
 
@@ -61,6 +63,7 @@ class Collector:
         self._archive: Archive | None = None
         self._server: _Server | None = None
         self._connections: Connections | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -105,6 +108,9 @@ class Collector:
         self._server = self._serving = self._connections = self._grpc = self._keeper = self._archive = None
 
     async def _stop_serving(self) -> None:
+        if self._watching is not None:
+            # Before anything is closed: what ends now is no death of a sender's.
+            self._watching.cancel()
         if self._connections is not None:
             await self._connections.stop()
         if self._server is not None and self._serving is not None:
@@ -156,11 +162,17 @@ class Collector:
                     await self._serving
                     raise StartError("the web server ended before it began")
                 await asyncio.sleep(0.005)
-        state = self._server.server_state
-        self._connections = Connections(
-            listener, lambda peer, lost: Connection(config, state, peer, lost), connection_limit()[0]
-        )
+        state, fleet = self._server.server_state, self.store.fleet
+
+        def make(peer: str, lost: Callable[[Connection], None]) -> Connection:
+            return Connection(config, state, peer, lost)
+
+        def ended(connection: Connection) -> None:
+            fleet.lives.disconnected(connection.speakers, broke=not connection.closed_here)
+
+        self._connections = Connections(listener, make, ended, connection_limit()[0])
         self._connections.start()
+        self._watching = asyncio.create_task(_watch(self.store), name="openhands-otel-liveness")
 
     def _token(self) -> Token:
         given = None if self.settings.token is None else self.settings.token.get_secret_value()
@@ -177,6 +189,21 @@ class Collector:
             )
         self.secret = secret
         return Token(secret)
+
+
+async def _watch(store: Store) -> None:
+    """Notice who is dead or silent, soon."""
+    looked = time.monotonic()
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        now = time.monotonic()
+        store.fleet.lives.tick(now - looked)
+        looked = now
+        await store.health.guard("liveness", _look(store))
+
+
+async def _look(store: Store) -> None:
+    store.look_at_lives()
 
 
 async def _step(what: str, closing: Awaitable[None]) -> None:

@@ -22,6 +22,7 @@ from openhands_otel.collector.fleet import Fleet, Process, Record
 from openhands_otel.collector.history import EVERYTHING, Archive, Held
 from openhands_otel.collector.journal import Entry, Journal
 from openhands_otel.collector.journal import Record as Unsaved
+from openhands_otel.collector.liveness import HEARTBEAT_S, OVERDUE, Life, Pulse
 from openhands_otel.collector.refusals import LOG_LIMIT, RefusalLog, Refusals
 from openhands_otel.collector.series import Attributes, Point
 from openhands_otel.collector.stream import Broker
@@ -95,8 +96,13 @@ class Store:
         for record in held.processes:
             self.fleet.admit(Process.from_record(record))
         self.fleet.recount_assumed()
+        newest = max((record["seen"] for record in held.conversations), default=0.0)
         for record in held.conversations:
-            self.conversations.admit(Conversation.from_record(record))
+            conversation = Conversation.from_record(record)
+            if "life" not in record and conversation.seen < newest - OVERDUE * HEARTBEAT_S:
+                # From a viewer of before, which kept nothing of that.
+                conversation.life = Life.SILENT
+            self.conversations.admit(conversation)
         self.conversations_seen = held.conversation_count
 
     async def receive(self, decoded: DecodedMetrics, received: int, replayed: bool = False) -> Refusals:
@@ -119,6 +125,7 @@ class Store:
             refusals.of(update.instance.service, update.instance.name)
             totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
             self._apply_conversations(update, received, refusals, changed, replayed)
+        self._take_up_again(received, changed)
         self.received = max(self.received, received)
         self.counts.points += decoded.point_count - (refusals.count - refused_before)
         self.counts.refused_points += refusals.count
@@ -210,14 +217,57 @@ class Store:
                 conversation = Conversation(conversation_id)
                 self.conversations.admit(conversation)
                 self.conversations_seen += 1
-                conversation.stale = replayed
+                if replayed:
+                    conversation.speaker, conversation.life = update.instance.key, Life.SILENT
             heard = min(received, point.time) if replayed else received
             conversation.seen = max(conversation.seen, heard / 1e9)
-            revived = conversation.stale and not replayed
-            if conversation.apply(update.instance, point, attributes, received, replayed) or revived:
-                conversation.stale = conversation.stale and not revived
+            news = not replayed and self._hear(conversation, update.instance, received)
+            if conversation.apply(update.instance, point, attributes, received, replayed) or news:
                 conversation.received = received
                 changed[conversation_id] = conversation
+
+    def _hear(self, conversation: Conversation, instance: Instance, received: int) -> bool:
+        """A process spoke of a conversation; True if that says something of its life."""
+        pulse, before = self.fleet.lives.pulse(instance.key), conversation.life
+        conversation.speaker, conversation.life = instance.key, Life.LIVE if pulse is None else pulse.life
+        conversation.heard = self.fleet.lives.at(received / 1e9)
+        return conversation.life is not before
+
+    def _take_up_again(self, received: int, changed: dict[str, Conversation]) -> None:
+        """Processes that were taken for dead have spoken: their conversations live, spoken of or not."""
+        revived = self.fleet.lives.take_revived()
+        for conversation in self.conversations.by_id.values() if revived else ():
+            if conversation.speaker in revived and not conversation.closed:
+                conversation.life = Life.LIVE
+                conversation.received = received
+                changed[conversation.id] = conversation
+
+    def begin_to_watch(self) -> None:
+        """Whatever was heard before is as old as this run."""
+        self.fleet.lives.begin()
+        for conversation in self.conversations.by_id.values():
+            conversation.heard = None
+
+    def look_at_lives(self, ahead_s: float = 0.0) -> None:
+        """Judge by the time who is alive, and tell whose conversations are left alone now."""
+        self.fleet.lives.judge(ahead_s)
+        left: list[Conversation] = []
+        for conversation in self.conversations.attended():
+            pulse = self.fleet.lives.pulse(conversation.speaker) or Pulse()
+            unheard_s = self.fleet.lives.awake + ahead_s - (conversation.heard or 0.0)
+            life = pulse.life
+            if life is Life.LIVE and unheard_s > OVERDUE * pulse.heartbeat_s:
+                # The process is there, or was never saved; of this it says nothing any more.
+                life = Life.SILENT
+            if life is not conversation.life:
+                conversation.life = life
+                left.append(conversation)
+        for conversation in left:
+            self.conversations.refresh(conversation)
+            self.conversations.dirty.add(conversation.id)
+            self.tell_conversation(conversation, time.time_ns())
+        if left:
+            self.tell_totals(time.time_ns())
 
     def _tell(self, changed: dict[str, Conversation], totals_changed: bool, received: int) -> None:
         """Note what changed and tell the viewers: first the money's owner, then all whose tree it is in."""
@@ -304,7 +354,7 @@ class Store:
             conversations_running=self.conversations.running_count,
             conversations_open=self.conversations.open_count,
             conversations_seen=self.conversations_seen,
-            processes_live=self.fleet.live_processes(now),
+            processes_live=self.fleet.lives.live_count,
             received_unix_nano=self.received,
         )
 

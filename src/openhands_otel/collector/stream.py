@@ -13,7 +13,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
-HEARTBEAT_S: Final = 15.0
+HEARTBEAT_S: Final = 1.0
+"""A viewer that hears nothing for some of these knows that it is cut off, or that we are stopped."""
 HEARTBEAT: Final = b": still here\n\n"
 VIEWER_LIMIT: Final = 256
 GREETING_LIMIT: Final = 64 * 1024 * 1024

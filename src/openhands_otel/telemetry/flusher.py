@@ -45,6 +45,11 @@ class Sender(Protocol):
         ...
 
     @property
+    def beat_in_s(self) -> float | None:
+        """In how long something is to be said whether or not anything has changed; None: no time is set."""
+        ...
+
+    @property
     def has_more(self) -> bool:
         """Whether the last delivery left something to say (more conversations, the ends of closed ones)."""
         ...
@@ -99,12 +104,13 @@ class Flusher:
         """Start the thread."""
         self._thread.start()
 
-    def flush(self, timeout_s: float) -> bool:
+    def flush(self, timeout_s: float, last: bool = False) -> bool:
         """Have everything sent that was put until now; False if that failed or did not end in time.
 
-        Safe in a signal handler: the queue takes no Python lock, and the Event is nobody else's.
+        ``last``: this may be the end, and if it is not, what follows says so. Safe in a signal handler: the queue takes
+        no Python lock, and the Event is nobody else's.
         """
-        return self._ask(Wake(stop=False), timeout_s)
+        return self._ask(Wake(stop=False, last=last), timeout_s)
 
     def stop(self, timeout_s: float) -> bool:
         """As ``flush``, and end the thread. A signal's handler may call this while the interrupted thread does."""
@@ -152,7 +158,8 @@ class Flusher:
             # A process in which nothing happened has nothing to say at its end.
             delivered = True
             if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
-                delivered = self._send_all(self._schedule.is_heartbeat(now), last=stop)
+                last = stop or any(wake.last for wake in taken.wakes)
+                delivered = self._send_all(self._schedule.is_heartbeat(now), last=last)
                 if stop and not delivered and self._reached:
                     delivered = self._insist(max(wake.until for wake in taken.wakes))
             if taken.wakes and not delivered and self._watcher is not None:
@@ -170,7 +177,8 @@ class Flusher:
         for _ in range(MOST_REQUESTS):
             if not outcome.delivered or self._sender is None or not self._sender.has_more:
                 return outcome.delivered
-            outcome = self._send(everything=False, last=False)
+            # Still the last words, if they were: whoever hears them is not to take what follows for a return.
+            outcome = self._send(everything=False, last=last)
         self._schedule.want(time.monotonic(), urgent=False)
         return False
 
@@ -199,6 +207,8 @@ class Flusher:
         else:
             self._observation.failed_exports += 1
             self._schedule.failed(time.monotonic(), outcome.retry_after_s)
+        if self._sender is not None:
+            self._schedule.beat_in(self._sender.beat_in_s, time.monotonic())
         self._report(outcome)
         if self._watcher is not None and self._sender is not None:
             self._watcher.sent(outcome, not self._sender.has_more, everything)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -15,11 +14,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import Me
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from openhands_otel.network import proxy_for
+from openhands_otel.semconv import BEAT_HEADER
 from openhands_otel.telemetry.answers import LONGEST_RETRY_AFTER_S
 from openhands_otel.telemetry.causes import unusable_file
 from openhands_otel.telemetry.fork_gate import fork_gate
 from openhands_otel.telemetry.otlp_config import OtlpConfig
-from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, rejection_in, told_rejection
+from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, rejection_in, told_rejection, with_beat
 from openhands_otel.token_file import TokenFileError
 
 Option = tuple[str, str | int]
@@ -41,6 +41,14 @@ STUBS = {"metrics": MetricsServiceStub, "traces": TraceServiceStub}
 _Files = tuple[bytes | None, bytes | None, bytes | None]
 
 
+class _Export(Protocol):
+    """A stub's method; the generated ones are untyped."""
+
+    def with_call(
+        self, request: Message, *, timeout: float, metadata: tuple[tuple[str, str], ...]
+    ) -> tuple[Message, grpc.Call]: ...
+
+
 class GrpcTransport:
     """Calls a signal's service at the configured address."""
 
@@ -48,7 +56,7 @@ class GrpcTransport:
         self._config = config
         self._credentials = Credentials(config)
         self._channel: grpc.Channel | None = None
-        self._export: Callable[..., Message] | None = None
+        self._export: _Export | None = None
         self._files: _Files | None = None
 
     def send(self, request: Message, timeout_s: float) -> Outcome:
@@ -59,14 +67,15 @@ class GrpcTransport:
             metadata = tuple(self._credentials.headers().items())
             export = self._open()
             with fork_gate.closed():
-                response = export(request, timeout=timeout_s, metadata=metadata)
+                response, call = export.with_call(request, timeout=timeout_s, metadata=metadata)
+                told = cast(dict[str, object], dict(cast(Any, call.initial_metadata()) or ()))
         except grpc.RpcError as error:
             return self._failed(error)
         except TokenFileError as error:
             return Outcome(False, str(error))
         except _UnusableFile as problem:
             return Outcome(False, f"cannot reach {self._config.shown}: {problem}")
-        return told_rejection(self._credentials, *rejection_in(response))
+        return with_beat(told_rejection(self._credentials, *rejection_in(response)), told.get(BEAT_HEADER))
 
     def close(self) -> None:
         """Close the channel."""
@@ -74,7 +83,7 @@ class GrpcTransport:
         if channel is not None:
             channel.close()
 
-    def _open(self) -> Callable[..., Message]:
+    def _open(self) -> _Export:
         """Made when it is needed, and again when that failed: a certificate may come later than we do."""
         if self._export is not None:
             return self._export
@@ -90,8 +99,7 @@ class GrpcTransport:
             authorities, key, certificates = self._files
             tls = grpc.ssl_channel_credentials(authorities, key, certificates)
             self._channel = grpc.secure_channel(config.endpoint, tls, options, compression)
-        # The generated stubs are untyped.
-        export = cast(Callable[..., Message], STUBS[config.signal](self._channel).Export)  # pyright: ignore
+        export = cast(_Export, STUBS[config.signal](self._channel).Export)  # pyright: ignore
         self._export = export
         return export
 

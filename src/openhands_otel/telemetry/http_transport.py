@@ -9,11 +9,12 @@ import requests
 from google.protobuf.message import Message
 
 from openhands_otel.network import without_secrets
+from openhands_otel.semconv import BEAT_HEADER
 from openhands_otel.telemetry.answers import not_taken, taken
 from openhands_otel.telemetry.causes import cause_of, unusable_file
 from openhands_otel.telemetry.http_session import open_session
 from openhands_otel.telemetry.otlp_config import OtlpConfig
-from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, body_of
+from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, body_of, with_beat
 from openhands_otel.terminal_text import printable
 from openhands_otel.token_file import TokenFileError
 
@@ -69,7 +70,8 @@ class HttpTransport:
         ) as response:
             content = _beginning(response, deadline)
         if response.status_code // 100 == 2:
-            return taken(self._config, self._credentials, response.headers.get("Content-Type", ""), content)
+            outcome = taken(self._config, self._credentials, response.headers.get("Content-Type", ""), content)
+            return with_beat(outcome, response.headers.get(BEAT_HEADER))
         return not_taken(self._config, self._credentials, response.status_code, response.headers, content)
 
     def _why(self, error: Exception) -> str:

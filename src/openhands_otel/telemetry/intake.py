@@ -75,6 +75,8 @@ class Wake:
     """Asks the flusher for something other than taking events in; ``done`` is fresh and nobody else's."""
 
     stop: bool
+    last: bool = False
+    """Whether the process may end behind it."""
     until: float = 0.0
     """Monotonic time until which whoever asked waits."""
     done: threading.Event = field(default_factory=threading.Event)

@@ -41,6 +41,7 @@ from openhands_otel.telemetry.sender import ChangeSender
 from openhands_otel.telemetry.spool_keeper import SpoolKeeper, Whose
 from openhands_otel.telemetry.spooling import Replays, Spooling
 from openhands_otel.telemetry.transport import Transport, open_transport
+from openhands_otel.telemetry.vitals import Vitals
 from openhands_otel.version import __version__
 
 POLL_S = 0.002
@@ -99,7 +100,8 @@ class Pipeline:
         if self._config.exporter == "otlp":
             self._transport = open_transport(self._config)
             series = ConversationSeries(self._intake.ledger)
-            sender = ChangeSender(self._transport, resource, self._intake, series, reader)
+            vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
+            sender = ChangeSender(self._transport, resource, self._intake, series, reader, vitals=vitals)
             self._spooling = self._spooling_of(sender, resource)
         settings = self._settings
         schedule = Schedule(
@@ -135,11 +137,14 @@ class Pipeline:
         self._waits_for_use.append(None)
         self.put = self._put_and_start
 
-    def flush(self, timeout_s: float) -> bool:
-        """Send all that was put until now; False if that failed or took longer. For any thread, also in a handler."""
+    def flush(self, timeout_s: float, last: bool = False) -> bool:
+        """Send all that was put until now; False if that failed or took longer. For any thread, also in a handler.
+
+        ``last``: the process may end behind it.
+        """
         deadline = time.monotonic() + timeout_s
         flusher = self._started(deadline)
-        return self._never_used if flusher is None else flusher.flush(deadline - time.monotonic())
+        return self._never_used if flusher is None else flusher.flush(deadline - time.monotonic(), last)
 
     def stop(self, timeout_s: float) -> bool:
         """Send all and end the flusher; False if that failed or took longer (its thread is a daemon)."""

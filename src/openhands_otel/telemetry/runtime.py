@@ -72,13 +72,13 @@ class Runtime:
             self._remove_sink()
         self._stop_both(pipeline, self._exit_timeout_s)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Send all that happened until now; False if that failed or took longer."""
+    def flush(self, timeout_s: float, last: bool = False) -> bool:
+        """Send all that happened until now; False if that failed or took longer. ``last``: the end may follow."""
         if self._pipeline is None:
             return True
         deadline = time.monotonic() + timeout_s
         traces_flushed = self._traces.flush()
-        done = self._pipeline.flush(timeout_s)
+        done = self._pipeline.flush(timeout_s, last)
         return traces_flushed.wait_until(deadline) and done
 
     def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
@@ -91,7 +91,7 @@ class Runtime:
 
     def _last_flush(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        self.flush(timeout_s)
+        self.flush(timeout_s, last=True)
         if self._pipeline is not None:
             self._pipeline.say_farewell(deadline, for_good=False)
 

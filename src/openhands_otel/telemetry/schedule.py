@@ -30,6 +30,7 @@ class Schedule:
         self._budget = BURST_CPU_S
         self._budget_at = now
         self._pause_s = 0.0
+        self._beat_at: float | None = None
 
     def want(self, now: float, urgent: bool) -> None:
         """Something changed."""
@@ -39,7 +40,12 @@ class Schedule:
     def wait_s(self, now: float) -> float:
         """Seconds until something is due; zero or less: now."""
         due = self._heartbeat_at if self._wanted_at is None else min(self._wanted_at, self._heartbeat_at)
+        due = due if self._beat_at is None else min(due, self._beat_at)
         return max(due, self._not_before) - now
+
+    def beat_in(self, seconds: float | None, now: float) -> None:
+        """Something is to be said by then, though nothing changes; None takes that back."""
+        self._beat_at = None if seconds is None else now + seconds
 
     @property
     def pending(self) -> bool:

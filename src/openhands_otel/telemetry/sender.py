@@ -35,6 +35,7 @@ from openhands_otel.telemetry.conversation_series import ConversationSeries
 from openhands_otel.telemetry.intake import Intake
 from openhands_otel.telemetry.resource import process_resource
 from openhands_otel.telemetry.transport import DELIVERED, Outcome, Transport
+from openhands_otel.telemetry.vitals import BEAT_TIMEOUT_S, Vitals
 
 MILLISECOND_NS = 1_000_000
 
@@ -61,7 +62,9 @@ class ChangeSender:
         series: ConversationSeries,
         reader: ChangedPoints | None,
         clock: Clock = process_clock,
+        vitals: Vitals | None = None,
     ) -> None:
+        self._vitals = vitals or Vitals(0.0)
         self._transport = transport
         self._resource = resource
         self._encoded_resource = _encoded(resource)
@@ -91,6 +94,11 @@ class ChangeSender:
         """What a receiver will never take, and what would be lost without a spool."""
         return [part for words in self._refused for part in words.parts]
 
+    @property
+    def beat_in_s(self) -> float | None:
+        """In how long something is to be said whether or not anything has changed."""
+        return self._vitals.beat_in_s
+
     def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
         """Choose the points, and encode them when the returned function is called."""
         self._clock.watch()
@@ -102,6 +110,7 @@ class ChangeSender:
             self._put_off = everything, last
             return older
         self._put_off = (False, False)
+        self._vitals.prepare(everything, last)
         now = self._stamp()
         fleet = self._reader.select(everything, last, now) if self._reader is not None else None
         conversations = self._series.select(everything, now)
@@ -247,8 +256,12 @@ class ChangeSender:
 
     def _send(self, fleet: MetricsData | None, conversations: ScopeMetrics | None, timeout_s: float) -> Outcome:
         try:
-            request = self._request(fleet, conversations)
-            return DELIVERED if request is None else self._transport.send(request, timeout_s)
+            news = self._request(fleet, conversations)
+            request = self._vitals.complete(news, self._encoded_resource)
+            if request is None:
+                return DELIVERED
+            outcome = self._transport.send(request, timeout_s if news is not None else min(timeout_s, BEAT_TIMEOUT_S))
+            return self._vitals.settle(outcome, alone=news is None)
         except Exception as error:
             return Outcome(False, f"{type(error).__name__} while sending")
 

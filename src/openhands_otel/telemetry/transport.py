@@ -9,8 +9,9 @@ again is the caller's affair.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -38,6 +39,8 @@ class Outcome:
     retry_after_s: float | None = None
     refused: bool = False
     """The receiver has seen it and does not want it: the same request would fare no better."""
+    beat_s: float | None = None
+    """How often it would like to hear of us."""
 
 
 DELIVERED = Outcome(delivered=True)
@@ -86,6 +89,15 @@ class Credentials:
                 if len(secret) >= 4:
                     text = text.replace(secret, "***")
         return printable(" ".join(text.split()), limit)
+
+
+def with_beat(outcome: Outcome, asked: object) -> Outcome:
+    """``outcome``, and what a viewer asks for in ``semconv.BEAT_HEADER``."""
+    try:
+        beat_s = float(str(asked))
+    except ValueError:
+        return outcome
+    return replace(outcome, beat_s=beat_s) if 0 < beat_s < math.inf else outcome
 
 
 def told_rejection(credentials: Credentials, rejected: int, message: str) -> Outcome:

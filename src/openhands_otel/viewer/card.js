@@ -3,9 +3,9 @@
 import { bar, count, duration, element, money, percent, setBar, setText, short } from "./format.js";
 
 const TONES = {
-  running: "run", error: "bad", stuck: "bad", paused: "wait", waiting_for_confirmation: "wait", silent: "wait",
+  running: "run", error: "bad", stuck: "bad", paused: "wait", waiting_for_confirmation: "wait", silent: "wait", gone: "bad",
 };
-const NAMES = { waiting_for_confirmation: "waiting for you", silent: "no word from its process" };
+const NAMES = { waiting_for_confirmation: "waiting for you", silent: "no word from its process", gone: "its process is gone", ended: "its process ended" };
 
 // The values of semconv.Reason.
 const REASONS = {
@@ -36,7 +36,8 @@ export class Card {
   }
 
   get status() {
-    return this.stats.closed ? "closed" : this.stats.stale ? "silent" : this.stats.status ?? "open";
+    const { closed, gone, ended, stale, status } = this.stats;
+    return closed ? "closed" : gone ? "gone" : ended ? "ended" : stale ? "silent" : status ?? "open";
   }
 
   // The element to show: made when it is first asked for in that role.

@@ -1,6 +1,8 @@
 // The collector's event stream by fetch, because EventSource cannot send a token in a header.
 
-const SILENCE_MS = 45_000; // three of the collector's heartbeats
+const SILENCE_MS = 45_000; // for a collector that does not say how often it is heard
+const PATIENCE = 4; // so many times what it says
+const LONGEST_OPENING_MS = 10_000;
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 5_000;
 const KEY = "openhands-otel-token";
@@ -51,18 +53,20 @@ export async function follow(onUpdate, onState) {
 }
 
 async function readOnce(abort, lastId, onEvent, onOpen) {
-  let timer = setTimeout(() => abort.abort(), SILENCE_MS);
+  let silence = LONGEST_OPENING_MS;
+  let timer = setTimeout(() => abort.abort(), silence);
   const headers = { accept: "text/event-stream", ...(lastId ? { "last-event-id": lastId } : {}) };
   try {
     const response = await ask("/api/v1/events", { headers, signal: abort.signal });
     onOpen();
+    silence = Math.min(SILENCE_MS, PATIENCE * 1000 * Number(response.headers.get("openhands-otel-keep-alive")) || SILENCE_MS);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let waiting = "";
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
       clearTimeout(timer);
-      timer = setTimeout(() => abort.abort(), SILENCE_MS);
+      timer = setTimeout(() => abort.abort(), silence);
       const events = (waiting + value).split("\n\n");
       waiting = events.pop();
       for (const event of events) deliver(event, onEvent);
