@@ -41,6 +41,8 @@ class Vitals:
         self._is_busy = is_busy
         self._asked_s: float | None = None
         self._busy = self._everything = self._last = False
+        self._left = False
+        """Whether farewell was said, and nothing since."""
         self._who = b""
         self._told: Told = {}
         self._saying: Told = {}
@@ -68,7 +70,7 @@ class Vitals:
         who = resource.SerializeToString(deterministic=True)
         if who != self._who:
             # Another instance: it has said nothing yet.
-            self._who, self._told = who, {}
+            self._who, self._told, self._left = who, {}, False
         if request is None and not (self._told and (self._everything or self._last or self._is_due)):
             return None
         self._saying = self._promises()
@@ -85,7 +87,7 @@ class Vitals:
         self._spoke_at = time.monotonic()
         if not outcome.delivered:
             return DELIVERED if alone else outcome
-        self._told = self._saying
+        self._told, self._left = self._saying, self._last
         beat_s = outcome.beat_s
         self._asked_s = None if beat_s is None else min(max(beat_s, SHORTEST_BEAT_S), LONGEST_BEAT_S)
         return outcome
@@ -114,7 +116,11 @@ class Vitals:
             for metric, value in self._saying.items()
             if self._everything or self._told.get(metric) != value or (alone and metric is semconv.BEAT_INTERVAL)
         ]
-        return points + [_point(metric, None, now) for metric in self._told if metric not in self._saying]
+        ended = [metric for metric in self._told if metric not in self._saying]
+        if self._last and not (self._left or ended):
+            # All that it had to say fits into one request, and that is the last.
+            ended = [semconv.HEARTBEAT_INTERVAL]
+        return points + [_point(metric, None, now) for metric in ended]
 
 
 def _point(metric: Metric, value: float | None, now: int) -> pb.Metric:
