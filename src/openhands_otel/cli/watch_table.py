@@ -203,6 +203,10 @@ def _share(part: int, whole: int) -> Text:
     return Text(f"{part / whole:.0%}" if whole > 0 else "")
 
 
+_GAP: Final = 2
+"""Columns of the terminal between two of ours: a space of padding, and the line that the box has there."""
+_LONGEST: Final = 120
+"""Characters of a name that are looked at."""
 _STATUS_NAMES: Final = {"waiting_for_confirmation": "waits for you"}
 _STATUS_STYLES: Final = {
     "running": "green",
