@@ -177,7 +177,11 @@ def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[P
                 for name in point.attributes.keys() - everywhere:
                     carriers[name].add(point.metric)
         groups = {
-            "calls": {point.metric for point in sent if semconv.PROVIDER_NAME in point.attributes},
+            "calls": {
+                point.metric
+                for point in sent
+                if semconv.PROVIDER_NAME in point.attributes and point.scope == semconv.SCOPE_FLEET
+            },
             "tools": {semconv.TOOL_DURATION.name},
             "runs": {point.metric for point in sent if semconv.RUN_OUTCOME in point.attributes},
             "agents": {semconv.CONDENSATIONS.name, semconv.STUCK_RUNS.name},

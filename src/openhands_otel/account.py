@@ -27,6 +27,21 @@ class Spender(NamedTuple):
     usage_id: str
 
 
+class Callee(NamedTuple):
+    """Whom a conversation's calls went to, whether or not a price is known."""
+
+    model: str
+    provider: str
+
+
+@dataclass(slots=True)
+class Calls:
+    """How many went there, and how many of them without a known price."""
+
+    made: int = 0
+    unpriced: int = 0
+
+
 class ConversationSnapshot(BaseModel):
     """A conversation as this process knows it; of constant size however many calls it made. Money is US dollars.
 
@@ -84,6 +99,8 @@ class Account:
     """By usage id and type."""
     calls: int = 0
     unpriced: int = 0
+    callees: dict[Callee, Calls] = field(default_factory=dict[Callee, Calls])
+    """The same by model and provider."""
     context_tokens: int | None = None
     context_limit: int | None = None
     restored_cost: float = 0.0

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from openhands_otel import events, semconv
-from openhands_otel.account import Account, ConversationSnapshot, RunRecord, RunTally, Spender
+from openhands_otel.account import Account, Callee, Calls, ConversationSnapshot, RunRecord, RunTally, Spender
 from openhands_otel.events import NOBODY, Event, Origin
 from openhands_otel.exact import ExactSum
 from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
@@ -207,6 +207,17 @@ class Ledger:
             spent = account.cost.setdefault(spender, ExactSum())
         return spent
 
+    def _calls_to(self, account: Account, origin: Origin) -> Calls:
+        """Where an account counts the calls that went the way of ``origin``'s."""
+        callee = Callee(origin.model, origin.provider)
+        calls = account.callees.get(callee)
+        if calls is None:
+            if len(account.callees) >= BREAKDOWN_LIMIT:
+                self._overflowed += 1
+                callee = Callee(semconv.OVERFLOW, semconv.OVERFLOW)
+            calls = account.callees.setdefault(callee, Calls())
+        return calls
+
     def _tokens_used(self, event: events.TokensUsed) -> None:
         key = self._keys.of(event.origin)
         account = self._account_of(event.origin, event.at)
@@ -233,6 +244,7 @@ class Ledger:
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.calls += 1
+            self._calls_to(account, event.origin).made += 1
 
     def _response_recorded(self, event: events.ResponseRecorded) -> None:
         if not event.priced:
@@ -240,6 +252,7 @@ class Ledger:
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 account.unpriced += 1
+                self._calls_to(account, event.origin).unpriced += 1
         elif event.free is not None:
             # A series of 0 says that it is known to cost nothing.
             self._add(semconv.COST, fleet_key(event.origin, event.free), 0.0)

@@ -343,13 +343,16 @@ CONVERSATION_TOKENS: Final = Metric(
     "Tokens of a conversation in this process, by token type, usage id.",
 )
 CONVERSATION_CALLS: Final = Metric(
-    "openhands.conversation.llm_calls", "counter", "{call}", "LLM responses of a conversation in this process."
+    "openhands.conversation.llm_calls",
+    "counter",
+    "{call}",
+    "LLM responses of a conversation in this process, by model, provider.",
 )
 CONVERSATION_UNPRICED: Final = Metric(
     "openhands.conversation.unpriced_calls",
     "counter",
     "{call}",
-    "Calls of a conversation for which no price was known.",
+    "Calls of a conversation for which no price was known, by model, provider.",
 )
 CONVERSATION_RESTORED_COST: Final = Metric(
     "openhands.conversation.restored_cost", "gauge", USD, "What a conversation had spent before this process."

@@ -38,6 +38,15 @@ class CostShare(_Model):
     accumulated_cost: float = 0.0
 
 
+class ModelCalls(_Model):
+    """Part of a conversation's calls: those to one model at one provider, whether or not a price is known."""
+
+    model: str
+    provider: str | None = None
+    llm_calls: int = 0
+    unpriced_calls: int = 0
+
+
 class UsageMetrics(_Model):
     """What one usage id spent, named as OpenHands names it."""
 
@@ -55,7 +64,10 @@ class ConversationStats(_Model):
     sdk_version: str | None = None
     service: str | None = None
     processes: int = Field(default=1, description="Processes that worked on it and were seen here.")
-    model_name: str = Field(default="unknown", description="The model that most was spent on.")
+    model_name: str = Field(
+        default="unknown", description="The model that most was spent on; where nothing was, that is called most."
+    )
+    provider_name: str | None = Field(default=None, description="Whose model that is.")
     accumulated_cost: float = Field(default=0.0, description="Its own spend, without sub-agents' conversations.")
     tree_cost: float = Field(default=0.0, description="Its own spend and that of every conversation under it.")
     descendants: int = 0
@@ -66,6 +78,7 @@ class ConversationStats(_Model):
     accumulated_token_usage: TokenUsage = TokenUsage()
     llm_calls: int = 0
     unpriced_calls: int = Field(default=0, description="Calls with tokens for which no price was known.")
+    calls_by_model: tuple[ModelCalls, ...] = Field(default=(), description="Most calls first; they sum to llm_calls.")
     costs: tuple[CostShare, ...] = ()
     usage_to_metrics: dict[str, UsageMetrics] = Field(
         default_factory=dict[str, UsageMetrics], description="The same by usage id, as OpenHands' own stats have it."

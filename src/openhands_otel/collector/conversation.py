@@ -22,9 +22,9 @@ from openhands_otel.collector.series import (
     series_before,
     series_from_record,
 )
-from openhands_otel.collector.usages import by_usage, token_usage
+from openhands_otel.collector.usages import by_usage, most_used, token_usage
 from openhands_otel.collector.values import ExactSum
-from openhands_otel.stats import ConversationStats, CostShare
+from openhands_otel.stats import ConversationStats, CostShare, ModelCalls
 
 _SHARE_LIMIT: Final = 32
 _SERIES_LIMIT: Final = 2_000
@@ -204,7 +204,8 @@ class Conversation:
         return self._stats.model_copy(update=update)
 
     def _build(self) -> ConversationStats:
-        shares, tokens, context = self._shares(), self._tokens(), self._context()
+        shares, tokens, context, calls = self._shares(), self._tokens(), self._context(), self._calls()
+        model, provider = most_used(shares, calls)
         closed = self.closed
         activity = None if closed else self._activity()
         budget = self._newest(semconv.CONVERSATION_BUDGET, ended=True)
@@ -219,7 +220,8 @@ class Conversation:
             sdk_version=self._newest_attribute(semconv.CONVERSATION_INFO, semconv.SDK_VERSION),
             service=self.services.get(self._last_process),
             processes=len(self.services),
-            model_name=shares[0].model if shares else semconv.UNKNOWN,
+            model_name=model,
+            provider_name=provider,
             accumulated_cost=self.own_cost,
             restored_cost=self._restored(),
             max_budget_per_task=None if budget is None else float(budget.series.total),
@@ -228,8 +230,9 @@ class Conversation:
             accumulated_token_usage=token_usage(tokens.values(), context),
             llm_calls=int(sum(self._totals(semconv.CONVERSATION_CALLS))),
             unpriced_calls=int(sum(self._totals(semconv.CONVERSATION_UNPRICED))),
+            calls_by_model=calls,
             costs=shares,
-            usage_to_metrics=by_usage(shares, tokens, context),
+            usage_to_metrics=by_usage(shares, tokens, context, calls),
             status=self._status(),
             activity=None if activity is None else _named(activity, semconv.CONVERSATION_ACTIVITY),
             activity_since=None if activity is None else float(activity.series.total),
@@ -312,6 +315,23 @@ class Conversation:
         turn = self._newest(semconv.CONVERSATION_CONTEXT_TOKENS, ended=True)
         limit = self._newest(semconv.CONVERSATION_CONTEXT_LIMIT, ended=True)
         return 0 if turn is None else int(turn.series.total), 0 if limit is None else int(limit.series.total)
+
+    def _calls(self) -> tuple[ModelCalls, ...]:
+        """By model and provider; of agents before they said so, under a model that is not known."""
+        parts: dict[tuple[str, str | None], list[int]] = defaultdict(lambda: [0, 0])
+        for place, metric in enumerate((semconv.CONVERSATION_CALLS, semconv.CONVERSATION_UNPRICED)):
+            for held in self._all(metric):
+                model = _named(held, semconv.REQUEST_MODEL) or semconv.UNKNOWN
+                parts[model, _named(held, semconv.PROVIDER_NAME)][place] += int(held.series.total)
+        most = sorted(parts.items(), key=lambda part: (-part[1][0], part[0][0], part[0][1] or ""))
+        calls = [
+            ModelCalls(model=model, provider=provider, llm_calls=made, unpriced_calls=unpriced)
+            for (model, provider), (made, unpriced) in most[:_SHARE_LIMIT]
+        ]
+        if rest := [counts for _, counts in most[_SHARE_LIMIT:]]:
+            made, unpriced = (sum(counts[place] for counts in rest) for place in (0, 1))
+            calls.append(ModelCalls(model=semconv.OVERFLOW, llm_calls=made, unpriced_calls=unpriced))
+        return tuple(calls)
 
     def _shares(self) -> tuple[CostShare, ...]:
         parts: dict[tuple[str, str, str | None], list[float]] = {}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from openhands_otel.semconv import OVERFLOW, UNKNOWN, Role, TokenType
-from openhands_otel.stats import CostShare, TokenUsage, UsageMetrics
+from openhands_otel.stats import CostShare, ModelCalls, TokenUsage, UsageMetrics
 
 Counts = Mapping[str, int]
 """Tokens by type."""
@@ -36,8 +36,20 @@ def token_usage(parts: Iterable[Counts], context: Context = (0, 0)) -> TokenUsag
     )
 
 
-def by_usage(shares: Sequence[CostShare], tokens: Mapping[str, Counts], context: Context) -> dict[str, UsageMetrics]:
+def most_used(shares: Sequence[CostShare], calls: Sequence[ModelCalls]) -> tuple[str, str | None]:
+    """Model and provider that stand for all: where most money went, or, where none did, most calls."""
+    spent = shares[0].model if shares and shares[0].accumulated_cost > 0 else None
+    model = spent or next((each.model for each in (*calls, *shares) if each.model != UNKNOWN), UNKNOWN)
+    return model, next((each.provider for each in calls if each.model == model), None)
+
+
+def by_usage(
+    shares: Sequence[CostShare], tokens: Mapping[str, Counts], context: Context, calls: Sequence[ModelCalls]
+) -> dict[str, UsageMetrics]:
     """Dearest first; what is beyond the limit shares one entry."""
+    called = {each.model for each in calls}
+    # Calls don't tell their usage id; where all went to one model, that is whose they were.
+    otherwise = called.pop() if len(called) == 1 else UNKNOWN
     costs: dict[str, list[CostShare]] = {}
     for share in shares:
         costs.setdefault(share.usage_id or UNKNOWN, []).append(share)
@@ -48,7 +60,7 @@ def by_usage(shares: Sequence[CostShare], tokens: Mapping[str, Counts], context:
     agents = next((share.usage_id for share in shares if share.role in _AGENTS), None)
     return {
         name: UsageMetrics(
-            model_name=next((share.model for each in group for share in costs.get(each, ())), UNKNOWN),
+            model_name=next((share.model for each in group for share in costs.get(each, ())), otherwise),
             accumulated_cost=math.fsum(share.accumulated_cost for each in group for share in costs.get(each, ())),
             accumulated_token_usage=token_usage(
                 (tokens[each] for each in group if each in tokens), context if name == agents else (0, 0)

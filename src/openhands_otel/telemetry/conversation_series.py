@@ -21,7 +21,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
-from openhands_otel.account import Account, Spender
+from openhands_otel.account import Account, Callee, Spender
 from openhands_otel.ledger import Ledger
 from openhands_otel.semconv import Metric, Reason, Status, TokenType
 from openhands_otel.version import __version__
@@ -252,9 +252,12 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
         yield _cost_series(spender), cost.value
     for (usage_id, kind), count in account.tokens.items():
         yield _token_series(usage_id, kind), count
+    for callee, calls in account.callees.items():
+        if calls.made:
+            yield _call_series(semconv.CONVERSATION_CALLS, callee), calls.made
+        if calls.unpriced:
+            yield _call_series(semconv.CONVERSATION_UNPRICED, callee), calls.unpriced
     plain = (
-        (_CALLS, account.calls or None),
-        (_UNPRICED, account.unpriced or None),
         (_RESTORED_COST, account.restored_cost or None),
         (_CONTEXT_TOKENS, account.context_tokens),
         (_CONTEXT_LIMIT, account.context_limit),
@@ -274,8 +277,6 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
 
 
 # A flush of a busy server asks for thousands of series: what is the same each time is put together once.
-_CALLS: Series = (semconv.CONVERSATION_CALLS, ())
-_UNPRICED: Series = (semconv.CONVERSATION_UNPRICED, ())
 _RESTORED_COST: Series = (semconv.CONVERSATION_RESTORED_COST, ())
 _CONTEXT_TOKENS: Series = (semconv.CONVERSATION_CONTEXT_TOKENS, ())
 _CONTEXT_LIMIT: Series = (semconv.CONVERSATION_CONTEXT_LIMIT, ())
@@ -297,6 +298,11 @@ def _cost_series(spender: Spender) -> Series:
         semconv.USAGE_ID: spender.usage_id,
     }
     return semconv.CONVERSATION_COST, _told(labels)
+
+
+@lru_cache(CACHED)
+def _call_series(metric: Metric, callee: Callee) -> Series:
+    return metric, _told({semconv.REQUEST_MODEL: callee.model, semconv.PROVIDER_NAME: callee.provider})
 
 
 @lru_cache(CACHED)

@@ -1,6 +1,6 @@
 // One conversation on the page: a card of its own, or a row in its parent's card that opens to the same body.
 
-import { bar, count, duration, element, money, percent, setBar, setText, short } from "./format.js";
+import { bar, count, duration, element, money, percent, setBar, setText, short, spent } from "./format.js";
 
 const TONES = {
   running: "run", error: "bad", stuck: "bad", paused: "wait", waiting_for_confirmation: "wait", silent: "wait", gone: "bad",
@@ -32,7 +32,8 @@ export class Card {
 
   get searchText() {
     const s = this.stats;
-    return [s.conversation_id, s.agent, s.model_name, this.status, s.service, s.activity].join(" ").toLowerCase();
+    const models = s.calls_by_model.flatMap((part) => [part.model, part.provider]);
+    return [s.conversation_id, s.agent, s.model_name, ...models, this.status, s.service, s.activity].join(" ").toLowerCase();
   }
 
   get status() {
@@ -51,7 +52,7 @@ export class Card {
     this.stats = stats;
     const usage = stats.accumulated_token_usage;
     this.#updateHead();
-    setText(this.cost, money(stats.accumulated_cost));
+    setText(this.cost, spent(stats.accumulated_cost, stats.unpriced_calls));
     this.tree.hidden = stats.descendants === 0;
     this.treeCost.textContent = money(stats.tree_cost);
     setText(this.treeNote, ` with ${stats.descendants} sub-${stats.descendants === 1 ? "agent" : "agents"}`);
@@ -138,7 +139,7 @@ export class Card {
     this.statusBox.dataset.tone = TONES[status] ?? "rest";
     setText(this.statusText, NAMES[status] ?? status);
     setText(this.agent, stats.agent ?? "");
-    setText(this.rowCost, money(stats.tree_cost));
+    setText(this.rowCost, spent(stats.tree_cost, stats.unpriced_calls));
     const processes = stats.processes > 1 ? `, ${stats.processes} processes` : "";
     setText(this.service, `${stats.service ?? ""}${processes}`);
   }
@@ -178,6 +179,12 @@ export class Card {
       const name = `${part.role} · ${part.model}`;
       return element("div", "", element("span", "name", name), element("span", "", money(part.accumulated_cost)));
     });
+    // A model that nothing was spent on has been called all the same.
+    const paid = new Set(this.stats.costs.map((part) => part.model));
+    for (const part of this.stats.calls_by_model.filter(({ model }) => model !== "unknown" && !paid.has(model))) {
+      const name = element("span", "name", part.provider ? `${part.model} · ${part.provider}` : part.model);
+      rows.push(element("div", "", name, element("span", "", spent(0, part.unpriced_calls))));
+    }
     this.costs.replaceChildren(...rows);
     this.costs.hidden = rows.length === 0;
   }

@@ -21,6 +21,12 @@ export function money(amount) {
   return `${sign}$${whole.replace(/\B(?=(\d{3})+$)/g, ",")}.${part}`;
 }
 
+// As far as prices are known: a lower bound looks like one, and nothing does not look free.
+export function spent(amount, unpricedCalls) {
+  if (!unpricedCalls) return money(amount);
+  return amount === 0 ? "no price" : `${money(amount)}+`;
+}
+
 export const count = (number) => grouped.format(number);
 export const short = (number) => (number < 10_000 ? grouped.format(number) : compact.format(number));
 export const percent = (part, whole) => `${Math.round((100 * part) / whole)} %`;

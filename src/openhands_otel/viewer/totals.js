@@ -1,6 +1,6 @@
 // The head of the page: total spend, figures, the last hour, and where the money goes.
 
-import { bar, count, element, money, percent, setText, short } from "./format.js";
+import { bar, count, element, money, percent, setText, short, spent } from "./format.js";
 
 const TICK_MS = 350;
 const MINUTES = 60;
@@ -84,5 +84,5 @@ export function showBreakdown(breakdown) {
 
 function row(share, whole) {
   const part = whole > 0 ? share.accumulated_cost / whole : 0;
-  return element("div", "share", element("span", "name", share.name), element("span", "", money(share.accumulated_cost)), bar(["input", part]));
+  return element("div", "share", element("span", "name", share.name), element("span", "", spent(share.accumulated_cost, share.unpriced_calls)), bar(["input", part]));
 }
