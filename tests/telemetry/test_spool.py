@@ -172,15 +172,18 @@ def test_whatever_is_there_instead_a_killed_process_loses_a_second_at_most(start
 def test_a_collector_that_comes_back_gets_quarter_hours_first_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
-    off = [0.0]
-    monkeypatch.setattr(process_clock, "wall", lambda: time.time_ns() + round(off[0] * 1e9))
-    receiver.answer = lambda: (503, b"")
     quarter = 900 * SECOND_NS
+    # It begins in the middle of one.
+    off = [900 + (quarter * 3 // 2 - time.time_ns() % quarter) / 1e9]
+    monkeypatch.setattr(process_clock, "wall", lambda: time.time_ns() + round(off[0] * 1e9))
+    process_clock.watch()
+    receiver.answer = lambda: (503, b"")
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         for _ in range(4):
             put(pipe, *call(origin("c"), 0.25))
             assert not pipe.flush(10)
             off[0] += 900
+            process_clock.watch()
         (spool,) = spools()
         assert [part.kind for part in spool.to_send] == [MARK, MARK, MARK, NEWEST]
         receiver.answer = lambda: (200, b"")
@@ -426,7 +429,7 @@ def test_a_folder_that_cannot_be_written_is_told(start: Start, tmp_path: Path) -
         assert "$0.0200 of 20 calls" in line
         assert "is lost" in line
         assert reason in line
-    assert not list(spool_folder().glob("*"))
+    assert not list(spool_folder().glob("*.spool"))
 
 
 def test_a_folder_that_depends_on_where_a_process_stands_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,8 @@ class SpoolKeeper:
 
     def _write(self, last: bool = False) -> None:
         in_part = last and not self._down and bool(self._refused_in_part)
-        if not (self._down or in_part or (last and self._sender.refused)):
+        # What is closed is others' to send.
+        if self._closed or not (self._down or in_part or (last and self._sender.refused)):
             return
         try:
             with self._intake.lock:
