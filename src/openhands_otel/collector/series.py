@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from openhands_otel.collector.deltas import Deltas
@@ -35,8 +36,8 @@ Attributes = tuple[tuple[str, AttributeValue], ...]
 
 TOLERANCE: Final = 1_000_000_000
 """Nanoseconds by which two times may differ and still be one: a start as several of its points have it."""
-_STREAM_LIMIT: Final = 32
-"""Streams of one series that are held apart; of more the oldest become one number."""
+_STREAM_LIMIT: Final = 256
+"""Streams of one series that are held apart; of more one that only moved goes, or the one silent for longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +155,14 @@ class Streams:
             yield current
 
     def _forget(self, exact: bool) -> None:
-        if exact:
-            # The one that has been silent for longest: processes that end, one after the other.
-            gone = min(self._streams, key=lambda each: each.time)
+        moved = None if exact else next((one for one, next_ in pairwise(self._streams) if one.goes_on_in(next_)), None)
+        if moved is not None:
+            # What it reached is in the other one as well.
+            self._drop(moved)
         else:
-            gone, following = self._streams[:2]
-            if gone.goes_on_in(following):
-                self._drop(gone)
-                return
-        self._drop(gone)
-        self._base = gone.value if self._base is None else combined((self._base, gone.value))
+            gone = min(self._streams, key=lambda each: each.time)
+            self._drop(gone)
+            self._base = gone.value if self._base is None else combined((self._base, gone.value))
 
     def _drop(self, stream: Stream) -> None:
         self._streams.remove(stream)
