@@ -48,6 +48,16 @@ class HeldStore:
         received = time.time_ns() if at is None else int(at * 1e9)
         return self.run(self.store.receive(decode_metrics(body, json=False), received, replayed)).count
 
+    def let_all_go(self) -> None:
+        """As if all had been silent for long: what may leave memory leaves it."""
+        for process in self.store.fleet.processes.values():
+            process.seen, process.pulse.heard = 0.0, -1e9
+        for conversation in self.store.conversations.by_id.values():
+            conversation.seen = 0.0
+        self.store.fleet.lives.judge()
+        while self.run(self.keeper.let_go()):
+            pass
+
     def conversation(self, conversation_id: str) -> ConversationStats:
         return self.store.conversations.stats(self.store.conversations.by_id[conversation_id])
 

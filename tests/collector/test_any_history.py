@@ -261,13 +261,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def memory_is_made_free(self) -> None:
-        store = self.viewer.store
-        for process in store.fleet.processes.values():
-            process.seen = 0.0
-        for conversation in store.conversations.by_id.values():
-            conversation.seen = 0.0
-        self.viewer.keeper.notice_silence(time.time())
-        self.viewer.run(self.viewer.keeper.let_go())
+        self.viewer.let_all_go()
 
     def teardown(self) -> None:
         for process in self.processes:

@@ -148,9 +148,9 @@ def test_a_foreign_counter_of_our_name_is_shown_and_counts_nowhere(held: HeldSto
     totals, stats = held.store.totals(), held.conversation("c")
     assert (totals.accumulated_cost, totals.accumulated_token_usage.prompt_tokens, totals.llm_calls) == (0.5, 10, 0)
     assert (stats.accumulated_cost, stats.status) == (0.5, None)
-    shown = held.run(Exposition.TEXT.render(held.store))
+    shown = held.run(Exposition.TEXT.render(held.store)).decode()
     lines = [line for line in shown.splitlines() if line.startswith("gen_ai_client_inference_usage_input_tokens_total")]
-    assert sorted(line.rsplit(" ", 1)[1] for line in lines) == ["10", "1000", "1000"]
+    assert sorted(float(line.rsplit(" ", 1)[1]) for line in lines) == [10, 1_000, 1_000]
     assert any('otel_scope_name="opentelemetry.instrumentation.openai_v2"' in line for line in lines)
 
 
@@ -184,9 +184,7 @@ def test_calls_are_a_counter_and_of_older_agents_the_latencies(tmp_path: Path) -
         assert held.store.totals().llm_calls == 12
         held.take_body(Sender("older").observe(semconv.RESPONSE_LATENCY, [1.0] * 3, CALL).body(), at=1.0)
         held.run(held.keeper.save())
-        for process in held.store.fleet.processes.values():
-            process.seen = 0.0
-        held.run(held.keeper.let_go())
+        held.let_all_go()
         held.run(held.store.archive.purge(time.time() - 10))
     with HeldStore(tmp_path / "h.sqlite3") as held:
         assert held.store.fleet.processes == {}

@@ -142,7 +142,9 @@ class Fleet:
             return False
         if point.scope is not None and name in OWN_METRICS:
             # Another's, under a name of ours: shown as what it is, and counted nowhere.
-            attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: point.scope}.items()))
+            # An empty label is as good as none, which is ours.
+            scope = point.scope or semconv.UNKNOWN
+            attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: scope}.items()))
         held = process.series.get((name, attributes))
         before, assumed = (held.total, _assumed(held)) if held else (0, 0)
         if held is None:
