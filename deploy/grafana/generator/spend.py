@@ -31,7 +31,7 @@ def totals() -> Row:
         "In the range shown",
         [
             number("Spent", "What LLM calls cost: exact, for any range.", DOLLARS, Query(SPENT), decimals=4),
-            number("LLM calls", "Calls that ended.", COUNT, Query(grown(semconv.OPERATION_DURATION, part="_count"))),
+            number("LLM calls", "Calls that were answered.", COUNT, Query(grown(semconv.CALLS))),
             number("Cost per run", "What runs cost on average.", DOLLARS, Query(ratio(run_cost, runs)), decimals=4),
             number(
                 "Cost per finished run",
