@@ -30,6 +30,15 @@ def start() -> None:
         return
     with _without_expected_warnings():
         initialize()
+    if not _is_on():
+        # An endpoint that ``run`` has set would start Laminar, and nobody would keep it from that.
+        footprint.withdraw()
+
+
+def _is_on() -> bool:
+    from openhands_otel.instrumentor import OpenHandsInstrumentor
+
+    return getattr(OpenHandsInstrumentor(), "_undo", None) is not None
 
 
 @contextmanager

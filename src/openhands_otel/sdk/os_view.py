@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 else:
     _Environ = type(os.environ)
 
+_PYTHONS_OWN: type[Any] = type(os.environ)
 _ENVIRONS = ("environ", "environb")
 
 
@@ -47,7 +48,7 @@ class OsView(ModuleType):
 
     def __init__(self, clean: Callable[[Mapping[str, str]], dict[str, str]]) -> None:
         super().__init__("os", os.__doc__)
-        vars(self)["_clean"] = clean
+        vars(self).update(_clean=clean, _before={})
 
     def __getattr__(self, name: str) -> Any:
         if name in _ENVIRONS:
@@ -59,11 +60,17 @@ class OsView(ModuleType):
         return getattr(os, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        vars(self)["_before"].setdefault(name, getattr(os, name, None))
         # ``os.environ |= {...}`` assigns what was read.
         setattr(os, name, value.real if isinstance(value, CleanEnviron) else value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(os, name)
+        # pytest takes back so what it has put into a module that makes its names when they are asked for.
+        before = vars(self)["_before"].pop(name, None)
+        if before is None:
+            delattr(os, name)
+        else:
+            setattr(os, name, before)
 
     def __dir__(self) -> list[str]:
         return dir(os)
@@ -71,7 +78,7 @@ class OsView(ModuleType):
     def _environ(self, name: str) -> Any:
         real = getattr(os, name)
         clean: dict[str, str] = vars(self)["_clean"](os.environ)
-        if not isinstance(real, type(os.environ)):
+        if not isinstance(real, _PYTHONS_OWN):
             # Somebody's own, in a test say.
             return clean
         if name == "environb":

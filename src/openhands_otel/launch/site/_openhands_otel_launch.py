@@ -64,8 +64,8 @@ class Waiting:
             if spec is not None:
                 self._watch(spec, path)
             return spec
-        if name.startswith(PACKAGE + "."):
-            # Somebody in front of this finder has found the package for himself: its first line is running.
+        if PACKAGE in sys.modules:
+            # Somebody in front of this finder has found the package for himself: its first lines are running.
             self._begin()
         return None
 
