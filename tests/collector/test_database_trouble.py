@@ -287,7 +287,7 @@ def test_a_step_that_fails_ends_neither_the_rounds_nor_the_end(
     with HeldStore(database) as held:
         held.take(Sender("p").spend(1.0))
         with monkeypatch.context() as broken:
-            broken.setattr(held.store.conversations, "find_stale", lambda now: now / 0)  # pyright: ignore
+            broken.setattr(held.store, "look_at_lives", lambda ahead: 1 / 0)  # pyright: ignore
             make_rounds(held, 3)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
         assert "ZeroDivisionError" in held.store.health.problems[0]

@@ -45,6 +45,8 @@ class Journal:
     def __init__(self, database: Path | None) -> None:
         self._current = None if database is None else database.with_name(f"{database.name}-requests")
         self._before = None if database is None else database.with_name(f"{database.name}-requests.old")
+        self.misses = False
+        """Whether a request could not be written whose changes may not be saved yet."""
         self._descriptor: int | None = None
         self._size = 0 if self._current is None or not self._current.exists() else self._current.stat().st_size
 
@@ -64,8 +66,15 @@ class Journal:
         record = _HEADER.pack(len(entry.body), entry.received, entry.json, entry.replayed, coding) + entry.body
         if self._current is None or self._size + len(record) > LIMIT:
             return
+        try:
+            self._write(self._current, record)
+        except OSError:
+            self.misses = True
+            raise
+
+    def _write(self, current: Path, record: bytes) -> None:
         if self._descriptor is None:
-            self._descriptor = os.open(self._current, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._descriptor = os.open(current, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         written = os.write(self._descriptor, record)
         self._size += written
         if written < len(record):
@@ -79,11 +88,14 @@ class Journal:
         if self._current is None or self._before is None or self.is_empty or self.waits:
             return
         self.close()
-        os.replace(self._current, self._before)
         self._size = 0
+        # Somebody may have deleted it: then there is nothing that could wait.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._current, self._before)
 
     def settle(self) -> None:
         """All that stood in the file before the last turn is saved: delete it."""
+        self.misses = False
         if self._before is not None:
             self._before.unlink(missing_ok=True)
 
@@ -123,7 +135,7 @@ class Settling:
     def end(self) -> None:
         """A round of saving has ended. What is marked no longer left memory meanwhile, and was saved as it did."""
         self._unsaved &= set(self._changed())
-        if not self._unsaved and self._journal.waits:
+        if not self._unsaved and (self._journal.waits or self._journal.misses):
             self._journal.settle()
 
 

@@ -112,6 +112,9 @@ class Keeper:
             step()
         except OSError as error:
             self._store.health.failed(JOURNAL, error)
+        else:
+            if not self._store.journal.misses:
+                self._store.health.well(JOURNAL)
 
     def _is_due(self, step: str, every_s: float) -> bool:
         now = time.monotonic()

@@ -147,8 +147,6 @@ class Store:
             self.journal.append(entry)
         except OSError as error:
             self.health.failed(JOURNAL, error)
-        else:
-            self.health.well(JOURNAL)
 
     def unsaved(self) -> list[Unsaved]:
         """The records of what changed and is not in the database."""
