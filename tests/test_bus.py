@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from openhands_otel import subscriptions
-from openhands_otel.bus import BACKGROUND_QUEUE_SIZE, Bus
+from openhands_otel.background import QUEUE_SIZE
+from openhands_otel.bus import Bus
 from openhands_otel.events import ConversationClosed, CostAdded, Event, LatencyRecorded, LLMCallStarted, Origin
 from openhands_otel.semconv import CostSource
 
@@ -171,11 +172,11 @@ def test_what_a_background_subscriber_is_too_slow_for_is_dropped_and_counted(bus
         heard.append(event)
 
     bus.subscribe(slow, background=True)
-    for _ in range(BACKGROUND_QUEUE_SIZE + 500):
+    for _ in range(QUEUE_SIZE + 500):
         bus.publish(cost())
     assert 499 <= bus.dropped <= 500
     go_on.set()
-    wait_until(lambda: len(heard) == BACKGROUND_QUEUE_SIZE + 500 - bus.dropped)
+    wait_until(lambda: len(heard) == QUEUE_SIZE + 500 - bus.dropped)
 
 
 def test_events_of_dying_objects_run_no_callback_where_they_die(bus: Bus) -> None:

@@ -11,22 +11,19 @@ neither the agent nor the others.
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self, cast
 from uuid import UUID
 
+from openhands_otel.background import Background
 from openhands_otel.events import UPDATES, ConversationClosed, Event, Spoken
 from openhands_otel.guard import note_error
 
 Callback = Callable[[Event], object]
 EnterCall = Callable[[], Callable[[], None] | None]
 """Called where an LLM call begins; what it returns, if anything, where it ends. Raises nothing."""
-
-BACKGROUND_QUEUE_SIZE = 10_000
-"""Events that may wait for the background thread; later ones are dropped and counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +38,7 @@ class Subscription:
     alive: list[bool]
 
     @property
-    def needs_dispatcher(self) -> bool:
+    def needs_thread(self) -> bool:
         """Whether it is called on our thread: always, or where a dying conversation makes the event."""
         return self.background or ConversationClosed in self.kinds
 
@@ -57,11 +54,22 @@ class Subscription:
         return self.usage_id is None or (origin is not None and origin.usage_id == self.usage_id)
 
     def deliver(self, event: Event) -> None:
-        """Call it; what it raises ends here."""
+        """Call it; an Exception that it raises ends here."""
         try:
             self.callback(event)
         except Exception as error:
-            note_error(f"subscriber {getattr(self.callback, '__qualname__', type(self.callback).__name__)}", error)
+            note_error(self._name, error)
+
+    def call(self, event: Event) -> None:
+        """The same on a thread of ours, whom nothing must end: not ``sys.exit``, nor a cancelled task."""
+        try:
+            self.callback(event)
+        except BaseException as error:
+            note_error(self._name, error)
+
+    @property
+    def _name(self) -> str:
+        return f"subscriber {getattr(self.callback, '__qualname__', type(self.callback).__name__)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +107,9 @@ class Bus:
         self._receivers = _Receivers()
         self._registered: dict[_Sink | Subscription, None] = {}
         self._changing = threading.RLock()
-        self._dispatcher = _Dispatcher()
+        self._background = Background()
+        self.keepers: set[object] = set()
+        """Those who call ``finish`` at the process's end."""
 
     def publish(self, event: Event) -> None:
         """Hand ``event`` to every receiver; never raises an Exception."""
@@ -109,7 +119,7 @@ class Bus:
         for subscription in receivers.subscriptions:
             if subscription.wants(event):
                 if subscription.background:
-                    self._dispatcher.put(subscription, event)
+                    self._background.put(subscription, event)
                 else:
                     subscription.deliver(event)
 
@@ -120,7 +130,7 @@ class Bus:
             sink(event)
         for subscription in receivers.subscriptions:
             if subscription.wants(event):
-                self._dispatcher.put(subscription, event)
+                self._background.put(subscription, event)
 
     def add_sink(
         self, put: Callback, content: bool = False, around_calls: EnterCall | None = None
@@ -175,9 +185,9 @@ class Bus:
         Raises TypeError, and changes nothing, where ``callback`` cannot be called or ``kinds`` are no classes.
         """
         subscription = _checked(callback, conversation, usage_id, kinds, background)
-        if subscription.needs_dispatcher:
+        if subscription.needs_thread:
             with self._changing:
-                self._dispatcher.start()
+                self._background.start()
         remove = self._register(subscription)
 
         def unsubscribe() -> None:
@@ -189,14 +199,29 @@ class Bus:
     @property
     def dropped(self) -> int:
         """Events that background subscribers were too slow for."""
-        return self._dispatcher.dropped
+        return self._background.dropped
+
+    @property
+    def has_background(self) -> bool:
+        """Whether any subscriber is called on another thread."""
+        return any(subscription.needs_thread for subscription in self._receivers.subscriptions)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until background subscribers have got all that was published; False if that takes longer."""
+        return self._background.drain(timeout_s)
+
+    def hurry(self, timeout_s: float) -> None:
+        """Nobody may call ``finish``: have each event delivered before the next, for so long in all."""
+        self._background.hurry_s = timeout_s
+
+    def finish(self, timeout_s: float) -> None:
+        """The process ends: have background subscribers get what is theirs, as far as the time goes."""
+        self._background.finish(timeout_s)
 
     def restart_after_fork(self) -> None:
         """In a forked child: the parent's threads and locks are gone, waiting events are the parent's."""
         self._changing = threading.RLock()
-        self._dispatcher = _Dispatcher()
-        if any(subscription.needs_dispatcher for subscription in self._receivers.subscriptions):
-            self._dispatcher.start()
+        self._background = Background()
 
 
 def _checked(
@@ -213,30 +238,3 @@ def _checked(
     # OpenHands' own ids are UUIDs; events name a conversation by text.
     named = None if conversation is None else str(conversation)
     return Subscription(callback, named, usage_id, cast(tuple[type[Event], ...], chosen), background, alive=[True])
-
-
-class _Dispatcher:
-    """A daemon thread that calls background subscribers; started by the first one."""
-
-    def __init__(self) -> None:
-        # SimpleQueue.put may be called from a finalizer or a signal handler; Queue.put may not.
-        self._queue: queue.SimpleQueue[tuple[Subscription, Event]] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self.dropped = 0
-
-    def start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="openhands-otel-subscribers", daemon=True)
-            self._thread.start()
-
-    def put(self, subscription: Subscription, event: Event) -> None:
-        if self._queue.qsize() >= BACKGROUND_QUEUE_SIZE:
-            self.dropped += 1
-            return
-        self._queue.put((subscription, event))
-
-    def _run(self) -> None:
-        while True:
-            subscription, event = self._queue.get()
-            if subscription.wants(event):
-                subscription.deliver(event)

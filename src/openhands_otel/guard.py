@@ -11,6 +11,7 @@ import functools
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from openhands_otel import log
 
@@ -34,11 +35,13 @@ def guarded[**P, R](hook: Callable[P, R]) -> Callable[P, R | None]:
     return safe
 
 
-def note_error(name: str, error: Exception) -> None:
-    """Count an error of the hook ``name``; log its first one."""
+def note_error(name: str, error: BaseException) -> None:
+    """Count an error of the hook ``name``; log its first one. Raises nothing, whatever the logging is set up to do."""
     seen = _errors.get(name, 0)
     _errors[name] = seen + 1
-    if seen == 0:
+    if seen:
+        return
+    with suppress(Exception):
         logger.warning(
             "%s failed with %s; the agent is not affected, further ones are only counted", name, type(error).__name__
         )

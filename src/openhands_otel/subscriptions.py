@@ -12,8 +12,19 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from openhands_otel.bus import Bus, Callback
 from openhands_otel.events import UPDATES, Event
 from openhands_otel.sdk.hooks import Hooks
+from openhands_otel.telemetry.process_end import ProcessEnd, main_has_returned
+
+PATIENCE_S = 2.0
+"""For how long the end of a process waits for background subscribers, where nothing else of ours does."""
 
 bus = Bus()
+_end = ProcessEnd(
+    stop=lambda timeout_s: None if bus.keepers else bus.finish(timeout_s),
+    flush=bus.drain,
+    after_fork=lambda: None,
+    patience_s=PATIENCE_S,
+    takes_sigterm=False,
+)
 _hooks = Hooks(bus, suppressed=lambda: not is_instrumentation_enabled())
 _listeners: set[object] = set()
 _settling = threading.RLock()
@@ -65,10 +76,11 @@ def _settle(patiently: bool) -> None:
 
 
 def _renew_locks() -> None:
-    """In a forked child: a thread that is gone may have held it."""
+    """In a forked child: a thread that is gone may have held them."""
     global _settling
     _settling = threading.RLock()
     _settled_by.clear()
+    bus.restart_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -88,7 +100,8 @@ def subscribe(
     The events are those of ``openhands_otel.events``: CostAdded, TokensUsed, LatencyRecorded and MetricsMerged unless
     ``kinds`` names others. ``conversation`` and ``usage_id`` select; ``background=True`` calls on a thread of ours, so
     that a slow callback doesn't hold the agent up (it waits behind at most 10,000 events; more are dropped and
-    counted). Otherwise it is called on the thread that made the change, in the order of subscription.
+    counted; at the process's end two seconds are given to those that wait). Otherwise it is called on the thread that
+    made the change, in the order of subscription.
 
     Returns a function that ends the subscription. Nothing is called after it; calling it again does nothing. It makes
     no difference whether LLMs and conversations exist before or after. Subscribing patches the SDK if nothing has yet,
@@ -100,6 +113,10 @@ def subscribe(
         callback, conversation=conversation, usage_id=usage_id, kinds=kinds, background=background
     )
     stop_listening = listen()
+    if bus.has_background:
+        _end.watch()
+        if main_has_returned():
+            bus.hurry(PATIENCE_S)
 
     def unsubscribe() -> None:
         end_subscription()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from openhands_otel import log
 from openhands_otel.client import StatsClient, StatsError
+from openhands_otel.guard import note_error
 from openhands_otel.stats import ConversationStats, ConversationUpdate, RemovedUpdate, SnapshotUpdate, Update
 from openhands_otel.token_file import TokenFileError, read_token
 
@@ -27,6 +29,8 @@ class Follower:
         self._url = url
         self._token_file = token_file
         self._process = 0
+        self._followed: dict[int, object] = {}
+        """Who began to follow, by process."""
         self._stopping = threading.Event()
         self._client: StatsClient | None = None
         self._complained = False
@@ -34,9 +38,13 @@ class Follower:
 
     def newest(self, conversation_id: str) -> ConversationStats | None:
         """What was heard last of a conversation."""
-        if self._process != os.getpid():
-            self._process, self._stopping = os.getpid(), threading.Event()
-            threading.Thread(target=self._follow, name="openhands-otel-remote-stats", daemon=True).start()
+        process = os.getpid()
+        if self._followed.setdefault(process, me := object()) is me:
+            # Nobody else has begun in this process.
+            self._process, self._stopping = process, threading.Event()
+            # Refused when Python has begun to end: what was heard last is what there is.
+            with suppress(RuntimeError):
+                threading.Thread(target=self._follow, name="openhands-otel-remote-stats", daemon=True).start()
         return self._known.get(conversation_id)
 
     def stop(self) -> None:
@@ -58,9 +66,10 @@ class Follower:
                             self._take(update)
                 except (StatsError, TokenFileError) as error:
                     self._complain(error)
-                except Exception as error:
-                    # Closed by ``stop`` in the middle of a read, for one.
-                    self._complain(error)
+                except BaseException as error:
+                    # It is our thread: nothing ends it but ``stop``, which may close what is being read.
+                    if not stopping.is_set():
+                        note_error("Follower", error)
                 stopping.wait(_PAUSE_S)
 
     def _take(self, update: Update) -> None:

@@ -19,7 +19,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from openhands_otel.clock import now_ns
 from openhands_otel.guard import note_error
-from openhands_otel.telemetry.intake import Intake, Wake
+from openhands_otel.telemetry.intake import Intake, Taken, Wake
 from openhands_otel.telemetry.schedule import Schedule
 from openhands_otel.telemetry.self_observation import SelfObservation
 from openhands_otel.telemetry.transport import Outcome
@@ -31,6 +31,7 @@ INSIST_S = 0.15
 LONGEST_DOZE_S = 1.0
 """While a flush is held back, events wait in the queue: taken in together they cost half. Not for ever, though."""
 PAUSE_AFTER_ERROR_S = 0.05
+LEAST_TIMEOUT_S = 0.05
 MOST_REQUESTS = 100
 """Requests that one flush may take beyond its first, so that it ends whatever happens meanwhile."""
 MOST_COMPLAINTS = 5
@@ -92,17 +93,32 @@ class Flusher:
         self._observation = observation
         self._timeout_s = timeout_s
         self._stopping = False
+        self._ended = False
         self._used = False
         self._reached = False
         """Whether a collector has ever taken something: where there never was one, nobody waits for it."""
         self._down = False
         self._complained: set[str] = set()
         self._cpu_at = 0.0
+        self._until: float | None = None
+        """Until when (monotonic) a turn may take that is not made by the thread."""
+        self._taking_turns = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="openhands-otel-flusher", daemon=True)
+        self.alone = False
+        """Whether no thread could be had: then whoever asks does the work."""
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # Python has begun to end.
+            self.alone = True
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to send, by the schedule."""
+        return self._schedule.wait_s(time.monotonic()) <= 0
 
     def flush(self, timeout_s: float, last: bool = False) -> bool:
         """Have everything sent that was put until now; False if that failed or did not end in time.
@@ -110,67 +126,104 @@ class Flusher:
         ``last``: this may be the end, and if it is not, what follows says so. Safe in a signal handler: the queue takes
         no Python lock, and the Event is nobody else's.
         """
-        return self._ask(Wake(stop=False, last=last), timeout_s)
+        return self.answered(self.ask(timeout_s, last=last))
 
     def stop(self, timeout_s: float) -> bool:
         """As ``flush``, and end the thread. A signal's handler may call this while the interrupted thread does."""
         if not self._stopping:
             self._stopping = True
-            return self._ask(Wake(stop=True, until=time.monotonic() + timeout_s), timeout_s)
+            return self.answered(self.ask(timeout_s, stop=True, last=True))
         deadline = time.monotonic() + timeout_s
-        while self._thread.is_alive() and time.monotonic() < deadline:
+        while not self.ended and time.monotonic() < deadline:
             time.sleep(0.002)
-        return not self._thread.is_alive()
+        return self.ended
 
-    def _ask(self, wake: Wake, timeout_s: float) -> bool:
-        if not self._thread.is_alive() or threading.current_thread() is self._thread:
-            return False
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self._ended
+
+    def ask(self, timeout_s: float, stop: bool = False, last: bool = False) -> Wake:
+        """Ask for everything to be sent, and do not wait."""
+        wake = Wake(stop, last, until=time.monotonic() + timeout_s)
         self._intake.ask(wake)
-        return wake.done.wait(timeout_s) and wake.delivered
+        return wake
+
+    def answered(self, wake: Wake) -> bool:
+        """Whether all was delivered by then."""
+        if threading.current_thread() is self._thread or self._ended:
+            return wake.delivered
+        if not self._thread.is_alive():
+            self._take_turns(wake)
+        return wake.done.wait(max(0.0, wake.until - time.monotonic())) and wake.delivered
+
+    def _take_turns(self, wake: Wake) -> None:
+        """Do the thread's work here. Whoever comes meanwhile, or interrupts us, waits as for the thread."""
+        if not self._taking_turns.acquire(blocking=False):
+            return
+        try:
+            self._until = wake.until
+            with suppress_instrumentation():
+                while not (wake.done.is_set() or self._ended):
+                    self._guarded_turn()
+        finally:
+            self._taking_turns.release()
 
     def _run(self) -> None:
         with suppress_instrumentation():
-            stopped = False
-            while not stopped:
-                try:
-                    stopped = self._turn()
-                except Exception as error:
-                    note_error("Flusher", error)
-                    time.sleep(PAUSE_AFTER_ERROR_S)
+            while not self._ended:
+                self._guarded_turn()
 
-    def _turn(self) -> bool:
+    def _guarded_turn(self) -> None:
+        try:
+            self._turn()
+        except BaseException as error:
+            # It is our thread: not even SystemExit is for anybody else.
+            note_error("Flusher", error)
+            time.sleep(PAUSE_AFTER_ERROR_S)
+
+    def _turn(self) -> None:
         wait_s = self._schedule.wait_s(time.monotonic())
         if not self._schedule.pending:
             self._intake.wait(wait_s)
         elif wait_s > 0:
             self._intake.doze(min(wait_s, LONGEST_DOZE_S))
         taken = self._intake.take()
-        stop = any(wake.stop for wake in taken.wakes)
         try:
-            self._settle()
-            now = time.monotonic()
-            for since, urgent in ((taken.urgent_since, True), (taken.lazy_since, False)):
-                if since is not None:
-                    self._used = True
-                    # A busy agent keeps this thread from the interpreter for milliseconds: they are part of the window.
-                    age_s = (now_ns() - since) / 1e9
-                    self._schedule.want(now - min(max(age_s, 0.0), 1.0), urgent)
-            # A process in which nothing happened has nothing to say at its end.
-            delivered = True
-            if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
-                last = stop or any(wake.last for wake in taken.wakes)
-                delivered = self._send_all(self._schedule.is_heartbeat(now), last=last)
-                if stop and not delivered and self._reached:
-                    delivered = self._insist(max(wake.until for wake in taken.wakes))
-            if taken.wakes and not delivered and self._watcher is not None:
-                self._watcher.write()
-            for wake in taken.wakes:
-                wake.delivered = delivered
+            self._answer(taken)
         finally:
-            # Whoever waits is not kept waiting by an error of ours.
+            # Whoever waits is not kept waiting by an error of ours, and one who ends has ended.
+            self._ended = self._ended or any(wake.stop for wake in taken.wakes)
             for wake in taken.wakes:
                 wake.done.set()
-        return stop
+
+    def _answer(self, taken: Taken) -> None:
+        self._settle_guarded()
+        now = time.monotonic()
+        for since, urgent in ((taken.urgent_since, True), (taken.lazy_since, False)):
+            if since is not None:
+                self._used = True
+                # A busy agent keeps this thread from the interpreter for milliseconds: they are part of the window.
+                age_s = (now_ns() - since) / 1e9
+                self._schedule.want(now - min(max(age_s, 0.0), 1.0), urgent)
+        last = [wake.until for wake in taken.wakes if wake.last]
+        # A process in which nothing happened has nothing to say at its end.
+        delivered = True
+        if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
+            delivered = self._send_all(self._schedule.is_heartbeat(now), last=bool(last))
+            if last and not delivered and self._reached:
+                delivered = self._insist(max(last))
+        if taken.wakes and not delivered and self._watcher is not None:
+            self._watcher.write()
+        for wake in taken.wakes:
+            wake.delivered = delivered
+
+    def _settle_guarded(self) -> None:
+        try:
+            self._settle()
+        except Exception as error:
+            # One value that cannot be recorded holds no others up.
+            note_error("Flusher", error)
 
     def _send_all(self, everything: bool, last: bool) -> bool:
         outcome = self._send(everything, last)
@@ -216,10 +269,13 @@ class Flusher:
 
     def _try(self, send: Callable[[float], Outcome]) -> Outcome:
         try:
-            return send(self._timeout_s)
+            return send(self._timeout_s if self._until is None else self._limited_s(self._until))
         except Exception as error:
             note_error("Transport.send", error)
             return Outcome(False, type(error).__name__)
+
+    def _limited_s(self, until: float) -> float:
+        return max(LEAST_TIMEOUT_S, min(self._timeout_s, until - time.monotonic()))
 
     def _report(self, outcome: Outcome) -> None:
         """One line when exports begin to fail, one when they work again, one for each kind of refusal."""

@@ -75,8 +75,9 @@ class Wake:
     """Asks the flusher for something other than taking events in; ``done`` is fresh and nobody else's."""
 
     stop: bool
+    """Whether to end afterwards."""
     last: bool = False
-    """Whether the process may end behind it."""
+    """Whether the process may end behind it: a failure is not put up with while there is time."""
     until: float = 0.0
     """Monotonic time until which whoever asked waits."""
     done: threading.Event = field(default_factory=threading.Event)

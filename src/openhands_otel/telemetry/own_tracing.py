@@ -6,7 +6,6 @@ It is not ended by ``atexit``: the process's end has one budget for metrics and 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -16,28 +15,29 @@ from typing import Final
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from openhands_otel.telemetry.otlp_config import read_otlp_config
+from openhands_otel.telemetry.span_sender import PATIENCE_S, SpanSender
 from openhands_otel.telemetry.transport import Outcome, Transport, open_transport
 
 logger = logging.getLogger("openhands_otel")
 
-DELAY_MS = 1000
-"""How long spans wait for others where OTEL_BSP_SCHEDULE_DELAY says nothing: a killed process loses the last second."""
 FIRST_PAUSE_S: Final = 0.2
 MOST_COMPLAINTS: Final = 5
 """Different refusals that are logged; a receiver can think of any number."""
 
 
-def own_provider(resource: Resource, token_file: Path | None) -> TracerProvider:
-    """One that sends to where the variables say; its sampler is theirs too."""
+def own_provider(resource: Resource, token_file: Path | None) -> tuple[TracerProvider, SpanSender]:
+    """One that sends to where the variables say, and what sends for it; its sampler is theirs too."""
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else DELAY_MS
     config = read_otlp_config(token_file=token_file, signal="traces")
     exporter = OwnSpanExporter(open_transport(config), config.timeout_s)
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay))
-    return provider
+    sender = SpanSender(exporter)
+    if not sender.start():
+        exporter.hurry(PATIENCE_S)
+    provider.add_span_processor(sender)
+    return provider, sender
 
 
 class OwnSpanExporter(SpanExporter):
@@ -63,6 +63,10 @@ class OwnSpanExporter(SpanExporter):
         """Close the connection."""
         self._ended.set()
         self._transport.close()
+
+    def hurry(self, timeout_s: float) -> None:
+        """Take no longer for a batch: whoever ends a span has to wait for it."""
+        self._timeout_s = min(self._timeout_s, timeout_s)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing waits here."""

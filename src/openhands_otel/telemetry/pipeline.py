@@ -32,7 +32,7 @@ from openhands_otel.telemetry.flusher import Flusher
 from openhands_otel.telemetry.guest import guest_instruments
 from openhands_otel.telemetry.histograms import Distributions
 from openhands_otel.telemetry.instruments import FleetInstruments
-from openhands_otel.telemetry.intake import Intake, Item
+from openhands_otel.telemetry.intake import URGENT, Intake, Item, OfSpan
 from openhands_otel.telemetry.otlp_config import OtlpConfig
 from openhands_otel.telemetry.resource import base_resource, process_resource
 from openhands_otel.telemetry.schedule import Schedule
@@ -44,9 +44,14 @@ from openhands_otel.telemetry.transport import Transport, open_transport
 from openhands_otel.telemetry.vitals import Vitals
 from openhands_otel.version import __version__
 
+Answer = Callable[[], bool]
+"""Waits for what was begun, as long as was said then; whether all of it was delivered."""
+
 POLL_S = 0.002
 FAREWELL_S = 0.3
 """What the end may take longer where something could not be sent, and is to be written down."""
+ALONE_S = 1.0
+"""How long one request may hold an agent up where there is no thread to send it: at the interpreter's end."""
 
 
 class Pipeline:
@@ -117,6 +122,8 @@ class Pipeline:
             self._spooling,
         )
         flusher.start()
+        if flusher.alone:
+            self.put = self._put_and_start
         self._flusher = flusher
 
     @property
@@ -142,9 +149,17 @@ class Pipeline:
 
         ``last``: the process may end behind it.
         """
+        return self.begin_flush(timeout_s, last)()
+
+    def begin_flush(self, timeout_s: float, last: bool = False) -> Answer:
+        """Begin to do so."""
         deadline = time.monotonic() + timeout_s
         flusher = self._started(deadline)
-        return self._never_used if flusher is None else flusher.flush(deadline - time.monotonic(), last)
+        if flusher is None:
+            unused = self._never_used
+            return lambda: unused
+        wake = flusher.ask(deadline - time.monotonic(), last=last)
+        return lambda: flusher.answered(wake)
 
     def stop(self, timeout_s: float) -> bool:
         """Send all and end the flusher; False if that failed or took longer (its thread is a daemon)."""
@@ -154,7 +169,7 @@ class Pipeline:
             return self._never_used
         done = flusher.stop(deadline - time.monotonic())
         self.say_farewell(deadline)
-        if done and self._transport is not None:
+        if flusher.ended and self._transport is not None:
             self._transport.close()
         return done
 
@@ -213,6 +228,14 @@ class Pipeline:
         self._intake.put(item)
         if self._waits_for_use:
             self._start_beside()
+        if self._flusher is not None and self._flusher.alone:
+            self._send_here(item, self._flusher)
+
+    def _send_here(self, item: Item, flusher: Flusher) -> None:
+        """Where no thread can be had."""
+        kind = type(item.event if isinstance(item, OfSpan) else item)
+        if kind in URGENT and flusher.due:
+            flusher.flush(ALONE_S)
 
     def _start_beside(self) -> None:
         try:
@@ -224,9 +247,9 @@ class Pipeline:
         try:
             # Not threading.Thread: it takes locks and waits, and this may be a finalizer or a signal handler.
             _thread.start_new_thread(self._start_guarded, ())
-        except RuntimeError as error:
-            self._starting = False
-            note_error("Pipeline.start", error)
+        except RuntimeError:
+            # Python has begun to end: then here, and whoever puts something sends it.
+            self._start_guarded()
 
     def _start_guarded(self) -> None:
         try:

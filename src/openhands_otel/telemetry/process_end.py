@@ -1,6 +1,7 @@
 """The ends of a process, and its forks: what to do so that nothing is lost and nobody waits long.
 
-* Normal exit, ``sys.exit``, an uncaught exception, SIGINT: ``atexit``.
+* Normal exit, ``sys.exit``, an uncaught exception, SIGINT: ``atexit``. By then Python starts no thread any more (3.12),
+  those that run go on. Handlers that were registered before ours are called after it, and may still spend.
 * SIGTERM would end Python without ``atexit``. Where the default handler stands, ours flushes, puts the default back and
   sends the signal again, so that the exit status stays what it was. uvicorn saves a handler that it finds and calls it
   after its own shutdown.
@@ -29,8 +30,13 @@ LATE = -100
 """Exit priority behind those of multiprocessing's own queues and children, which may still bring events."""
 
 
+def main_has_returned() -> bool:
+    """Whether the interpreter has begun to end: then ``atexit`` may call nobody who comes now."""
+    return not threading.main_thread().is_alive()
+
+
 class ProcessEnd:
-    """Calls ``stop`` (or ``flush``, where the process may still go on) and ``after_fork`` while watching.
+    """Calls ``stop`` (or ``flush``, where the process goes on for longer) and ``after_fork`` while watching.
 
     Both are given seconds; over the whole end of the process they are ``patience_s`` at most.
     """
@@ -41,7 +47,9 @@ class ProcessEnd:
         flush: Callable[[float], object],
         after_fork: Callable[[], object],
         patience_s: float,
+        takes_sigterm: bool = True,
     ) -> None:
+        self._takes_sigterm = takes_sigterm
         self._stop = stop
         self._flush = flush
         self._after_fork = after_fork
@@ -74,7 +82,7 @@ class ProcessEnd:
 
     def _take_sigterm(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        if self._takes_sigterm and in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _give_sigterm_back(self) -> None:
@@ -84,12 +92,12 @@ class ProcessEnd:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _on_exit(self) -> None:
-        self._patiently(self._stop, self._patience_s)
+        self.wait_for(self._stop)
 
     def _on_worker_exit(self) -> None:
         # Threads that are no daemons may outlive a worker's finalizers.
         if self._watching:
-            self._patiently(self._flush, self._patience_s)
+            self.wait_for(self._flush)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         try:
@@ -97,6 +105,10 @@ class ProcessEnd:
         finally:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+    def wait_for(self, end: Callable[[float], object]) -> None:
+        """Give ``end`` the seconds that are left."""
+        self._patiently(end, self._patience_s)
 
     def _patiently(self, end: Callable[[float], object], seconds: float) -> None:
         began = time.monotonic()

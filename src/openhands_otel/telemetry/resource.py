@@ -11,7 +11,12 @@ import os
 import uuid
 
 from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import (
+    TELEMETRY_SDK_LANGUAGE,
+    TELEMETRY_SDK_NAME,
+    OTELResourceDetector,
+    Resource,
+)
 
 from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
 
@@ -20,16 +25,26 @@ PROCESS_PID = "process.pid"
 
 
 def base_resource() -> Resource:
-    """What the standard variables say. Not to be made at a process's end: the SDK uses a thread pool for it."""
-    resource = Resource.create()
+    """What the standard variables say."""
+    resource = _detected()
     attributes: dict[str, str] = {}
-    if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+    name = str(resource.attributes.get(SERVICE_NAME, ""))
+    if not name or name.startswith("unknown_service"):
         attributes[SERVICE_NAME] = DEFAULT_SERVICE_NAME
     given = _names(os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""))
     # Where it is not given the id is one that the SDK has made up.
     if SERVICE_INSTANCE_ID in given and PINNED_INSTANCE_ID not in given:
         attributes[PINNED_INSTANCE_ID] = str(resource.attributes.get(SERVICE_INSTANCE_ID, ""))
     return resource.merge(Resource(attributes))
+
+
+def _detected() -> Resource:
+    try:
+        return Resource.create()
+    except RuntimeError:
+        # The SDK asks its detectors in a pool of threads, of which there are none any more when Python ends.
+        about_sdk = {TELEMETRY_SDK_LANGUAGE: "python", TELEMETRY_SDK_NAME: "opentelemetry"}
+        return Resource(about_sdk).merge(OTELResourceDetector().detect())
 
 
 def process_resource(base: Resource) -> Resource:

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.resources import Resource
@@ -30,7 +30,13 @@ from openhands_otel.telemetry.intake import Item, OfSpan
 from openhands_otel.telemetry.otlp_config import EXPORTERS, exporter_names
 from openhands_otel.telemetry.redaction import Redaction
 
+if TYPE_CHECKING:
+    from openhands_otel.telemetry.span_sender import SpanSender
+
 logger = logging.getLogger("openhands_otel")
+
+Answer = Callable[[], bool]
+"""Waits for what was begun, as long as was said then; whether all of it was delivered."""
 
 POLL_S = 0.002
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -47,6 +53,8 @@ class Traces:
         self._spans: Any = None
         self._redaction: Redaction | None = None
         self._own: TracerProvider | None = None
+        self._sender: SpanSender | None = None
+        """What sends for it."""
         self._inherited: list[Any] = []
         """A parent process's: to end them would send what is the parent's."""
 
@@ -104,29 +112,38 @@ class Traces:
 
         return guarded(suppress_inner_calls())
 
-    def flush(self) -> Beside:
+    def flush(self, timeout_s: float) -> Answer:
         """Begin to send what has ended. The application's provider sends when it wants to."""
-        return Beside(None if self._own is None else self._own.force_flush)
+        sender = self._sender
+        if sender is None:
+            return _yes
+        asked = sender.ask(timeout_s)
+        return lambda: sender.answered(asked)
 
-    def stop(self) -> Beside:
-        """Take no more, end what is open, and begin to send it."""
+    def finish(self, timeout_s: float) -> Answer:
+        """End what is open, for nobody else will, and begin to send it."""
+        until = time.monotonic() + timeout_s
+        ended = _end_open(self._spans, here=self._sender is not None)
+        sent = self.flush(timeout_s)
+        return lambda: all((ended.wait_until(until), sent()))
+
+    def stop(self, timeout_s: float) -> Answer:
+        """The same, and take no more."""
+        until = time.monotonic() + timeout_s
         spans, self._spans = self._spans, None
-        own, self._own = self._own, None
-
-        def end() -> None:
-            if spans is not None:
-                spans.end_all()
-            if own is not None:
-                own.shutdown()
-
-        return Beside(end if own is not None or (spans is not None and spans.open) else None)
+        sender, self._sender, self._own = self._sender, None, None
+        ended = _end_open(spans, here=sender is not None)
+        if sender is None:
+            return lambda: ended.wait_until(until)
+        asked = sender.ask(timeout_s, stop=True)
+        return lambda: all((ended.wait_until(until), sender.answered(asked)))
 
     def restart_after_fork(self, resource: Resource) -> None:
         """In a forked child: what is open is the parent's, and so are provider and connections."""
         if self._spans is None:
             return
-        self._inherited += [self._spans, self._own]
-        self._own, self._resource = None, resource
+        self._inherited += [self._spans, self._own, self._sender]
+        self._own, self._sender, self._resource = None, None, resource
         self._begin()
 
     def _begin(self) -> None:
@@ -158,38 +175,51 @@ class Traces:
             from openhands_otel.telemetry.own_tracing import own_provider
 
             assert self._resource is not None
-            self._own = own_provider(self._resource, self._settings.token_file)
+            self._own, self._sender = own_provider(self._resource, self._settings.token_file)
             return _said(self._own, "over OTLP, as the OTEL_* variables say")
         return _said(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
 
 
 class Beside:
-    """Work on a thread of its own, for which one waits as long as one has time."""
+    """Work on a thread of its own, for which one waits as long as one has time; done here where none can be had."""
 
-    def __init__(self, work: Callable[[], object] | None) -> None:
+    def __init__(self, work: Callable[[], object] | None, here: bool = False) -> None:
         self._done = work is None
+        self._failed = False
         if work is None:
+            return
+        if here:
+            self._run(work)
             return
         try:
             # Not threading.Thread: this may be a signal handler, and that takes locks.
             _thread.start_new_thread(self._run, (work,))
-        except RuntimeError as error:
-            self._done = True
-            note_error("Traces", error)
+        except RuntimeError:
+            self._run(work)
 
     def wait_until(self, deadline: float) -> bool:
         """Whether it is done by ``deadline`` (of ``time.monotonic``)."""
         while not self._done and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        return self._done
+        return self._done and not self._failed
 
     def _run(self, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception as error:
+            self._failed = True
             note_error("Traces", error)
         finally:
             self._done = True
+
+
+def _end_open(spans: Any, here: bool) -> Beside:
+    # A processor of the application's may take its time over the end of a span: not here then.
+    return Beside(spans.end_all if spans is not None and spans.open else None, here)
+
+
+def _yes() -> bool:
+    return True
 
 
 def _redaction(settings: Settings) -> Redaction | None:
