@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from openhands_otel.events import OwnAccount, RunEnded
 from openhands_otel.exact import ExactSum
-from openhands_otel.semconv import Reason, Role, Status, TokenType
+from openhands_otel.semconv import Reason, Role, RunOutcome, Status, TokenType
 from openhands_otel.stats import CostShare, TokenUsage
 
 AGREEMENT = 1e-9
@@ -52,6 +52,8 @@ class ConversationSnapshot(BaseModel):
     parent_id: str | None
     agent: str
     status: Status
+    outcome: RunOutcome | None
+    error_type: str | None
     accumulated_cost: float
     restored_cost: float
     accumulated_token_usage: TokenUsage
@@ -61,6 +63,16 @@ class ConversationSnapshot(BaseModel):
     unreconciled_reasons: tuple[Reason, ...]
     costs: tuple[CostShare, ...]
     updated_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, and the code of its error; of one that has begun and not ended nothing is known."""
+
+    how: RunOutcome | None = None
+    error: str | None = None
+    stands: bool = False
+    """False once another run has begun."""
 
 
 @dataclass(slots=True)
@@ -91,6 +103,8 @@ class Account:
     agent: str = ""
     sdk_version: str = ""
     status: Status = Status.IDLE
+    outcome: Outcome | None = None
+    """Of the last run that began in this process, or of the one before while that is under way."""
     trace_id: str | None = None
     """Of its last run, where that has a trace."""
     run: RunTally | None = None
@@ -171,6 +185,8 @@ class Account:
             parent_id=self.parent_id,
             agent=self.agent,
             status=self.status,
+            outcome=self.outcome.how if self.outcome is not None and self.outcome.stands else None,
+            error_type=self.outcome.error if self.outcome is not None and self.outcome.stands else None,
             accumulated_cost=self.total_cost,
             restored_cost=self.restored_cost,
             accumulated_token_usage=TokenUsage(

@@ -29,7 +29,7 @@ except ModuleNotFoundError as missing:
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openhands_otel.network import chain_of, proxy_for, tls_context, without_secrets
-from openhands_otel.semconv import KEEP_ALIVE_HEADER
+from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
 from openhands_otel.terminal_text import printable
 from openhands_otel.token_file import TokenError, checked_token
@@ -108,9 +108,10 @@ class StatsClient:
         """Everything the collector holds now."""
         return self._get("/api/v1/state", State)
 
-    def conversations(self) -> tuple[ConversationStats, ...]:
-        """All conversations in the collector's memory, latest change first."""
-        return self._check(lambda: _conversations.validate_json(self._fetch("/api/v1/conversations")))
+    def conversations(self, outcome: RunOutcome | None = None) -> tuple[ConversationStats, ...]:
+        """All conversations in the collector's memory, or those whose last run ended so; latest change first."""
+        query = None if outcome is None else {"outcome": outcome.value}
+        return self._check(lambda: _conversations.validate_json(self._fetch("/api/v1/conversations", query)))
 
     def conversation(self, conversation_id: str) -> ConversationStats:
         """One conversation, an old one too."""

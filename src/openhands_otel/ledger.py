@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from openhands_otel import events, semconv
-from openhands_otel.account import Account, Callee, Calls, ConversationSnapshot, RunRecord, RunTally, Spender
+from openhands_otel.account import Account, Callee, Calls, ConversationSnapshot, Outcome, RunRecord, RunTally, Spender
 from openhands_otel.events import NOBODY, Event, Origin
 from openhands_otel.exact import ExactSum
 from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
@@ -317,6 +318,7 @@ class Ledger:
         account.status = Status.RUNNING
         account.trace_id = event.trace_id
         account.closed = False
+        account.outcome = replace(account.outcome or Outcome(), stands=False)
         account.run = RunTally(account.calls, account.total_cost)
         self.runs_running.add(event.conversation_id)
 
@@ -326,6 +328,7 @@ class Ledger:
             self._add(semconv.STUCK_RUNS, agent_key(event.agent), 1)
         account = self._account(event.conversation_id, event.at)
         account.status = event.status
+        account.outcome = Outcome(event.outcome, event.error, stands=True)
         account.running.clear()
         account.reconcile(event.own)
         tally, account.run = account.run, None

@@ -169,7 +169,9 @@ class ToolOutcome(Word):
 
 
 class RunOutcome(Word):
-    """How a run ended (``openhands.run.outcome``); the error's code is ``error.type``."""
+    """How a run ended (``openhands.run.outcome``); the error's code is ``error.type``. That of its last run stays with
+    a conversation for good, whatever becomes of its status.
+    """
 
     FINISHED = "finished"
     ERROR = "error"
@@ -369,6 +371,9 @@ CONVERSATION_BUDGET: Final = Metric(
 CONVERSATION_STATE: Final = Metric(
     "openhands.conversation.status", "gauge", "1", "1 for the state that the conversation is in."
 )
+CONVERSATION_OUTCOME: Final = Metric(
+    "openhands.conversation.outcome", "gauge", "1", "1 for how the last run ended; 0 once another has begun."
+)
 CONVERSATION_NOW: Final = Metric(
     "openhands.conversation.activity", "gauge", SECONDS, "What runs now (attribute); since when (unix seconds)."
 )
@@ -389,6 +394,7 @@ CONVERSATION_METRICS: Final = (
     CONVERSATION_CONTEXT_LIMIT,
     CONVERSATION_BUDGET,
     CONVERSATION_STATE,
+    CONVERSATION_OUTCOME,
     CONVERSATION_NOW,
     CONVERSATION_INFO,
     CONVERSATION_UNRECONCILED,

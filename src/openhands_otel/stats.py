@@ -84,6 +84,10 @@ class ConversationStats(_Model):
         default_factory=dict[str, UsageMetrics], description="The same by usage id, as OpenHands' own stats have it."
     )
     status: str | None = None
+    outcome: str | None = Field(
+        default=None, description="How its last run ended (semconv.RunOutcome), closed or not; none while another runs."
+    )
+    error_type: str | None = Field(default=None, description="The class or code of the error that ended it.")
     activity: str | None = Field(default=None, description="What runs now: 'llm', a tool's name, or nothing.")
     activity_since: float | None = Field(default=None, description="Since when, unix seconds.")
     closed: bool = False

@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from openhands_otel.cli import CommandError
-from openhands_otel.cli.watch_table import LiveState, cost_of, left_alone, render, short_id
+from openhands_otel.cli.watch_table import LiveState, cost_of, left_alone, outcome_of, render, short_id
 from openhands_otel.client import DEFAULT_URL, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, Update
 from openhands_otel.terminal_text import printable, printable_json
@@ -86,7 +86,11 @@ def _print_line(update: Update) -> None:
     stats = update.conversation
     clock = time.strftime("%H:%M:%S", time.localtime(update.received_unix_nano / 1e9))
     tokens = stats.accumulated_token_usage
-    doing = printable(stats.activity or ("closed" if stats.closed else left_alone(stats) or stats.status) or "", 80)
+    state = "closed" if stats.closed else left_alone(stats) or stats.status
+    doing = printable(stats.activity or state or "", 80)
+    outcome = outcome_of(stats)
+    if outcome not in ("", doing) and not stats.activity:
+        doing = f"{doing}, {outcome}"
     print(
         f"{clock}  {short_id(stats.conversation_id)}  {cost_of(stats):>12}  {stats.llm_calls:>5} calls"
         f"  {tokens.prompt_tokens:>10,} in  {tokens.completion_tokens:>9,} out  {doing}",

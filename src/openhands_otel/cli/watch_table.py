@@ -88,7 +88,8 @@ def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
         table.add_column(column.title, justify=justify, no_wrap=True, width=column_width, overflow="ellipsis")
     for row in zip(*(cells[column] for column in widths), strict=True):
         table.add_row(*row)
-    parts = [_headline(state.totals, now, width), table]
+    failed = sum(stats.outcome in _FAILURES for stats in state.conversations.values())
+    parts = [_headline(state.totals, failed, now, width), table]
     if state.problem:
         words = f"cut off, trying again: {printable(state.problem, width)}"
         parts.insert(0, Text(words, style="bold red", no_wrap=True, overflow="ellipsis"))
@@ -141,7 +142,7 @@ def _families(conversations: dict[str, ConversationStats]) -> list[ConversationS
     return ordered + [stats for orphans in children.values() for stats in orphans]
 
 
-def _headline(totals: Totals, now: float, width: int) -> Text:
+def _headline(totals: Totals, failed: int, now: float, width: int) -> Text:
     """As much of it as there is room for; no number is cut."""
     tokens = totals.accumulated_token_usage
     parts = [
@@ -149,6 +150,7 @@ def _headline(totals: Totals, now: float, width: int) -> Text:
         (f"{money(totals.burn.per_hour)}/h", "yellow"),
         (f"{totals.unpriced_calls:,} calls without a price" if totals.unpriced_calls else "", "red"),
         (f"{totals.conversations_running} running of {totals.conversations_seen}", ""),
+        (f"{failed:,} failed" if failed else "", "red"),
         (f"{totals.llm_calls:,} calls  {tokens.prompt_tokens:,} in  {tokens.completion_tokens:,} out", ""),
         (_last_data(totals, now), "dim"),
     ]
@@ -177,7 +179,18 @@ def short_id(conversation_id: str) -> str:
 
 def _status(stats: ConversationStats, _: float) -> Text:
     status = "closed" if stats.closed else left_alone(stats) or stats.status or "open"
-    return Text(_STATUS_NAMES.get(status) or printable(status, 16), style=_STATUS_STYLES.get(status, ""))
+    text = Text(_STATUS_NAMES.get(status) or printable(status, 16), style=_STATUS_STYLES.get(status, ""))
+    outcome = outcome_of(stats)
+    if outcome and outcome != text.plain:
+        # An ending takes no result back.
+        text.append(", ", style="dim").append(outcome, style=_OUTCOME_STYLES.get(stats.outcome or "", ""))
+    return text
+
+
+def outcome_of(stats: ConversationStats) -> str:
+    """How its last run ended, in a word or two; nothing where that is not known."""
+    outcome = stats.outcome or ""
+    return _OUTCOME_NAMES.get(outcome) or printable(outcome, 16)
 
 
 def left_alone(stats: ConversationStats) -> str:
@@ -216,6 +229,9 @@ _STATUS_STYLES: Final = {
     "gone": "red",
     "closed": "dim",
 }
+_OUTCOME_NAMES: Final = {"budget": "over budget", "iterations": "out of turns", "waiting": "waits for you"}
+_OUTCOME_STYLES: Final = {"error": "red", "stuck": "red", "budget": "yellow", "iterations": "yellow"}
+_FAILURES: Final = frozenset({"error", "stuck"})
 _COLUMNS: Final = (
     _Column("conversation", _name, least=9),
     _Column("status", _status),

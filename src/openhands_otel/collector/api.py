@@ -17,7 +17,7 @@ from openhands_otel.collector.history import EVERYTHING
 from openhands_otel.collector.store import Store
 from openhands_otel.collector.stream import HEARTBEAT_S, Subscription
 from openhands_otel.collector.supervision import FORESEEN
-from openhands_otel.semconv import KEEP_ALIVE_HEADER
+from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
 from openhands_otel.terminal_text import printable
 from openhands_otel.version import __version__
 
@@ -36,7 +36,7 @@ class Api:
     def routes(self) -> list[Route]:
         return [
             Route("/api/v1/state", _asked(self._state)),
-            Route("/api/v1/conversations", _asked(self._conversations)),
+            Route("/api/v1/conversations", _asked(self._conversations, "outcome")),
             Route("/api/v1/conversations/{conversation_id:path}", _asked(self._conversation)),
             Route("/api/v1/totals", _asked(self._totals)),
             Route("/api/v1/history", _asked(self._history, "conversation", "since", "until", "bucket_s")),
@@ -48,8 +48,12 @@ class Api:
     async def _state(self, _: Request) -> Response:
         return _json(self._store.state())
 
-    async def _conversations(self, _: Request) -> Response:
-        parts = ",".join(stats.model_dump_json() for stats in self._store.all_stats())
+    async def _conversations(self, request: Request) -> Response:
+        wanted = request.query_params.get("outcome")
+        if wanted is not None and wanted not in set(RunOutcome):
+            return _problem(400, f"there is no outcome {printable(wanted, 100)} (there is: {', '.join(RunOutcome)})")
+        found = (stats for stats in self._store.all_stats() if wanted in (None, stats.outcome))
+        parts = ",".join(stats.model_dump_json() for stats in found)
         return Response(f"[{parts}]", media_type=_JSON)
 
     async def _conversation(self, request: Request) -> Response:

@@ -30,7 +30,13 @@ _SHARE_LIMIT: Final = 32
 _SERIES_LIMIT: Final = 2_000
 """Series of one metric; ours has a few per process that worked on it."""
 _SLOTTED: Final = frozenset(
-    metric.name for metric in (semconv.CONVERSATION_STATE, semconv.CONVERSATION_NOW, semconv.CONVERSATION_INFO)
+    metric.name
+    for metric in (
+        semconv.CONVERSATION_STATE,
+        semconv.CONVERSATION_OUTCOME,
+        semconv.CONVERSATION_NOW,
+        semconv.CONVERSATION_INFO,
+    )
 )
 """Gauges that say something by an attribute, of which a process has one at a time."""
 _LASTING: Final = frozenset(
@@ -43,6 +49,9 @@ _LASTING: Final = frozenset(
     )
 )
 """Series that end only with the conversation."""
+
+_RESULTS: Final = frozenset({semconv.Status.FINISHED, semconv.Status.ERROR, semconv.Status.STUCK})
+"""States in which a run leaves a conversation and that say how it ended."""
 
 CONVERSATION_METRICS: Final = {
     metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
@@ -84,6 +93,7 @@ class Conversation:
         "life",
         "parent_id",
         "received",
+        "result",
         "seen",
         "services",
         "speaker",
@@ -99,6 +109,8 @@ class Conversation:
         self.taken_up: dict[str, Heard] = {}
         """When each process began, or began again, to work on it."""
         self.parent_id: str | None = None
+        self.result: str | None = None
+        """What the last state said of a run's end, for senders that say no outcome; closing takes nothing back."""
         self.seen = 0.0
         self.received = 0
         self.heard: float | None = None
@@ -142,7 +154,14 @@ class Conversation:
         self._stats = self._own_cost = None
         if name == semconv.CONVERSATION_INFO.name:
             self._find_parent()
+        elif name == semconv.CONVERSATION_STATE.name:
+            self._note_result()
         return True
+
+    def _note_result(self) -> None:
+        status = self._status()
+        if status != semconv.Status.CLOSED:
+            self.result = status if status in _RESULTS else None
 
     def _begin(
         self, all_held: dict[SeriesKey, Held], key: SeriesKey, point: Point, instance: Instance, received: int
@@ -206,6 +225,7 @@ class Conversation:
     def _build(self) -> ConversationStats:
         shares, tokens, context, calls = self._shares(), self._tokens(), self._context(), self._calls()
         model, provider = most_used(shares, calls)
+        outcome, error_type = self._outcome()
         closed = self.closed
         activity = None if closed else self._activity()
         budget = self._newest(semconv.CONVERSATION_BUDGET, ended=True)
@@ -234,6 +254,8 @@ class Conversation:
             costs=shares,
             usage_to_metrics=by_usage(shares, tokens, context, calls),
             status=self._status(),
+            outcome=outcome,
+            error_type=error_type,
             activity=None if activity is None else _named(activity, semconv.CONVERSATION_ACTIVITY),
             activity_since=None if activity is None else float(activity.series.total),
             closed=closed,
@@ -284,6 +306,15 @@ class Conversation:
     def _status(self) -> str | None:
         held = self._speaker()[1]
         return None if held is None else _named(held, semconv.CONVERSATION_STATUS)
+
+    def _outcome(self) -> tuple[str | None, str | None]:
+        """How the last run ended, whatever has become of its series; nothing while another is under way."""
+        held = self._newest(semconv.CONVERSATION_OUTCOME, ended=True)
+        if held is None:
+            return self.result, None
+        if held.series.total != 1:
+            return None, None
+        return _named(held, semconv.RUN_OUTCOME), _named(held, semconv.ERROR_TYPE)
 
     def _activity(self) -> Held | None:
         held = self.held.get(semconv.CONVERSATION_NOW.name, {}).get((self._speaker()[0], ()))
@@ -367,6 +398,7 @@ class Conversation:
             "folded_descendants": self.folded_descendants,
             "folded_into": self.folded_into,
             "taken_up": self.taken_up,
+            "result": self.result,
             "held": [
                 [process, name, held.attributes, bool(key_attributes), held.heard, held.series.record()]
                 for name, all_held in self.held.items()
@@ -399,6 +431,8 @@ class Conversation:
         known: dict[str, list[int]] = record.get("taken_up") or conversation._taken_up_before()
         conversation.taken_up = {process: (live, at) for process, (live, at) in known.items()}
         conversation._find_parent()
+        conversation.result = record.get("result")
+        conversation._note_result()
         return conversation
 
     def _taken_up_before(self) -> dict[str, list[int]]:

@@ -1,9 +1,10 @@
 """The series of each conversation, built from the ledger as OTLP points.
 
 Not made with SDK instruments: those never forget an attribute set. A point is sent when its value changed, and all of
-them again with the heartbeat. A counter starts with a point of value 0. When a status, an activity or a trace gives way
-to another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once, not after five
-minutes), and when a conversation is closed and its last values are delivered, all its series do. Always cumulative.
+them again with the heartbeat. A counter starts with a point of value 0. When a status, an outcome, an activity or a
+trace gives way to another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once,
+not after five minutes), and when a conversation is closed and its last values are delivered, all its series do. Always
+cumulative.
 
 When the process goes on under a fresh instance id (``start_over``), counters go on from 0: what was said under the id
 before is its own, and the sum over both is what was spent.
@@ -23,7 +24,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from openhands_otel import semconv
 from openhands_otel.account import Account, Callee, Spender
 from openhands_otel.ledger import Ledger
-from openhands_otel.semconv import Metric, Reason, Status, TokenType
+from openhands_otel.semconv import Metric, Reason, RunOutcome, Status, TokenType
 from openhands_otel.version import __version__
 
 NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
@@ -270,6 +271,9 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
     if unreconciled is not None:
         yield _unreconciled_series(account.reasons), unreconciled
     yield _STATE_SERIES[account.status], 1
+    outcome = account.outcome
+    if outcome is not None:
+        yield _outcome_series(outcome.how, outcome.error), int(outcome.stands)
     activity = account.activity
     if activity is not None:
         yield _named(semconv.CONVERSATION_NOW, semconv.CONVERSATION_ACTIVITY, activity[0]), activity[1] / 1e9
@@ -308,6 +312,12 @@ def _call_series(metric: Metric, callee: Callee) -> Series:
 @lru_cache(CACHED)
 def _token_series(usage_id: str, kind: TokenType) -> Series:
     return semconv.CONVERSATION_TOKENS, _told({semconv.TOKEN_TYPE: kind.value, semconv.USAGE_ID: usage_id})
+
+
+@lru_cache(CACHED)
+def _outcome_series(how: RunOutcome | None, error: str | None) -> Series:
+    named = {semconv.RUN_OUTCOME: None if how is None else how.value, semconv.ERROR_TYPE: error}
+    return semconv.CONVERSATION_OUTCOME, _told(named)
 
 
 @lru_cache(CACHED)

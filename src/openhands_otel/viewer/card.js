@@ -7,6 +7,13 @@ const TONES = {
 };
 const NAMES = { waiting_for_confirmation: "waiting for you", silent: "no word from its process", gone: "its process is gone", ended: "its process ended" };
 
+// The values of semconv.RunOutcome: how the last run ended, which no closing takes back.
+export const OUTCOMES = {
+  finished: "finished", error: "failed", stuck: "stuck", budget: "over budget", iterations: "out of turns",
+  paused: "paused", waiting: "waiting for you",
+};
+const OUTCOME_TONES = { error: "bad", stuck: "bad", budget: "wait", iterations: "wait" };
+
 // The values of semconv.Reason.
 const REASONS = {
   subagents: "it takes in its sub-agents",
@@ -33,12 +40,19 @@ export class Card {
   get searchText() {
     const s = this.stats;
     const models = s.calls_by_model.flatMap((part) => [part.model, part.provider]);
-    return [s.conversation_id, s.agent, s.model_name, ...models, this.status, s.service, s.activity].join(" ").toLowerCase();
+    const words = [s.conversation_id, s.agent, s.model_name, ...models, this.status, s.service, s.activity];
+    return [...words, s.outcome, this.result, s.error_type].join(" ").toLowerCase();
   }
 
   get status() {
     const { closed, gone, ended, stale, status } = this.stats;
     return closed ? "closed" : gone ? "gone" : ended ? "ended" : stale ? "silent" : status ?? "open";
+  }
+
+  // How its last run ended, where its status does not say that already.
+  get result() {
+    const { outcome } = this.stats;
+    return outcome === null || outcome === undefined || outcome === this.status ? "" : OUTCOMES[outcome] ?? outcome;
   }
 
   // The element to show: made when it is first asked for in that role.
@@ -136,8 +150,10 @@ export class Card {
   #updateHead() {
     const { stats } = this;
     const status = this.status;
-    this.statusBox.dataset.tone = TONES[status] ?? "rest";
-    setText(this.statusText, NAMES[status] ?? status);
+    const result = NAMES[status] === this.result ? "" : this.result;
+    this.statusBox.dataset.tone = (result && OUTCOME_TONES[stats.outcome]) || (TONES[status] ?? "rest");
+    setText(this.statusText, `${NAMES[status] ?? status}${result && `, ${result}`}`);
+    this.statusBox.title = stats.error_type ?? "";
     setText(this.agent, stats.agent ?? "");
     setText(this.rowCost, spent(stats.tree_cost, stats.unpriced_calls));
     const processes = stats.processes > 1 ? `, ${stats.processes} processes` : "";
@@ -192,6 +208,7 @@ export class Card {
   #remarks() {
     const { stats } = this;
     const remarks = [];
+    if (stats.error_type) remarks.push(`the last run ended with ${stats.error_type}`);
     if (stats.unpriced_calls > 0) {
       remarks.push(`${stats.unpriced_calls} ${stats.unpriced_calls === 1 ? "call" : "calls"} without a known price`);
     }

@@ -1,6 +1,6 @@
 // The live page: follows the collector's stream and keeps one card per conversation.
 
-import { Card } from "./card.js";
+import { Card, OUTCOMES } from "./card.js";
 import { duration, element, setText } from "./format.js";
 import { adoptToken, ask, follow, keepToken, Unauthorized } from "./stream.js";
 import { showBreakdown, showChart, showTotals } from "./totals.js";
@@ -8,6 +8,7 @@ import { showBreakdown, showChart, showTotals } from "./totals.js";
 const ORDER_EVERY_MS = 1_000; // cards that jump about cannot be read
 const ASK_EVERY_MS = 10_000;
 const CLOSED_PAGE = 30;
+const FAILED = new Set(["error", "stuck"]);
 const CARD_WIDTH = 390;
 const GAP = 14;
 
@@ -77,7 +78,8 @@ function order() {
   orderDue = false;
   const words = at("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const families = group();
-  const wanted = (id) => matches(id, words, families);
+  const outcome = at("outcome").value;
+  const wanted = (id) => matches(id, words, outcome, families);
   const newest = (ids) => ids.sort((a, b) => activity(b, families) - activity(a, families));
   const roots = newest(families.roots.filter(wanted));
   const isClosed = (id) => cards.get(id).stats.closed && !(families.children.get(id) ?? []).some((child) => !cards.get(child).stats.closed);
@@ -88,12 +90,14 @@ function order() {
   box.hidden = closed.length === 0;
   // With nothing open, the closed ones are what there is to see; after that it is for the reader to say.
   if (!box.dataset.touched) box.open = open.length === 0;
-  setText(at("closed-title"), `Closed (${closed.length})`);
+  const failed = closed.filter((id) => FAILED.has(cards.get(id).stats.outcome)).length;
+  setText(at("closed-title"), `Closed (${closed.length}${failed ? `, ${failed} failed` : ""})`);
   columns(at("closed"), box.open ? closed.slice(0, closedShown) : [], families);
   at("more").hidden = closed.length <= closedShown;
   const empty = at("empty");
-  empty.hidden = open.length > 0 || (cards.size > 0 && words.length === 0);
-  if (words.length > 0 && cards.size > 0) setText(empty, "No open conversation matches.");
+  const filtered = words.length > 0 || outcome !== "";
+  empty.hidden = open.length > 0 || (cards.size > 0 && !filtered);
+  if (filtered && cards.size > 0) setText(empty, "No open conversation matches.");
 }
 
 // Roots, and children by parent. Those that name each other as parents count as roots.
@@ -122,9 +126,10 @@ function activity(id, families) {
   return Math.max(cards.get(id).stats.received_unix_nano, ...below);
 }
 
-function matches(id, words, families) {
-  const text = cards.get(id).card.searchText;
-  return words.every((word) => text.includes(word)) || (families.children.get(id) ?? []).some((child) => matches(child, words, families));
+function matches(id, words, outcome, families) {
+  const { card, stats } = cards.get(id);
+  const itself = (!outcome || stats.outcome === outcome) && words.every((word) => card.searchText.includes(word));
+  return itself || (families.children.get(id) ?? []).some((child) => matches(child, words, outcome, families));
 }
 
 // Deals cards out to as many columns as fit, in reading order, so that a tall card leaves no hole beside it.
@@ -186,6 +191,12 @@ function everySecond() {
 }
 
 at("filter").addEventListener("input", order);
+at("outcome").append(...Object.entries(OUTCOMES).map(([value, text]) => {
+  const option = element("option", "", text);
+  option.value = value;
+  return option;
+}));
+at("outcome").addEventListener("input", order);
 at("closed-box").addEventListener("toggle", order);
 at("closed-box").firstElementChild.addEventListener("click", () => { at("closed-box").dataset.touched = "yes"; });
 at("where").addEventListener("toggle", askAround);

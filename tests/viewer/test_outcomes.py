@@ -1,0 +1,180 @@
+"""Fault of the kind *what comes later overwrites what was found out*: an ending is no result, and takes none back.
+
+How the last run of a conversation ended, with the class of its error, stays with it for good: over its closing, the end
+of its series, other processes that take it up, a restart of the viewer. Only another run supersedes it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from collector.held import HeldStore
+from playwright.sync_api import Page, expect
+from telemetry.pipes import closed, opened, origin, pipeline, put, response, run_started
+from viewer_process import Viewer, running_viewer, start_viewer
+
+from openhands_otel import events
+from openhands_otel.client import StatsClient, StatsError
+from openhands_otel.events import Event
+from openhands_otel.semconv import RunOutcome, Status
+from openhands_otel.telemetry.pipeline import Pipeline
+from otlp_sender import Sender
+
+from .test_page import browser, page, pytestmark  # noqa: F401
+
+HOW = {
+    RunOutcome.ERROR: (150, Status.ERROR, "RateLimitError"),
+    RunOutcome.STUCK: (18, Status.STUCK, None),
+    RunOutcome.BUDGET: (20, Status.ERROR, "MaxBudgetReached"),
+    RunOutcome.ITERATIONS: (12, Status.ERROR, "MaxIterationsReached"),
+    RunOutcome.FINISHED: (100, Status.FINISHED, None),
+}
+"""Of 300 conversations, so many ended so, with this status and error: 168 have failed."""
+FAILED = 168
+
+
+def ended(conversation: str, outcome: RunOutcome) -> Event:
+    _, status, error = HOW[outcome]
+    return events.RunEnded(time.time_ns(), conversation, status, None, outcome, error)
+
+
+def life(conversation: str, outcome: RunOutcome) -> Iterator[Event]:
+    yield opened(conversation)
+    yield run_started(conversation)
+    yield from response(origin(conversation), 0.01)
+    yield ended(conversation, outcome)
+    yield closed(conversation)
+
+
+def sending_to(viewer: Viewer) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{viewer.url}/v1/metrics"}
+
+
+def flushed(target: Pipeline, each: Iterable[Event]) -> None:
+    put(target, *each)
+    assert target.flush(20)
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    """A viewer that has seen 300 conversations end and close, and was started again since."""
+    database = tmp_path_factory.mktemp("outcomes") / "history.db"
+    viewer = start_viewer(database=database)
+    with pipeline(sending_to(viewer)) as agent:
+        for outcome, (number, _, _) in HOW.items():
+            flushed(agent, (event for n in range(number) for event in life(f"{outcome.value}-{n}", outcome)))
+    assert viewer.stop() == 0
+    with running_viewer(database=database) as viewer:
+        yield viewer
+
+
+def test_the_api_says_how_each_of_300_closed_conversations_ended(crowd: Viewer) -> None:
+    with StatsClient(crowd.url) as client:
+        everybody = client.conversations()
+        assert len(everybody) == 300
+        assert all(stats.closed for stats in everybody)
+        for outcome, (number, _, error) in HOW.items():
+            found = client.conversations(outcome)
+            assert {(stats.outcome, stats.error_type) for stats in found} == {(outcome, error)}
+            assert len(found) == number
+        assert sum(stats.outcome in ("error", "stuck") for stats in client.state().conversations) == FAILED
+    refused = crowd.http.get("/api/v1/conversations?outcome=failed")
+    assert refused.status_code == 400
+    assert "error, stuck" in refused.json()["message"]
+    with pytest.raises(StatsError):
+        StatsClient(crowd.url).conversations("failed")  # type: ignore[arg-type]
+
+
+def test_watch_says_it(crowd: Viewer) -> None:
+    command = [sys.executable, "-m", "openhands_otel", "watch", crowd.url, "--once"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "160"})
+    rows = [line for line in shown.stdout.splitlines() if "closed" in line]
+    assert len(rows) == 300
+    assert sum("closed, error" in row or "closed, stuck" in row for row in rows) == FAILED
+    assert sum("closed, over budget" in row for row in rows) == 20
+    assert f"{FAILED} failed" in shown.stdout
+
+
+def test_the_page_says_it_and_shows_those_that_are_asked_for(crowd: Viewer, page: Page) -> None:  # noqa: F811
+    page.goto(crowd.url)
+    expect(page.locator("#closed-title")).to_have_text(f"Closed (300, {FAILED} failed)")
+    shown = page.locator("#closed article.card")
+    page.locator("#outcome").select_option("stuck")
+    expect(page.locator("#closed-title")).to_have_text("Closed (18, 18 failed)")
+    expect(shown).to_have_count(18)
+    expect(shown.first.locator(".status")).to_have_text("closed, stuck")
+    expect(shown.first.locator(".status")).to_have_attribute("data-tone", "bad")
+    page.locator("#outcome").select_option("budget")
+    expect(page.locator("#closed-title")).to_have_text("Closed (20)")
+    expect(shown.first).to_contain_text("closed, over budget")
+    expect(shown.first).to_contain_text("MaxBudgetReached")
+    page.locator("#outcome").select_option("")
+    page.locator("#filter").fill("ratelimiterror")
+    expect(page.locator("#closed-title")).to_have_text("Closed (150, 150 failed)")
+
+
+def test_another_run_supersedes_it_and_nothing_else_does(tmp_path: Path) -> None:
+    """Over two processes and a restart: what the newest run came to, and nothing while it is under way."""
+    database = tmp_path / "history.db"
+    viewer = start_viewer(database=database)
+    try:
+        with pipeline(sending_to(viewer)) as first, pipeline(sending_to(viewer)) as second:
+            steps: list[tuple[Pipeline, list[Event], tuple[str | None, str | None, bool]]] = [
+                (first, [opened("c"), *response(origin("c")), run_started("c")], (None, None, False)),
+                (first, [ended("c", RunOutcome.ERROR)], ("error", "RateLimitError", False)),
+                (first, [closed("c")], ("error", "RateLimitError", True)),
+                (second, [opened("c"), *response(origin("c"))], ("error", "RateLimitError", False)),
+                (second, [run_started("c")], (None, None, False)),
+                (second, [ended("c", RunOutcome.BUDGET)], ("budget", "MaxBudgetReached", False)),
+                (second, [run_started("c")], (None, None, False)),
+                (second, [ended("c", RunOutcome.FINISHED)], ("finished", None, False)),
+                (second, [run_started("c")], (None, None, False)),
+                # Closed in the middle: of that run there is no result, and the one before is not its.
+                (second, [closed("c")], (None, None, True)),
+                (first, [opened("c"), run_started("c"), ended("c", RunOutcome.STUCK)], ("stuck", None, False)),
+                (first, [closed("c")], ("stuck", None, True)),
+            ]
+            for number, (target, each, expected) in enumerate(steps):
+                flushed(target, each)
+                (stats,) = viewer.state().conversations
+                assert (stats.outcome, stats.error_type, stats.closed) == expected, number
+        assert viewer.stop() == 0
+        viewer = start_viewer(database=database)
+        (stats,) = viewer.state().conversations
+        assert (stats.outcome, stats.closed) == ("stuck", True)
+    finally:
+        if viewer.process.poll() is None:
+            viewer.stop()
+
+
+STATES: dict[str, tuple[list[str], str | None]] = {
+    "failed": (["running", "error", "closed"], "error"),
+    "finished": (["running", "finished", "closed"], "finished"),
+    "stuck": (["running", "stuck", "closed"], "stuck"),
+    "paused": (["running", "paused", "closed"], None),
+    "closed in a run": (["error", "running", "closed"], None),
+    "still open": (["running", "error"], "error"),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_of_an_agent_of_before_the_last_state_says_it(case: str, tmp_path: Path) -> None:
+    """Which sends no outcome; and what it said is known after a restart."""
+    states, expected = STATES[case]
+    with HeldStore(tmp_path / "history.db") as held:
+        sender = Sender("old").introduce("c").converse("c", 0.5)
+        before: str | None = None
+        for state in states:
+            if before is not None:
+                sender.state("c", before, ended=True)
+            held.take(sender.state("c", state))
+            before = state
+        assert held.conversation("c").outcome == expected
+    with HeldStore(tmp_path / "history.db") as held:
+        assert held.conversation("c").outcome == expected
