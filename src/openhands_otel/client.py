@@ -108,9 +108,9 @@ class StatsClient:
         """Everything the collector holds now."""
         return self._get("/api/v1/state", State)
 
-    def conversations(self, outcome: RunOutcome | None = None) -> tuple[ConversationStats, ...]:
+    def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
         """All conversations in the collector's memory, or those whose last run ended so; latest change first."""
-        query = None if outcome is None else {"outcome": outcome.value}
+        query = None if outcome is None else {"outcome": str(outcome)}
         return self._check(lambda: _conversations.validate_json(self._fetch("/api/v1/conversations", query)))
 
     def conversation(self, conversation_id: str) -> ConversationStats:

@@ -276,6 +276,7 @@ def test_a_task_of_ours_goes_on_whatever_ends_its_work(error: BaseException, cap
 
     class Failing:
         has_more = False
+        beat_in_s = None
 
         def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
             if failed[0]:
