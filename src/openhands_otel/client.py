@@ -28,8 +28,10 @@ except ModuleNotFoundError as missing:
     ) from None
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from openhands_otel.neighbours import stranger_at
 from openhands_otel.network import chain_of, proxy_for, tls_context, without_secrets
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
+from openhands_otel.state_folder import unasked_token
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
 from openhands_otel.terminal_text import printable
 from openhands_otel.token_file import TokenError, checked_token
@@ -72,9 +74,10 @@ class StatsClient:
         certificate: str | Path | None = None,
     ) -> None:
         self.url = printable(without_secrets(url).rstrip("/"), 200)
-        self._token = None if token is None else _checked(token)
+        self._token = unasked_token(url) if token is None else _checked(token)
         trusted = str(certificate) if certificate is not None else os.environ.get(_CERTIFICATE, "").strip() or None
         self._http = self._open(url.strip().rstrip("/"), timeout_s, trusted)
+        self._needs_owner = token is None
 
     def _open(self, url: str, timeout_s: float, certificate: str | None) -> httpx.Client:
         try:
@@ -181,7 +184,15 @@ class StatsClient:
     def _get[T: BaseModel](self, path: str, model: type[T], query: dict[str, Any] | None = None) -> T:
         return self._check(lambda: model.model_validate_json(self._fetch(path, query)))
 
+    def _look_who_listens(self) -> None:
+        """Whoever shows no token expects a viewer of his own: another user's numbers would be taken for it."""
+        address = self._http.base_url
+        stranger = stranger_at(address.host, address.port or 80) if self._needs_owner else None
+        if stranger is not None:
+            raise StatsError(f"{stranger}: it is asked nothing without a token")
+
     def _fetch(self, path: str, query: dict[str, Any] | None = None) -> bytes:
+        self._look_who_listens()
         try:
             response = self._http.get(path, params=query)
         except httpx.HTTPError as error:
@@ -193,6 +204,7 @@ class StatsClient:
         headers = {"accept": "text/event-stream"}
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
+        self._look_who_listens()
         try:
             with self._http.stream("GET", "/api/v1/events", headers=headers) as response:
                 if not response.is_success:

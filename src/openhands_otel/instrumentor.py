@@ -135,7 +135,7 @@ def _runtime(settings: Settings, meter_provider: Any, tracer_provider: Any, lami
         )
         return None
 
-    config = read_otlp_config(token_file=settings.token_file)
+    config = read_otlp_config(token_file=settings.token_file, own_only=settings.own_viewer_only)
     return Runtime(
         bus,
         lambda parent: Pipeline(settings, config, lambda: bus.dropped, meter_provider, parent),

@@ -13,8 +13,11 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
+
+from openhands_otel.network import is_this_machine
 
 Address = tuple[str, int]
 
@@ -130,3 +133,19 @@ def _read(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int
     address = ipaddress.ip_address(b"".join(words))
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address, int(port, 16)
+
+
+@cache
+def tells_owners() -> bool:
+    """Whether the kernel tells whose a socket is; tried with one of our own."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as listener:
+        return owner_of_listener(*listener.getsockname()) is not None
+    return False
+
+
+def stranger_at(host: str, port: int) -> str | None:
+    """In words, if another user's process listens at an address of this machine."""
+    owner = owner_of_listener(host, port) if is_this_machine(host) else None
+    if owner is None or is_mine(owner):
+        return None
+    return f"another user's process (uid {owner}) listens at {host}:{port}"

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(
         default=None, description="File whose content is sent as bearer token with each export."
     )
+    own_viewer_only: bool = Field(
+        default=False, description="On this machine, send to no other user's process. `run` sets it for its default."
+    )
     budgets: Budgets = Field(
         default={}, description="Dollars that may be spent, by scope, as in `day=20,team=100,experiment=500`."
     )
@@ -94,6 +97,9 @@ class ViewerSettings(BaseSettings):
     database: Path | None = Field(default=None, description="SQLite file that keeps the history; none: memory only.")
     token: SecretStr | None = Field(default=None, description="Bearer token that senders and viewers must show.")
     token_file: Path | None = Field(default=None, description="File that holds the token.")
+    trust_machine: bool = Field(
+        default=False, description="On loopback, ask no process of this machine for a token, whoever's it is."
+    )
     conversation_limit: int = Field(
         default=2_000, ge=10, description="Conversations held in memory; ended ones beyond it stay in the database."
     )

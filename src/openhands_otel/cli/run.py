@@ -37,6 +37,7 @@ _SITE = str(Path(launch.__file__).parent / "site")
 
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+_OWN_ONLY = "OPENHANDS_OTEL_OWN_VIEWER_ONLY"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _METRICS_PROTOCOL = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"
 
@@ -82,6 +83,8 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
         _ENDPOINT: None if known.get(_METRICS_ENDPOINT) else DEFAULT_ENDPOINT,
         _PROTOCOL: _protocol_for(known.get(_METRICS_ENDPOINT) or known.get(_ENDPOINT) or DEFAULT_ENDPOINT),
         "OTEL_SERVICE_NAME": None if "service.name=" in known.get("OTEL_RESOURCE_ATTRIBUTES", "") else name,
+        # Whoever else listens there gets nothing: nobody has named it.
+        _OWN_ONLY: None if known.get(_ENDPOINT) or known.get(_METRICS_ENDPOINT) else "true",
         "OTEL_METRICS_EXPORTER": "otlp",
         # The distribution would turn these on, and nobody has asked for them.
         "OTEL_TRACES_EXPORTER": "none",

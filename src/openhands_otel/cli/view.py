@@ -17,7 +17,9 @@ from openhands_otel.collector.connections import allow_many_files
 from openhands_otel.collector.lines import few_lines
 from openhands_otel.collector.server import Collector, StartError
 from openhands_otel.collector.spools import Address, take_spools
+from openhands_otel.neighbours import tells_owners
 from openhands_otel.settings import SettingsError, ViewerSettings, load
+from openhands_otel.state_folder import state_folder
 from openhands_otel.terminal_text import printable
 
 IN_MEMORY: Final = ":memory:"
@@ -69,9 +71,12 @@ def _settings(arguments: argparse.Namespace) -> ViewerSettings:
 
 def default_database() -> Path:
     """Where a user's history is kept: what the XDG base directories call state."""
-    state = os.environ.get("XDG_STATE_HOME")
-    base = Path(state) if state else Path.home() / ".local" / "state"
-    return base / "openhands-otel" / "history.sqlite3"
+    try:
+        return state_folder() / "history.sqlite3"
+    except RuntimeError:
+        raise SettingsError(
+            "there is no home directory to keep the history in: set XDG_STATE_HOME or --database"
+        ) from None
 
 
 async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
@@ -84,6 +89,8 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     loop.set_exception_handler(_note)
+    # Whatever is written here is this user's alone, until somebody says otherwise.
+    os.umask(0o077)
     allow_many_files()
     collector = Collector(settings)
     await collector.start()
@@ -123,8 +130,17 @@ def _announce(collector: Collector, ready_json: bool) -> None:
             "database": None if database is None else str(database),
             "pid": os.getpid(),
         }
+        if not tells_owners() and collector.login_code:
+            ready["login"] = _login(collector)
         print(json.dumps(ready), flush=True)
         return
     kept = "in memory only" if database is None else str(database)
+    if not tells_owners() and collector.login_code:
+        print(f"The page, once: {_login(collector)}")
     print(printable(f"Live page and OTLP/HTTP: {collector.url}   OTLP/gRPC: {collector.grpc_address}"))
     print(printable(f"History: {kept}. Stop with Ctrl+C."), flush=True)
+
+
+def _login(collector: Collector) -> str:
+    """The address that logs a browser in: where the system does not tell whose it is."""
+    return f"{collector.url}/#login={collector.login_code}"

@@ -9,16 +9,23 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import secrets
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openhands_otel.collector.connection import STATE_KEY, Connection
 from openhands_otel.viewer import ASSETS
 
-_OPEN_PATHS: Final = frozenset({"/", "/healthz"})
+LOGIN_PATH: Final = "/api/v1/login"
+_OPEN_PATHS: Final = frozenset({"/", "/healthz", LOGIN_PATH})
 """The page and its files hold no secret; it asks for the token and sends it along."""
+
+_LONGEST_CODE: Final = 200
 
 _SECURITY_HEADERS: Final = {
     "content-security-policy": (
@@ -44,22 +51,36 @@ def is_loopback(host: str) -> bool:
 
 
 class Token:
-    """The bearer token, or none."""
+    """The bearer token. ``of_strangers``: only of those that are not known to be this user's own processes."""
 
-    def __init__(self, secret: str | None) -> None:
+    def __init__(self, secret: str | None, of_strangers: bool = False) -> None:
         self._expected = None if secret is None else f"Bearer {secret}".encode()
+        self.of_strangers = of_strangers
+        self._login_code: str | None = None
 
-    @property
-    def required(self) -> bool:
-        return self._expected is not None
-
-    def permits(self, authorization: str | bytes | None) -> bool:
-        if self._expected is None:
+    def permits(self, authorization: str | bytes | None, is_mine: bool = False) -> bool:
+        if self.of_strangers and is_mine:
             return True
+        if self._expected is None:
+            # With nothing to show, strangers stay outside.
+            return not self.of_strangers
         shown = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
         scheme, _, rest = shown.partition(b" ")
         # The scheme's name is case-insensitive, the token is not.
         return hmac.compare_digest(scheme.title() + b" " + rest.strip(), self._expected)
+
+    def login_code(self) -> str:
+        """A word that is good for the token, once."""
+        self._login_code = secrets.token_urlsafe(24)
+        return self._login_code
+
+    def login(self, code: str) -> str | None:
+        """The token for the word; None if it is another, or was used."""
+        expected, shown = self._login_code, code.encode(errors="replace")
+        if expected is None or self._expected is None or not hmac.compare_digest(expected.encode(), shown):
+            return None
+        self._login_code = None
+        return self._expected.decode().partition(" ")[2]
 
 
 class Gate:
@@ -87,7 +108,7 @@ class Gate:
 
         if self._loopback and not self._is_own_host(headers.get("host", "")):
             await _refuse(guarded_send, 421, "this collector answers to 127.0.0.1 and localhost only")
-        elif not _is_open(scope["path"]) and not self._token.permits(headers.get("authorization")):
+        elif not _is_open(scope["path"]) and not self._token.permits(headers.get("authorization"), _is_mine(scope)):
             await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
         else:
             await self._app(scope, receive, guarded_send)
@@ -95,6 +116,11 @@ class Gate:
     def _is_own_host(self, header: str) -> bool:
         name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header
         return name.strip("[]").lower() in {"localhost", self._host} or is_loopback(name.strip("[]"))
+
+
+def _is_mine(scope: Scope) -> bool:
+    connection = scope.get("state", {}).get(STATE_KEY)
+    return isinstance(connection, Connection) and connection.is_mine
 
 
 def _has_unread_body(scope: Scope) -> bool:
@@ -115,3 +141,20 @@ async def _refuse(send: Send, status: int, message: str) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def login_route(token: Token) -> Route:
+    """Where the page turns the word in its address into the token."""
+
+    async def login(request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _LONGEST_CODE:
+                break
+        secret = token.login(body[:_LONGEST_CODE].decode(errors="replace").strip())
+        if secret is None:
+            return JSONResponse({"code": 16, "message": "this address was used before: start the viewer again"}, 401)
+        return JSONResponse({"token": secret}, headers={"cache-control": "no-store"})
+
+    return Route(LOGIN_PATH, login, methods=["POST"])

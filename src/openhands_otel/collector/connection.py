@@ -69,6 +69,8 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, {STATE_KEY: self})
         self.logger = few_lines("openhands_otel.collector.http")
         self.peer = peer
+        self.is_mine = False
+        """Whether a process of this user is at the other end, or root's."""
         self.is_sender = False
         self.speakers: set[str] = set()
         """Processes whose points came over it; more than two are as good as many."""

@@ -19,6 +19,7 @@ from typing import Final
 
 from openhands_otel.collector.connection import Connection, Phase
 from openhands_otel.collector.lines import few_lines
+from openhands_otel.neighbours import is_mine, owner_of_peer
 
 CONNECTION_LIMIT: Final = 1_024
 PEER_SHARE: Final = 0.5
@@ -101,6 +102,7 @@ class Connections:
                 return
         accepted.setblocking(False)
         connection = self._make(peer, self._lost)
+        connection.is_mine = not peer and _is_mine(accepted)
         # Counted from here on, not when its transport is ready: many may come in one turn of the loop.
         self._all.add(connection)
         self._peers[peer] += 1
@@ -170,6 +172,14 @@ def _rank(connection: Connection) -> int | None:
 
 def _is_this_machine(address: str) -> bool:
     return address.startswith(("127.", "::ffff:127.")) or address == "::1"
+
+
+def _is_mine(accepted: socket.socket) -> bool:
+    try:
+        here, there = accepted.getsockname()[:2], accepted.getpeername()[:2]
+    except OSError:
+        return False
+    return is_mine(owner_of_peer(here, there))
 
 
 def _turn_away(accepted: socket.socket) -> None:

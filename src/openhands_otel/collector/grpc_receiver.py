@@ -19,7 +19,7 @@ from openhands_otel.collector.connections import connection_limit
 from openhands_otel.collector.decode import BODY_LIMIT, MalformedRequest
 from openhands_otel.collector.receiver import METRICS, Receiver
 from openhands_otel.collector.store import Unavailable
-from openhands_otel.neighbours import Address
+from openhands_otel.neighbours import Address, is_mine, owner_of_peer
 from openhands_otel.semconv import BEAT_HEADER, REPLAYED_HEADER
 
 _SERVICES: Final = {
@@ -81,7 +81,7 @@ class GrpcReceiver:
         async def export(bodies: AsyncIterator[bytes], context: Context) -> bytes:
             received = time.time_ns()
             metadata = dict(context.invocation_metadata() or ())
-            if not self._token.permits(metadata.get("authorization")):
+            if not self._token.permits(metadata.get("authorization"), self._is_mine(context)):
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed in 'authorization'")
             try:
                 replayed = metadata.get(REPLAYED_HEADER) == "1"
@@ -105,6 +105,12 @@ class GrpcReceiver:
             return response.SerializeToString()
 
         return export
+
+    def _is_mine(self, context: Context) -> bool:
+        peer = _address(context.peer())
+        if peer is None or not is_loopback(peer[0]):
+            return False
+        return is_mine(owner_of_peer(("::1" if ":" in peer[0] else "127.0.0.1", self.port), peer))
 
     def _note(self, context: Context, processes: list[str]) -> None:
         peer = _address(context.peer())

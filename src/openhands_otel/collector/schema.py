@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
+from openhands_otel.state_folder import keep_private
+
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
 VERSION: Final = 1
@@ -52,8 +54,8 @@ def connect(path: Path | None, in_use: bool = False) -> sqlite3.Connection:
     if not in_use:
         check(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         new = _is_new(path)
+        keep_private(path)
         connection = sqlite3.connect(path, timeout=0.2)
     except (OSError, sqlite3.Error) as error:
         refuse(path, error)

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from openhands_otel import log
 from openhands_otel.collector.api import Api
-from openhands_otel.collector.auth import Gate, Token, is_loopback
+from openhands_otel.collector.auth import Gate, Token, is_loopback, login_route
 from openhands_otel.collector.connection import Connection
 from openhands_otel.collector.connections import Connections, connection_limit
 from openhands_otel.collector.grpc_receiver import GrpcReceiver, PortInUse
@@ -30,6 +30,7 @@ from openhands_otel.collector.receiver import Receiver
 from openhands_otel.collector.schema import UnusableDatabase
 from openhands_otel.collector.store import Store
 from openhands_otel.settings import ViewerSettings
+from openhands_otel.state_folder import own_token
 from openhands_otel.token_file import TokenError, checked_token, read_token
 from openhands_otel.viewer import routes as page_routes
 
@@ -58,6 +59,8 @@ class Collector:
         """The token that it asks for, when it is started."""
         self.http_port = 0
         self.grpc_port = 0
+        self.login_code = ""
+        """Logs the page in, once."""
         self._grpc: GrpcReceiver | None = None
         self._keeper: Keeper | None = None
         self._archive: Archive | None = None
@@ -140,7 +143,8 @@ class Collector:
 
     async def _serve(self, listener: socket.socket, receiver: Receiver, token: Token) -> None:
         assert self.store is not None
-        app = Starlette(routes=[*otlp_routes(receiver), *Api(self.store).routes(), *page_routes()])
+        self.login_code = token.login_code() if token.of_strangers else ""
+        app = Starlette(routes=[login_route(token), *otlp_routes(receiver), *Api(self.store).routes(), *page_routes()])
         config = uvicorn.Config(
             Gate(app, token, self.settings.host),
             http="h11",
@@ -187,8 +191,12 @@ class Collector:
                 f"{self.settings.host} can be reached from other machines, so a token is needed:"
                 " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
             )
-        self.secret = secret
-        return Token(secret)
+        if secret is not None or self.settings.trust_machine:
+            self.secret = secret
+            return Token(secret)
+        # On loopback this user's own processes need none, where the system tells whose they are.
+        self.secret = own_token(create=True)
+        return Token(self.secret, of_strangers=True)
 
 
 async def _watch(store: Store) -> None:

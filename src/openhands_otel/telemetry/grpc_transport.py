@@ -18,7 +18,7 @@ from openhands_otel.semconv import BEAT_HEADER
 from openhands_otel.telemetry.answers import LONGEST_RETRY_AFTER_S
 from openhands_otel.telemetry.causes import unusable_file
 from openhands_otel.telemetry.fork_gate import fork_gate
-from openhands_otel.telemetry.otlp_config import OtlpConfig
+from openhands_otel.telemetry.otlp_config import OtlpConfig, stranger_in
 from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, rejection_in, told_rejection, with_beat
 from openhands_otel.token_file import TokenFileError
 
@@ -61,8 +61,9 @@ class GrpcTransport:
 
     def send(self, request: Message, timeout_s: float) -> Outcome:
         """Call once."""
-        if self._config.problem is not None:
-            return Outcome(False, self._config.problem)
+        problem = self._config.problem or stranger_in(self._config)
+        if problem is not None:
+            return Outcome(False, problem)
         try:
             metadata = tuple(self._credentials.headers().items())
             export = self._open()

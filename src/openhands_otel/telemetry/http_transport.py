@@ -13,7 +13,7 @@ from openhands_otel.semconv import BEAT_HEADER
 from openhands_otel.telemetry.answers import not_taken, taken
 from openhands_otel.telemetry.causes import cause_of, unusable_file
 from openhands_otel.telemetry.http_session import open_session
-from openhands_otel.telemetry.otlp_config import OtlpConfig
+from openhands_otel.telemetry.otlp_config import OtlpConfig, stranger_in
 from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, body_of, with_beat
 from openhands_otel.terminal_text import printable
 from openhands_otel.token_file import TokenFileError
@@ -37,8 +37,9 @@ class HttpTransport:
 
     def send(self, request: Message, timeout_s: float) -> Outcome:
         """Post once. A connection that the peer has closed meanwhile is opened anew, once."""
-        if self._config.problem is not None:
-            return Outcome(False, self._config.problem)
+        problem = self._config.problem or stranger_in(self._config)
+        if problem is not None:
+            return Outcome(False, problem)
         try:
             headers = self._credentials.headers()
         except TokenFileError as error:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Literal, TypedDict
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from openhands_otel.neighbours import stranger_at
 from openhands_otel.network import without_secrets
 from openhands_otel.terminal_text import printable
 
@@ -67,6 +68,8 @@ class OtlpConfig:
     exponential_histograms: bool = False
     exemplars: bool = True
     token_file: Path | None = None
+    own_only: bool = False
+    """Nobody has said where to send: then no other user's process gets anything, though it listen where ours would."""
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     """Which variable a value came from, by the variable's last part: ``{"CERTIFICATE": "OTEL_EXPORTER_OTLP_..."}``."""
     problem: str | None = None
@@ -83,10 +86,15 @@ class OtlpConfig:
 
 
 def read_otlp_config(
-    environ: Mapping[str, str] | None = None, token_file: Path | None = None, signal: Signal = "metrics"
+    environ: Mapping[str, str] | None = None,
+    token_file: Path | None = None,
+    signal: Signal = "metrics",
+    own_only: bool = False,
 ) -> OtlpConfig:
-    """Destination that the environment names. What can be done without is replaced by the default, with one warning;
-    what cannot is the ``problem`` of each export."""
+    """Destination that the environment names; ``own_only``: or that stands there for want of a name.
+
+    What can be done without is replaced by the default, with one warning; what cannot is each export's ``problem``.
+    """
     env = os.environ if environ is None else environ
     variables: dict[str, str] = {}
 
@@ -116,6 +124,7 @@ def read_otlp_config(
         client_key=setting("CLIENT_KEY"),
         **(_of_metrics(env) if signal == "metrics" else _OfMetrics()),
         token_file=token_file,
+        own_only=own_only or "ENDPOINT" not in variables,
         variables=variables,
         problem=address.problem or bad_header,
     )
@@ -293,3 +302,17 @@ def _exporter(given: str, signal: Signal) -> tuple[Exporter, Protocol | None]:
 def exporter_names(given: str) -> list[str]:
     """The names in a variable such as OTEL_TRACES_EXPORTER, in order."""
     return [name.strip().lower() for name in given.split(",") if name.strip()] or ["otlp"]
+
+
+def stranger_in(config: OtlpConfig) -> str | None:
+    """Why nothing is sent: where nobody told us to send somebody else listens. Asked before each request."""
+    if not config.own_only:
+        return None
+    parts = urlsplit(config.endpoint if config.protocol == "http/protobuf" else f"//{config.endpoint}")
+    try:
+        stranger = stranger_at(parts.hostname or "", parts.port or 0)
+    except ValueError:
+        return None
+    if stranger is None:
+        return None
+    return f"{stranger}: nothing is sent there, unless {config.variable('ENDPOINT')} names it"

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from openhands_otel.state_folder import unasked_token
 from openhands_otel.telemetry.otlp_config import Compression, OtlpConfig
 from openhands_otel.terminal_text import printable
 from openhands_otel.token_file import read_token
@@ -74,12 +75,17 @@ class Credentials:
         self._headers = dict(config.headers)
         self._file = config.token_file
         self._token = ""
+        # Where the kernel does not tell a viewer whose we are, this does; unless somebody has named another.
+        self._own_token = None if "authorization" in self._headers else unasked_token(config.endpoint)
 
     def headers(self) -> dict[str, str]:
         """Header names are in lower case. Raises TokenFileError."""
-        if self._file is None:
+        if self._file is None and self._own_token is None:
             return dict(self._headers)
-        self._token = read_token(self._file, "OPENHANDS_OTEL_TOKEN_FILE")
+        if self._file is not None:
+            self._token = read_token(self._file, "OPENHANDS_OTEL_TOKEN_FILE")
+        else:
+            self._token = self._own_token or ""
         return self._headers | {"authorization": f"Bearer {self._token}"}
 
     def told(self, text: str, limit: int = REASON_LENGTH) -> str:

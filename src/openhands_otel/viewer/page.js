@@ -225,8 +225,7 @@ function start() {
   });
 }
 
-adoptToken();
-start();
+adoptToken().catch(() => {}).then(start);
 setInterval(everySecond, 1_000);
 setInterval(() => { orderDue = true; draw(); }, ORDER_EVERY_MS);
 setInterval(askAround, ASK_EVERY_MS);

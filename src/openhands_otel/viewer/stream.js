@@ -8,11 +8,15 @@ const LONGEST_PAUSE_MS = 5_000;
 const KEY = "openhands-otel-token";
 
 // A token may come in the address once (#token=...); it moves to this tab's storage and out of the address.
-export function adoptToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!given) return;
-  sessionStorage.setItem(KEY, given);
+// Or a word that is good for it once (#login=...), where the viewer cannot tell whose browser this is.
+export async function adoptToken() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const [token, code] = [words.get("token"), words.get("login")];
+  if (!token && !code) return;
   history.replaceState(null, "", location.pathname + location.search);
+  if (token) return sessionStorage.setItem(KEY, token);
+  const response = await fetch("/api/v1/login", { method: "POST", body: code, cache: "no-store" });
+  if (response.ok) sessionStorage.setItem(KEY, (await response.json()).token);
 }
 
 export const keepToken = (token) => sessionStorage.setItem(KEY, token);
