@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, running_viewer, wait_for
 
+from openhands_otel import semconv
 from openhands_otel.stats import State
 from otlp_sender import Sender
 
@@ -144,3 +145,20 @@ def _read_until(descriptor: int, wanted: bytes) -> bytes:
             except OSError:
                 break
     return shown
+
+
+def test_what_is_refused_and_what_does_not_work_stands_under_the_totals(tmp_path: Path) -> None:
+    """The kind of fault: the receiver knows, and nobody who watches does. Text of the sender's is shown, not obeyed."""
+    database = tmp_path / "history.sqlite3"
+    with running_viewer(database=database) as viewer:
+        assert "not taken" not in watch(viewer.url, "--once").stdout
+        for _ in range(2):
+            viewer.post(Sender("evil \x1b]0;pwned\x07\n", service="rogue").add(semconv.COST, 1e300).body())
+        lines = watch(viewer.url, "--once").stdout.splitlines()
+        [line] = [line for line in lines if line.startswith("not taken from rogue, ")]
+        assert r"evil \x1b]0;pwned\x07\n: 2 points, last " in line
+        assert "openhands.llm.cost has the value 1e+300" in line
+        told = json.loads(watch(viewer.url, "--once", "--json").stdout)
+        assert told["receiver"]["refusals"][0]["points"] == 2
+        database.chmod(0o400)
+        wait_for(lambda: "is read-only" in watch(viewer.url, "--once").stdout, "the problem is shown", 60)

@@ -243,3 +243,22 @@ def test_amounts_are_shown_as_the_table_says_that_the_terminal_is_held_to(viewer
     assert shown == [text for _, text in cases]
     nothing = script.replace("amounts.map(money)", "[money(undefined), money(null), money('x')]")
     assert page.evaluate(nothing, []) == ["$?"] * 3
+
+
+def test_what_is_refused_and_what_does_not_work_is_said_only_then(page: Page, tmp_path: Path) -> None:
+    """The kind of fault: the receiver knows, and nobody who watches does."""
+    database = tmp_path / "history.sqlite3"
+    with running_viewer(database=database) as viewer:
+        page.goto(viewer.url)
+        expect(page.locator("#connection-text")).to_contain_text("live")
+        expect(page.locator("#trouble")).to_be_hidden()
+        viewer.post(Sender("<b>evil</b>\u202e", service="rogue").add(semconv.COST, 1e300).body())
+        line = page.locator("#trouble p")
+        expect(line).to_contain_text("Not taken from rogue, <b>evil</b>\\u{202e}: 1 point, last ")
+        expect(line).to_contain_text("openhands.llm.cost has the value 1e+300, and at most 1e+09 USD is taken")
+        database.chmod(0o400)
+        expect(page.locator("#trouble .bad")).to_contain_text("is read-only", timeout=60_000)
+        database.chmod(0o600)
+        expect(page.locator("#trouble .bad")).to_have_count(0, timeout=60_000)
+        expect(line).to_have_count(1)
+        assert page.evaluate(WIDE_ELEMENTS) == []

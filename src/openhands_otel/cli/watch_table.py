@@ -12,10 +12,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from openhands_otel.cli.durations import duration_text
+from openhands_otel.cli.trouble import trouble_lines
 from openhands_otel.money import money
 from openhands_otel.stats import (
     ConversationStats,
     ConversationUpdate,
+    ReceiverStats,
     SnapshotUpdate,
     State,
     Totals,
@@ -31,12 +34,14 @@ class LiveState:
 
     totals: Totals = field(default_factory=Totals)
     conversations: dict[str, ConversationStats] = field(default_factory=dict[str, ConversationStats])
+    receiver: ReceiverStats | None = None
+    """Problems and refusals; None where there are none."""
     problem: str = ""
     """What is wrong with the connection: then all of this is as old as that."""
 
     @classmethod
     def of(cls, state: State) -> Self:
-        return cls(state.totals, {stats.conversation_id: stats for stats in state.conversations})
+        return cls(state.totals, {stats.conversation_id: stats for stats in state.conversations}, state.receiver)
 
     def note_connection(self, problem: Exception | None) -> None:
         self.problem = "" if problem is None else str(problem)
@@ -44,13 +49,13 @@ class LiveState:
     def apply(self, update: Update) -> None:
         if isinstance(update, SnapshotUpdate):
             fresh = LiveState.of(update.state)
-            self.totals, self.conversations = fresh.totals, fresh.conversations
+            self.totals, self.conversations, self.receiver = fresh.totals, fresh.conversations, fresh.receiver
         elif isinstance(update, ConversationUpdate):
             # A new dictionary, for another thread may be drawing the old one.
             stats = update.conversation
             self.conversations = self.conversations | {stats.conversation_id: stats}
         elif isinstance(update, TotalsUpdate):
-            self.totals = update.totals
+            self.totals, self.receiver = update.totals, update.receiver
         else:
             self.conversations = {
                 key: stats for key, stats in self.conversations.items() if key != update.conversation_id
@@ -77,8 +82,9 @@ class _Column:
 
 def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
     """The whole picture; ``rows`` is how many conversations fit, None shows all."""
+    trouble = trouble_lines(state.receiver, now, width)
     ordered = _families(state.conversations)
-    shown = ordered[:rows]
+    shown = ordered[: None if rows is None else max(1, rows - len(trouble))]
     columns = [column for column in _COLUMNS if width >= column.from_width]
     cells = {column: [column.cell(stats, now) for stats in shown] for column in columns}
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -89,7 +95,7 @@ def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
     for row in zip(*(cells[column] for column in widths), strict=True):
         table.add_row(*row)
     failed = sum(stats.outcome in _FAILURES for stats in state.conversations.values())
-    parts = [_headline(state.totals, failed, now, width), table]
+    parts = [_headline(state.totals, failed, now, width), *trouble, table]
     if state.problem:
         words = f"cut off, trying again: {printable(state.problem, width)}"
         parts.insert(0, Text(words, style="bold red", no_wrap=True, overflow="ellipsis"))
@@ -257,11 +263,3 @@ _COLUMNS: Final = (
         from_width=80,
     ),
 )
-
-
-def duration_text(seconds: float) -> str:
-    """``5 s``, ``3 min``, ``2.5 h``."""
-    seconds = max(0.0, seconds)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ from starlette.routing import Route
 ASSETS: Final = "/assets/"
 
 _MEDIA_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_ASSETS: Final = ("page.css", "page.js", "stream.js", "format.js", "card.js", "totals.js", "icon.svg")
+_ASSETS: Final = ("page.css", "page.js", "stream.js", "format.js", "card.js", "totals.js", "trouble.js", "icon.svg")
 
 
 def routes() -> list[Route]:

@@ -3,6 +3,7 @@
 import { Card, OUTCOMES } from "./card.js";
 import { duration, element, setText } from "./format.js";
 import { adoptToken, ask, follow, keepToken, Unauthorized } from "./stream.js";
+import { showTrouble } from "./trouble.js";
 import { showBreakdown, showChart, showTotals } from "./totals.js";
 
 const ORDER_EVERY_MS = 1_000; // cards that jump about cannot be read
@@ -16,6 +17,7 @@ const at = (id) => document.getElementById(id);
 const cards = new Map();
 const changed = new Set();
 let totals = null;
+let receiver = null;
 let connection = "connecting";
 let clockOffset = 0;
 let closedShown = CLOSED_PAGE;
@@ -30,11 +32,13 @@ function onUpdate(update) {
     changed.clear();
     for (const stats of update.state.conversations) put(stats);
     totals = update.state.totals;
+    receiver = update.state.receiver;
     clockOffset = update.state.server_unix_nano / 1e9 - Date.now() / 1000;
   } else if (update.type === "conversation") {
     put(update.conversation, true);
   } else if (update.type === "totals") {
     totals = update.totals;
+    receiver = update.receiver ?? null;
   } else if (update.type === "removed") {
     cards.delete(update.conversation_id);
     orderDue = true;
@@ -69,6 +73,7 @@ function draw() {
     }
     changed.clear();
     if (totals) showTotals(totals);
+    showTrouble(at("trouble"), receiver, time);
     showConnection();
     if (orderDue) order();
   });
@@ -188,6 +193,7 @@ function everySecond() {
   const time = now();
   for (const { card, stats } of cards.values()) if (card.root?.isConnected && stats && card.stats) card.tick(time);
   showConnection();
+  if (receiver) showTrouble(at("trouble"), receiver, time);
 }
 
 at("filter").addEventListener("input", order);
