@@ -168,6 +168,7 @@ class ReceiverStats(_Model):
     log_records: int = 0
     viewers: int = 0
     database: str | None = None
+    shared_points: int = Field(default=0, description="Points of series that share one, as their process has too many.")
     history_error: str | None = None
     problems: tuple[str, ...] = Field(default=(), description="What does not work now, a line for each.")
     refusals: tuple[Refusal, ...] = Field(default=(), description="What was not taken, latest first.")

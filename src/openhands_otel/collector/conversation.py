@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel.collector.decode import Instance
+from openhands_otel.collector.limits import CONVERSATION_WEIGHT, weigh
 from openhands_otel.collector.liveness import Life
 from openhands_otel.collector.ranges import out_of_range
 from openhands_otel.collector.series import (
@@ -90,6 +91,7 @@ class Conversation:
         "heard",
         "held",
         "id",
+        "left_out",
         "life",
         "parent_id",
         "received",
@@ -98,6 +100,7 @@ class Conversation:
         "services",
         "speaker",
         "taken_up",
+        "weight",
     )
 
     def __init__(self, conversation_id: str) -> None:
@@ -127,6 +130,10 @@ class Conversation:
         """The parent that has its cost while it is out of memory."""
         self._stats: ConversationStats | None = None
         self._own_cost: float | None = None
+        self.weight = CONVERSATION_WEIGHT
+        """Bytes that its series take, about."""
+        self.left_out = 0
+        """Points whose series is one too many."""
 
     def apply(
         self, instance: Instance, point: Point, attributes: Attributes, received: int, replayed: bool = False
@@ -170,8 +177,11 @@ class Conversation:
         held = all_held.get(key)
         if point.value is None or (held is not None and not is_newer(point.time, held.series.time, received)):
             return None
-        if held is None and len(all_held) >= _SERIES_LIMIT:
-            return None
+        if held is None:
+            if len(all_held) >= _SERIES_LIMIT:
+                self.left_out += 1
+                return None
+            self.weight += weigh(key[1])
         series = begin(point, point.value, instance.named, received)
         all_held[key] = begun = Held(series, (), _NEVER if held is None else held.heard)
         return begun
@@ -427,7 +437,9 @@ class Conversation:
                 held = Held(series_from_record(series_record), attributes, (live, at))
             else:
                 keyed, held = _held_before(name, attributes, row, conversation.received)
-            conversation.held.setdefault(name, {})[process, attributes if keyed else ()] = held
+            key_attributes = attributes if keyed else ()
+            conversation.held.setdefault(name, {})[process, key_attributes] = held
+            conversation.weight += weigh(key_attributes)
         known: dict[str, list[int]] = record.get("taken_up") or conversation._taken_up_before()
         conversation.taken_up = {process: (live, at) for process, (live, at) in known.items()}
         conversation._find_parent()

@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Iterator
 
 from openhands_otel.collector.conversation import Conversation
+from openhands_otel.collector.limits import CONVERSATION_BYTES
 from openhands_otel.collector.values import ExactSum
 from openhands_otel.stats import ConversationStats
 
@@ -22,6 +23,8 @@ class Conversations:
         self._children: dict[str, set[str]] = {}
         self._linked: dict[str, str] = {}
         """The parent under which a conversation stands in ``_children``."""
+        self.weight = 0
+        """Bytes that all of them take, about."""
         self._open: set[str] = set()
         self._running: set[str] = set()
 
@@ -40,6 +43,7 @@ class Conversations:
         return len(self._running)
 
     def admit(self, conversation: Conversation) -> None:
+        self.weight += conversation.weight
         self.by_id[conversation.id] = conversation
         self.refresh(conversation)
 
@@ -104,19 +108,22 @@ class Conversations:
 
         Those with children in memory stay, so that what is folded into a parent is always whole.
         """
-        surplus = min(most, len(self.by_id) - limit)
+        too_heavy = self.weight > CONVERSATION_BYTES and len(self.by_id) > 1
+        surplus = most if too_heavy else min(most, len(self.by_id) - limit)
         if surplus <= 0:
             return []
         childless = [one for one in self.by_id.values() if one.id not in self._children]
         ended = heapq.nsmallest(surplus, (one for one in childless if one.id not in self._open), key=_last_seen)
-        if ended or len(self.by_id) <= hard_limit:
+        if ended or (len(self.by_id) <= hard_limit and not too_heavy):
             return ended
-        return heapq.nsmallest(min(most, len(self.by_id) - hard_limit), childless, key=_last_seen)
+        over = len(self.by_id) // 8 + 1 if too_heavy else len(self.by_id) - hard_limit
+        return heapq.nsmallest(min(most, over), childless, key=_last_seen)
 
     def fold(self, conversation: Conversation) -> Conversation | None:
         """Take one out of memory and leave its cost with its parent, who is returned."""
         cost, descendants = _whole(conversation)
         del self.by_id[conversation.id]
+        self.weight -= conversation.weight
         self._unlink(conversation.id)
         for marked in (self.dirty, self._open, self._running):
             marked.discard(conversation.id)

@@ -6,6 +6,7 @@ A request that cannot be read raises MalformedRequest. Points that are sound OTL
 
 from __future__ import annotations
 
+import hashlib
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,16 +20,19 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
+from openhands_otel.collector.limits import within
 from openhands_otel.collector.points import Source, read_attributes
 from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.series import Attributes, Point
-from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
+from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
 
 BODY_LIMIT: Final = 20 * 1024 * 1024
 """Bytes of a request as sent: what the OpenTelemetry Collector's own receiver takes."""
 DECODED_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request when decompressed."""
 
+_IDENTIFYING: Final = (SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID)
+_KEY_LIMIT: Final = 2_048
 _IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 
 
@@ -138,10 +142,12 @@ def _read_ids(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _instance(attributes: Iterable[KeyValue]) -> Instance:
-    resource = read_attributes(attributes)
+    resource = within(read_attributes(attributes), _IDENTIFYING)
     named = dict(resource)
     service = str(named.get(SERVICE_NAME, "unknown_service"))
     own = named.get(SERVICE_INSTANCE_ID)
     # A sender without an instance id is known by its whole resource.
     key = f"{service}\x1f{own}" if own else f"{service}\x1f{resource!r}"
+    if len(key) > _KEY_LIMIT:
+        key = f"{service[:100]}\x1f{hashlib.sha256(key.encode()).hexdigest()}"
     return Instance(key, service, resource)

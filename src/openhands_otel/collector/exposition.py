@@ -117,6 +117,8 @@ def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:
         ("refused_requests", counts.refused_requests, "Export requests that could not be read."),
         ("points", counts.points, "Data points taken."),
         ("refused_points", counts.refused_points, "Data points left out."),
+        ("shared_points", store.fleet.shared_points, "Data points of series beyond what one process may have."),
+        ("refusals", store.refusals.total, "Data points and requests refused."),
         ("spans", counts.spans, "Spans received (and counted only)."),
         ("log_records", counts.log_records, "Log records received (and counted only)."),
     ):

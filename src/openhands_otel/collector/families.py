@@ -175,15 +175,7 @@ def _merged(kind: str, held: Sample, other: Sample) -> Sample:
     """One sample for two that nothing tells apart any more."""
     start = min(held.start, other.start)
     if isinstance(held.value, Distribution) and isinstance(other.value, Distribution):
-        return replace(held, value=_joined(held.value, other.value), start=start)
+        return replace(held, value=held.value.plus(other.value), start=start)
     if kind in {"counter", "updowncounter"} and not isinstance(held.value, Distribution | None):
         return replace(held, value=held.value + cast(float, other.value), start=start)
     return other
-
-
-def _joined(one: Distribution, other: Distribution) -> Distribution:
-    count, total = one.count + other.count, one.sum + other.sum
-    if one.bounds == other.bounds and len(one.counts) == len(other.counts):
-        counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
-        return Distribution(count, total, one.bounds, counts)
-    return Distribution(count, total, (), ())

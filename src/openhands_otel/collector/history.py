@@ -19,15 +19,26 @@ from typing import Any, Final, cast
 from openhands_otel.collector.database import DatabaseFile, Lost
 from openhands_otel.collector.fleet import Process, Record
 from openhands_otel.collector.series import Attributes
+from openhands_otel.collector.sharing import SHARED
 from openhands_otel.collector.totals import Group, TotalSums
 from openhands_otel.collector.values import ExactSum
+from openhands_otel.semconv import OVERFLOW
 from openhands_otel.stats import History, HistoryPoint
 
 BUCKET_LIMIT: Final = 2_000
 MEMORY_SAMPLE_LIMIT: Final = 200_000
 """Samples kept when there is no file to put them into."""
-MEMORY_RECORD_LIMIT: Final = 2_000
-"""Conversations and processes kept then beside those that the store holds."""
+MEMORY_CONVERSATION_LIMIT: Final = 2_000
+MEMORY_PROCESS_LIMIT: Final = 50_000
+"""Conversations and processes kept then beside those that the store holds. A process that speaks again after its record
+is gone would count as a new one, so of them there are many: they are small."""
+SAMPLE_LIMIT: Final = 5_000_000
+RECORD_LIMIT: Final = 200_000
+"""The same for a file, which is a disk's affair: some hundred megabytes each."""
+TOTALS_LIMIT: Final = 20_000
+"""Sums of processes whose record is gone, by service, metric and attributes; more share one for each metric."""
+_TRIM_EVERY: Final = 200
+"""Transactions after which a file is looked at for these limits."""
 
 EVERYTHING: Final = ""
 """Subject of the samples that are not about one conversation."""
@@ -78,6 +89,9 @@ class Archive:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._file = DatabaseFile(path)
+        self._writes = 0
+        self._folded = 0
+        """Rows of sums, while they are made."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="openhands-otel-history")
 
     async def open(self) -> Held:
@@ -156,20 +170,24 @@ class Archive:
                 ],
             )
             database.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", batch.samples)
-            if self.path is None:
+            self._writes += 1
+            if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)
 
     def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
-        """Without a file all of this is memory: keep the newest, and the money of the others."""
+        """Keep the newest, and the money of the others. Without a file all of this is memory."""
+        samples = MEMORY_SAMPLE_LIMIT if self.path is None else SAMPLE_LIMIT
+        conversations = MEMORY_CONVERSATION_LIMIT if self.path is None else RECORD_LIMIT
+        processes = MEMORY_PROCESS_LIMIT if self.path is None else RECORD_LIMIT
         if batch.samples:
             newest = "SELECT max(rowid) FROM samples"
-            database.execute(f"DELETE FROM samples WHERE rowid <= ({newest}) - ?", (MEMORY_SAMPLE_LIMIT,))
-        if not all(stays for *_, stays in (*batch.processes, *batch.conversations)):
+            database.execute(f"DELETE FROM samples WHERE rowid <= ({newest}) - ?", (samples,))
+        if self.path is not None or not all(stays for *_, stays in (*batch.processes, *batch.conversations)):
             older = "NOT resident ORDER BY seen DESC LIMIT -1 OFFSET ?"
             ids = f"SELECT id FROM conversations WHERE {older}"
-            database.execute(f"DELETE FROM conversations WHERE id IN ({ids})", (MEMORY_RECORD_LIMIT,))
+            database.execute(f"DELETE FROM conversations WHERE id IN ({ids})", (conversations,))
             keys = f"SELECT key FROM processes WHERE {older}"
-            self._forget_processes(database, f"key IN ({keys})", MEMORY_RECORD_LIMIT)
+            self._forget_processes(database, f"key IN ({keys})", processes)
 
     def _records(self, table: str, keys: Sequence[str]) -> list[Record]:
         column = "key" if table == "processes" else "id"
@@ -220,7 +238,8 @@ class Archive:
             self._forget_processes(database, "seen < ? AND NOT resident", older_than)
 
     def _forget_processes(self, database: sqlite3.Connection, which: str, limit: float) -> None:
-        for (record,) in database.execute(f"SELECT record FROM processes WHERE {which}", (limit,)).fetchall():
+        (self._folded,) = database.execute("SELECT count(*) FROM folded").fetchone()
+        for (record,) in database.execute(f"SELECT record FROM processes WHERE {which}", (limit,)):
             self._fold(database, json.loads(record))
         database.execute(f"DELETE FROM processes WHERE {which}", (limit,))
 
@@ -229,6 +248,10 @@ class Archive:
             key = (record["service"], metric, json.dumps(attributes, separators=(",", ":")))
             query = "SELECT partials FROM folded WHERE service = ? AND metric = ? AND attributes = ?"
             row = database.execute(query, key).fetchone()
+            if row is None and self._folded >= TOTALS_LIMIT:
+                key = (OVERFLOW, metric, json.dumps(SHARED, separators=(",", ":")))
+                row = database.execute(query, key).fetchone()
+            self._folded += row is None
             total = ExactSum(json.loads(row[0]) if row else ())
             total.add(amount)
             partials = json.dumps(total.partials)

@@ -21,20 +21,22 @@ from openhands_otel.collector.database import Lost
 from openhands_otel.collector.fleet import Process
 from openhands_otel.collector.history import EVERYTHING, Batch, Sample
 from openhands_otel.collector.journal import Settling
+from openhands_otel.collector.limits import PROCESS_LIMIT
 from openhands_otel.collector.schema import UnusableDatabase
-from openhands_otel.collector.store import HISTORY, JOURNAL, Store, records_of
+from openhands_otel.collector.store import HISTORY, JOURNAL, Store, Unavailable, records_of
 from openhands_otel.stats import TokenUsage
 
 SAVE_EVERY_S: Final = 0.25
 LOOK_EVERY_S: Final = 5.0
 PURGE_EVERY_S: Final = 3600.0
-PROCESS_LIMIT: Final = 1_000
 HARD_FACTOR: Final = 5
 """Open conversations may exceed the limit so many times before the oldest of them leave too."""
 DATABASE_FILE: Final = "database"
 HOUSEKEEPING: Final = "housekeeping"
 """Parts whose health is told."""
 _BATCH_LIMIT: Final = 50
+_CROWD_BATCH: Final = 500
+_CROWD_STEPS: Final = 20
 _STEPS: Final = 10
 _LOOK_AT_FILE_EVERY_S: Final = 1.0
 _POISONED_LIMIT: Final = 1_000
@@ -68,6 +70,7 @@ class Keeper:
         self._due: dict[str, float] = {}
         """When steps that are not made in each round are due, by the monotonic clock."""
         self._settling = Settling(store.journal, store.unsaved)
+        store.make_room = self.make_room
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._rounds(), name="openhands-otel-keeper")
@@ -281,12 +284,24 @@ class Keeper:
             self._told_received = store.received
             store.tell_totals(time.time_ns())
 
-    async def let_go(self) -> bool:
+    async def make_room(self) -> None:
+        """Have the oldest leave before more comes; raises Unavailable where they cannot be written."""
+        for _ in range(_CROWD_STEPS):
+            if not self._store.crowded:
+                return
+            try:
+                if not await self.let_go(_CROWD_BATCH):
+                    return
+            except Exception as error:
+                await self._failed(error)
+                raise Unavailable("there is no room, since the history cannot be saved for now") from error
+
+    async def let_go(self, batch_limit: int = _BATCH_LIMIT) -> bool:
         """Move a bounded number of what is old from memory to the archive; False when there is nothing to move."""
         store, now = self._store, time.time()
         async with store.moving:
             # What cannot be written stays; the others do not wait behind it.
-            most = _BATCH_LIMIT + len(self._poisoned)
+            most = batch_limit + len(self._poisoned)
             leavers = store.conversations.leavers(self._limit, self._limit * HARD_FACTOR, most)
             leavers = [one for one in leavers if one.id not in self._poisoned]
             silent = store.fleet.silent(now, PROCESS_LIMIT)[:most]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import batched
 from typing import Final
 
 from openhands_otel import semconv
@@ -22,6 +23,7 @@ from openhands_otel.collector.fleet import Fleet, Process, Record
 from openhands_otel.collector.history import EVERYTHING, Archive, Held
 from openhands_otel.collector.journal import Entry, Journal
 from openhands_otel.collector.journal import Record as Unsaved
+from openhands_otel.collector.limits import AT_ONCE, CONVERSATION_BYTES
 from openhands_otel.collector.liveness import HEARTBEAT_S, OVERDUE, Life, Pulse
 from openhands_otel.collector.refusals import LOG_LIMIT, RefusalLog, Refusals
 from openhands_otel.collector.series import Attributes, Point
@@ -88,6 +90,8 @@ class Store:
         """Subjects that changed since the last samples were taken."""
         self.moving = asyncio.Lock()
         """Held while conversations or processes go out of memory or come back."""
+        self.make_room: Callable[[], Awaitable[None]] | None = None
+        """Has the oldest leave memory (the keeper's); raises Unavailable where they cannot."""
         self._removed: deque[tuple[int, str]] = deque(maxlen=5_000)
 
     def restore(self, held: Held) -> None:
@@ -111,27 +115,44 @@ class Store:
         ``replayed``: told after the event, by a spool or an import. It counts like any other and never takes the place
         of what was heard live.
         """
-        sorted_updates = [_sort(update) for update in decoded.updates]
-        if self._absent(sorted_updates):
-            async with self.moving:
-                records = await self._find_absent(sorted_updates)
-                self._bring_back(*records)
-        # Nothing is awaited from here on: what is in memory stays there until the points are in.
         refusals = decoded.refusals
         refused_before = refusals.count
-        changed: dict[str, Conversation] = {}
-        totals_changed = False
-        for update in sorted_updates:
-            refusals.of(update.instance.service, update.instance.name)
-            totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
-            self._apply_conversations(update, received, refusals, changed, replayed)
-        self._take_up_again(received, changed)
+        # One request may come from more processes than there is room for.
+        for updates in batched(decoded.updates, AT_ONCE):
+            if self.make_room is not None and self.crowded:
+                await self.make_room()
+            await self._receive_some([_sort(update) for update in updates], received, refusals, replayed)
         self.received = max(self.received, received)
         self.counts.points += decoded.point_count - (refusals.count - refused_before)
         self.counts.refused_points += refusals.count
         if refusals.count:
             self.refusals.take(refusals)
             self._tell_trouble()
+        return refusals
+
+    @property
+    def crowded(self) -> bool:
+        """Whether some processes or conversations must leave memory before others come."""
+        conversations = self.conversations
+        return (
+            self.fleet.crowded
+            or len(conversations) > CONVERSATION_LIMIT // 2
+            or (len(conversations) > 1 and conversations.weight > CONVERSATION_BYTES)
+        )
+
+    async def _receive_some(self, updates: list[_Sorted], received: int, refusals: Refusals, replayed: bool) -> None:
+        if self._absent(updates):
+            async with self.moving:
+                records = await self._find_absent(updates)
+                self._bring_back(*records)
+        # Nothing is awaited from here on: what is in memory stays there until the points are in.
+        changed: dict[str, Conversation] = {}
+        totals_changed = False
+        for update in updates:
+            refusals.of(update.instance.service, update.instance.name)
+            totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
+            self._apply_conversations(update, received, refusals, changed, replayed)
+        self._take_up_again(received, changed)
         # What viewers are told is no business of the sender's: its points are in.
         try:
             self._tell(changed, totals_changed, received)
@@ -139,7 +160,6 @@ class Store:
             self.health.failed(STREAM, error)
         else:
             self.health.well(STREAM)
-        return refusals
 
     def note(self, entry: Entry) -> None:
         """Keep a request that was just taken until what it changed is saved. Nothing may be awaited in between."""
@@ -219,8 +239,13 @@ class Store:
                     conversation.speaker, conversation.life = update.instance.key, Life.SILENT
             heard = min(received, point.time) if replayed else received
             conversation.seen = max(conversation.seen, heard / 1e9)
-            news = not replayed and self._hear(conversation, update.instance, received)
-            if conversation.apply(update.instance, point, attributes, received, replayed) or news:
+            heard = not replayed and self._hear(conversation, update.instance, received)
+            weight, left_out = conversation.weight, conversation.left_out
+            news = conversation.apply(update.instance, point, attributes, received, replayed)
+            self.conversations.weight += conversation.weight - weight
+            if conversation.left_out > left_out:
+                refusals.add(f"{point.metric.name} has too many series in one conversation", rule=point.metric.name)
+            if news or heard:
                 conversation.received = received
                 changed[conversation_id] = conversation
 
@@ -387,6 +412,7 @@ class Store:
             log_records=counts.log_records,
             viewers=self.broker.viewers,
             database=None if self.archive.path is None else str(self.archive.path),
+            shared_points=self.fleet.shared_points,
             history_error=self.health.reason(HISTORY),
             problems=self.health.problems,
             refusals=self.refusals.newest(refusals),

@@ -56,7 +56,9 @@ class TotalSums:
         held = self._groups.get(group)
         if held is None:
             if len(self._groups) >= _GROUP_LIMIT:
-                group = (service, metric, ((semconv.METRIC_OVERFLOW, True),))
+                # Services are as many as senders like: of those that came too late, one stands for the others.
+                named = service if len(self._groups) < 2 * _GROUP_LIMIT else semconv.OVERFLOW
+                group = (named, metric, ((semconv.METRIC_OVERFLOW, True),))
             held = self._groups.setdefault(group, ExactSum())
         held.add(-before)
         held.add(after)
