@@ -323,7 +323,8 @@ def test_a_conversation_whose_process_fell_silent_is_marked_and_marked_back() ->
 
 
 def test_without_a_file_what_left_memory_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openhands_otel.collector.history.MEMORY_RECORD_LIMIT", 5)
+    for kind in ("PROCESS", "CONVERSATION"):
+        monkeypatch.setattr(f"openhands_otel.collector.history.MEMORY_{kind}_LIMIT", 5)
     with HeldStore(conversation_limit=10) as held:
         old = time.time() - 7_200
         for number in range(40):
