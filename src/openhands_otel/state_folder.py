@@ -63,10 +63,11 @@ def own_token(create: bool = False) -> str | None:
 def unasked_token(url: str) -> str | None:
     """The token that a client shows by itself: to what listens on this machine, where the kernel tells nobody whose
     a connection is. Where it does a viewer needs none of us, and whoever else listens there is to see none."""
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    if not is_this_machine(parts.hostname or "") or tells_owners():
+    try:
+        here = is_this_machine(urlsplit(url if "//" in url else f"//{url}").hostname or "")
+    except ValueError:
         return None
-    return own_token()
+    return own_token() if here and not tells_owners() else None
 
 
 def _close_to_others(path: Path) -> None:
