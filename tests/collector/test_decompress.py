@@ -183,7 +183,8 @@ def test_json_as_the_specification_writes_it_is_taken(viewer: Viewer, temporalit
     }
     counter = {"aggregationTemporality": temporality, "isMonotonic": True, "dataPoints": [point]}
     metric = {"name": semconv.CONVERSATION_TOKENS.name, "unit": "{token}", "futureField": [1], "sum": counter}
-    document = {"resourceMetrics": [{"resource": {}, "scopeMetrics": [{"scope": {}, "metrics": [metric]}]}]}
+    scope = {"name": semconv.SCOPE_CONVERSATIONS}
+    document = {"resourceMetrics": [{"resource": {}, "scopeMetrics": [{"scope": scope, "metrics": [metric]}]}]}
     response = viewer.http.post("/v1/metrics", json=document)
     assert (response.status_code, response.json()) == (200, {})
     stats = viewer.http.get(f"/api/v1/conversations/{name}").json()
