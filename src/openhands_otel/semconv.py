@@ -15,7 +15,8 @@ from typing import Final, Literal
 SCOPE_FLEET: Final = "openhands_otel"
 SCOPE_SPANS: Final = "openhands_otel.spans"
 SCOPE_CONVERSATIONS: Final = "openhands_otel.conversations"
-"""A scope of its own: OTLP encoders keep only the last of two scopes with equal names."""
+SCOPE_PROCESS: Final = "openhands_otel.process"
+"""Scopes of their own: OTLP encoders keep only the last of two scopes with equal names."""
 
 
 # ---------------------------------------------------------------- attributes

@@ -53,7 +53,7 @@ def test_the_fleet_is_on_the_applications_provider_and_conversations_come_throug
     assert seen_at_once[COST] == seen[COST] == pytest.approx(0.002)
     assert seen[semconv.RESPONSE_LATENCY.name] == 2
     assert seen[semconv.BUDGET.name] == 20
-    assert {point.scope for point in receiver.points()} == {semconv.SCOPE_CONVERSATIONS}
+    assert {point.scope for point in receiver.points()} == {semconv.SCOPE_CONVERSATIONS, semconv.SCOPE_PROCESS}
     assert receiver.total(semconv.CONVERSATION_COST.name) == pytest.approx(0.002)
     assert provider.flushed == 0
     provider.shutdown()

@@ -15,7 +15,7 @@ from openhands_otel.collector.ranges import implausible_stamp, out_of_range
 from openhands_otel.collector.refusals import Refusals
 from openhands_otel.collector.series import Attributes, AttributeValue, MetricInfo, Point
 from openhands_otel.collector.values import BUCKET_LIMIT, Distribution, Value
-from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET
+from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET, SCOPE_PROCESS
 
 _NO_RECORDED_VALUE: Final = 1
 _TEXT_LIMIT: Final = 1024
@@ -29,7 +29,7 @@ _KINDS: Final = {
     "histogram": "histogram",
     "exponential_histogram": "histogram",
 }
-_OUR_SCOPES: Final = frozenset({SCOPE_FLEET, SCOPE_CONVERSATIONS})
+_OUR_SCOPES: Final = frozenset({SCOPE_FLEET, SCOPE_CONVERSATIONS, SCOPE_PROCESS})
 
 _Data = pb.NumberDataPoint | pb.HistogramDataPoint | pb.ExponentialHistogramDataPoint
 

@@ -78,7 +78,7 @@ class Vitals:
         if points:
             if request is None:
                 request = ExportMetricsServiceRequest(resource_metrics=[pb.ResourceMetrics(resource=resource)])
-            scope = InstrumentationScope(name=semconv.SCOPE_CONVERSATIONS, version=__version__)
+            scope = InstrumentationScope(name=semconv.SCOPE_PROCESS, version=__version__)
             request.resource_metrics[0].scope_metrics.append(pb.ScopeMetrics(scope=scope, metrics=points))
         return request
 
