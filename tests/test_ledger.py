@@ -67,6 +67,35 @@ def test_a_sum_keeps_the_small_one_beside_the_large_one_in_whatever_order_they_c
         assert total.value == math.fsum(amounts)
 
 
+OUT_OF_RANGE = (2**53 + 1, 2**63, 2**70, -1)
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("count", OUT_OF_RANGE)
+def test_a_count_that_no_wire_holds_changes_nothing(ledger: Ledger, place: int, count: int) -> None:
+    """Kind: numbers without a range. One such total would break every request of the process from then on."""
+    counts = [10] * 5
+    counts[place] = count
+    with pytest.raises(ValueError, match="token counts"):
+        ledger.apply(TokensUsed(1, origin(), *counts, 128_000, "r"))
+    assert all(not list(totals.items()) for totals in ledger.fleet.values())
+    assert ledger.accounts == {}
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, -math.inf, 1e300, 1.7e308, 1.1e9])
+def test_a_cost_that_can_be_none_changes_nothing(ledger: Ledger, cost: float) -> None:
+    with pytest.raises(ValueError, match="a cost of"):
+        spend(ledger, cost)
+    assert fleet_total(ledger) == 0
+    assert ledger.accounts == {}
+
+
+def test_a_context_window_that_can_be_none_is_left_out(ledger: Ledger) -> None:
+    ledger.apply(TokensUsed(1, origin(), 10, 1, 0, 0, 0, 2**63, "r"))
+    assert ledger.accounts["c"].context_limit is None
+    assert ledger.accounts["c"].context_tokens == 11
+
+
 def test_what_belongs_to_no_conversation_is_in_the_fleets_totals(ledger: Ledger) -> None:
     spend(ledger, 0.5, conversation=None)
     spend(ledger, 0.25)

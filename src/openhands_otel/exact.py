@@ -1,10 +1,17 @@
-"""Sums of money that don't drift: a running float total with Neumaier's compensation.
+"""Sums of money that don't drift, and what may go into them: a running float total with Neumaier's compensation.
 
 A plain float sum of 10,000 prices is off by some 1e-12 of its value, of millions more; this one is correct to the last
 bit or so however many are added, in two floats.
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+COUNT_LIMIT: Final = 2**53
+"""Up to here a float holds every whole number, and so does a page's JavaScript."""
+MONEY_LIMIT: Final = 1e9
+"""US dollars of one value: far beyond anything true."""
 
 
 class ExactSum:

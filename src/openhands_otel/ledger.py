@@ -11,7 +11,6 @@ resumed under its old id goes on counting where it stopped (a counter that start
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from openhands_otel import events, semconv
 from openhands_otel.account import Account, Callee, Calls, ConversationSnapshot, Outcome, RunRecord, RunTally, Spender
 from openhands_otel.events import NOBODY, Event, Origin
-from openhands_otel.exact import ExactSum
+from openhands_otel.exact import COUNT_LIMIT, MONEY_LIMIT, ExactSum
 from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
 
 CLOSED_LIMIT = 1_000
@@ -188,8 +187,8 @@ class Ledger:
         self.fleet[metric.name].add(key, amount)
 
     def _cost_added(self, event: events.CostAdded) -> None:
-        if not math.isfinite(event.amount):
-            raise ValueError("a cost that is not finite")
+        if not abs(event.amount) <= MONEY_LIMIT:
+            raise ValueError(f"a cost of {event.amount} dollars, and none is over {MONEY_LIMIT:.0e}")
         self._add(semconv.COST, fleet_key(event.origin, event.source), event.amount)
         account = self._account_of(event.origin, event.at)
         if account is None:
@@ -220,6 +219,8 @@ class Ledger:
         return calls
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
+        if not all(0 <= count <= COUNT_LIMIT for count in event.counts):
+            raise ValueError(f"token counts of {event.counts}, and each is from 0 to 2**53")
         key = self._keys.of(event.origin)
         account = self._account_of(event.origin, event.at)
         for kind, count in zip(TOKEN_TYPES, event.counts, strict=True):
@@ -229,7 +230,7 @@ class Ledger:
                     self._add_tokens(account, event.origin.usage_id or "", kind, count)
         if account is not None and event.origin.role in (Role.AGENT, Role.SUBAGENT, Role.ACP):
             account.context_tokens = event.input + event.output
-            if event.context_window:
+            if 0 < event.context_window <= COUNT_LIMIT:
                 account.context_limit = event.context_window
 
     def _add_tokens(self, account: Account, usage_id: str, kind: TokenType, count: int) -> None:

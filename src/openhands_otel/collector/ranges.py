@@ -14,10 +14,8 @@ from typing import Final
 from openhands_otel import semconv
 from openhands_otel.collector.series import MetricInfo
 from openhands_otel.collector.values import Distribution, Value
+from openhands_otel.exact import COUNT_LIMIT, MONEY_LIMIT
 
-COUNT_LIMIT: Final = 2**53
-"""Up to here a float holds every whole number, and so does a page's JavaScript."""
-MONEY_LIMIT: Final = 1e9
 SECONDS_LIMIT: Final = 1e11
 """Also a point in time: unix seconds, until the year 5138."""
 STAMP_LIMIT: Final = 2**63 - 1
