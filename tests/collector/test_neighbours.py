@@ -72,9 +72,11 @@ def status_for_nobody(viewer: Viewer, path: str, token: str = "") -> int:
 
 
 @pytest.fixture(scope="module")
-def viewer() -> Iterator[Viewer]:
-    with running_viewer() as viewer:
-        yield viewer
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        with running_viewer() as viewer:
+            yield viewer
 
 
 def own_token_of(viewer: Viewer) -> str:

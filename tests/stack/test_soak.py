@@ -204,6 +204,8 @@ def test_nothing_is_lost_or_counted_twice_whatever_is_killed_and_set(soak: Soak)
     (soak.directory / "stop").touch()
     for process in soak.processes:
         assert process.wait(120) == 0
+    # What those left on disk that ended while the viewer was away, whoever comes next takes along: here a viewer.
+    soak.restart_viewer(0)
 
     bill = [cost for costs in soak.bill.values() for cost in costs]
     owed = total(bill)

@@ -113,7 +113,7 @@ def test_whatever_the_end_and_wherever_nobody_is_the_money_is_kept_and_told(star
     assert [(spool.owed.cost, spool.owed.calls) for spool in spools()] == [(pytest.approx(0.02), 20)] * len(ENDS)
     with viewer_at(port) as viewer:
         the_bill_is(viewer, 0.02 * len(ENDS), 20 * len(ENDS))
-        wait_for(lambda: not spools(), "an empty folder")
+        wait_for(lambda: not spools(), "an empty folder", 60)
         (conversation,) = viewer.state().conversations
         assert conversation.accumulated_cost == pytest.approx(0.02 * len(ENDS))
 
@@ -268,7 +268,7 @@ def test_whoever_sends_there_next_takes_it_along_once(protocol: str) -> None:
             for pipe in (one, other):
                 put(pipe, *call(origin("d"), 1.0))
                 assert pipe.flush(10)
-            wait_for(lambda: len(spools()) == 1, "an empty folder")
+            wait_for(lambda: len(spools()) == 1, "an empty folder", 60)
     assert spools() == [elsewhere]
     assert increase(receiver) == pytest.approx(2.75)
     sent = replays(receiver)
