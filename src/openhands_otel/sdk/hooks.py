@@ -83,6 +83,7 @@ class Hooks:
                 *recording.patch_telemetry(patches, module),
                 *calls.patch_telemetry(patches, module),
             ],
+            compat.STREAM_BUILDER: recording.patch_stream_builder,
             compat.ACP_AGENT: recording.patch_acp,
             compat.LLM: calls.patch_llm,
             compat.FALLBACK: calls.patch_fallback,

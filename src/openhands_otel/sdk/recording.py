@@ -8,7 +8,6 @@ sure that a response with tokens had no price. ``merge`` rolls up what was count
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -25,7 +24,6 @@ from openhands_otel.events import (
     ResponseRecorded,
     TokensUsed,
 )
-from openhands_otel.sdk import compat
 from openhands_otel.sdk.acp import AcpSessions
 from openhands_otel.sdk.calls import Calls
 from openhands_otel.sdk.identity import (
@@ -65,12 +63,16 @@ class Recording:
 
     def patch_telemetry(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``Telemetry.on_response``, and what it asks for the price; returns the names it lacks."""
-        builder = getattr(sys.modules.get(compat.STREAM_BUILDER), "ChunkProcessor", None)
-        if builder is not None:
-            patches.after(builder, "calculate_usage", self._usage_of_stream)
         patches.after(module.Telemetry, "on_error", self._failed)
         hooks = {"on_response": self._enter_response, "_compute_cost": self._enter_price}
         return [f"Telemetry.{name}" for name, hook in hooks.items() if not patches.around(module.Telemetry, name, hook)]
+
+    def patch_stream_builder(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook where litellm works out what a stream used. It may do without: nothing is said to lack."""
+        builder = getattr(module, "ChunkProcessor", None)
+        if builder is not None:
+            patches.after(builder, "calculate_usage", self._usage_of_stream)
+        return []
 
     def patch_acp(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``ACPAgent._record_usage``; returns the names it lacks."""

@@ -5,7 +5,7 @@ at the end. A price of zero is a price, though OpenHands adds none of it.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from openhands_otel.events import Origin
 from openhands_otel.sdk import prices
@@ -44,9 +44,15 @@ def usage_worked_out(chunks: Any) -> None:
 
 def _has_usage(chunk: Any) -> bool:
     if isinstance(chunk, dict):
-        return chunk.get("usage") is not None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return _says_something(cast(dict[str, Any], chunk).get("usage"))
     hidden: dict[str, Any] = getattr(chunk, "_hidden_params", None) or {}
-    return getattr(chunk, "usage", None) is not None or hidden.get("usage") is not None
+    return _says_something(getattr(chunk, "usage", None)) or _says_something(hidden.get("usage"))
+
+
+def _says_something(usage: Any) -> bool:
+    """Older releases of litellm put a usage of zeros on a chunk where the provider sent none."""
+    counts = cast(dict[str, Any], usage) if isinstance(usage, dict) else getattr(usage, "__dict__", {})
+    return any(counts.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
 class Response:
