@@ -216,7 +216,8 @@ def test_a_bent_request_harms_nothing_that_is_held(tmp_path: Path) -> None:
         assert grown < MEMORY_MB
         viewer.stop()
         viewer = start_viewer(database=tmp_path / "history.sqlite3", port=port)
-        assert counted(viewer) == (pytest.approx(before[0], rel=1e-12), *before[1:])
+        # Bent counts may add up to more than 2**53, beyond which a float does not hold every whole number.
+        assert counted(viewer) == pytest.approx(before, rel=1e-12)
         honest.look(viewer)
     finally:
         if viewer.process.poll() is None:
