@@ -18,6 +18,7 @@ from typing import Final
 
 from openhands_otel.spool.file import ACKNOWLEDGED, HEADER_LIMIT, MARK, NotASpool, Spool, decode, encode
 from openhands_otel.spool.thinning import counters_only
+from openhands_otel.state_folder import state_folder
 
 try:
     import fcntl
@@ -61,13 +62,10 @@ class Entry:
 
 def spool_folder() -> Path:
     """The folder, there or not; raises Unusable where there is no home."""
-    state = os.environ.get("XDG_STATE_HOME", "")
     try:
-        # One that depends on where a process stands is to be ignored, and nobody would find it again.
-        base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
+        return state_folder() / "spool"
     except RuntimeError:
         raise Unusable("there is no home directory to keep it in: set XDG_STATE_HOME") from None
-    return base / "openhands-otel" / "spool"
 
 
 def usable_folder() -> Path:
