@@ -232,3 +232,41 @@ def test_a_child_on_its_way_to_exec_starts_nothing(start: Start, receiver: Recei
     assert child.wait() == 0, child.err
     assert child.marks["threads"] == 1
     assert child.marks["fork"] < 0.5
+
+
+def test_a_fork_waits_for_an_import_that_a_hook_causes_on_another_thread(start: Start, receiver: Receiver) -> None:
+    """Kind: what another thread holds at the fork is held in the child for good.
+
+    litellm imports a provider when it is first asked for it, and a hook asks. A child that was forked meanwhile hung
+    where it needed the same module.
+    """
+    child = start(
+        """
+        import os, pathlib, signal, sys, threading
+        import litellm
+        import spending
+        pathlib.Path("lazy.py").write_text("import builtins, time; builtins.importing.set(); time.sleep(0.3)")
+        sys.path.insert(0, ".")
+        import builtins
+        builtins.importing = threading.Event()
+        asked = litellm.get_llm_provider
+        def get_llm_provider(*args, **kwargs):
+            import lazy
+            return asked(*args, **kwargs)
+        litellm.get_llm_provider = get_llm_provider
+        instrumentor = spending.instrument()
+        other = threading.Thread(target=spending.spend)
+        other.start()
+        assert builtins.importing.wait(20)
+        if os.fork() == 0:
+            signal.alarm(15)
+            import lazy
+            spending.spend(3)
+            os._exit(0 if instrumentor.flush(10) else 1)
+        assert os.wait()[1] == 0
+        other.join()
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait(30) == 0, child.err
+    assert costs(receiver) == [1, 3]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from openhands_otel import fork_gate
 from openhands_otel.semconv import UNKNOWN
 
 WELL_KNOWN = {
@@ -67,7 +68,8 @@ def _ask_litellm(model: str, base_url: str | None) -> tuple[str, str]:
     litellm = sys.modules.get("litellm")
     if litellm is not None:
         try:
-            parsed, name, *_ = litellm.get_llm_provider(model=model, api_base=base_url)
+            with fork_gate.imports.closed():
+                parsed, name, *_ = litellm.get_llm_provider(model=model, api_base=base_url)
             return str(parsed), str(name)
         except Exception:
             # litellm raises where it knows no provider; the name itself is all there is then.

@@ -13,11 +13,11 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
+from openhands_otel import fork_gate
 from openhands_otel.network import proxy_for
 from openhands_otel.semconv import BEAT_HEADER
 from openhands_otel.telemetry.answers import LONGEST_RETRY_AFTER_S
 from openhands_otel.telemetry.causes import unusable_file
-from openhands_otel.telemetry.fork_gate import fork_gate
 from openhands_otel.telemetry.otlp_config import OtlpConfig, stranger_in
 from openhands_otel.telemetry.transport import USER_AGENT, Credentials, Outcome, rejection_in, told_rejection, with_beat
 from openhands_otel.token_file import TokenFileError
@@ -67,7 +67,7 @@ class GrpcTransport:
         try:
             metadata = tuple(self._credentials.headers().items())
             export = self._open()
-            with fork_gate.closed():
+            with fork_gate.grpc_calls.closed():
                 response, call = export.with_call(request, timeout=timeout_s, metadata=metadata)
                 told = cast(dict[str, object], dict(cast(Any, call.initial_metadata()) or ()))
         except grpc.RpcError as error:

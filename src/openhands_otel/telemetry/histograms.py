@@ -21,6 +21,7 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.export import Metric as MetricData
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
+from openhands_otel import fork_gate
 from openhands_otel.clock import now_ns
 from openhands_otel.semconv import Metric
 from openhands_otel.telemetry.attributes import Attributes
@@ -137,4 +138,5 @@ class InstrumentHistograms:
         """Take one value."""
         attributes = self._attributes.find(metric, labels)
         context = None if span is None else set_span_in_context(NonRecordingSpan(span), Context())
-        self._histograms[metric.name].record(amount, attributes, context)
+        with fork_gate.recordings.closed():
+            self._histograms[metric.name].record(amount, attributes, context)
