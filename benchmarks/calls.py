@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from openhands_otel.demo.answers import say
-from openhands_otel.demo.children import Child
-from openhands_otel.sdk.identity import Scope, inside
+from openhands_otel._internal.capture.identity import Scope, inside
+from openhands_otel._internal.demo.answers import say
+from openhands_otel._internal.demo.children import Child
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["OPENHANDS_SUPPRESS_BANNER"] = "1"
@@ -64,7 +64,7 @@ def conversation(delay_s: float = 0.0) -> Iterator[Talk]:
 
     with tempfile.TemporaryDirectory() as name:
         os.environ["HOME"] = name
-        command = [sys.executable, "-m", "openhands_otel.demo.llm_server", "--ready-json", "--stop-on-eof"]
+        command = [sys.executable, "-m", "openhands_otel._internal.demo.llm_server", "--ready-json", "--stop-on-eof"]
         with Child("provider", command, os.environ, Path(name)) as provider:
             url = provider.ready(60)["url"]
             answers = [say("Done.", delay=delay_s).model_dump()] * 1_000

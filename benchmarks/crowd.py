@@ -22,9 +22,9 @@ from typing import Any
 
 from freshness import READY_S, environment, start
 
+from openhands_otel._internal.demo.children import Child
+from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
 from openhands_otel.client import StatsClient
-from openhands_otel.demo.children import Child
-from openhands_otel.demo.freshness import Seen, Spent, freshness
 from openhands_otel.stats import ConversationUpdate, SnapshotUpdate
 
 SHARE_AIM, P99_AIM_S = 0.03, 1.0
@@ -38,8 +38,8 @@ def spend(conversations: int, rate: float, seconds: float, report: Path, without
     from openhands.sdk.llm.utils.metrics import Metrics
 
     from openhands_otel import OpenHandsInstrumentor
+    from openhands_otel._internal.capture.identity import Scope, inside
     from openhands_otel.events import Origin
-    from openhands_otel.sdk.identity import Scope, inside
     from openhands_otel.semconv import Role
 
     instrumentor = OpenHandsInstrumentor()

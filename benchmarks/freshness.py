@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from openhands_otel._internal.demo.answers import call, say
+from openhands_otel._internal.demo.children import Child
+from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
 from openhands_otel.client import StatsClient
-from openhands_otel.demo.answers import call, say
-from openhands_otel.demo.children import Child
-from openhands_otel.demo.freshness import Seen, Spent, freshness
 from openhands_otel.stats import ConversationUpdate, TotalsUpdate
 
 MEDIAN_AIM_S, P99_AIM_S = 0.025, 0.150
@@ -58,7 +58,7 @@ def measure(calls: int, pause_s: float, baseline: bool) -> Result:
         history = str(directory / "history.sqlite3")
         collector = start(stack, directory, "collector", "-m", "openhands_otel", "view", "--port", "0",
                           "--grpc-port", "0", "--database", history, "--ready-json")  # fmt: skip
-        provider = start(stack, directory, "provider", "-m", "openhands_otel.demo.llm_server", "--ready-json",
+        provider = start(stack, directory, "provider", "-m", "openhands_otel._internal.demo.llm_server", "--ready-json",
                          "--stop-on-eof")  # fmt: skip
         send_script(provider, calls, pause_s)
         seen = watch(collector, baseline)

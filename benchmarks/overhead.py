@@ -34,7 +34,7 @@ from calls import POINTS, QUICK_POINTS, conversation
 from otlp_sink import sink
 
 from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.subscriptions import listen
+from openhands_otel._internal.process.subscriptions import listen
 
 AIM_US = 50.0
 HOOKS_AIM_US = 60.0

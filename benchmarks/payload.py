@@ -16,8 +16,8 @@ from typing import Any
 from calls import POINTS, QUICK_POINTS, conversation
 
 from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.telemetry.http_transport import HttpTransport
-from openhands_otel.telemetry.transport import DELIVERED
+from openhands_otel._internal.export.http_transport import HttpTransport
+from openhands_otel._internal.export.transport import DELIVERED
 
 AIM = 0.01
 

@@ -23,11 +23,11 @@ from urllib.request import urlopen
 
 from freshness import READY_S, environment, start, watch
 
-from openhands_otel.demo.answers import Answer, Script, ToolCall, Usage, say
-from openhands_otel.demo.answers import Request as LLMRequest
-from openhands_otel.demo.children import Child
-from openhands_otel.demo.freshness import Seen, Spent, freshness
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import Answer, Script, ToolCall, Usage, say
+from openhands_otel._internal.demo.answers import Request as LLMRequest
+from openhands_otel._internal.demo.children import Child
+from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 MEDIAN_AIM_S = 0.1
 BEFORE_A_TOOL = Usage(input=2000, output=40)

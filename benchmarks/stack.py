@@ -27,8 +27,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from deploy.native.stack import Stack
-from openhands_otel.demo.children import Child
-from openhands_otel.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.children import Child
+from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
 
 COST = "sum(max_over_time(openhands_llm_cost_USD_total[1h]))"
 PAUSE_S = 0.25
@@ -90,7 +90,7 @@ def fresh(calls: int, baseline: bool) -> dict[str, list[float]]:
 
 
 def run_agent(closing: ExitStack, directory: Path, stack: Stack, calls: int, baseline: bool) -> list[Spent]:
-    provider = start(closing, directory, "provider", "-m", "openhands_otel.demo.llm_server", "--ready-json",
+    provider = start(closing, directory, "provider", "-m", "openhands_otel._internal.demo.llm_server", "--ready-json",
                      "--stop-on-eof")  # fmt: skip
     send_script(provider, calls, PAUSE_S)
     report = directory / "report"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 if TYPE_CHECKING:
     from openhands.sdk import LLM, Agent, LocalConversation

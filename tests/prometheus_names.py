@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from openhands_otel import semconv
-from openhands_otel.collector.naming import metric_name
+from openhands_otel._internal.collector.serve.naming import metric_name
 from openhands_otel.semconv import Metric
 
 _LABELS = re.compile(r"\{[^}]*\}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 from trace_receiver import TraceReceiver, http_trace_receiver
 
 pytestmark = pytest.mark.timeout(300)

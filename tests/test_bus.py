@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from openhands_otel import subscriptions
-from openhands_otel.background import QUEUE_SIZE
-from openhands_otel.bus import Bus
+from openhands_otel._internal.bus.background import QUEUE_SIZE
+from openhands_otel._internal.bus.dispatch import Bus
+from openhands_otel._internal.process import subscriptions
 from openhands_otel.events import ConversationClosed, CostAdded, Event, LatencyRecorded, LLMCallStarted, Origin
 from openhands_otel.semconv import CostSource
 

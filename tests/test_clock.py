@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openhands_otel.clock import AHEAD_NS, FALLEN_NS, SECOND_NS, Clock
+from openhands_otel._internal.clock import AHEAD_NS, FALLEN_NS, SECOND_NS, Clock
 
 START = 1_800_000_000 * SECOND_NS
 STEPS = st.lists(

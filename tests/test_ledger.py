@@ -8,6 +8,8 @@ import random
 import pytest
 
 from openhands_otel import semconv
+from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, CLOSED_LIMIT, OVERFLOW_KEY, Ledger
 from openhands_otel.events import (
     ConversationClosed,
     ConversationOpened,
@@ -23,8 +25,6 @@ from openhands_otel.events import (
     ToolEnded,
     ToolStarted,
 )
-from openhands_otel.exact import ExactSum
-from openhands_otel.ledger import BREAKDOWN_LIMIT, CLOSED_LIMIT, OVERFLOW_KEY, Ledger
 from openhands_otel.semconv import CostSource, Reason, Role, Status
 
 

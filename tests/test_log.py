@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import openhands_otel
-from openhands_otel import log
+from openhands_otel._internal import log
 
 SOURCES = sorted(Path(openhands_otel.__file__).parent.rglob("*.py"))
 HOSTILE = "\x1b]0;pwned\x07\nsecond \u202eline\x9b2J"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openhands_otel.money import money
+from openhands_otel._internal.money import money
 
 CASES = json.loads((Path(__file__).parent / "money_cases.json").read_text())
 

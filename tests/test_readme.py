@@ -18,10 +18,12 @@ from pydantic_settings import BaseSettings
 from telemetry.pipes import call, origin, pipeline, put
 from viewer_process import Viewer, running_viewer, wait_for
 
-from openhands_otel import OpenHandsInstrumentor, events, guard, semconv
-from openhands_otel.cli import main
-from openhands_otel.collector.naming import metric_name
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel import OpenHandsInstrumentor, events, semconv
+from openhands_otel._internal import guard
+from openhands_otel._internal.cli import main
+from openhands_otel._internal.collector.serve.naming import metric_name
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel._internal.export.otlp_config import read_otlp_config
 from openhands_otel.semconv import (
     BudgetScope,
     CostSource,
@@ -34,7 +36,6 @@ from openhands_otel.semconv import (
     ToolOutcome,
 )
 from openhands_otel.settings import Settings, ViewerSettings
-from openhands_otel.telemetry.otlp_config import read_otlp_config
 from otlp_receiver import Point, http_receiver
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from openhands_otel.terminal_text import printable
+from openhands_otel._internal.terminal_text import printable
 
 HOSTILE = {
     "title": ("\x1b]0;pwned\x07", r"\x1b]0;pwned\x07"),

@@ -13,22 +13,22 @@ it takes a third of a second. So this file imports nothing that Python has not l
 
 from __future__ import annotations
 
-from openhands_otel.version import __version__
+from openhands_otel._internal.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor
+    from openhands_otel._internal.process.subscriptions import subscribe
     from openhands_otel.client import StatsClient
-    from openhands_otel.instrumentor import OpenHandsInstrumentor
-    from openhands_otel.subscriptions import subscribe
 
 __all__ = ["OpenHandsInstrumentor", "StatsClient", "__version__", "subscribe"]
 
 _HOMES = {
-    "OpenHandsInstrumentor": "openhands_otel.instrumentor",
+    "OpenHandsInstrumentor": "openhands_otel._internal.process.instrumentor",
     "StatsClient": "openhands_otel.client",
-    "subscribe": "openhands_otel.subscriptions",
+    "subscribe": "openhands_otel._internal.process.subscriptions",
 }
 
 

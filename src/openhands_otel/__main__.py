@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from openhands_otel.cli import main
+from openhands_otel._internal.cli import main
 
 sys.exit(main())

@@ -15,8 +15,8 @@ import sys
 def instrument() -> None:
     """Instrument this process if it isn't yet; one line on standard error if that cannot be."""
     try:
-        from openhands_otel.instrumentor import OpenHandsInstrumentor
-        from openhands_otel.sdk.uninvited import end_uninvited_laminar
+        from openhands_otel._internal.capture.uninvited_laminar import end_uninvited_laminar
+        from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor
         from openhands_otel.settings import Settings, load
 
         instrumentor = OpenHandsInstrumentor()

@@ -28,13 +28,13 @@ except ModuleNotFoundError as missing:
     ) from None
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from openhands_otel.neighbours import stranger_at
-from openhands_otel.network import chain_of, proxy_for, tls_context, without_secrets
+from openhands_otel._internal.host.neighbours import stranger_at
+from openhands_otel._internal.host.network import chain_of, proxy_for, tls_context, without_secrets
+from openhands_otel._internal.host.state_folder import unasked_token
+from openhands_otel._internal.host.token_file import TokenError, checked_token
+from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
-from openhands_otel.state_folder import unasked_token
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
-from openhands_otel.terminal_text import printable
-from openhands_otel.token_file import TokenError, checked_token
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 

@@ -1,6 +1,6 @@
 """What happens in an OpenHands process, as plain frozen events, and the bus that hands them out.
 
-``sdk/`` makes the events, everything else only reads them. Nothing here knows OpenHands or OpenTelemetry.
+``capture/`` makes the events, everything else only reads them. Nothing here knows OpenHands or OpenTelemetry.
 Times are unix nanoseconds, money is US dollars, durations are seconds.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openhands_otel.content import Content
+from openhands_otel._internal.content import Content
 from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
 
 
@@ -47,7 +47,7 @@ class CostAdded:
     """``Metrics.add_cost`` was called.
 
     ``amount`` is what was spent by that. ``recorded`` is what OpenHands adds: the same, but for ACP agents, whose
-    cumulative reports it misreads in some cases (``sdk/acp.py``).
+    cumulative reports it misreads in some cases (``capture/acp.py``).
     """
 
     at: int

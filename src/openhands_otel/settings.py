@@ -1,7 +1,7 @@
 """All settings of ours, read once from ``OPENHANDS_OTEL_*``. Nothing else in the package reads those variables.
 
 Where telemetry goes (endpoint, headers, protocol, certificates, resource) is said with OpenTelemetry's own ``OTEL_*``
-variables; see ``telemetry/otlp_config.py``.
+variables; see ``export/otlp_config.py``.
 """
 
 from __future__ import annotations

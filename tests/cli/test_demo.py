@@ -18,8 +18,8 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from openhands_otel.cli import main
-from openhands_otel.demo.scenario import EXPECTED_CALLS
+from openhands_otel._internal.cli import main
+from openhands_otel._internal.demo.scenario import EXPECTED_CALLS
 
 COST_LINE = re.compile(r"^ *[\d.]+ s  \$([\d.]+) ")
 ROW = re.compile(r"^ *(provider's bill|OpenHands' total|viewer received) +\$([\d.]+) +(.+?) *$")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.demo.llm_server import LLMServer
-from openhands_otel.launch.footprint import MARKER
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel._internal.launch.footprint import MARKER
 from trace_receiver import http_trace_receiver
 
 REPORT = """
@@ -196,7 +196,7 @@ def test_what_run_adds_can_be_taken_out_to_the_byte(home: Path, path: str | None
     """Also by a ``run`` below a ``run``, which is somebody's script that calls another one's."""
     env = environment() if path is None else environment(PYTHONPATH=path)
     clean = (
-        "import json, os, sys; sys.path.insert(0, sys.argv[1]); from openhands_otel.launch import footprint;"
+        "import json, os, sys; sys.path.insert(0, sys.argv[1]); from openhands_otel._internal.launch import footprint;"
         "footprint.withdraw(); print(json.dumps(sorted(os.environ.items())))"
     )
     command = [sys.executable, "-c", clean, str(Path(__file__).parents[2] / "src")]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from viewer_process import running_viewer
 
-from openhands_otel.cli import main
-from openhands_otel.spool.destination import Destination
-from openhands_otel.spool.file import NEWEST, Owed, Part, Spool
-from openhands_otel.spool.folder import SUFFIX, LockedFile, usable_folder
+from openhands_otel._internal.cli import main
+from openhands_otel._internal.export.spool.destination import Destination
+from openhands_otel._internal.export.spool.file import NEWEST, Owed, Part, Spool
+from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, usable_folder
 from otlp_receiver import http_receiver
 from otlp_sender import Sender
 

@@ -22,9 +22,9 @@ from rich.console import Console
 from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import semconv
-from openhands_otel.cli.watch_table import LiveState, render
+from openhands_otel._internal.cli.watch_table import LiveState, render
+from openhands_otel._internal.terminal_text import printable_json
 from openhands_otel.stats import BurnRate, ConversationStats, SnapshotUpdate, State, Totals
-from openhands_otel.terminal_text import printable_json
 from otlp_sender import Sender
 
 TMUX = shutil.which("tmux")

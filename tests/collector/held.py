@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from openhands_otel.collector.decode import decode_metrics
-from openhands_otel.collector.history import Archive
-from openhands_otel.collector.keeper import Keeper
-from openhands_otel.collector.store import Store
+from openhands_otel._internal.collector.archive.history import Archive
+from openhands_otel._internal.collector.housekeeping import Keeper
+from openhands_otel._internal.collector.points.decode import decode_metrics
+from openhands_otel._internal.collector.store import Store
 from openhands_otel.stats import ConversationStats
 from otlp_sender import Sender
 

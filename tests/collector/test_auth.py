@@ -8,7 +8,7 @@ import httpx
 import pytest
 from viewer_process import PROTOBUF, Viewer, running_viewer
 
-from openhands_otel.collector.auth import Token, is_loopback
+from openhands_otel._internal.collector.receive.auth import Token, is_loopback
 from otlp_sender import Sender
 
 PROTECTED = [

@@ -19,9 +19,9 @@ import httpx
 import pytest
 from viewer_process import PROTOBUF, Viewer, running_viewer, wait_for
 
-from openhands_otel.collector import connection as limits
-from openhands_otel.collector.server import Collector
-from openhands_otel.collector.stream import VIEWER_LIMIT
+from openhands_otel._internal.collector.receive import connection as limits
+from openhands_otel._internal.collector.server import Collector
+from openhands_otel._internal.collector.state.stream import VIEWER_LIMIT
 from openhands_otel.settings import ViewerSettings
 from otlp_sender import Sender
 

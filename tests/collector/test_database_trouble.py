@@ -22,8 +22,8 @@ import httpx
 import pytest
 from viewer_process import PROTOBUF, start_viewer, wait_for
 
-from openhands_otel.collector.grpc_receiver import GrpcReceiver
-from openhands_otel.collector.server import Collector
+from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver
+from openhands_otel._internal.collector.server import Collector
 from openhands_otel.settings import ViewerSettings
 from otlp_sender import Sender
 

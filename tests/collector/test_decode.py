@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
-from openhands_otel.collector.decode import (
+from openhands_otel._internal.collector.points.decode import (
     MalformedRequest,
     count_logs,
     count_spans,

@@ -18,8 +18,8 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
-from openhands_otel.collector.decode import BODY_LIMIT, DECODED_LIMIT, MalformedRequest, TooLarge
-from openhands_otel.collector.decompress import UnknownEncoding, coding_of, decompress
+from openhands_otel._internal.collector.points.decode import BODY_LIMIT, DECODED_LIMIT, MalformedRequest, TooLarge
+from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of, decompress
 from otlp_sender import Sender
 
 

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from viewer_process import Viewer, running_viewer
 
-from openhands_otel.collector.decode import BODY_LIMIT
+from openhands_otel._internal.collector.points.decode import BODY_LIMIT
 from openhands_otel.semconv import REPLAYED_HEADER
 from otlp_sender import Sender
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.collector.database import DatabaseFile
-from openhands_otel.collector.history import EVERYTHING, Batch, Sample
-from openhands_otel.collector.schema import UnusableDatabase, connect
+from openhands_otel._internal.collector.archive.database import DatabaseFile
+from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch, Sample
+from openhands_otel._internal.collector.archive.schema import UnusableDatabase, connect
 from otlp_sender import Sender
 
 from .held import HeldStore

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
-from openhands_otel.collector.decode import BODY_LIMIT, DECODED_LIMIT
+from openhands_otel._internal.collector.points.decode import BODY_LIMIT, DECODED_LIMIT
 from otlp_sender import Sender
 
 

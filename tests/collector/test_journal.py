@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, start_viewer, wait_for
 
-from openhands_otel.collector.journal import LIMIT, Entry, Journal
+from openhands_otel._internal.collector.archive.journal import LIMIT, Entry, Journal
 from otlp_sender import Sender
 
 

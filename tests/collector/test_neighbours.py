@@ -20,7 +20,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from viewer_process import PROTOBUF, Viewer, running_viewer, wait_for
 
-from openhands_otel import neighbours
+from openhands_otel._internal.host import neighbours
 from openhands_otel.client import StatsClient, StatsError
 from otlp_sender import Sender
 
@@ -166,8 +166,8 @@ def strangers_server() -> Iterator[int]:
 
 @needs_root
 def test_nothing_is_sent_to_another_users_viewer() -> None:
-    from openhands_otel.telemetry.otlp_config import OtlpConfig, read_otlp_config
-    from openhands_otel.telemetry.transport import open_transport
+    from openhands_otel._internal.export.otlp_config import OtlpConfig, read_otlp_config
+    from openhands_otel._internal.export.transport import open_transport
 
     with strangers_server() as port:
         for protocol, endpoint in (
@@ -225,8 +225,10 @@ def test_where_no_owner_can_be_told_the_token_is_asked_for_and_a_page_logs_in_on
 ) -> None:
     """As on macOS and Windows."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("openhands_otel.collector.connections.owner_of_peer", lambda here, there: None)
-    monkeypatch.setattr("openhands_otel.state_folder.tells_owners", lambda: False)
+    monkeypatch.setattr(
+        "openhands_otel._internal.collector.receive.connections.owner_of_peer", lambda here, there: None
+    )
+    monkeypatch.setattr("openhands_otel._internal.host.state_folder.tells_owners", lambda: False)
     with in_this_process() as collector:
         body = Sender("p").spend(0.5).body()
         assert httpx.get(f"{collector.url}/api/v1/totals", trust_env=False).status_code == 401

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
-from openhands_otel.collector.exposition import Exposition
+from openhands_otel._internal.collector.serve.exposition import Exposition
 from otlp_sender import Sender
 
 from .held import HeldStore, write_as_before

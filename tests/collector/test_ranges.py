@@ -22,7 +22,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import semconv
-from openhands_otel.collector.exposition import Exposition
+from openhands_otel._internal.collector.serve.exposition import Exposition
 from openhands_otel.semconv import Metric
 from openhands_otel.stats import State
 from otlp_sender import Sender, key_values

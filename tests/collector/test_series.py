@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openhands_otel.collector.exponential import Exponential, from_exponential
-from openhands_otel.collector.series import MetricInfo, Point, Series, begin, series_before, series_from_record
-from openhands_otel.collector.values import Distribution, ExactSum, Value
+from openhands_otel._internal.collector.points.exponential import Exponential, from_exponential
+from openhands_otel._internal.collector.points.series import (
+    MetricInfo,
+    Point,
+    Series,
+    begin,
+    series_before,
+    series_from_record,
+)
+from openhands_otel._internal.collector.points.values import Distribution, ExactSum, Value
 
 COUNTER = MetricInfo("spend", "counter", "USD", "")
 GAUGE = MetricInfo("level", "gauge", "1", "")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from viewer_process import PROTOBUF
 
-from openhands_otel.collector.server import Collector, StartError
+from openhands_otel._internal.collector.server import Collector, StartError
 from openhands_otel.settings import ViewerSettings
 from otlp_sender import Sender
 

@@ -324,7 +324,7 @@ def test_a_conversation_whose_process_fell_silent_is_marked_and_marked_back() ->
 
 def test_without_a_file_what_left_memory_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("PROCESS", "CONVERSATION"):
-        monkeypatch.setattr(f"openhands_otel.collector.history.MEMORY_{kind}_LIMIT", 5)
+        monkeypatch.setattr(f"openhands_otel._internal.collector.archive.history.MEMORY_{kind}_LIMIT", 5)
     with HeldStore(conversation_limit=10) as held:
         old = time.time() - 7_200
         for number in range(40):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from viewer_process import Viewer, running_viewer, wait_for
 
-from openhands_otel.collector.stream import Broker
+from openhands_otel._internal.collector.state.stream import Broker
 from openhands_otel.stats import RemovedUpdate
 from otlp_sender import Sender
 
@@ -176,7 +176,7 @@ def test_of_one_subject_only_the_newest_waits() -> None:
 
 def test_more_viewers_than_the_limit_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker()
-    monkeypatch.setattr("openhands_otel.collector.stream.VIEWER_LIMIT", 2)
+    monkeypatch.setattr("openhands_otel._internal.collector.state.stream.VIEWER_LIMIT", 2)
     assert broker.subscribe() is not None
     assert not broker.full
     assert broker.subscribe() is not None

@@ -12,7 +12,7 @@ import pytest
 pytest.register_assert_rewrite("compat.world", "compat.traced")
 
 from openhands_otel import OpenHandsInstrumentor  # noqa: E402
-from openhands_otel.demo.llm_server import LLMServer  # noqa: E402
+from openhands_otel._internal.demo.llm_server import LLMServer  # noqa: E402
 from otlp_receiver import http_receiver  # noqa: E402
 
 from .traced import Traced, instrument_again  # noqa: E402

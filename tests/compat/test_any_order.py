@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_receiver import http_receiver
 
 from .world import EXACT, World, called, needs, said

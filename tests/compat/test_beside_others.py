@@ -90,7 +90,7 @@ def test_without_spans_of_ours_theirs_stay(
 def test_it_is_over_with_the_call_also_where_that_fails(
     world: World, traced: Traced, beside: InMemoryMetricReader
 ) -> None:
-    from openhands_otel.demo.answers import refuse
+    from openhands_otel._internal.demo.answers import refuse
 
     world.script("main", lambda request: refuse(401))
     with pytest.raises(Exception):  # noqa: B017, PT011

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from openhands_otel.demo.answers import Answer, ToolCall, Usage
-from openhands_otel.sdk.identity import Scope, enter_scope
+from openhands_otel._internal.capture.identity import Scope, enter_scope
+from openhands_otel._internal.demo.answers import Answer, ToolCall, Usage
 from openhands_otel.semconv import Role
 
 from .world import EXACT, World, called, needs, said

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from openhands_otel import guard, subscribe
-from openhands_otel.demo.answers import refuse
+from openhands_otel import subscribe
+from openhands_otel._internal import guard
+from openhands_otel._internal.demo.answers import refuse
+from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event, Spoken
-from openhands_otel.telemetry.redaction import Redaction
 
 from .traced import Traced, instrument_again
 from .world import World, called, said

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from openhands_otel.demo.answers import refuse
+from openhands_otel._internal.demo.answers import refuse
 
 from .world import EXACT, World, called, needs, said
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from openhands_otel import OpenHandsInstrumentor, subscribe
-from openhands_otel.demo.answers import refuse
+from openhands_otel._internal.demo.answers import refuse
 from openhands_otel.events import CostAdded, LLMCallEnded, LLMCallStarted
 from openhands_otel.semconv import UNKNOWN
 

@@ -15,8 +15,9 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
-from openhands_otel import OpenHandsInstrumentor, guard
-from openhands_otel.demo.answers import Answer, ToolCall, Usage, refuse
+from openhands_otel import OpenHandsInstrumentor
+from openhands_otel._internal import guard
+from openhands_otel._internal.demo.answers import Answer, ToolCall, Usage, refuse
 
 from .test_children import agent_with_task_tool
 from .traced import Traced, instrument_again, leaf
@@ -147,7 +148,7 @@ def test_a_sub_agent_is_under_the_tool_that_started_it(world: World, traced: Tra
 
 def test_a_sub_agent_in_a_thread_of_its_own(world: World, traced: Traced) -> None:
     """Nothing in the thread says who started it; only one tool call is under way."""
-    from openhands_otel.sdk.identity import Scope, enter_scope
+    from openhands_otel._internal.capture.identity import Scope, enter_scope
 
     made: list[Any] = []
     llm = world.llm("child", model="gpt-4o-mini")

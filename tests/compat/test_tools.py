@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.launch.footprint import CREDENTIALS, MARKER
+from openhands_otel._internal.launch.footprint import CREDENTIALS, MARKER
 
 PROGRAM = """
 import json, os, sys

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openhands_otel.demo.answers import Answer, Usage, refuse
+from openhands_otel._internal.demo.answers import Answer, Usage, refuse
 
 from .world import COST, EXACT, World, called, needs, said
 

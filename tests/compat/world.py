@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.demo.answers import Answer, Script, Usage
-from openhands_otel.demo.bill import Bill
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import Answer, Script, Usage
+from openhands_otel._internal.demo.bill import Bill
+from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_receiver import NO_RECORDED_VALUE, Receiver
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def said(
 
 def called(tool: str, arguments: dict[str, Any], prompt: int = 1000, output: int = 50, **more: Any) -> Answer:
     """An answer that calls a tool, with a known usage."""
-    from openhands_otel.demo.answers import ToolCall
+    from openhands_otel._internal.demo.answers import ToolCall
 
     return Answer(
         tool_calls=(ToolCall(name=tool, arguments=arguments),), usage=Usage(input=prompt, output=output), **more

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.demo.children import Child, ChildFailed
+from openhands_otel._internal.demo.children import Child, ChildFailed
 
 READY = 'import json, os, sys; print(json.dumps({"pid": os.getpid()}), flush=True);'
 
@@ -39,7 +39,7 @@ def test_a_child_is_stopped_when_its_block_ends_however_it_ends(tmp_path: Path) 
 
 
 def test_a_child_that_will_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openhands_otel.demo.children._STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("openhands_otel._internal.demo.children._STOP_TIMEOUT_S", 0.2)
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + READY + "time.sleep(60)"
 
     with child(tmp_path, deaf) as running:

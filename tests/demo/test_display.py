@@ -7,9 +7,9 @@ import math
 
 from rich.console import Console
 
-from openhands_otel.demo.display import comparison, delays, display_for
-from openhands_otel.demo.freshness import Freshness
-from openhands_otel.demo.totals import Totals
+from openhands_otel._internal.demo.display import comparison, delays, display_for
+from openhands_otel._internal.demo.freshness import Freshness
+from openhands_otel._internal.demo.totals import Totals
 from openhands_otel.stats import ConversationStats, TokenUsage
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from openhands_otel.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
 
 MS = 1_000_000
 

@@ -16,10 +16,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from openhands_otel.demo.answers import Answer, Request, ToolCall, Usage, call, refuse, say
-from openhands_otel.demo.bill import Bill
-from openhands_otel.demo.llm_server import LLMServer
-from openhands_otel.demo.pricing import MODELS, price
+from openhands_otel._internal.demo.answers import Answer, Request, ToolCall, Usage, call, refuse, say
+from openhands_otel._internal.demo.bill import Bill
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.pricing import MODELS, price
 
 CENT_FRACTION = 1e-9
 USAGE = Usage(input=1200, cached=1024, output=90, reasoning=64)
@@ -376,7 +376,7 @@ def test_a_stopped_server_answers_nobody_not_even_on_an_open_connection() -> Non
 
 @pytest.fixture
 def server_process() -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
-    command = [sys.executable, "-m", "openhands_otel.demo.llm_server", "--ready-json", "--stop-on-eof"]
+    command = [sys.executable, "-m", "openhands_otel._internal.demo.llm_server", "--ready-json", "--stop-on-eof"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

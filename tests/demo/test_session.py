@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from openhands_otel.demo.freshness import Freshness
-from openhands_otel.demo.session import Outcome
-from openhands_otel.demo.totals import Totals
+from openhands_otel._internal.demo.freshness import Freshness
+from openhands_otel._internal.demo.session import Outcome
+from openhands_otel._internal.demo.totals import Totals
 
 BILL = Totals(cost=0.3, calls=2, input=900, cached=512, output=80, reasoning=64)
 

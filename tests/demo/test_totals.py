@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from openhands_otel.demo.answers import Usage
-from openhands_otel.demo.bill import Bill, Entry
-from openhands_otel.demo.totals import Totals
+from openhands_otel._internal.demo.answers import Usage
+from openhands_otel._internal.demo.bill import Bill, Entry
+from openhands_otel._internal.demo.totals import Totals
 from openhands_otel.stats import ConversationStats, TokenUsage
 
 TOTALS = Totals(cost=0.3, calls=2, input=900, cached=512, output=80, reasoning=64)

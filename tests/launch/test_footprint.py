@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.launch.footprint import CREDENTIALS, MARKER, Footprint, is_auto_instrumentation, is_site
+from openhands_otel._internal.launch.footprint import CREDENTIALS, MARKER, Footprint, is_auto_instrumentation, is_site
 
 SHOW = """
 import json, os
-from openhands_otel.launch import footprint
+from openhands_otel._internal.launch import footprint
 left = footprint.leave()
 print(json.dumps([dict(os.environ), left.removed_from(os.environ, os.environ)]))
 """
@@ -126,5 +126,5 @@ def test_a_note_says_what_was_put_into_it() -> None:
 def test_the_launchers_directory_is_known_in_any_installation() -> None:
     assert is_auto_instrumentation("/any/where/opentelemetry/instrumentation/auto_instrumentation")
     assert not is_auto_instrumentation("/home/me/auto_instrumentation")
-    assert is_site("/any/where/openhands_otel/launch/site")
+    assert is_site("/any/where/openhands_otel/_internal/launch/site")
     assert not is_site("/home/me/launch/site")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from viewer_process import running_viewer, wait_for
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 pytestmark = pytest.mark.timeout(300)
 """Whichever test is the first starts all the children."""

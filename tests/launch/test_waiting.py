@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from openhands_otel.launch import command, footprint
-from openhands_otel.launch.footprint import MARKER
-from openhands_otel.sdk import compat
+from openhands_otel._internal.capture import compat
+from openhands_otel._internal.launch import command, footprint
+from openhands_otel._internal.launch.footprint import MARKER
 
 RUN = [str(Path(sys.executable).with_name("openhands-otel")), "run", "--"]
 SDK = """
@@ -32,7 +32,7 @@ SHOWN = """
 import sys
 sys.path.insert(0, sys.argv[1])
 def started():
-    return "openhands_otel.launch.start" in sys.modules
+    return "openhands_otel._internal.process.start" in sys.modules
 """
 
 
@@ -79,7 +79,7 @@ WAYS = {
         "[x.start() for x in t]; [x.join() for x in t]"
     ),
     "a reload": "import importlib, openhands.sdk; importlib.reload(openhands.sdk); openhands.sdk.bodies -= 1",
-    "in code before": "from openhands_otel.instrumentor import OpenHandsInstrumentor as O; O(); import openhands.sdk",
+    "in code before": "from openhands_otel import OpenHandsInstrumentor as O; O(); import openhands.sdk",
 }
 
 

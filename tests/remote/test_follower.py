@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from viewer_process import running_viewer, start_viewer, wait_for
 
-from openhands_otel.remote.follower import Follower
+from openhands_otel._internal.remote.follower import Follower
 from otlp_sender import Sender
 
 WAIT_S = 60

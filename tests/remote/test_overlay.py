@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openhands_otel.remote.overlay import UNDER_WAY, overlaid, spent_before
+from openhands_otel._internal.remote.overlay import UNDER_WAY, overlaid, spent_before
 from openhands_otel.stats import ConversationStats, TokenUsage, UsageMetrics
 
 

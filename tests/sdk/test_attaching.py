@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.demo.answers import call, say
-from openhands_otel.demo.llm_server import LLMServer
-from openhands_otel.sdk.import_hooks import when_imported
-from openhands_otel.sdk.patching import Patches
+from openhands_otel._internal.demo.answers import call, say
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel._internal.patching.import_hooks import when_imported
+from openhands_otel._internal.patching.patching import Patches
 from otlp_receiver import http_receiver
 
 PROGRAM = Path(__file__).parent / "programs" / "attach.py"
@@ -105,7 +105,7 @@ def test_whoever_asks_within_an_import_hears_at_its_end(make_module: Callable[[s
     """Asked for in the module itself, before anybody was interested: not the half of it, and not twice."""
     name = make_module(
         "asking",
-        "from openhands_otel.sdk.import_hooks import when_imported\n"
+        "from openhands_otel._internal.patching.import_hooks import when_imported\n"
         "heard = []\n"
         "when_imported('asking', lambda module: heard.append(module.whole))\n"
         "assert not heard\n"

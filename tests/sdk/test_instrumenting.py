@@ -17,8 +17,8 @@ import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from openhands_otel import OpenHandsInstrumentor, subscribe
-from openhands_otel.demo.answers import call, say
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import call, say
+from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.events import CostAdded, Event, LatencyRecorded, LLMCallStarted, MetricsMerged, TokensUsed
 from otlp_receiver import Receiver, http_receiver
 
@@ -274,7 +274,7 @@ def test_conversations_that_die_leave_nothing_on_strangers(
     """10,000 conversations are made and dropped, so that the interpreter uses their ids again; some of them spend."""
     from openhands.sdk import LocalConversation
 
-    from openhands_otel import subscriptions
+    from openhands_otel._internal.process import subscriptions
 
     OpenHandsInstrumentor().instrument()
     known = subscriptions._hooks._conversations._facts
@@ -339,7 +339,7 @@ def test_an_sdk_that_lacks_something_is_counted_with_one_warning(
 
 
 def test_a_fork_while_another_thread_subscribes_leaves_the_child_able_to(receiver: Receiver) -> None:
-    from openhands_otel import subscriptions
+    from openhands_otel._internal.process import subscriptions
 
     held = subscriptions._settling
     with held:

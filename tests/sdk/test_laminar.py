@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from openhands_otel.sdk.laminar import ENDPOINTS, MODULE, Laminar
+from openhands_otel._internal.capture.laminar import ENDPOINTS, MODULE, Laminar
 
-ATTACH = "from openhands_otel.sdk.laminar import Laminar as Switch; Switch().attach()"
+ATTACH = "from openhands_otel._internal.capture.laminar import Laminar as Switch; Switch().attach()"
 APPLICATIONS_OWN = """
 from lmnr import Laminar
 Laminar.initialize(project_api_key="key", base_url="http://127.0.0.1", http_port=9, grpc_port=9)
@@ -37,7 +37,7 @@ LATE = """
 import logging
 import openhands.sdk
 logging.getLogger("openhands_otel").addHandler(logging.FileHandler("our.log"))
-from openhands_otel.sdk.laminar import Laminar as Switch
+from openhands_otel._internal.capture.laminar import Laminar as Switch
 switch = Switch()
 switch.attach()
 switch.attach()

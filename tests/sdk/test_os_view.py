@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from openhands_otel.sdk.os_view import OsView
+from openhands_otel._internal.launch.os_view import OsView
 
 HIDDEN = "OS_VIEW_HIDDEN"
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from openhands_otel.launch.footprint import CREDENTIALS, MARKER
-from openhands_otel.sdk import import_hooks
-from openhands_otel.sdk.tool_environment import READERS, ToolEnvironment
+from openhands_otel._internal.launch.footprint import CREDENTIALS, MARKER
+from openhands_otel._internal.launch.tool_environment import READERS, ToolEnvironment
+from openhands_otel._internal.patching import import_hooks
 
 pytestmark = pytest.mark.timeout(300)
 """Whichever test is the first waits for three programs with a dozen terminals between them."""
@@ -231,7 +231,7 @@ def test_a_process_that_does_not_use_openhands_keeps_its_popen() -> None:
     program = (
         "import subprocess, sys\n"
         "before = subprocess.Popen.__init__\n"
-        "from openhands_otel.sdk.tool_environment import ToolEnvironment\n"
+        "from openhands_otel._internal.launch.tool_environment import ToolEnvironment\n"
         "ToolEnvironment().attach()\n"
         "print(subprocess.Popen.__init__ is before, [name for name in sys.modules if name.startswith('openhands.')])\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, running_viewer
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .agent_server import AgentServer, RemoteClient, agent_server, by_run, remote_client
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from openhands_otel.demo.answers import Answer, Request, Script, ToolCall, Usage, say
-from openhands_otel.demo.pricing import price
+from openhands_otel._internal.demo.answers import Answer, Request, Script, ToolCall, Usage, say
+from openhands_otel._internal.demo.pricing import price
 
 CALL = Usage(input=2000, output=40, cached=500)
 TITLE = Usage(input=300, output=5)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from viewer_process import Viewer, wait_for
 
+from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.client import StatsClient
-from openhands_otel.demo.llm_server import LLMServer
 from openhands_otel.stats import ConversationStats, ConversationUpdate
 
 from .agent_server import PATIENCE_S, AgentServer, RemoteClient

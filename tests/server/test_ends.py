@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from viewer_process import running_viewer
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import State
 
 from .agent_server import (

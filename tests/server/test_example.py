@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, wait_for
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .agent_server import PATIENCE_S, PYTHON, AgentServer, RemoteClient, environment, script
 from .scripts import playing, running

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from viewer_process import running_viewer, wait_for
 
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .agent_server import AgentServer, RemoteClient, agent_server
 from .scripts import playing, running

@@ -18,8 +18,8 @@ import yaml
 from dashboards import EXPRESSIONS, Expression
 from deploy.native.build import binary
 from deploy.native.stack import PROMETHEUS_FOLDER, Stack
-from openhands_otel.demo.answers import Answer, Request, ToolCall, Usage
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import Answer, Request, ToolCall, Usage
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .prometheus_api import Prometheus, wait
 

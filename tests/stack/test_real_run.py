@@ -12,9 +12,9 @@ import pytest
 from deploy.grafana.generator.queries import spent
 from deploy.native.stack import Stack
 from openhands_otel import semconv
-from openhands_otel.collector.naming import metric_name
-from openhands_otel.demo.answers import Answer, ToolCall, Usage
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.collector.serve.naming import metric_name
+from openhands_otel._internal.demo.answers import Answer, ToolCall, Usage
+from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .jaeger_api import Jaeger, Span
 from .prometheus_api import Prometheus, wait

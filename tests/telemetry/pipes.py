@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from openhands_otel import events
+from openhands_otel._internal.export.otlp_config import read_otlp_config
+from openhands_otel._internal.process.pipeline import Pipeline
 from openhands_otel.events import Event, Origin
 from openhands_otel.semconv import CostSource, Role, Status
 from openhands_otel.settings import Settings
-from openhands_otel.telemetry.otlp_config import read_otlp_config
-from openhands_otel.telemetry.pipeline import Pipeline
 
 _calls = itertools.count(1)
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from openhands.sdk.llm.utils.metrics import Metrics
 
 from openhands_otel import OpenHandsInstrumentor
-from openhands_otel.sdk.identity import Scope, inside
+from openhands_otel._internal.capture.identity import Scope, inside
 
 COST = 0.001
 INPUT, OUTPUT = 100, 10

@@ -24,7 +24,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from openhands_otel import semconv
-from openhands_otel.telemetry.otlp_config import Signal, read_otlp_config
+from openhands_otel._internal.export.otlp_config import Signal, read_otlp_config
 from otlp_receiver import Receiver
 
 from .conftest import refusing, talking_nonsense
@@ -363,7 +363,7 @@ def test_a_general_endpoint_keeps_its_query() -> None:
 
 
 def test_spans_that_cannot_be_sent_are_one_line_and_one_when_they_can_again(caplog: pytest.LogCaptureFixture) -> None:
-    from openhands_otel.telemetry.own_tracing import OwnSpanExporter
+    from openhands_otel._internal.tracing.own_tracing import OwnSpanExporter
 
     with http_door() as door, transport("traces", {ENDPOINT: f"http://127.0.0.1:{door.port}"}) as to:
         exporter = OwnSpanExporter(to, 0.3)

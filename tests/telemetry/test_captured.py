@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from openhands_otel.content import Content, Message, Reasoning, Text, ToolAnswer, ToolRequest
-from openhands_otel.telemetry.captured import MESSAGES_LIMIT, TEXT_LIMIT, captured
-from openhands_otel.telemetry.redaction import REDACTED, Redaction
+from openhands_otel._internal.content import Content, Message, Reasoning, Text, ToolAnswer, ToolRequest
+from openhands_otel._internal.tracing.content_limits import MESSAGES_LIMIT, TEXT_LIMIT, captured
+from openhands_otel._internal.tracing.redaction import REDACTED, Redaction
 
 KEY = "sk-planted4711planted4711"
 REDACTION = Redaction(environ={})

@@ -11,13 +11,13 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from openhands_otel import semconv
-from openhands_otel.clock import now_ns
-from openhands_otel.ledger import agent_key
+from openhands_otel._internal.clock import now_ns
+from openhands_otel._internal.ledger.ledger import agent_key
+from openhands_otel._internal.metrics.delta_reader import ChangedPoints, Selection
+from openhands_otel._internal.metrics.exemplars import CounterExemplars
+from openhands_otel._internal.metrics.histograms import Distributions
+from openhands_otel._internal.metrics.samples import Labels
 from openhands_otel.semconv import Role
-from openhands_otel.telemetry.changed_points import ChangedPoints, Selection
-from openhands_otel.telemetry.exemplars import CounterExemplars
-from openhands_otel.telemetry.histograms import Distributions
-from openhands_otel.telemetry.samples import Labels
 
 HISTOGRAM = semconv.RESPONSE_LATENCY.name
 

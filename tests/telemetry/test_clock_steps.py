@@ -17,7 +17,7 @@ import pytest
 from viewer_process import running_viewer, wait_for
 
 from openhands_otel import semconv
-from openhands_otel.clock import process_clock
+from openhands_otel._internal.clock import process_clock
 from openhands_otel.semconv import Status
 from otlp_receiver import NO_RECORDED_VALUE, Point, Receiver
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.demo.answers import call, refuse, say
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import call, refuse, say
+from openhands_otel._internal.demo.llm_server import LLMServer
 from trace_receiver import grpc_trace_receiver, http_trace_receiver
 
 from .conftest import Start

@@ -12,9 +12,9 @@ import certificates
 import pytest
 from certificates import Identity
 
+from openhands_otel._internal.export.otlp_config import Signal
+from openhands_otel._internal.host.network import is_this_machine, proxy_for
 from openhands_otel.client import StatsClient
-from openhands_otel.network import is_this_machine, proxy_for
-from openhands_otel.telemetry.otlp_config import Signal
 
 from .doors import Door, grpc_door, http_door, send, transport
 

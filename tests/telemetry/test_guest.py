@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from openhands_otel import semconv
-from openhands_otel.telemetry.intake import OfSpan
+from openhands_otel._internal.ledger.intake import OfSpan
 from otlp_receiver import Receiver
 
 from .conftest import COLLECTORS, Start

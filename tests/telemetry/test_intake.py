@@ -8,8 +8,8 @@ import time
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.ledger import Ledger
-from openhands_otel.telemetry.intake import Intake, Wake
+from openhands_otel._internal.ledger.intake import Intake, Wake
+from openhands_otel._internal.ledger.ledger import Ledger
 
 from .pipes import closed, origin, response
 

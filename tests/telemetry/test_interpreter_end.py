@@ -14,21 +14,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from openhands_otel.background import Background
-from openhands_otel.bus import Bus
-from openhands_otel.demo.answers import call, say
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.bus.background import Background
+from openhands_otel._internal.bus.dispatch import Bus
+from openhands_otel._internal.demo.answers import call, say
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel._internal.export.transport import Outcome
+from openhands_otel._internal.ledger.intake import Intake
+from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.metrics.self_observation import SelfObservation
+from openhands_otel._internal.process.flusher import Flusher
+from openhands_otel._internal.process.runtime import Runtime
+from openhands_otel._internal.process.schedule import Schedule
+from openhands_otel._internal.tracing.traces import Traces
 from openhands_otel.events import CostAdded, Event, Origin
-from openhands_otel.ledger import Ledger
 from openhands_otel.semconv import COST, CostSource
 from openhands_otel.settings import Settings
-from openhands_otel.telemetry.flusher import Flusher
-from openhands_otel.telemetry.intake import Intake
-from openhands_otel.telemetry.runtime import Runtime
-from openhands_otel.telemetry.schedule import Schedule
-from openhands_otel.telemetry.self_observation import SelfObservation
-from openhands_otel.telemetry.traces import Traces
-from openhands_otel.telemetry.transport import Outcome
 from otlp_receiver import Receiver
 from trace_receiver import TraceReceiver, http_trace_receiver
 

@@ -18,11 +18,11 @@ from certificates import Identity
 from cryptography.hazmat.primitives import serialization
 
 from openhands_otel import semconv
+from openhands_otel._internal.export.otlp_config import Signal, read_otlp_config
+from openhands_otel._internal.host.token_file import TokenFileError, read_token
+from openhands_otel._internal.tracing.own_tracing import OwnSpanExporter
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.settings import Settings, ViewerSettings, load
-from openhands_otel.telemetry.otlp_config import Signal, read_otlp_config
-from openhands_otel.telemetry.own_tracing import OwnSpanExporter
-from openhands_otel.token_file import TokenFileError, read_token
 from otlp_receiver import Receiver
 
 from .conftest import Start

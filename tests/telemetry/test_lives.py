@@ -26,7 +26,7 @@ AGENT = """
 import os, sys, threading, time
 import spending
 from openhands_otel import events
-from openhands_otel.subscriptions import bus
+from openhands_otel._internal.process.subscriptions import bus
 spending.instrument()
 name = os.environ["NAME"]
 now = time.time_ns

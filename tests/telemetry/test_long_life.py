@@ -28,8 +28,8 @@ import spending
 from openhands.sdk.conversation.conversation_stats import ConversationStats
 from openhands.sdk.llm.utils.metrics import Metrics
 from openhands_otel import events
-from openhands_otel.subscriptions import bus
-from openhands_otel.sdk.identity import Scope, inside
+from openhands_otel._internal.process.subscriptions import bus
+from openhands_otel._internal.capture.identity import Scope, inside
 
 def held_kb():
     gc.collect()

@@ -98,9 +98,9 @@ def test_a_metric_has_small_attributes_and_a_conversation_series_its_id(receiver
 
 
 def test_gzip_headers_and_a_token_from_a_file_that_changes(receiver: Receiver, tmp_path: Path) -> None:
+    from openhands_otel._internal.export.otlp_config import read_otlp_config
+    from openhands_otel._internal.process.pipeline import Pipeline
     from openhands_otel.settings import Settings
-    from openhands_otel.telemetry.otlp_config import read_otlp_config
-    from openhands_otel.telemetry.pipeline import Pipeline
 
     token = tmp_path / "token"
     token.write_text("first\n")

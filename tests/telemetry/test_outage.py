@@ -11,9 +11,9 @@ from contextlib import nullcontext
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.clock import now_ns
-from openhands_otel.ledger import Ledger
-from openhands_otel.telemetry.conversation_series import ConversationSeries
+from openhands_otel._internal.clock import now_ns
+from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.metrics.conversation_series import ConversationSeries
 from otlp_receiver import Receiver, http_receiver
 
 from .conftest import COLLECTORS, Start, dripping, endless
@@ -170,7 +170,7 @@ def test_points_that_a_receiver_rejects_are_logged_a_few_times_and_not_sent_agai
 
 @pytest.mark.parametrize("collector", ["answers", "is away"])
 def test_memory_stays_flat_over_many_conversations(collector: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openhands_otel.ledger.CLOSED_LIMIT", 60)
+    monkeypatch.setattr("openhands_otel._internal.ledger.ledger.CLOSED_LIMIT", 60)
     ledger = Ledger(series_limit=100, conversation_limit=40)
     series = ConversationSeries(ledger)
     held: list[int] = []

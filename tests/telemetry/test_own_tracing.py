@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.demo.answers import Answer, call, refuse, say
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import Answer, call, refuse, say
+from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_receiver import Receiver
 from trace_receiver import TraceReceiver, grpc_trace_receiver, http_trace_receiver
 

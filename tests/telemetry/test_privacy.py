@@ -7,8 +7,8 @@ import gzip
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.demo.answers import call, refuse, say
-from openhands_otel.demo.llm_server import LLMServer
+from openhands_otel._internal.demo.answers import call, refuse, say
+from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_receiver import grpc_receiver, http_receiver
 
 from .conftest import Start
@@ -53,7 +53,7 @@ PROGRAM = """
     talk("fails").close()
     done.close()
     # Whatever goes wrong inside of ours says no more than its kind.
-    from openhands_otel.guard import guarded
+    from openhands_otel._internal.guard import guarded
     def hook():
         raise ValueError("planted-error-4711")
     guarded(hook)()

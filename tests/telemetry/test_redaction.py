@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from openhands_otel.telemetry.redaction import REDACTED, Redaction
+from openhands_otel._internal.tracing.redaction import REDACTED, Redaction
 
 LETTERS = "plantedQ7w3R9t2Y5u8"
 TOKEN = LETTERS * 2

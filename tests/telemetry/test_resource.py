@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from openhands_otel._internal.metrics.resource import base_resource, process_resource
 from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID
-from openhands_otel.telemetry.resource import base_resource, process_resource
 
 GIVEN = {
     "none": ("", None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openhands_otel.telemetry.schedule import LAZY_WINDOW_S, LONGEST_HOLD_S, LONGEST_PAUSE_S, Schedule
+from openhands_otel._internal.process.schedule import LAZY_WINDOW_S, LONGEST_HOLD_S, LONGEST_PAUSE_S, Schedule
 
 
 def schedule(cpu_share: float = 0.03) -> Schedule:

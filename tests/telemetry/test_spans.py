@@ -11,7 +11,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from openhands_otel import guard
+from openhands_otel._internal import guard
+from openhands_otel._internal.tracing import spans as spans_module
+from openhands_otel._internal.tracing.genai import GenAI
+from openhands_otel._internal.tracing.spans import Spans
 from openhands_otel.events import (
     CostAdded,
     Event,
@@ -25,9 +28,6 @@ from openhands_otel.events import (
     ToolStarted,
 )
 from openhands_otel.semconv import CostSource, Operation, Role, Status
-from openhands_otel.telemetry import spans as spans_module
-from openhands_otel.telemetry.genai import GenAI
-from openhands_otel.telemetry.spans import Spans
 
 
 class Told:

@@ -21,12 +21,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import semconv
-from openhands_otel.clock import SECOND_NS, process_clock
-from openhands_otel.collector.spools import Address, take_spools
-from openhands_otel.spool import folder as spool_folders
-from openhands_otel.spool.destination import Destination
-from openhands_otel.spool.file import MARK, NEWEST, Part, Spool, decode, encode
-from openhands_otel.spool.folder import LockedFile, entries, spool_folder
+from openhands_otel._internal.clock import SECOND_NS, process_clock
+from openhands_otel._internal.collector.spools import Address, take_spools
+from openhands_otel._internal.export.spool import folder as spool_folders
+from openhands_otel._internal.export.spool.destination import Destination
+from openhands_otel._internal.export.spool.file import MARK, NEWEST, Part, Spool, decode, encode
+from openhands_otel._internal.export.spool.folder import LockedFile, entries, spool_folder
 from otlp_receiver import NO_RECORDED_VALUE, Receiver, grpc_receiver, http_receiver
 
 from .conftest import Start, black_hole, silent, talking_nonsense

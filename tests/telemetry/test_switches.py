@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel.telemetry.otlp_config import read_otlp_config
+from openhands_otel._internal.export.otlp_config import read_otlp_config
 from otlp_receiver import Receiver
 
 from .conftest import Start

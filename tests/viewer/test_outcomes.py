@@ -19,10 +19,10 @@ from telemetry.pipes import closed, opened, origin, pipeline, put, response, run
 from viewer_process import Viewer, running_viewer, start_viewer
 
 from openhands_otel import events
+from openhands_otel._internal.process.pipeline import Pipeline
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.events import Event
 from openhands_otel.semconv import RunOutcome, Status
-from openhands_otel.telemetry.pipeline import Pipeline
 
 from .test_page import browser, page, pytestmark  # noqa: F401
 

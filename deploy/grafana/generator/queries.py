@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from openhands_otel.collector.naming import label_name, metric_name
+from openhands_otel._internal.collector.serve.naming import label_name, metric_name
 from openhands_otel.semconv import Metric
 
 LOOK_BACK: Final = "1d"

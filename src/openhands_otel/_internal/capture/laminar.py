@@ -1,0 +1,91 @@
+"""Keeps Laminar, the tracing built into the OpenHands SDK, off where only an OTLP endpoint would start it.
+
+OpenHands takes an OTLP endpoint in the environment as a wish for Laminar, which then sends prompts and tool output
+there. With this plugin on, such an endpoint is meant for the plugin. A Laminar project key stays a wish for Laminar,
+and so does a Laminar that the application started itself.
+
+All releases ask for the endpoint through one name, ``get_env`` in ``openhands.sdk.observability.laminar`` (up to
+1.43.1 it reads ``.env`` files as well), also from ``should_enable_observability``, which other modules import by name.
+So that name is replaced there, and nothing else: the list of variables is a module attribute only from 1.20 on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Final
+
+from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.patching.import_hooks import when_imported
+from openhands_otel._internal.patching.patching import Patches
+
+logger = logging.getLogger("openhands_otel")
+
+MODULE: Final = "openhands.sdk.observability.laminar"
+PROJECT_KEY: Final = "LMNR_PROJECT_API_KEY"
+ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"})
+
+_LATE = (
+    "OpenHands' Laminar tracing runs already, and an OTLP endpoint may have started it: it keeps the spans and sends "
+    "what is said; instrument before OpenHands is imported, or name OTEL_EXPORTER_OTLP_METRICS_ENDPOINT instead"
+)
+_SAID = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
+
+
+class Laminar:
+    """``attach`` before OpenHands is imported, else Laminar may run already; ``detach`` puts the same object back."""
+
+    def __init__(self) -> None:
+        self._forget: Callable[[], None] | None = None
+        self._patches = Patches()
+        self._said = False
+
+    def attach(self) -> None:
+        if self._forget is None:
+            if MODULE in sys.modules:
+                self._complain()
+            self._patches = Patches()
+            self._forget = when_imported(MODULE, self._close)
+
+    def detach(self) -> None:
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        self._patches.undo()
+
+    def is_wanted(self) -> bool:
+        """Whether Laminar keeps the spans: a project key asks for it, or the application has started it."""
+        if os.environ.get(PROJECT_KEY, "").strip():
+            return True
+        laminar = getattr(sys.modules.get("lmnr"), "Laminar", None)
+        return laminar is not None and bool(laminar.is_initialized())
+
+    @guarded
+    def _complain(self) -> None:
+        """Only where nobody asked for it by its key: a Laminar of the application's own has been told one in code."""
+        key = os.environ.get(PROJECT_KEY, "").strip()
+        if not key and self.is_wanted() and any(os.environ.get(name, "").strip() for name in ENDPOINTS):
+            logger.warning(_LATE)
+
+    def _close(self, module: ModuleType) -> None:
+        self._patches.replace(module, "get_env", lambda original: self._withholding(self._patches, original))
+
+    def _withholding(self, patches: Patches, original: Callable[[str], str | None]) -> Callable[[str], str | None]:
+        @functools.wraps(original)
+        def get_env(key: str) -> str | None:
+            value = original(key)
+            if key in ENDPOINTS and value and patches.active:
+                self._say()
+                return None
+            return value
+
+        return get_env
+
+    def _say(self) -> None:
+        if not self._said:
+            self._said = True
+            logger.info(_SAID)

@@ -1,0 +1,138 @@
+"""One response while OpenHands records it: who named its price, what is to be counted of it, and what is known of it
+at the end. A price of zero is a price, though OpenHands adds none of it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, cast
+
+from openhands_otel._internal.capture import prices
+from openhands_otel._internal.capture.acp import NOISE, Turn
+from openhands_otel.events import Origin
+from openhands_otel.semconv import CostSource
+
+_attempt: ContextVar[Attempt | None] = ContextVar("openhands_otel_attempt", default=None)
+"""An object, since the chunks of a streamed answer may come in a task of their own, which inherits it."""
+
+
+class Attempt:
+    """What is known of an answer on its way."""
+
+    __slots__ = ("counted_by_litellm",)
+
+    def __init__(self) -> None:
+        self.counted_by_litellm = False
+        """Whether it is streamed and did not say what was used."""
+
+
+def attempt_begins() -> None:
+    """Nothing is known of the next answer."""
+    _attempt.set(Attempt())
+
+
+def usage_worked_out(chunks: Any) -> None:
+    """litellm has put the usage of a streamed answer together, of these chunks.
+
+    What is none of theirs it has counted itself, in words. It puts that on a chunk of its own, as if it came from the
+    provider, and OpenHands lets it put those together once more.
+    """
+    attempt = _attempt.get()
+    if attempt is not None and not any(map(_has_usage, chunks)):
+        attempt.counted_by_litellm = True
+
+
+def _has_usage(chunk: Any) -> bool:
+    if isinstance(chunk, dict):
+        return _says_something(cast(dict[str, Any], chunk).get("usage"))
+    hidden: dict[str, Any] = getattr(chunk, "_hidden_params", None) or {}
+    return _says_something(getattr(chunk, "usage", None)) or _says_something(hidden.get("usage"))
+
+
+def _says_something(usage: Any) -> bool:
+    """Older releases of litellm put a usage of zeros on a chunk where the provider sent none."""
+    counts = cast(dict[str, Any], usage) if isinstance(usage, dict) else getattr(usage, "__dict__", {})
+    return any(counts.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+
+
+class Response:
+    """See the module's docstring; ``turn`` is set if it is an ACP agent's, ``telemetry`` and ``answer`` if not."""
+
+    __slots__ = ("_added", "answer", "asked", "cache_read", "closing", "origin", "telemetry", "tokens", "turn")
+
+    def __init__(self, origin: Origin, telemetry: Any, answer: Any, turn: Turn | None = None) -> None:
+        self.origin = origin
+        self.telemetry = telemetry
+        self.answer = answer
+        self.turn = turn
+        self.asked: prices.Asked | None = None
+        """The price that OpenHands has worked out; None if there is none."""
+        self.closing = False
+        """Whether OpenHands is done with it: what is asked for now, we ask."""
+        self.tokens = False
+        self.cache_read = 0
+        self._added = False
+
+    def cost_source(self) -> CostSource:
+        """Who named the price that is being added now."""
+        if self.turn is not None:
+            return CostSource.ACP_REPORTED if self.turn.reported else CostSource.ACP_ESTIMATED
+        if prices.named_by_header(self.answer):
+            return CostSource.PROVIDER
+        if self._has_no_usage():
+            return CostSource.ESTIMATED
+        return CostSource.CUSTOM if prices.has_custom_price(self.telemetry) else CostSource.PRICE_TABLE
+
+    def spent(self, amount: float) -> float:
+        """What is to be counted when OpenHands adds ``amount``."""
+        if self.turn is None:
+            spent = amount
+        elif self.turn.reported:
+            spent = self.turn.take_report()
+        elif self.tokens:
+            spent = self.turn.take_estimate(amount)
+        else:
+            # OpenHands estimates after it has recorded the tokens: this is a report that cannot be used.
+            return 0.0
+        self._added = self.turn is None or not self.turn.foreign_currency
+        # Two sums of the same floats, in another order.
+        return amount if abs(spent - amount) <= NOISE else spent
+
+    def free(self) -> CostSource | None:
+        """Who said that it costs nothing, where nothing was added; None if nobody did, so that its price is unknown."""
+        if self.turn is not None:
+            return CostSource.ACP_REPORTED if self.turn.reported else None
+        if self.asked is None or self.asked.cost != 0:
+            return None
+        if prices.named_by_header(self.answer):
+            return CostSource.PROVIDER
+        if prices.has_custom_price(self.telemetry) and self._has_free_prices():
+            return CostSource.CUSTOM
+        if prices.from_litellms_cache(self.answer) or prices.is_free(self.asked, has_tokens=self.tokens):
+            return CostSource.PRICE_TABLE
+        return None
+
+    @property
+    def priced(self) -> bool:
+        """Whether something was added for it."""
+        return self._added
+
+    def savings(self) -> float | None:
+        """What its cached input would have cost more; None where that is not known, or the price not litellm's."""
+        if self.asked is None or not self.cache_read or prices.named_by_header(self.answer):
+            return None
+        if prices.has_custom_price(self.telemetry):
+            return None
+        return prices.cache_savings(self.asked, self.cache_read)
+
+    def _has_free_prices(self) -> bool:
+        """Whether it is for its own prices, and not for lack of tokens, that it costs nothing."""
+        return self.tokens or not (self.telemetry.input_cost_per_token or self.telemetry.output_cost_per_token)
+
+    def _has_no_usage(self) -> bool:
+        """Whether the provider did not say what was used."""
+        attempt = _attempt.get()
+        if attempt is not None and attempt.counted_by_litellm:
+            return True
+        usage = getattr(self.answer, "usage", None)
+        return not any(getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens", "input_tokens"))

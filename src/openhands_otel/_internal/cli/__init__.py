@@ -1,0 +1,95 @@
+"""The command ``openhands-otel``: one module a command, imported only when it is the one to run.
+
+A command module has ``configure(parser)`` and ``run(arguments) -> exit code``. What goes wrong in a way that a user
+can mend is raised as CommandError and printed as one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel._internal.version import __version__
+
+PROGRAM = "openhands-otel"
+
+COMMANDS = {
+    "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
+    "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
+    "view": "receive telemetry and show it: embedded collector and live page",
+    "spool": "what could not be delivered and lies on this disk: list, send, drop",
+    "watch": "show a viewer's numbers in this terminal, or once as JSON",
+}
+
+
+class CommandError(Exception):
+    """What happened and what to do, in one line; ``code`` becomes the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Command(Protocol):
+    """Shape of a command module."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see '{self.prog} --help')", code=2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # Where a terminal knows few characters, the others are shown by number: better than no line at all.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _dispatch(words)
+    except CommandError as error:
+        print(f"{PROGRAM}: {printable(str(error))}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    about = "What OpenHands agents spend, seen live, exactly, anywhere."
+    parser = _OneLineParser(prog=PROGRAM, description=about, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    named = next((word for word in words if not word.startswith("-")), None)
+    modules: dict[str, Command] = {}
+    for name, summary in COMMANDS.items():
+        description = summary[0].upper() + summary[1:] + "."
+        command = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+        if name == named:
+            modules[name] = _load(name)
+            modules[name].configure(command)
+    arguments = parser.parse_args(words)
+    return modules[arguments.command].run(arguments)
+
+
+def _load(name: str) -> Command:
+    try:
+        return cast(Command, importlib.import_module(f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "openhands_otel":
+            raise
+        raise CommandError(
+            f"'{name}' needs the package '{error.name}': pip install 'openhands-otel[otlp,viewer]'"
+        ) from None

@@ -1,0 +1,164 @@
+"""``openhands-otel run``: a command under auto-instrumentation, with defaults that suit the viewer of this machine.
+
+This process becomes the command: process id, signals, exit code and standard streams are the command's. What it gives
+to the command is an environment, and all that is started below inherits it, as under ``opentelemetry-instrument``:
+variables, and ``launch/site`` in PYTHONPATH, where each Python finds a ``sitecustomize`` that waits for OpenHands. It
+is taken out again where OpenHands starts something for the agent (``launch/tool_environment.py``). A Python that does not
+look at PYTHONPATH (``-I``, ``-E``, ``-S``) gets ``launch/bootstrap.py`` in front of its program.
+
+Two other ways were tried. Running a Python program inside this very process cannot give it another interpreter, nor
+options such as ``-u`` or ``-X``. The bootstrap for every Python, and nothing in PYTHONPATH, loses the application's
+own children: pytest's and joblib's workers, ``subprocess.run([sys.executable, ...])``, servers that execute themselves
+anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal, NoReturn
+from urllib.parse import urlsplit
+
+from openhands_otel._internal import launch
+from openhands_otel._internal.cli import PROGRAM, CommandError
+from openhands_otel._internal.launch.command import PythonProgram, find, read_python, with_bootstrap
+from openhands_otel._internal.launch.footprint import COMMAND, MARKER, Footprint
+
+Protocol = Literal["http/protobuf", "grpc"]
+
+DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
+GRPC_PORT: Final = 4317
+
+_SITE = str(Path(launch.__file__).parent / "site")
+
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+_OWN_ONLY = "OPENHANDS_OTEL_OWN_VIEWER_ONLY"
+_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+_METRICS_PROTOCOL = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{PROGRAM} run [options] -- CMD ..."
+    parser.epilog = "OTEL_* variables that are set already stay; an option given here wins over them."
+    parser.add_argument("--endpoint", metavar="URL", help=f"where telemetry goes (default: {DEFAULT_ENDPOINT})")
+    parser.add_argument("--protocol", choices=("http/protobuf", "grpc"), help="how (default: by the endpoint's port)")
+    parser.add_argument("--service-name", metavar="NAME", help="service.name (default: the command's name)")
+    parser.add_argument("--token-file", metavar="FILE", help="file with the bearer token that the receiver wants")
+    parser.add_argument("words", metavar="CMD ...", nargs=argparse.REMAINDER, help="the command and its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    words: list[str] = list(arguments.words)
+    if words[:1] == ["--"]:
+        del words[0]
+    if not words:
+        raise CommandError(f"no command given: {PROGRAM} run [options] -- CMD ...", code=2)
+    file = _find(words[0])
+    python = read_python(file, words)
+    environment = instrumented(os.environ, wanted(arguments, os.environ, _name(words, python)))
+    if python is not None and python.passes_sitecustomize:
+        _become(python.interpreter, with_bootstrap(python), environment)
+    _become(file, words, environment)
+
+
+def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: str) -> dict[str, str]:
+    """Variables that the options ask for, and defaults for those that nobody has set."""
+    for option, variable in ((options.endpoint, _METRICS_ENDPOINT), (options.protocol, _METRICS_PROTOCOL)):
+        if option and environment.get(variable):
+            raise CommandError(f"{variable} is set and would win over the option: unset one of them", code=2)
+    asked: dict[str, str | None] = {
+        _ENDPOINT: _checked_url(options.endpoint),
+        _PROTOCOL: options.protocol,
+        "OTEL_SERVICE_NAME": options.service_name,
+        "OPENHANDS_OTEL_TOKEN_FILE": _checked_file(options.token_file),
+    }
+    chosen = {variable: value for variable, value in asked.items() if value}
+    known = {**environment, **chosen}
+    defaults = {
+        _ENDPOINT: None if known.get(_METRICS_ENDPOINT) else DEFAULT_ENDPOINT,
+        _PROTOCOL: _protocol_for(known.get(_METRICS_ENDPOINT) or known.get(_ENDPOINT) or DEFAULT_ENDPOINT),
+        "OTEL_SERVICE_NAME": None if "service.name=" in known.get("OTEL_RESOURCE_ATTRIBUTES", "") else name,
+        # Whoever else listens there gets nothing: nobody has named it.
+        _OWN_ONLY: None if known.get(_ENDPOINT) or known.get(_METRICS_ENDPOINT) else "true",
+        "OTEL_METRICS_EXPORTER": "otlp",
+        # The distribution would turn these on, and nobody has asked for them.
+        "OTEL_TRACES_EXPORTER": "none",
+        # Ours go where metrics go, or to an endpoint of their own; not where nobody but us has said where that is.
+        "OPENHANDS_OTEL_TRACES": "otlp" if _names_place_for_spans(known) else None,
+        "OTEL_LOGS_EXPORTER": None if known.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") else "none",
+    }
+    return {variable: value for variable, value in defaults.items() if value and not known.get(variable)} | chosen
+
+
+def _names_place_for_spans(known: Mapping[str, str]) -> bool:
+    """Whether somebody has said where spans go, and has not said that there are to be none."""
+    named = known.get(_ENDPOINT) or known.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return bool(named) and not known.get("OTEL_TRACES_EXPORTER")
+
+
+def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` with ``chosen`` and the way to us, and a note of what it was, for those who must not see it."""
+    plain, outer = dict(environment), Footprint.decoded(environment.get(MARKER, ""))
+    if outer is not None:
+        # A ``run`` below a ``run``: what the outer one set was nobody's wish either.
+        plain = outer.removed_from(environment, {MARKER: environment[MARKER]})
+        chosen = {**outer.still_in(environment), **chosen}
+    path = os.pathsep.join(filter(None, (_SITE, plain.get("PYTHONPATH"))))
+    chosen = {**chosen, "PYTHONPATH": path, COMMAND: str(os.getpid())}
+    before = {name: (value, plain.get(name)) for name, value in chosen.items() if plain.get(name) != value}
+    directory = None if outer is None else outer.directory
+    return {**plain, **chosen, MARKER: Footprint(before, directory).encoded()}
+
+
+def _find(word: str) -> str:
+    file = find(word)
+    if file is not None:
+        return file
+    if os.sep in word and Path(word).exists():
+        raise CommandError(f"{word}: cannot be executed, check its permissions", code=126)
+    raise CommandError(f"{word}: command not found", code=127)
+
+
+def _become(file: str, words: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    if os.name == "nt":
+        # exec would give the prompt back while the command still runs.
+        raise SystemExit(subprocess.call(list(words), executable=file, env=dict(environment)))
+    try:
+        os.execve(file, list(words), dict(environment))
+    except OSError as error:
+        raise CommandError(f"{words[0]}: cannot be executed: {error.strerror}", code=126) from None
+
+
+def _name(words: Sequence[str], python: PythonProgram | None) -> str:
+    if python is None:
+        return Path(words[0]).name
+    if python.kind == "script":
+        return Path(python.program).resolve().stem or python.program
+    return python.program if python.kind == "module" else Path(python.words[0]).name
+
+
+def _protocol_for(endpoint: str) -> Protocol:
+    try:
+        return "grpc" if urlsplit(endpoint).port == GRPC_PORT else "http/protobuf"
+    except ValueError:
+        return "http/protobuf"
+
+
+def _checked_url(url: str | None) -> str | None:
+    with suppress(ValueError):
+        if url is None or (urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc):
+            return url
+    raise CommandError(f"--endpoint {url!r} is no URL: give one such as {DEFAULT_ENDPOINT}", code=2)
+
+
+def _checked_file(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if not os.access(name, os.R_OK):
+        raise CommandError(f"--token-file {name}: cannot be read", code=2)
+    return str(Path(name).resolve())

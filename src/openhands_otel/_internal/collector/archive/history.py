@@ -1,0 +1,304 @@
+"""What must outlive memory, in SQLite, in a thread of its own.
+
+One thread does all reads and writes in the order they were asked for, so a read sees every write asked before it, and
+the event loop never waits for a disk. Without a database file the same tables live in memory: there is one way only.
+What may happen to the file meanwhile is database.py's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
+from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.points.values import ExactSum
+from openhands_otel._internal.collector.state.fleet import Process, Record
+from openhands_otel._internal.collector.state.sharing import SHARED
+from openhands_otel._internal.collector.state.totals import Group, TotalSums
+from openhands_otel.semconv import OVERFLOW
+from openhands_otel.stats import History, HistoryPoint
+
+BUCKET_LIMIT: Final = 2_000
+MEMORY_SAMPLE_LIMIT: Final = 200_000
+"""Samples kept when there is no file to put them into."""
+MEMORY_CONVERSATION_LIMIT: Final = 2_000
+MEMORY_PROCESS_LIMIT: Final = 50_000
+"""Conversations and processes kept then beside those that the store holds. A process that speaks again after its record
+is gone would count as a new one, so of them there are many: they are small."""
+SAMPLE_LIMIT: Final = 5_000_000
+RECORD_LIMIT: Final = 200_000
+"""The same for a file, which is a disk's affair: some hundred megabytes each."""
+TOTALS_LIMIT: Final = 20_000
+"""Sums of processes whose record is gone, by service, metric and attributes; more share one for each metric."""
+_TRIM_EVERY: Final = 200
+"""Transactions after which a file is looked at for these limits."""
+
+EVERYTHING: Final = ""
+"""Subject of the samples that are not about one conversation."""
+
+Sample = tuple[str, int, float, int, int, int]
+"""Subject, unix seconds, cost, prompt tokens, completion tokens, calls."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    processes: list[tuple[Record, bool]] = field(default_factory=list[tuple[Record, bool]])
+    """Records, each with whether it stays in memory."""
+    conversations: list[tuple[Record, str, bool]] = field(default_factory=list[tuple[Record, str, bool]])
+    """Records, each with the state that viewers see as JSON, and whether it stays in memory."""
+    samples: list[Sample] = field(default_factory=list[Sample])
+
+    def singles(self) -> Iterator[tuple[str, Batch]]:
+        """Each record in a batch of its own, with the key, id or subject that it is of."""
+        for process in self.processes:
+            yield process[0]["key"], Batch(processes=[process])
+        for conversation in self.conversations:
+            yield conversation[0]["id"], Batch(conversations=[conversation])
+        for sample in self.samples:
+            yield f"the samples of {sample[0] or 'everything'}", Batch(samples=[sample])
+
+    def names(self) -> Iterator[str]:
+        """Keys, ids and subjects of all that is in it."""
+        return (name for name, _ in self.singles())
+
+
+@dataclass(slots=True)
+class Held:
+    """What an earlier run of the collector left."""
+
+    totals: TotalSums
+    """Over all processes that ever were."""
+    processes: list[Record]
+    """Those that were in memory; the money of the others is in the totals only."""
+    conversations: list[Record]
+    conversation_count: int
+
+
+class Archive:
+    """The only door to the database. Methods without ``async`` run in its thread."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._file = DatabaseFile(path)
+        self._writes = 0
+        self._folded = 0
+        """Rows of sums, while they are made."""
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="openhands-otel-history")
+
+    async def open(self) -> Held:
+        """Open or create the database and read what is needed at the start."""
+        return await self._in_thread(self._open)
+
+    async def write(self, batch: Batch) -> None:
+        """Raises Lost where nothing that was written before is there any more: see ``rebuild``."""
+        await self._in_thread(lambda: self._write(batch))
+
+    async def look(self) -> str | None:
+        """See that what was written is still there. Returns what will be wrong with the file at the next start."""
+        return await self._in_thread(self._look)
+
+    async def rebuild(self, totals: Sequence[tuple[Group, list[float]]]) -> None:
+        """Begin a new database, with the sums of all that is not in memory as a whole, after Lost."""
+        await self._in_thread(lambda: self._file.replace(lambda connection: _write_totals(connection, totals)))
+
+    async def find(self, processes: Sequence[str], conversations: Sequence[str]) -> tuple[list[Record], list[Record]]:
+        """Records of those that are out of memory, where there are any."""
+        try:
+            return await self._in_thread(
+                lambda: (self._records("processes", processes), self._records("conversations", conversations))
+            )
+        except Lost:
+            # Then there are none: the next round makes a database without them.
+            return [], []
+
+    async def stats(self, conversation_id: str) -> str | None:
+        """The last state of a conversation, as JSON."""
+        return await self._in_thread(lambda: self._stats(conversation_id))
+
+    async def history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
+        return await self._in_thread(lambda: self._history(subject, since, until, bucket_s))
+
+    async def purge(self, older_than: float) -> None:
+        """Forget what is older, but never the money."""
+        await self._in_thread(lambda: self._purge(older_than))
+
+    async def close(self) -> None:
+        await self._in_thread(self._close)
+        self._executor.shutdown(wait=False)
+
+    async def _in_thread[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _open(self) -> Held:
+        self._file.open()
+        return self._file.use(_read_held)
+
+    def _look(self) -> str | None:
+        self._file.ensure()
+        return self._file.warning()
+
+    def _write(self, batch: Batch) -> None:
+        self._file.ensure()
+        self._file.use(lambda connection: self._write_to(connection, batch), writes=True)
+
+    def _write_to(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        with connection as database:
+            database.executemany(
+                "INSERT INTO processes (key, seen, resident, record) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+                " SET seen = excluded.seen, resident = excluded.resident, record = excluded.record",
+                [
+                    (record["key"], record["seen"], stays, json.dumps(record, separators=(",", ":")))
+                    for record, stays in batch.processes
+                ],
+            )
+            database.executemany(
+                "INSERT INTO conversations (id, seen, resident, record, stats) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, resident = excluded.resident,"
+                " record = excluded.record, stats = excluded.stats",
+                [
+                    (record["id"], record["seen"], stays, json.dumps(record, separators=(",", ":")), stats)
+                    for record, stats, stays in batch.conversations
+                ],
+            )
+            database.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", batch.samples)
+            self._writes += 1
+            if self.path is None or self._writes % _TRIM_EVERY == 0:
+                self._trim(database, batch)
+
+    def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
+        """Keep the newest, and the money of the others. Without a file all of this is memory."""
+        samples = MEMORY_SAMPLE_LIMIT if self.path is None else SAMPLE_LIMIT
+        conversations = MEMORY_CONVERSATION_LIMIT if self.path is None else RECORD_LIMIT
+        processes = MEMORY_PROCESS_LIMIT if self.path is None else RECORD_LIMIT
+        if batch.samples:
+            newest = "SELECT max(rowid) FROM samples"
+            database.execute(f"DELETE FROM samples WHERE rowid <= ({newest}) - ?", (samples,))
+        if self.path is not None or not all(stays for *_, stays in (*batch.processes, *batch.conversations)):
+            older = "NOT resident ORDER BY seen DESC LIMIT -1 OFFSET ?"
+            ids = f"SELECT id FROM conversations WHERE {older}"
+            database.execute(f"DELETE FROM conversations WHERE id IN ({ids})", (conversations,))
+            keys = f"SELECT key FROM processes WHERE {older}"
+            self._forget_processes(database, f"key IN ({keys})", processes)
+
+    def _records(self, table: str, keys: Sequence[str]) -> list[Record]:
+        column = "key" if table == "processes" else "id"
+        found: list[Record] = []
+        for key in keys:
+            row = self._row(f"SELECT record FROM {table} WHERE {column} = ?", (key,))
+            if row is not None:
+                found.append(json.loads(row[0]))
+        return found
+
+    def _stats(self, conversation_id: str) -> str | None:
+        row = self._row("SELECT stats FROM conversations WHERE id = ?", (conversation_id,))
+        return None if row is None else row[0]
+
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
+        return self._file.use(lambda connection: connection.execute(query, values).fetchall())
+
+    def _row(self, query: str, values: Sequence[object]) -> Any:
+        return next(iter(self._rows(query, values)), None)
+
+    def _history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
+        rows = self._rows(
+            # SQLite takes the other columns from the row that has the maximum.
+            "SELECT max(at), cost, prompt, completion, calls FROM samples"
+            " WHERE subject = ? AND at >= ? AND at <= ? GROUP BY CAST(at / ? AS INTEGER) ORDER BY at LIMIT ?",
+            (subject, since, until, bucket_s, BUCKET_LIMIT),
+        )
+        before = self._row(
+            "SELECT at, cost, prompt, completion, calls FROM samples WHERE subject = ? AND at < ?"
+            " ORDER BY at DESC LIMIT 1",
+            (subject, since),
+        )
+        return History(
+            conversation_id=subject or None,
+            bucket_s=bucket_s,
+            before=None if before is None else _history_point(before),
+            points=tuple(_history_point(row) for row in rows),
+        )
+
+    def _purge(self, older_than: float) -> None:
+        self._file.ensure()
+        self._file.use(lambda connection: self._purge_from(connection, older_than), writes=True)
+
+    def _purge_from(self, connection: sqlite3.Connection, older_than: float) -> None:
+        with connection as database:
+            database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
+            database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
+            self._forget_processes(database, "seen < ? AND NOT resident", older_than)
+
+    def _forget_processes(self, database: sqlite3.Connection, which: str, limit: float) -> None:
+        (self._folded,) = database.execute("SELECT count(*) FROM folded").fetchone()
+        for (record,) in database.execute(f"SELECT record FROM processes WHERE {which}", (limit,)):
+            self._fold(database, json.loads(record))
+        database.execute(f"DELETE FROM processes WHERE {which}", (limit,))
+
+    def _fold(self, database: sqlite3.Connection, record: Record) -> None:
+        for metric, attributes, amount in Process.from_record(record).contributions():
+            key = (record["service"], metric, json.dumps(attributes, separators=(",", ":")))
+            query = "SELECT partials FROM folded WHERE service = ? AND metric = ? AND attributes = ?"
+            row = database.execute(query, key).fetchone()
+            if row is None and self._folded >= TOTALS_LIMIT:
+                key = (OVERFLOW, metric, json.dumps(SHARED, separators=(",", ":")))
+                row = database.execute(query, key).fetchone()
+            self._folded += row is None
+            total = ExactSum(json.loads(row[0]) if row else ())
+            total.add(amount)
+            partials = json.dumps(total.partials)
+            database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, partials))
+
+    def _close(self) -> None:
+        self._file.close()
+
+
+def _read_held(connection: sqlite3.Connection) -> Held:
+    totals = TotalSums()
+    for service, metric, attributes, partials in connection.execute("SELECT * FROM folded"):
+        for partial in json.loads(partials):
+            totals.replace(service, metric, _pairs(json.loads(attributes)), 0.0, partial)
+    processes: list[Record] = []
+    for text, resident in connection.execute("SELECT record, resident FROM processes"):
+        record = cast(Record, json.loads(text))
+        for metric, attributes, amount in Process.from_record(record).contributions():
+            if amount:
+                totals.replace(record["service"], metric, attributes, 0.0, amount)
+        if resident:
+            processes.append(record)
+    conversations = [
+        cast(Record, json.loads(record))
+        for (record,) in connection.execute("SELECT record FROM conversations WHERE resident")
+    ]
+    (count,) = connection.execute("SELECT count(*) FROM conversations").fetchone()
+    return Held(totals, processes, conversations, count)
+
+
+def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:
+    with connection as database:
+        database.executemany(
+            "INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)",
+            [
+                (service, metric, json.dumps(attributes, separators=(",", ":")), json.dumps(partials))
+                for (service, metric, attributes), partials in totals
+            ],
+        )
+
+
+def _history_point(row: tuple[float, float, int, int, int]) -> HistoryPoint:
+    at, cost, prompt, completion, calls = row
+    return HistoryPoint(
+        unix_s=at, accumulated_cost=cost, prompt_tokens=prompt, completion_tokens=completion, llm_calls=calls
+    )
+
+
+def _pairs(pairs: list[Any]) -> Attributes:
+    return tuple((str(name), value) for name, value in pairs)

@@ -1,0 +1,133 @@
+"""The database's tables, and the check that a file is ours before anything is written to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+from openhands_otel._internal.host.state_folder import keep_private
+
+APPLICATION_ID: Final = 0x4F484F54
+"""SQLite's mark for whose file it is: OHOT."""
+VERSION: Final = 1
+
+_CREATE: Final = f"""
+BEGIN;
+CREATE TABLE processes (key TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL);
+CREATE TABLE conversations (
+    id TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL, stats TEXT NOT NULL
+);
+CREATE INDEX conversations_resident ON conversations (resident, seen);
+CREATE INDEX processes_resident ON processes (resident, seen);
+CREATE TABLE samples (
+    subject TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL, prompt INTEGER NOT NULL,
+    completion INTEGER NOT NULL, calls INTEGER NOT NULL, UNIQUE (subject, at)
+);
+CREATE INDEX samples_at ON samples (at);
+CREATE TABLE folded (
+    service TEXT NOT NULL, metric TEXT NOT NULL, attributes TEXT NOT NULL, partials TEXT NOT NULL,
+    PRIMARY KEY (service, metric, attributes)
+);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+_ADVICE: Final = "move it away or name another file with --database"
+
+
+class UnusableDatabase(Exception):
+    """The file cannot be used; the message is one line that says why and what to do."""
+
+
+def connect(path: Path | None, in_use: bool = False) -> sqlite3.Connection:
+    """Open a database of ours, or make one where there is none. A file that is not ours is left as it was.
+
+    ``in_use``: this process has it open already, which is why it is known to be ours.
+    """
+    if path is None:
+        connection = sqlite3.connect(":memory:")
+        connection.executescript(_CREATE)
+        return connection
+    if not in_use:
+        check(path)
+    try:
+        new = _is_new(path)
+        keep_private(path)
+        connection = sqlite3.connect(path, timeout=0.2)
+    except (OSError, sqlite3.Error) as error:
+        refuse(path, error)
+    try:
+        _prepare(connection, path, new)
+    except sqlite3.Error as error:
+        connection.close()
+        refuse(path, error)
+    except UnusableDatabase:
+        connection.close()
+        raise
+    return connection
+
+
+def check(path: Path) -> None:
+    """Raise UnusableDatabase if there is a file that is not ours. Not while it is open: see _check_header."""
+    try:
+        if not _is_new(path):
+            _check_header(path)
+    except OSError as error:
+        refuse(path, error)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether the file is a whole database of ours, as a reader that knows nothing of it finds it."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        return application == APPLICATION_ID and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    finally:
+        connection.close()
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, new: bool) -> None:
+    # Two collectors that write one history would each overwrite what the other knows. database.py keeps them apart by
+    # a lock beside the file, so that others may read it; collectors of before held the file itself.
+    if sys.platform == "win32":
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.commit()
+    if new:
+        # Before the switch to WAL, so that the mark stands in the file itself from the first moment.
+        connection.executescript(_CREATE)
+    else:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise UnusableDatabase(f"{path} is damaged ({' '.join(verdict.split())}): {_ADVICE}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _check_header(path: Path) -> None:
+    # Read as plain bytes: looking at somebody else's file through SQLite might already change it. Closing the file
+    # takes this process' own locks away from it (POSIX), so it must not be open through SQLite yet.
+    with path.open("rb") as file:
+        header = file.read(100)
+    version, application = int.from_bytes(header[60:64]), int.from_bytes(header[68:72])
+    if not header.startswith(b"SQLite format 3\0"):
+        raise UnusableDatabase(f"{path} is not a database: {_ADVICE}")
+    if application != APPLICATION_ID:
+        raise UnusableDatabase(f"{path} is a database of another program: {_ADVICE}")
+    if version != VERSION:
+        raise UnusableDatabase(f"{path} has layout {version} and this release reads {VERSION}: {_ADVICE}")
+
+
+def refuse(path: Path, error: Exception | str) -> NoReturn:
+    if "locked" in str(error):
+        raise UnusableDatabase(
+            f"{path} is in use by another collector: stop that one or name another file with --database"
+        ) from None
+    raise UnusableDatabase(f"{path} cannot be used as a database ({error}): {_ADVICE}") from None

@@ -1,0 +1,366 @@
+"""The collector's rounds: save what changed, let the old leave memory, notice who fell silent, forget the oldest.
+
+Nothing that goes wrong ends them. Each step is guarded on its own, what it could not do stays marked and is tried
+again, and health says what does not work until it does. A record that cannot be written keeps no other from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from openhands_otel._internal import log
+from openhands_otel._internal.collector.archive.database import Lost
+from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch, Sample
+from openhands_otel._internal.collector.archive.journal import Settling
+from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+from openhands_otel._internal.collector.points.limits import PROCESS_LIMIT
+from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel._internal.collector.state.fleet import Process
+from openhands_otel._internal.collector.store import HISTORY, JOURNAL, Store, Unavailable, records_of
+from openhands_otel.stats import TokenUsage
+
+SAVE_EVERY_S: Final = 0.25
+LOOK_EVERY_S: Final = 5.0
+PURGE_EVERY_S: Final = 3600.0
+HARD_FACTOR: Final = 5
+"""Open conversations may exceed the limit so many times before the oldest of them leave too."""
+DATABASE_FILE: Final = "database"
+HOUSEKEEPING: Final = "housekeeping"
+"""Parts whose health is told."""
+_BATCH_LIMIT: Final = 50
+_CROWD_BATCH: Final = 500
+_CROWD_STEPS: Final = 20
+_STEPS: Final = 10
+_LOOK_AT_FILE_EVERY_S: Final = 1.0
+_POISONED_LIMIT: Final = 1_000
+_LARGEST: Final = 2**63 - 1
+"""The largest integer of SQLite."""
+_RECORDS_FAULT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_DATABASES_FAULT: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
+
+_log = logging.getLogger(log.NAME)
+
+
+@dataclass(slots=True)
+class _Gone:
+    """What has left memory, until it is written."""
+
+    processes: list[Process]
+    conversations: list[Conversation]
+
+
+class Keeper:
+    """Runs beside the receivers until stopped."""
+
+    def __init__(self, store: Store, conversation_limit: int, retention_s: float) -> None:
+        self._store = store
+        self._limit = conversation_limit
+        self._retention = retention_s
+        self._task: asyncio.Task[None] | None = None
+        self._told_received = 0
+        self._poisoned: dict[str, str] = {}
+        """Records that cannot be written (key of a process or id of a conversation), and why."""
+        self._due: dict[str, float] = {}
+        """When steps that are not made in each round are due, by the monotonic clock."""
+        self._settling = Settling(store.journal, store.unsaved)
+        store.make_room = self.make_room
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._rounds(), name="openhands-otel-keeper")
+
+    async def stop(self) -> None:
+        """End the rounds, and save what is left."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._task
+        await self._finish()
+
+    async def _rounds(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY_S)
+            try:
+                await self._round()
+            except Exception as error:
+                self._store.health.failed(HOUSEKEEPING, error)
+
+    async def _round(self) -> None:
+        store, guard = self._store, self._store.health.guard
+        if self._is_due("file", _LOOK_AT_FILE_EVERY_S):
+            await self._look_at_file()
+        self._journal(self._settling.begin)
+        await self._several(lambda: self._move(self.save))
+        self._journal(self._settling.end)
+        looking = self._is_due("look", LOOK_EVERY_S)
+        if looking:
+            self._try_poisoned_again()
+            await guard(HOUSEKEEPING, self._notice_silence())
+        if looking or len(store.conversations) > self._limit:
+            await self._several(lambda: self._move(self.let_go))
+        if self._is_due("purge", PURGE_EVERY_S):
+            await self._move(self._purge)
+        if store.trouble_changed:
+            store.trouble_changed = False
+            store.tell_totals(time.time_ns())
+
+    def _journal(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as error:
+            self._store.health.failed(JOURNAL, error)
+        else:
+            if not self._store.journal.misses:
+                self._store.health.well(JOURNAL)
+
+    def _is_due(self, step: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(step, 0.0):
+            return False
+        self._due[step] = now + every_s
+        return True
+
+    async def _several(self, step: Callable[[], Awaitable[bool | None]]) -> None:
+        # Small steps, so that none holds up the receivers; a few of them, so that the work keeps up with theirs.
+        for _ in range(_STEPS):
+            if not await step():
+                return
+
+    async def _look_at_file(self) -> None:
+        """Also while nothing is to be saved: that what was saved is still there."""
+        store = self._store
+        try:
+            warning = await store.archive.look()
+        except Exception as error:
+            await self._failed(error)
+            return
+        if warning is not None:
+            store.health.wrong(DATABASE_FILE, warning)
+        else:
+            store.health.well(DATABASE_FILE)
+        if store.health.reason(HISTORY) is not None:
+            # Only a write shows whether it works again.
+            store.sampled.add(EVERYTHING)
+
+    async def _move(self, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Make a step that writes; True when there is more to do."""
+        try:
+            more = await step()
+        except Exception as error:
+            await self._failed(error)
+            return False
+        if more:
+            self._tell_health()
+        return more
+
+    async def _purge(self) -> bool:
+        await self._store.archive.purge(time.time() - self._retention)
+        return False
+
+    async def _failed(self, error: Exception) -> None:
+        """The database failed. If what it held is lost, begin a new one with what memory holds."""
+        store = self._store
+        store.health.failed(HISTORY, error)
+        if isinstance(error, Lost):
+            await store.health.guard(HISTORY, self._rebuild())
+
+    async def _rebuild(self) -> None:
+        store = self._store
+        await store.archive.rebuild(store.fleet.absent_totals())
+        store.fleet.dirty |= store.fleet.processes.keys()
+        store.conversations.dirty |= store.conversations.by_id.keys()
+        store.sampled |= {EVERYTHING, *store.conversations.by_id}
+
+    def _tell_health(self) -> None:
+        health = self._store.health
+        if not self._poisoned:
+            health.well(HISTORY)
+            return
+        name, reason = next(iter(self._poisoned.items()))
+        more = f" and {len(self._poisoned) - 1} more" if len(self._poisoned) > 1 else ""
+        health.wrong(HISTORY, f"the record of {name[:100]}{more} cannot be saved ({reason})")
+
+    def _try_poisoned_again(self) -> None:
+        store = self._store
+        store.fleet.dirty |= self._poisoned.keys() & store.fleet.processes.keys()
+        store.conversations.dirty |= self._poisoned.keys() & store.conversations.by_id.keys()
+        self._poisoned = {
+            name: reason
+            for name, reason in self._poisoned.items()
+            if name in store.fleet.processes or name in store.conversations
+        }
+
+    async def save(self) -> bool:
+        """Write a bounded piece of what changed; False when there is nothing left."""
+        store = self._store
+        processes, conversations = _some(store.fleet.dirty), _some(store.conversations.dirty)
+        subjects = _some(store.sampled)
+        if not (processes or conversations or subjects):
+            return False
+        batch = Batch()
+        for key in processes:
+            self._gather(key, lambda key=key: batch.processes.append((store.fleet.processes[key].record(), True)))
+        for one in conversations:
+            self._gather(
+                one, lambda one=one: batch.conversations.append(self._kept(store.conversations.by_id[one], True))
+            )
+        for subject in subjects:
+            self._gather(subject, lambda subject=subject: batch.samples.extend(self._samples(subject)))
+        try:
+            await self._write(batch)
+        except BaseException:
+            store.fleet.dirty |= processes & store.fleet.processes.keys()
+            store.conversations.dirty |= conversations & store.conversations.by_id.keys()
+            store.sampled |= subjects
+            raise
+        self._settling.saved(records_of(processes, conversations))
+        return True
+
+    def _gather(self, name: str, take: Callable[[], None]) -> None:
+        try:
+            take()
+        except KeyError:
+            # It has left memory since it was marked, and was written then.
+            return
+        except Exception as error:
+            self._poison(name, error)
+
+    async def _write(self, batch: Batch) -> None:
+        """Write all of it; if a record is to blame that it cannot be, all the others."""
+        try:
+            await self._store.archive.write(batch)
+        except Exception as error:
+            if isinstance(error, _DATABASES_FAULT) and not isinstance(error, _RECORDS_FAULT):
+                raise
+        else:
+            for name in batch.names() if self._poisoned else ():
+                self._poisoned.pop(name, None)
+            return
+        for name, single in batch.singles():
+            try:
+                await self._store.archive.write(single)
+            except Exception as error:
+                if isinstance(error, _DATABASES_FAULT) and not isinstance(error, _RECORDS_FAULT):
+                    raise
+                self._poison(name, error)
+            else:
+                self._poisoned.pop(name, None)
+
+    def _poison(self, name: str, error: Exception) -> None:
+        if name not in self._poisoned:
+            _log.error("the record of %r cannot be saved: %s", name[:100], error, exc_info=error)
+        if len(self._poisoned) < _POISONED_LIMIT:
+            self._poisoned[name] = f"{type(error).__name__}: {error}"
+
+    def _kept(self, conversation: Conversation, stays: bool) -> tuple[dict[str, object], str, bool]:
+        stats = self._store.conversations.stats(conversation)
+        return conversation.record(), stats.model_dump_json(), stays
+
+    def _samples(self, subject: str) -> list[Sample]:
+        store, now = self._store, int(time.time())
+        if subject == EVERYTHING:
+            sums = store.fleet.sums
+            return [_sample(EVERYTHING, now, sums.cost, sums.tokens, sums.calls)]
+        conversation = store.conversations.by_id.get(subject)
+        if conversation is None:
+            return []
+        stats = store.conversations.stats(conversation)
+        return [_sample(subject, now, stats.accumulated_cost, stats.accumulated_token_usage, stats.llm_calls)]
+
+    async def _notice_silence(self) -> None:
+        self.notice_silence(time.time())
+
+    def notice_silence(self, now: float) -> None:
+        store = self._store
+        store.look_at_lives(now - time.time())
+        # The burn rate falls by itself, and "last data" rises by heartbeats that change nothing.
+        if store.received != self._told_received or store.fleet.burn.burning:
+            self._told_received = store.received
+            store.tell_totals(time.time_ns())
+
+    async def make_room(self) -> None:
+        """Have the oldest leave before more comes; raises Unavailable where they cannot be written."""
+        for _ in range(_CROWD_STEPS):
+            if not self._store.crowded:
+                return
+            try:
+                if not await self.let_go(_CROWD_BATCH):
+                    return
+            except Exception as error:
+                await self._failed(error)
+                raise Unavailable("there is no room, since the history cannot be saved for now") from error
+
+    async def let_go(self, batch_limit: int = _BATCH_LIMIT) -> bool:
+        """Move a bounded number of what is old from memory to the archive; False when there is nothing to move."""
+        store, now = self._store, time.time()
+        async with store.moving:
+            # What cannot be written stays; the others do not wait behind it.
+            most = batch_limit + len(self._poisoned)
+            leavers = store.conversations.leavers(self._limit, self._limit * HARD_FACTOR, most)
+            leavers = [one for one in leavers if one.id not in self._poisoned]
+            silent = store.fleet.silent(now, PROCESS_LIMIT)[:most]
+            silent = [key for key in silent if key not in self._poisoned]
+            if not leavers and not silent:
+                return False
+            batch, gone = Batch(), _Gone([], [])
+            try:
+                self._take_out(silent, leavers, batch, gone)
+                await store.archive.write(batch)
+            except BaseException:
+                # If a record is to blame, saving finds out which: all are marked as changed.
+                for process in gone.processes:
+                    store.fleet.admit(process)
+                    store.fleet.dirty.add(process.instance.key)
+                for conversation in gone.conversations:
+                    store.conversations.unfold(conversation)
+                raise
+        for conversation in leavers:
+            store.tell_removed(conversation.id)
+        return True
+
+    def _take_out(self, silent: list[str], leavers: list[Conversation], batch: Batch, gone: _Gone) -> None:
+        store = self._store
+        for key in silent:
+            process = store.fleet.drop(key)
+            gone.processes.append(process)
+            batch.processes.append((process.record(), False))
+        for conversation in leavers:
+            stats = store.conversations.stats(conversation).model_dump_json()
+            store.conversations.fold(conversation)
+            gone.conversations.append(conversation)
+            batch.conversations.append((conversation.record(), stats, False))
+        holders = {one.folded_into for one in leavers} & store.conversations.by_id.keys()
+        batch.conversations += [self._kept(store.conversations.by_id[holder], True) for holder in holders if holder]
+
+    async def _finish(self) -> None:
+        store = self._store
+        for _ in range(2):
+            # Twice, since what was lost is made anew by the first.
+            with contextlib.suppress(Exception):
+                while await self._move(self.save):
+                    pass
+        # What cannot be saved stays in the journal for the next run.
+        for step in (self._settling.end, self._settling.begin, self._settling.end, store.journal.close):
+            self._journal(step)
+        unsaved = len(store.fleet.dirty | store.conversations.dirty | self._poisoned.keys())
+        if unsaved:
+            reason = store.health.reason(HISTORY) or "the database did not take them"
+            _log.error("%d records could not be saved before the end (%s)", unsaved, reason)
+
+
+def _some(marked: set[str]) -> set[str]:
+    """Take a bounded number of marks away."""
+    return {marked.pop() for _ in range(min(_BATCH_LIMIT, len(marked)))}
+
+
+def _sample(subject: str, now: int, cost: float, usage: TokenUsage, calls: int) -> Sample:
+    prompt, completion, calls = (
+        min(count, _LARGEST) for count in (usage.prompt_tokens, usage.completion_tokens, calls)
+    )
+    return (subject, now, cost, prompt, completion, calls)

@@ -1,0 +1,153 @@
+"""OTLP bytes into points: everything is read and checked here, before anything that is held is touched.
+
+A request that cannot be read raises MalformedRequest. Points that are sound OTLP but of no use here
+(summaries, numbers that are none) are left out and reported, as OTLP's partial success has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from json import loads
+from typing import Any, Final, cast
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from openhands_otel._internal.collector.points.limits import within
+from openhands_otel._internal.collector.points.points import Source, read_attributes
+from openhands_otel._internal.collector.points.refusals import Refusals
+from openhands_otel._internal.collector.points.series import Attributes, Point
+from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
+
+BODY_LIMIT: Final = 20 * 1024 * 1024
+"""Bytes of a request as sent: what the OpenTelemetry Collector's own receiver takes."""
+DECODED_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes of a request when decompressed."""
+
+_IDENTIFYING: Final = (SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID)
+_KEY_LIMIT: Final = 2_048
+_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
+
+
+class MalformedRequest(ValueError):
+    """The body cannot be read; the message is one line for the sender."""
+
+
+class TooLarge(ValueError):
+    """The body is over the limit; the message is one line for the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Who sent it: one process. ``key`` tells processes apart."""
+
+    key: str
+    service: str
+    resource: Attributes
+
+    @property
+    def name(self) -> str:
+        """Its instance id, as it is told to people; empty if it has none."""
+        return str(dict(self.resource).get(SERVICE_INSTANCE_ID, ""))
+
+    @property
+    def named(self) -> bool:
+        """Whether it has an id of its own; others are known by their whole resource, which several may share."""
+        return bool(dict(self.resource).get(SERVICE_INSTANCE_ID))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsUpdate:
+    """The points of one process out of one request."""
+
+    instance: Instance
+    points: list[Point]
+
+
+@dataclass(slots=True)
+class DecodedMetrics:
+    """A whole metrics request, ready to be applied."""
+
+    updates: list[MetricsUpdate] = field(default_factory=list[MetricsUpdate])
+    refusals: Refusals = field(default_factory=Refusals)
+
+    @property
+    def point_count(self) -> int:
+        return sum(len(update.points) for update in self.updates)
+
+
+def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
+    """Read a whole metrics request."""
+    request = _parse(ExportMetricsServiceRequest(), body, json)
+    decoded = DecodedMetrics()
+    for resource_metrics in request.resource_metrics:
+        instance = _instance(resource_metrics.resource.attributes)
+        decoded.refusals.of(instance.service, instance.name)
+        points: list[Point] = []
+        for scope in resource_metrics.scope_metrics:
+            source = Source(scope.scope.name, instance.named, decoded.refusals)
+            for metric in scope.metrics:
+                points.extend(source.read(metric))
+        if points:
+            decoded.updates.append(MetricsUpdate(instance, points))
+    return decoded
+
+
+def count_spans(body: bytes, json: bool) -> int:
+    """How many spans a traces request holds."""
+    request = _parse(ExportTraceServiceRequest(), body, json)
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def count_logs(body: bytes, json: bool) -> int:
+    """How many log records a logs request holds."""
+    request = _parse(ExportLogsServiceRequest(), body, json)
+    return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)
+
+
+def _parse[M: Message](message: M, body: bytes, json: bool) -> M:
+    try:
+        if json:
+            document = loads(body, object_hook=_read_ids)
+            if not isinstance(document, dict):
+                raise MalformedRequest("the body is not OTLP JSON: it must be an object")
+            json_format.ParseDict(cast(dict[str, Any], document), message, ignore_unknown_fields=True)
+        else:
+            message.ParseFromString(body)
+    except MalformedRequest:
+        raise
+    except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
+        kind = "OTLP JSON" if json else "OTLP protobuf"
+        raise MalformedRequest(f"the body is not {kind}: {' '.join(str(error).split())[:200]}") from None
+    return message
+
+
+def _read_ids(document: dict[str, Any]) -> dict[str, Any]:
+    """OTLP writes the ids of traces and spans in hex, where JSON of protobuf has base64 for bytes."""
+    for name in _IDS & document.keys():
+        text = document[name]
+        if isinstance(text, str):
+            try:
+                document[name] = b64encode(bytes.fromhex(text)).decode()
+            except ValueError:
+                raise MalformedRequest(f"the body is not OTLP JSON: {name} must be hexadecimal digits") from None
+    return document
+
+
+def _instance(attributes: Iterable[KeyValue]) -> Instance:
+    resource = within(read_attributes(attributes), _IDENTIFYING)
+    named = dict(resource)
+    service = str(named.get(SERVICE_NAME, "unknown_service"))
+    own = named.get(SERVICE_INSTANCE_ID)
+    # A sender without an instance id is known by its whole resource.
+    key = f"{service}\x1f{own}" if own else f"{service}\x1f{resource!r}"
+    if len(key) > _KEY_LIMIT:
+        key = f"{service[:100]}\x1f{hashlib.sha256(key.encode()).hexdigest()}"
+    return Instance(key, service, resource)

@@ -1,0 +1,150 @@
+"""OTLP's data points as ours, whatever kind of metric they are of; what cannot be taken is left out, with a reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+
+from openhands_otel._internal.collector.points.exponential import Exponential, from_exponential
+from openhands_otel._internal.collector.points.ranges import implausible_stamp, out_of_range
+from openhands_otel._internal.collector.points.refusals import Refusals
+from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, MetricInfo, Point
+from openhands_otel._internal.collector.points.values import BUCKET_LIMIT, Distribution, Value
+from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET, SCOPE_PROCESS
+
+_NO_RECORDED_VALUE: Final = 1
+_TEXT_LIMIT: Final = 1024
+_NAME_LIMIT: Final = 100
+_ATTRIBUTE_LIMIT: Final = 64
+_TEMPORALITIES: Final = {pb.AGGREGATION_TEMPORALITY_CUMULATIVE: False, pb.AGGREGATION_TEMPORALITY_DELTA: True}
+"""Whether a value is what was added since the last one."""
+_KINDS: Final = {
+    "gauge": "gauge",
+    "sum": "counter",
+    "histogram": "histogram",
+    "exponential_histogram": "histogram",
+}
+_OUR_SCOPES: Final = frozenset({SCOPE_FLEET, SCOPE_CONVERSATIONS, SCOPE_PROCESS})
+
+_Data = pb.NumberDataPoint | pb.HistogramDataPoint | pb.ExponentialHistogramDataPoint
+
+
+class _LeftOut(Exception):
+    """A metric or a point is of no use here; the message says why, to follow the metric's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the metrics of one scope come from, and who is told of what is left out."""
+
+    scope: str
+    named: bool
+    """Whether the process has an instance id."""
+    refusals: Refusals
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is others' instrumentation: what it says counts nowhere, whatever the names are."""
+        return self.scope not in _OUR_SCOPES
+
+    def read(self, metric: pb.Metric) -> Iterator[Point]:
+        """The points of one metric."""
+        kind = metric.WhichOneof("data")
+        if kind is None:
+            return
+        data = getattr(metric, kind)
+        name = metric.name[:_NAME_LIMIT] or "a metric"
+        try:
+            info, delta = _describe(metric, kind, data)
+        except _LeftOut as why:
+            self.refusals.add(f"{name} {why}", len(data.data_points))
+            return
+        for given in data.data_points:
+            try:
+                yield self._point(info, delta, given)
+            except _LeftOut as why:
+                # What stays the same when the value changes is behind the comma.
+                self.refusals.add(f"{name} {why}", rule=f"{name} {str(why).partition(',')[2] or why}")
+
+    def _point(self, info: MetricInfo, delta: bool, given: _Data) -> Point:
+        value = None if given.flags & _NO_RECORDED_VALUE else _READERS[type(given)](given)
+        why = None if value is None else out_of_range(info, value)
+        if why := why or implausible_stamp(given.start_time_unix_nano, given.time_unix_nano):
+            raise _LeftOut(why)
+        if not info.name or len(given.attributes) > _ATTRIBUTE_LIMIT:
+            raise _LeftOut("has no name or too many attributes")
+        start = given.start_time_unix_nano
+        if not start and not self.named and not self.foreign and info.accumulates and value is not None:
+            raise _LeftOut("has neither a start time nor an instance id, so its senders cannot be told apart")
+        scope = self.scope[:_TEXT_LIMIT] if self.foreign else None
+        return Point(info, read_attributes(given.attributes), start, given.time_unix_nano, value, delta, scope)
+
+
+def _describe(metric: pb.Metric, kind: str, data: Any) -> tuple[MetricInfo, bool]:
+    """What a metric is, and whether it comes as deltas."""
+    ours = _KINDS.get(kind)
+    if ours is None:
+        raise _LeftOut(f"is of the kind {kind}, which is not kept here")
+    delta: bool | None = False if kind == "gauge" else _TEMPORALITIES.get(data.aggregation_temporality)
+    if delta is None:
+        raise _LeftOut("does not say whether it is cumulative or delta")
+    if kind == "sum" and not data.is_monotonic:
+        ours = "updowncounter"
+        if delta:
+            raise _LeftOut("is sent as deltas that may fall, which are not kept here")
+    return MetricInfo(metric.name[:_TEXT_LIMIT], ours, metric.unit[:64], metric.description[:_TEXT_LIMIT]), delta
+
+
+def _number(given: pb.NumberDataPoint) -> Value:
+    kind = given.WhichOneof("value")
+    if kind is None:
+        raise _LeftOut("has a point without a value")
+    return given.as_int if kind == "as_int" else given.as_double
+
+
+def _histogram(given: pb.HistogramDataPoint) -> Value:
+    bounds, counts = tuple(given.explicit_bounds), tuple(given.bucket_counts)
+    if len(bounds) > BUCKET_LIMIT or (counts and len(counts) != len(bounds) + 1):
+        raise _LeftOut("has buckets that do not fit its bounds")
+    return Distribution(given.count, given.sum, bounds if counts else (), counts)
+
+
+def _exponential(given: pb.ExponentialHistogramDataPoint) -> Value:
+    positive = Exponential(given.positive.offset, given.positive.bucket_counts)
+    negative = Exponential(given.negative.offset, given.negative.bucket_counts)
+    value = from_exponential(
+        given.count, given.sum, given.scale, given.zero_count, given.zero_threshold, positive, negative
+    )
+    if value is None:
+        raise _LeftOut(f"has more than {BUCKET_LIMIT} buckets, or a scale or threshold that is none")
+    return value
+
+
+_READERS: Final[dict[type[Any], Callable[[Any], Value]]] = {
+    pb.NumberDataPoint: _number,
+    pb.HistogramDataPoint: _histogram,
+    pb.ExponentialHistogramDataPoint: _exponential,
+}
+
+
+def read_attributes(attributes: Iterable[KeyValue]) -> Attributes:
+    """Attributes in the order of their names."""
+    return tuple(sorted({item.key[:_TEXT_LIMIT]: _value(item.value) for item in attributes}.items()))
+
+
+def _value(value: AnyValue) -> AttributeValue:
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return value.string_value[:_TEXT_LIMIT]
+    if kind == "int_value":
+        return value.int_value
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "double_value" and math.isfinite(value.double_value):
+        return value.double_value
+    return "" if kind is None else str(value)[:_TEXT_LIMIT]

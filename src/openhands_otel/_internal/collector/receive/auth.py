@@ -1,0 +1,160 @@
+"""Who may come in: bearer token, Host header, and the headers that keep a browser in its place.
+
+On loopback there is no token by default, so the Host header is checked: a page from elsewhere whose name was rebound
+to 127.0.0.1 carries its own name there. Elsewhere nothing starts without a token (see server.py).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import secrets
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
+from openhands_otel._internal.viewer import ASSETS
+
+LOGIN_PATH: Final = "/api/v1/login"
+_OPEN_PATHS: Final = frozenset({"/", "/healthz", LOGIN_PATH})
+"""The page and its files hold no secret; it asks for the token and sends it along."""
+
+_LONGEST_CODE: Final = 200
+
+_SECURITY_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody outside this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Token:
+    """The bearer token. ``of_strangers``: only of those that are not known to be this user's own processes."""
+
+    def __init__(self, secret: str | None, of_strangers: bool = False) -> None:
+        self._expected = None if secret is None else f"Bearer {secret}".encode()
+        self.of_strangers = of_strangers
+        self._login_code: str | None = None
+
+    def permits(self, authorization: str | bytes | None, is_mine: bool = False) -> bool:
+        if self.of_strangers and is_mine:
+            return True
+        if self._expected is None:
+            # With nothing to show, strangers stay outside.
+            return not self.of_strangers
+        shown = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
+        scheme, _, rest = shown.partition(b" ")
+        # The scheme's name is case-insensitive, the token is not.
+        return hmac.compare_digest(scheme.title() + b" " + rest.strip(), self._expected)
+
+    def login_code(self) -> str:
+        """A word that is good for the token, once."""
+        self._login_code = secrets.token_urlsafe(24)
+        return self._login_code
+
+    def login(self, code: str) -> str | None:
+        """The token for the word; None if it is another, or was used."""
+        expected, shown = self._login_code, code.encode(errors="replace")
+        if expected is None or self._expected is None or not hmac.compare_digest(expected.encode(), shown):
+            return None
+        self._login_code = None
+        return self._expected.decode().partition(" ")[2]
+
+
+class Gate:
+    """ASGI middleware in front of everything."""
+
+    def __init__(self, app: ASGIApp, token: Token, host: str) -> None:
+        self._app = app
+        self._token = token
+        self._loopback = is_loopback(host)
+        self._host = host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer.update(_SECURITY_HEADERS)
+                if _has_unread_body(scope):
+                    # Whoever was refused early may never send the rest: what follows would be taken for it.
+                    answer["connection"] = "close"
+            await send(message)
+
+        if self._loopback and not self._is_own_host(headers.get("host", "")):
+            await _refuse(guarded_send, 421, "this collector answers to 127.0.0.1 and localhost only")
+        elif not _is_open(scope["path"]) and not self._token.permits(headers.get("authorization"), _is_mine(scope)):
+            await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
+        else:
+            await self._app(scope, receive, guarded_send)
+
+    def _is_own_host(self, header: str) -> bool:
+        name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header
+        return name.strip("[]").lower() in {"localhost", self._host} or is_loopback(name.strip("[]"))
+
+
+def _is_mine(scope: Scope) -> bool:
+    connection = scope.get("state", {}).get(STATE_KEY)
+    return isinstance(connection, Connection) and connection.is_mine
+
+
+def _has_unread_body(scope: Scope) -> bool:
+    connection = scope.get("state", {}).get(STATE_KEY)
+    return isinstance(connection, Connection) and connection.has_unread_body
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(ASSETS)
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    # The shape of OTLP's Status in JSON: senders and viewers alike find "message" in it.
+    code = 16 if status == 401 else 7
+    body = json.dumps({"code": code, "message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def login_route(token: Token) -> Route:
+    """Where the page turns the word in its address into the token."""
+
+    async def login(request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _LONGEST_CODE:
+                break
+        secret = token.login(body[:_LONGEST_CODE].decode(errors="replace").strip())
+        if secret is None:
+            return JSONResponse({"code": 16, "message": "this address was used before: start the viewer again"}, 401)
+        return JSONResponse({"token": secret}, headers={"cache-control": "no-store"})
+
+    return Route(LOGIN_PATH, login, methods=["POST"])

@@ -1,0 +1,153 @@
+"""OTLP over HTTP: POST /v1/metrics, /v1/traces, /v1/logs, in protobuf or JSON, plain or compressed.
+
+How long a body may take is the connection's affair (``connection.py``); how much of all bodies is in memory is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import Final
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE
+from google.rpc.status_pb2 import Status
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest, TooLarge
+from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
+from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
+from openhands_otel._internal.collector.receive.receiver import METRICS, SIGNALS, Receiver
+from openhands_otel._internal.collector.store import Unavailable
+from openhands_otel.semconv import REPLAYED_HEADER
+
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+SMALL: Final = 256 * 1024
+"""Bytes of a body that count for nothing: as many connections as there may be hold some hundred megabytes so."""
+ROOM: Final = 96 * 1024 * 1024
+_OWN_AGENT: Final = "openhands-otel/"
+"""How our own senders call themselves; each keeps one connection for its life."""
+_ROOM_WAIT_S: Final = 5.0
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str, code: int = INVALID_ARGUMENT) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def routes(receiver: Receiver) -> list[Route]:
+    """The three paths."""
+    room = _Room(ROOM)
+    return [_route(receiver, signal, room) for signal in SIGNALS]
+
+
+def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
+    async def export(request: Request) -> Response:
+        received = time.time_ns()
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        try:
+            if media_type not in {PROTOBUF, JSON}:
+                raise _Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
+            coding = coding_of(request.headers.get("content-encoding", ""))
+            replayed = request.headers.get(REPLAYED_HEADER) == "1"
+            body = await _body(request, room)
+            heard = partial(_note, request, receiver)
+            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed, heard)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except _Refused as refused:
+            return _refuse(receiver, request, media_type, refused)
+        except UnknownEncoding as error:
+            return _refuse(receiver, request, media_type, _Refused(415, str(error)))
+        except MalformedRequest as error:
+            return _refuse(receiver, request, media_type, _Refused(400, str(error)))
+        except TooLarge as error:
+            return _refuse(receiver, request, media_type, _Refused(413, str(error), RESOURCE_EXHAUSTED))
+        except Unavailable as error:
+            return _refuse(receiver, request, media_type, _Refused(503, str(error), UNAVAILABLE))
+        answer = _encode(response, media_type, 200)
+        if signal == METRICS and not replayed:
+            answer.headers[semconv.BEAT_HEADER] = f"{receiver.store.fleet.lives.wanted_beat_s:g}"
+        return answer
+
+    return Route(f"/v1/{signal}", export, methods=["POST"])
+
+
+class _Room:
+    """Memory for the bodies that are on their way. What an agent sends is small and needs none of it."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._freed = asyncio.Event()
+
+    async def take(self, size: int) -> None:
+        """Wait for a while until there is room."""
+        deadline = time.monotonic() + _ROOM_WAIT_S
+        while size > self._free:
+            self._freed.clear()
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._freed.wait()
+            except TimeoutError:
+                raise _Refused(503, "too much arrives at once: send it again", UNAVAILABLE) from None
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        self._free += size
+        self._freed.set()
+
+
+async def _body(request: Request, room: _Room) -> bytes:
+    """The whole body as it was sent."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > BODY_LIMIT:
+        raise _too_large()
+    pieces: list[bytes] = []
+    size = held = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > BODY_LIMIT:
+                raise _too_large()
+            if size > SMALL and (missing := size - held):
+                await room.take(missing)
+                held = size
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        room.give_back(held)
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
+
+
+def _note(request: Request, receiver: Receiver, processes: list[str]) -> None:
+    """Who speaks over a connection: when it breaks, that says something of a process that is there alone."""
+    connection = getattr(request.state, STATE_KEY, None)
+    if not isinstance(connection, Connection):
+        return
+    connection.is_sender = True
+    ours = request.headers.get("user-agent", "").startswith(_OWN_AGENT)
+    for process in connection.spoke(processes):
+        receiver.store.fleet.lives.connected(process, ours)
+
+
+def _refuse(receiver: Receiver, request: Request, media_type: str, refused: _Refused) -> Response:
+    receiver.store.refuse_request(str(refused), request.client.host if request.client else "")
+    return _encode(Status(code=refused.code, message=str(refused)), media_type, refused.status)
+
+
+def _encode(message: Message, media_type: str, status: int) -> Response:
+    headers = {"retry-after": "1"} if status == 503 else None
+    if media_type == PROTOBUF:
+        return Response(message.SerializeToString(), status, headers, PROTOBUF)
+    return Response(json_format.MessageToJson(message, indent=None), status, headers, JSON)

@@ -1,0 +1,183 @@
+"""The JSON API and the event stream that viewers read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Final
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from openhands_otel._internal.collector.archive.history import EVERYTHING
+from openhands_otel._internal.collector.serve.exposition import Exposition
+from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, Subscription
+from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.collector.supervision import FORESEEN
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel._internal.version import __version__
+from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
+
+_JSON: Final = "application/json"
+_DEFAULT_SPAN_S: Final = 3600.0
+_MOST_BUCKETS: Final = 1_000
+_PIECE: Final = 64 * 1024
+
+
+class Api:
+    """Answers from one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/v1/state", _asked(self._state)),
+            Route("/api/v1/conversations", _asked(self._conversations, "outcome")),
+            Route("/api/v1/conversations/{conversation_id:path}", _asked(self._conversation)),
+            Route("/api/v1/totals", _asked(self._totals)),
+            Route("/api/v1/history", _asked(self._history, "conversation", "since", "until", "bucket_s")),
+            Route("/api/v1/events", _asked(self._events)),
+            Route("/metrics", self._metrics),
+            Route("/healthz", self._health),
+        ]
+
+    async def _state(self, _: Request) -> Response:
+        return _json(self._store.state())
+
+    async def _conversations(self, request: Request) -> Response:
+        wanted = request.query_params.get("outcome")
+        if wanted is not None and wanted not in set(RunOutcome):
+            return _problem(400, f"there is no outcome {printable(wanted, 100)} (there is: {', '.join(RunOutcome)})")
+        found = (stats for stats in self._store.all_stats() if wanted in (None, stats.outcome))
+        parts = ",".join(stats.model_dump_json() for stats in found)
+        return Response(f"[{parts}]", media_type=_JSON)
+
+    async def _conversation(self, request: Request) -> Response:
+        conversation_id: str = request.path_params["conversation_id"]
+        held = self._store.conversations.by_id.get(conversation_id)
+        if held is not None:
+            return _json(self._store.conversations.stats(held))
+        try:
+            archived = await self._store.archive.stats(conversation_id)
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
+        if archived is None:
+            return _problem(404, f"no conversation {conversation_id[:100]} is known here")
+        return Response(archived, media_type=_JSON)
+
+    async def _totals(self, _: Request) -> Response:
+        return _json(self._store.breakdown())
+
+    async def _history(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            until = float(query.get("until", time.time()))
+            since = float(query.get("since", until - _DEFAULT_SPAN_S))
+            bucket = float(query.get("bucket_s", max(1.0, (until - since) / 300)))
+        except ValueError:
+            return _problem(400, "since, until and bucket_s must be numbers (seconds)")
+        span = until - since
+        # Written so that what is not a number fails too.
+        if not (0 < span < 1e10 and abs(until) < 1e11 and 1 <= bucket < 1e10):
+            return _problem(400, "since must be before until, and bucket_s at least 1")
+        bucket = max(bucket, span / _MOST_BUCKETS)
+        subject = query.get("conversation", EVERYTHING)
+        if subject == EVERYTHING and "conversation" in query:
+            return _problem(400, "conversation must name one; leave it out for everything")
+        try:
+            return _json(await self._store.archive.history(subject, since, until, bucket))
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
+
+    async def _events(self, request: Request) -> Response:
+        # Subscribed before the greeting is made: no change falls through.
+        subscription = self._store.broker.subscribe()
+        if subscription is None:
+            return _problem(503, "too many viewers are connected")
+        return _EventResponse(self._store, subscription, request.headers.get("last-event-id"))
+
+    async def _metrics(self, request: Request) -> Response:
+        exposition = Exposition.accepted(request.headers.get("accept", ""))
+        return Response(await exposition.render(self._store), media_type=exposition.media_type)
+
+    async def _health(self, _: Request) -> Response:
+        problems = self._store.health.problems
+        if problems:
+            return _problem(503, "; ".join(problems))
+        return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=_JSON)
+
+
+class _EventResponse(StreamingResponse):
+    """Gives the viewer's place back whatever becomes of the answer, also where it never began."""
+
+    def __init__(self, store: Store, subscription: Subscription, last_event_id: str | None) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", KEEP_ALIVE_HEADER: f"{HEARTBEAT_S:g}"}
+        super().__init__(self._events(last_event_id), media_type="text/event-stream", headers=headers)
+        self._store = store
+        self._subscription = subscription
+        self._owed = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._owe(-self._owed)
+            self._store.broker.unsubscribe(self._subscription)
+
+    async def _events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+        greeting = self._store.greeting(last_event_id)
+        self._owe(len(greeting))
+        for piece in _pieces([greeting]):
+            yield piece
+        self._owe(-self._owed)
+        del greeting
+        while not self._subscription.closed:
+            for piece in _pieces(await self._subscription.next()):
+                yield piece
+
+    def _owe(self, size: int) -> None:
+        self._owed += size
+        self._store.broker.greeting_bytes += size
+
+
+def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut and joined so that no more than two pieces lie in the buffer of a viewer that reads slowly."""
+    waiting = b""
+    for frame in frames:
+        if len(waiting) + len(frame) > _PIECE and waiting:
+            yield waiting
+            waiting = b""
+        if len(frame) > _PIECE:
+            yield from (frame[start : start + _PIECE] for start in range(0, len(frame), _PIECE))
+        else:
+            waiting += frame
+    if waiting:
+        yield waiting
+
+
+def _asked(endpoint: Callable[[Request], Awaitable[Response]], *known: str) -> Callable[[Request], Awaitable[Response]]:
+    """Refuse what is asked in words that do not exist: ignored, one's own question would get everybody's answer."""
+
+    async def answer(request: Request) -> Response:
+        names = [name for name, _ in request.query_params.multi_items()]
+        for name in names:
+            if name not in known:
+                takes = ", ".join(known) if known else "none"
+                return _problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
+            if names.count(name) > 1:
+                return _problem(400, f"{name} is given {names.count(name)} times")
+        return await endpoint(request)
+
+    return answer
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type=_JSON, headers={"cache-control": "no-store"})
+
+
+def _problem(status: int, message: str) -> Response:
+    return JSONResponse({"message": message}, status)

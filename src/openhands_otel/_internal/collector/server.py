@@ -1,0 +1,253 @@
+"""The embedded collector as one thing to start and stop: OTLP in, API, event stream and page out.
+
+``Collector`` runs in the caller's event loop; ``openhands-otel view`` is the same as a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from openhands_otel._internal import log
+from openhands_otel._internal.collector.archive.history import Archive
+from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+from openhands_otel._internal.collector.housekeeping import Keeper
+from openhands_otel._internal.collector.receive.auth import Gate, Token, is_loopback, login_route
+from openhands_otel._internal.collector.receive.connection import Connection
+from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
+from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver, PortInUse
+from openhands_otel._internal.collector.receive.http_receiver import routes as otlp_routes
+from openhands_otel._internal.collector.receive.receiver import Receiver
+from openhands_otel._internal.collector.serve.api import Api
+from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.host.state_folder import own_token
+from openhands_otel._internal.host.token_file import TokenError, checked_token, read_token
+from openhands_otel._internal.viewer import routes as page_routes
+from openhands_otel.settings import ViewerSettings
+
+_START_TIMEOUT_S: Final = 10.0
+_STOP_GRACE_S: Final = 1
+_KEEP_ALIVE_S: Final = 120
+"""Longer than the senders' heartbeat, so that an idle connection is not closed under the next update."""
+_LOOK_EVERY_S: Final = 0.5
+_BACKLOG: Final = 1_024
+
+
+_log = logging.getLogger(log.NAME)
+
+
+class StartError(Exception):
+    """The collector cannot start; the message is one line that says why and what to do."""
+
+
+class Collector:
+    """Receiver, store, API and page. ``settings.database`` None keeps everything in memory."""
+
+    def __init__(self, settings: ViewerSettings) -> None:
+        self.settings = settings
+        self.store: Store | None = None
+        self.secret: str | None = None
+        """The token that it asks for, when it is started."""
+        self.http_port = 0
+        self.grpc_port = 0
+        self.login_code = ""
+        """Logs the page in, once."""
+        self._grpc: GrpcReceiver | None = None
+        self._keeper: Keeper | None = None
+        self._archive: Archive | None = None
+        self._server: _Server | None = None
+        self._connections: Connections | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the page, the API and OTLP/HTTP are."""
+        return f"http://{_in_url(self.settings.host)}:{self.http_port}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"{_in_url(self.settings.host)}:{self.grpc_port}"
+
+    async def start(self) -> None:
+        """Open everything; raises StartError, and then nothing stays open."""
+        token = self._token()
+        listener = _listen(self.settings.host, self.settings.port)
+        try:
+            self.http_port = listener.getsockname()[1]
+            self.store = await self._open_store()
+            receiver = Receiver(self.store)
+            await receiver.take_again()
+            self._grpc = self._open_grpc(receiver, token)
+            await self._grpc.start()
+            await self._serve(listener, receiver, token)
+        except BaseException:
+            listener.close()
+            await self.stop()
+            raise
+        self._keeper = Keeper(self.store, self.settings.conversation_limit, self.settings.retention_days * 86_400)
+        self._keeper.start()
+
+    async def stop(self) -> None:
+        """Close everything; what was received is saved. A step that fails is logged, and the next are made."""
+        if self.store is not None:
+            self.store.broker.close()
+        await _step("the web server", self._stop_serving())
+        if self._grpc is not None:
+            await _step("OTLP/gRPC", self._grpc.stop())
+        if self._keeper is not None:
+            await _step("the history", self._keeper.stop())
+        if self._archive is not None:
+            await _step("the database", self._archive.close())
+        self._server = self._serving = self._connections = self._grpc = self._keeper = self._archive = None
+
+    async def _stop_serving(self) -> None:
+        if self._watching is not None:
+            # Before anything is closed: what ends now is no death of a sender's.
+            self._watching.cancel()
+        if self._connections is not None:
+            await self._connections.stop()
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await asyncio.wait([self._serving], timeout=_STOP_GRACE_S + 2)
+        if self._connections is not None:
+            self._connections.cut_all()
+
+    async def _open_store(self) -> Store:
+        self._archive = Archive(self.settings.database)
+        try:
+            held = await self._archive.open()
+        except UnusableDatabase as error:
+            raise StartError(str(error)) from None
+        store = Store(self._archive)
+        store.restore(held)
+        return store
+
+    def _open_grpc(self, receiver: Receiver, token: Token) -> GrpcReceiver:
+        try:
+            grpc_receiver = GrpcReceiver(receiver, token, self.settings.host, self.settings.grpc_port)
+        except PortInUse:
+            port = self.settings.grpc_port
+            raise StartError(f"port {port} (OTLP/gRPC) is in use: stop what holds it or choose --grpc-port") from None
+        self.grpc_port = grpc_receiver.port
+        return grpc_receiver
+
+    async def _serve(self, listener: socket.socket, receiver: Receiver, token: Token) -> None:
+        assert self.store is not None
+        self.login_code = token.login_code() if token.of_strangers else ""
+        app = Starlette(routes=[login_route(token), *otlp_routes(receiver), *Api(self.store).routes(), *page_routes()])
+        config = uvicorn.Config(
+            Gate(app, token, self.settings.host),
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_STOP_GRACE_S,
+        )
+        self._server = _Server(config)
+        # The server is given no socket to accept from: who may come in is decided before it sees anybody.
+        self._serving = asyncio.create_task(self._server.serve(sockets=[]), name="openhands-otel-http")
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while not self._server.started:
+                if self._serving.done():
+                    await self._serving
+                    raise StartError("the web server ended before it began")
+                await asyncio.sleep(0.005)
+        state, fleet = self._server.server_state, self.store.fleet
+
+        def make(peer: str, lost: Callable[[Connection], None]) -> Connection:
+            return Connection(config, state, peer, lost)
+
+        def ended(connection: Connection) -> None:
+            fleet.lives.disconnected(connection.speakers, broke=not connection.closed_here)
+
+        self._connections = Connections(listener, make, ended, connection_limit()[0])
+        self._connections.start()
+        self._watching = asyncio.create_task(_watch(self.store), name="openhands-otel-liveness")
+
+    def _token(self) -> Token:
+        given = None if self.settings.token is None else self.settings.token.get_secret_value()
+        try:
+            secret = checked_token(given) if given else None
+            if secret is None and self.settings.token_file is not None:
+                secret = read_token(self.settings.token_file)
+        except TokenError as error:
+            raise StartError(str(error)) from None
+        if secret is None and not is_loopback(self.settings.host):
+            raise StartError(
+                f"{self.settings.host} can be reached from other machines, so a token is needed:"
+                " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
+            )
+        if secret is not None or self.settings.trust_machine:
+            self.secret = secret
+            return Token(secret)
+        # On loopback this user's own processes need none, where the system tells whose they are.
+        self.secret = own_token(create=True)
+        return Token(self.secret, of_strangers=True)
+
+
+async def _watch(store: Store) -> None:
+    """Notice who is dead or silent, soon."""
+    looked = time.monotonic()
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        now = time.monotonic()
+        store.fleet.lives.tick(now - looked)
+        looked = now
+        await store.health.guard("liveness", _look(store))
+
+
+async def _look(store: Store) -> None:
+    store.look_at_lives()
+
+
+async def _step(what: str, closing: Awaitable[None]) -> None:
+    try:
+        await closing
+    except Exception as error:
+        _log.error("%s could not be closed as it should: %s", what, error, exc_info=error)
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to whoever owns the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, because asyncio switches Nagle's delay (40 ms an answer) off only for sockets that say so.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except PermissionError:
+        listener.close()
+        raise StartError(f"port {port} needs more rights than this user has: choose another with --port") from None
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"port {port} is in use: stop what holds it or choose another with --port") from None
+        raise StartError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,86 @@
+"""Takes in, when the viewer starts, what processes wanted to tell it while it was not there.
+
+Each request goes through the viewer's own door, as from anybody, so that one place decides what counts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from openhands_otel._internal.export.spool.delivery import Answer, deliver, waiting_for
+from openhands_otel._internal.export.spool.destination import GRPC, Destination, canonical_host
+from openhands_otel._internal.export.spool.file import Owed
+from openhands_otel._internal.export.spool.folder import Unusable, spool_folder
+from openhands_otel.semconv import REPLAYED_HEADER
+
+logger = logging.getLogger("openhands_otel")
+
+_TIMEOUT_S: Final = 10.0
+_PATH: Final = "/v1/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a viewer listens, and the token that it asks for."""
+
+    url: str
+    grpc_port: int
+    token: str | None = None
+
+    def is_meant_by(self, destination: Destination) -> bool:
+        """However its host is spelled."""
+        parts = urlsplit(self.url)
+        names = {canonical_host(parts.hostname or ""), canonical_host(socket.gethostname())}
+        if destination.scheme != "http" or destination.host not in names:
+            return False
+        if destination.protocol == GRPC:
+            return destination.port == self.grpc_port
+        return destination.port == parts.port and destination.path == _PATH
+
+
+def take_spools(address: Address) -> Owed:
+    """Take in what is meant for ``address``; returns what that came to. Raises nothing."""
+    taken = list(_take(address))
+    return Owed(sum(each.cost for each in taken), sum(each.calls for each in taken))
+
+
+def _take(address: Address) -> Iterator[Owed]:
+    try:
+        found = waiting_for(spool_folder(), address.is_meant_by, set())
+    except Unusable:
+        return
+    for path in found:
+        try:
+            sent = deliver(path, lambda body: _post(address, body))
+        except OSError as error:
+            logger.warning("the spool %s cannot be read (%s)", path, error.strerror)
+            continue
+        if sent is not None and sent.left:
+            logger.warning("the spool %s is not taken in: %s", path, sent.left)
+        elif sent is not None:
+            yield sent.spool.owed
+
+
+def _post(address: Address, body: bytes) -> Answer:
+    parts = urlsplit(address.url)
+    headers = {"Content-Type": "application/x-protobuf", REPLAYED_HEADER: "1"}
+    if address.token is not None:
+        headers["Authorization"] = f"Bearer {address.token}"
+    try:
+        with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)) as connection:
+            connection.request("POST", _PATH, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(False, reason=f"{type(error).__name__} while the viewer was told")
+    if response.status == 200:
+        # A body says which points were not taken.
+        return Answer(True, reason="points of it were rejected" if content else "")
+    return Answer(False, response.status in (400, 413), f"the viewer answered {response.status}")

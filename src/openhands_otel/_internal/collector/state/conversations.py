@@ -1,0 +1,168 @@
+"""All conversations in memory as a forest: who is whose parent, and what lies under each.
+
+Parents may arrive after their children, never, or (from a sender gone wrong) in a circle; none of it may hang a walk.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from openhands_otel._internal.collector.points.limits import CONVERSATION_BYTES
+from openhands_otel._internal.collector.points.values import ExactSum
+from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel.stats import ConversationStats
+
+
+class Conversations:
+    """Conversations by id, with their children."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Conversation] = {}
+        self.dirty: set[str] = set()
+        self._children: dict[str, set[str]] = {}
+        self._linked: dict[str, str] = {}
+        """The parent under which a conversation stands in ``_children``."""
+        self.weight = 0
+        """Bytes that all of them take, about."""
+        self._open: set[str] = set()
+        self._running: set[str] = set()
+
+    def __contains__(self, conversation_id: str) -> bool:
+        return conversation_id in self.by_id
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    @property
+    def running_count(self) -> int:
+        return len(self._running)
+
+    def admit(self, conversation: Conversation) -> None:
+        self.weight += conversation.weight
+        self.by_id[conversation.id] = conversation
+        self.refresh(conversation)
+
+    def refresh(self, conversation: Conversation) -> None:
+        """Put a conversation that changed where it belongs: under its parent, among the open, among the running."""
+        _mark(self._open, conversation.id, conversation.attended)
+        _mark(self._running, conversation.id, conversation.running)
+        if self._linked.get(conversation.id) == conversation.parent_id:
+            return
+        self._unlink(conversation.id)
+        if conversation.parent_id is not None:
+            self._linked[conversation.id] = conversation.parent_id
+            self._children.setdefault(conversation.parent_id, set()).add(conversation.id)
+
+    def _unlink(self, conversation_id: str) -> None:
+        parent = self._linked.pop(conversation_id, None)
+        if parent is not None:
+            siblings = self._children[parent]
+            siblings.discard(conversation_id)
+            if not siblings:
+                del self._children[parent]
+
+    def ancestors(self, conversation: Conversation) -> Iterator[Conversation]:
+        """Those above, nearest first."""
+        seen = {conversation.id}
+        parent = self.by_id.get(conversation.parent_id or "")
+        while parent is not None and parent.id not in seen:
+            yield parent
+            seen.add(parent.id)
+            parent = self.by_id.get(parent.parent_id or "")
+
+    def tree(self, conversation: Conversation) -> tuple[float, int]:
+        """Cost of a conversation and of all under it, those that left memory included; and how many are under it."""
+        total = ExactSum()
+        descendants = -1
+        seen: set[str] = set()
+        waiting = [conversation.id]
+        while waiting:
+            current = self.by_id.get(waiting.pop())
+            if current is None or current.id in seen:
+                continue
+            seen.add(current.id)
+            descendants += 1 + current.folded_descendants
+            total.add(current.own_cost)
+            for partial in current.folded_cost.partials:
+                total.add(partial)
+            waiting.extend(self._children.get(current.id, ()))
+        return total.value, descendants
+
+    def stats(self, conversation: Conversation) -> ConversationStats:
+        return conversation.stats(*self.tree(conversation))
+
+    def newest_first(self) -> list[Conversation]:
+        return sorted(self.by_id.values(), key=lambda conversation: conversation.received, reverse=True)
+
+    def attended(self) -> list[Conversation]:
+        """Open conversations whose processes were there when they were looked at last."""
+        return [self.by_id[conversation_id] for conversation_id in self._open]
+
+    def leavers(self, limit: int, hard_limit: int, most: int) -> list[Conversation]:
+        """Which may leave memory: the oldest ended ones over ``limit``; over ``hard_limit`` the oldest of all.
+
+        Those with children in memory stay, so that what is folded into a parent is always whole.
+        """
+        too_heavy = self.weight > CONVERSATION_BYTES and len(self.by_id) > 1
+        surplus = most if too_heavy else min(most, len(self.by_id) - limit)
+        if surplus <= 0:
+            return []
+        childless = [one for one in self.by_id.values() if one.id not in self._children]
+        ended = heapq.nsmallest(surplus, (one for one in childless if one.id not in self._open), key=_last_seen)
+        if ended or (len(self.by_id) <= hard_limit and not too_heavy):
+            return ended
+        over = len(self.by_id) // 8 + 1 if too_heavy else len(self.by_id) - hard_limit
+        return heapq.nsmallest(min(most, over), childless, key=_last_seen)
+
+    def fold(self, conversation: Conversation) -> Conversation | None:
+        """Take one out of memory and leave its cost with its parent, who is returned."""
+        cost, descendants = _whole(conversation)
+        del self.by_id[conversation.id]
+        self.weight -= conversation.weight
+        self._unlink(conversation.id)
+        for marked in (self.dirty, self._open, self._running):
+            marked.discard(conversation.id)
+        parent = self.by_id.get(conversation.parent_id or "")
+        if parent is None:
+            return None
+        conversation.folded_into = parent.id
+        self._book(parent, cost, descendants + 1)
+        return parent
+
+    def unfold(self, conversation: Conversation) -> None:
+        """The opposite of fold; the parent that has its cost must be in memory."""
+        self.admit(conversation)
+        self.dirty.add(conversation.id)
+        holder = self.by_id.get(conversation.folded_into or "")
+        conversation.folded_into = None
+        if holder is not None:
+            cost, descendants = _whole(conversation)
+            self._book(holder, -cost, -(descendants + 1))
+
+    def _book(self, parent: Conversation, cost: float, descendants: int) -> None:
+        parent.folded_cost.add(cost)
+        parent.folded_descendants += descendants
+        self.dirty.add(parent.id)
+
+
+def _last_seen(conversation: Conversation) -> float:
+    return conversation.seen
+
+
+def _mark(marked: set[str], conversation_id: str, belongs: bool) -> None:
+    if belongs:
+        marked.add(conversation_id)
+    else:
+        marked.discard(conversation_id)
+
+
+def _whole(conversation: Conversation) -> tuple[float, int]:
+    """What a conversation with no children in memory stands for."""
+    total = ExactSum(conversation.folded_cost.partials)
+    total.add(conversation.own_cost)
+    return total.value, conversation.folded_descendants

@@ -1,0 +1,339 @@
+"""What each process says of itself as a whole: its newest series, and what they add to the totals."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any, Final
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.points.decode import Instance
+from openhands_otel._internal.collector.points.limits import (
+    FOREIGN_BYTES,
+    FOREIGN_NAMES,
+    OWN_BYTES,
+    OWN_SERIES,
+    PROCESS_HARD_LIMIT,
+    SHARING,
+    weigh,
+)
+from openhands_otel._internal.collector.points.ranges import out_of_range
+from openhands_otel._internal.collector.points.refusals import Refusals
+from openhands_otel._internal.collector.points.series import (
+    Attributes,
+    Counted,
+    MetricInfo,
+    Point,
+    Series,
+    begin,
+    series_before,
+    series_from_record,
+)
+from openhands_otel._internal.collector.points.values import unplain
+from openhands_otel._internal.collector.state.liveness import Life, Lives, Pulse
+from openhands_otel._internal.collector.state.sharing import SHARED, growth, key_of, raised
+from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_METRICS, BurnMeter, Group, TotalSums
+
+SILENT_AFTER_S: Final = 3600.0
+"""A process without a word for so long (60 heartbeats) leaves memory; its record stays in the archive."""
+
+SeriesKey = tuple[str, Attributes]
+Record = dict[str, Any]
+"""What the archive keeps, plain enough for JSON."""
+
+OWN_METRICS: Final = {
+    metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
+    for metric in vars(semconv).values()
+    if isinstance(metric, semconv.Metric)
+}
+
+
+@dataclass(slots=True)
+class Process:
+    """One process and its newest fleet series."""
+
+    instance: Instance
+    seen: float
+    """When something of it last arrived, unix seconds by the collector's clock."""
+    series: dict[SeriesKey, Series] = field(default_factory=dict[SeriesKey, Series])
+    counts_calls: bool = False
+    """Whether it has a counter of its calls, so that nothing else may stand for them."""
+    pulse: Pulse = field(default_factory=Pulse)
+    own_series: int = 0
+    """How many of its series totals are made of."""
+    sharing: dict[str, int | float] = field(default_factory=dict[str, "int | float"])
+    """Streams beyond the limit, which share a series (sharing.py)."""
+    own_weight: int = 0
+    foreign_weight: int = 0
+    """Bytes that all of this takes, about."""
+
+    def hold(self, name: str, attributes: Attributes, series: Series) -> None:
+        """Take a series in."""
+        self.series[name, attributes] = series
+        if adds_up(name, attributes):
+            self.own_series += 1
+            self.own_weight += weigh(attributes)
+        else:
+            self.foreign_weight += weigh(attributes)
+
+    def contributions(self) -> Iterator[tuple[str, Attributes, int | float]]:
+        """What it adds to the totals."""
+        for (name, attributes), held in self.series.items():
+            if adds_up(name, attributes) and not (self.counts_calls and name == CALLS_BEFORE):
+                yield name, attributes, held.total
+
+    def record(self) -> Record:
+        """What must outlive this process of ours: the series that totals are made of."""
+        return {
+            "key": self.instance.key,
+            "service": self.instance.service,
+            "resource": self.instance.resource,
+            "seen": self.seen,
+            "pulse": self.pulse.record(),
+            "series": [
+                [name, attributes, held.record()]
+                for (name, attributes), held in self.series.items()
+                if adds_up(name, attributes)
+            ],
+            **({"sharing": self.sharing} if self.sharing else {}),
+        }
+
+    @classmethod
+    def from_record(cls, record: Record) -> Process:
+        instance = Instance(record["key"], record["service"], _attributes(record["resource"]))
+        process = cls(instance, record["seen"], sharing=dict(record.get("sharing", {})))
+        if "pulse" in record:
+            process.pulse = Pulse.from_record(record["pulse"])
+        for name, attributes, *held in record["series"]:
+            if name not in TOTAL_METRICS:
+                continue
+            series = series_from_record(held[0]) if len(held) == 1 else _series_before(name, held)
+            if series is not None:
+                process.hold(name, _attributes(attributes), series)
+                process.counts_calls |= name == semconv.CALLS.name
+        return process
+
+
+def adds_up(name: str, attributes: Attributes) -> bool:
+    """Whether a series is part of the totals: one of ours, and not another's under a name of ours."""
+    return name in TOTAL_METRICS and all(key != semconv.SCOPE_NAME for key, _ in attributes)
+
+
+class Fleet:
+    """All processes in memory, and the totals over all that ever were."""
+
+    def __init__(self) -> None:
+        self.processes: dict[str, Process] = {}
+        self.metrics: dict[str, MetricInfo] = dict(OWN_METRICS)
+        self.sums = TotalSums()
+        self.burn = BurnMeter(time.time())
+        self.dirty: set[str] = set()
+        self.assumed_restarts = 0
+        """Restarts of senders that give no start times, taken for such because a counter fell."""
+        self.lives = Lives(self.processes, self.dirty)
+        self.shared_points = 0
+        """Points that fell into a series that others share."""
+        self._own_bytes = self._foreign_bytes = self._sharing = 0
+        self._foreign_names: Counter[str] = Counter()
+
+    def apply(
+        self, instance: Instance, points: list[Point], received: int, refusals: Refusals, replayed: bool = False
+    ) -> bool:
+        """Take the points of one process; True when a total changed."""
+        process = self.processes.get(instance.key)
+        if process is None:
+            process = Process(instance, 0.0, own_weight=weigh(instance.resource))
+            self.admit(process)
+            if replayed:
+                process.pulse.life = Life.SILENT
+        heard = received
+        if replayed:
+            # Nothing was heard of it now, only about it.
+            heard = min(received, max((point.time for point in points), default=0))
+        else:
+            self.lives.hear(instance.key, points, received / 1e9)
+        process.seen = max(process.seen, heard / 1e9)
+        totals_changed = False
+        for point in points:
+            totals_changed |= self._apply(process, point, received, refusals, replayed)
+        if totals_changed:
+            self.dirty.add(instance.key)
+        return totals_changed
+
+    def _apply(self, process: Process, point: Point, received: int, refusals: Refusals, replayed: bool) -> bool:
+        """Take one point; True when anything changed that totals are made of."""
+        name, attributes = point.metric.name, point.attributes
+        known = self.metrics.get(name, point.metric)
+        if known.kind != point.metric.kind:
+            refusals.add(f"{name} is a {point.metric.kind} here and a {known.kind} elsewhere")
+            return False
+        if point.scope is not None and name in OWN_METRICS:
+            # Another's, under a name of ours: shown as what it is, and counted nowhere.
+            # An empty label is as good as none, which is ours.
+            scope = point.scope or semconv.UNKNOWN
+            attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: scope}.items()))
+        held = process.series.get((name, attributes))
+        before, assumed = (held.total, _assumed(held)) if held else (0, 0)
+        if held is None:
+            if adds_up(name, attributes) and process.own_series >= OWN_SERIES and point.value is not None:
+                return attributes != SHARED and self._share(process, point, received, refusals, replayed)
+            held = self._new_series(process, point, attributes, received, refusals)
+            if held is None:
+                return False
+        elif not held.apply(point, received):
+            return False
+        self.assumed_restarts += _assumed(held) - assumed
+        if not adds_up(name, attributes):
+            return False
+        if name == CALLS_BEFORE and process.counts_calls:
+            return True
+        if held.total != before:
+            self.sums.replace(process.instance.service, name, attributes, before, held.total)
+            now = received / 1e9
+            if name == semconv.COST.name and not replayed and (before or BurnMeter.is_recent(point.start, point.time)):
+                self.burn.add(held.total - before, now)
+        return True
+
+    def _new_series(
+        self, process: Process, point: Point, attributes: Attributes, received: int, refusals: Refusals
+    ) -> Series | None:
+        if point.value is None:
+            return None
+        name = point.metric.name
+        if not adds_up(name, attributes) and (why := self._no_room(name, attributes)):
+            refusals.add(f"{name[:100]} is not held: {why}", rule=why)
+            return None
+        if name == semconv.CALLS.name and adds_up(name, attributes) and not process.counts_calls:
+            self._stop_inferring_calls(process)
+            process.counts_calls = True
+        held = begin(point, point.value, process.instance.named, received)
+        self._hold(process, point.metric, attributes, held)
+        return held
+
+    def _no_room(self, name: str, attributes: Attributes) -> str | None:
+        """Why one more series of another's cannot be held; None if it can."""
+        if self._foreign_bytes + weigh(attributes) > FOREIGN_BYTES:
+            return f"other series take {FOREIGN_BYTES >> 20} MiB already"
+        if name not in self.metrics and len(self._foreign_names) >= FOREIGN_NAMES:
+            return f"there are {FOREIGN_NAMES} other names already"
+        return None
+
+    def _hold(self, process: Process, metric: MetricInfo, attributes: Attributes, series: Series) -> None:
+        own, foreign = process.own_weight, process.foreign_weight
+        process.hold(metric.name, attributes, series)
+        self._own_bytes += process.own_weight - own
+        self._foreign_bytes += process.foreign_weight - foreign
+        if metric.name not in OWN_METRICS:
+            self.metrics.setdefault(metric.name, metric)
+            self._foreign_names[metric.name] += 1
+
+    def _share(self, process: Process, point: Point, received: int, refusals: Refusals, replayed: bool) -> bool:
+        """Count a point whose series is one too many of its process."""
+        key, name = key_of(point), point.metric.name
+        if point.value is None:
+            return False
+        if key not in process.sharing:
+            if self._sharing >= SHARING:
+                refusals.add(f"{name} has {SHARING} attribute sets beyond {OWN_SERIES} in a process already", rule=name)
+                return False
+            self._sharing += 1
+        by = growth(process.sharing, key, point.value)
+        self.shared_points += 1
+        held = process.series.get((name, SHARED))
+        value = raised(None if held is None else held.value, by, point.value)
+        start = point.start if held is None else held.start
+        shared = replace(point, attributes=SHARED, value=value, start=start, delta=False)
+        if held is None:
+            held = begin(shared, value, process.instance.named, received)
+            self._hold(process, point.metric, SHARED, held)
+        else:
+            held.apply(shared, received)
+        if name == CALLS_BEFORE and process.counts_calls:
+            return True
+        self.sums.replace(process.instance.service, name, SHARED, held.total - by, held.total)
+        if name == semconv.COST.name and by and not replayed:
+            self.burn.add(by, received / 1e9)
+        return by > 0
+
+    def _stop_inferring_calls(self, process: Process) -> None:
+        for name, attributes, amount in process.contributions():
+            if name == CALLS_BEFORE:
+                self.sums.replace(process.instance.service, name, attributes, amount, 0)
+
+    def silent(self, now: float, limit: int) -> list[str]:
+        """Processes that may leave memory: the long silent ones, and of too many the longest silent."""
+        self.lives.judge()
+        by_age = sorted(self.processes.values(), key=lambda process: process.seen)
+        surplus = len(by_age) - limit
+        # A crowd leaves a little more room than it needs, or the next one would wait again.
+        over = len(by_age) - PROCESS_HARD_LIMIT * 3 // 4 if self.crowded else 0
+        if self._own_bytes > OWN_BYTES:
+            over = max(over, len(by_age) // 4)
+        return [
+            process.instance.key
+            for index, process in enumerate(by_age)
+            if index < over
+            or (process.pulse.life is not Life.LIVE and (process.seen < now - SILENT_AFTER_S or index < surplus))
+        ]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether some must leave at once. One alone stays, whatever it weighs."""
+        many = len(self.processes)
+        return many > PROCESS_HARD_LIMIT or (many > 1 and self._own_bytes > OWN_BYTES)
+
+    def admit(self, process: Process) -> None:
+        """Take a process back into memory; the totals have it already."""
+        self._weigh(process, 1)
+        self.processes[process.instance.key] = process
+
+    def drop(self, key: str) -> Process:
+        """Out of memory, not out of the totals."""
+        process = self.processes.pop(key)
+        self._weigh(process, -1)
+        self.dirty.discard(key)
+        return process
+
+    def _weigh(self, process: Process, sign: int) -> None:
+        self._own_bytes += sign * process.own_weight
+        self._foreign_bytes += sign * process.foreign_weight
+        self._sharing += sign * len(process.sharing)
+        for name, _ in process.series:
+            if name not in OWN_METRICS:
+                self._foreign_names[name] += sign
+                if self._foreign_names[name] <= 0:
+                    del self._foreign_names[name], self.metrics[name]
+
+    def absent_totals(self) -> list[tuple[Group, list[float]]]:
+        """The sums of all processes that are not in memory."""
+        rest = self.sums.copy()
+        for process in self.processes.values():
+            for name, attributes, amount in process.contributions():
+                rest.replace(process.instance.service, name, attributes, amount, 0.0)
+        return [(group, partials) for group, partials in rest.groups() if any(partials)]
+
+    def recount_assumed(self) -> None:
+        """Count the restarts that were assumed of all in memory."""
+        self.assumed_restarts = sum(
+            _assumed(held) for process in self.processes.values() for held in process.series.values()
+        )
+
+
+def _series_before(name: str, row: list[Any]) -> Series | None:
+    """A series as archives of before have it; they took numbers that no sum can hold."""
+    start, at, base, held, ended = row
+    value = unplain(held)
+    if out_of_range(OWN_METRICS[name], value) or not isfinite(base):
+        return None
+    return series_before(True, start, at, base, value, ended)
+
+
+def _assumed(held: Series) -> int:
+    return held.assumed if isinstance(held, Counted) else 0
+
+
+def _attributes(pairs: list[Any]) -> Attributes:
+    return tuple((str(name), value) for name, value in pairs)

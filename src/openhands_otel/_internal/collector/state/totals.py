@@ -1,0 +1,164 @@
+"""The sums over all processes, exact for ever: kept up to date by differences, never summed anew.
+
+The grand totals are separate from the parts (by model, role ...) so that a flood of attribute values costs the parts
+their detail and never the totals their truth.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.points.values import ExactSum
+from openhands_otel.stats import BurnRate, Share, TokenUsage
+
+TOTAL_METRICS: Final = frozenset(
+    metric.name
+    for metric in (
+        semconv.COST,
+        *semconv.TOKEN_COUNTERS.values(),
+        semconv.CALLS,
+        semconv.UNPRICED_CALLS,
+        semconv.CACHE_SAVINGS,
+        semconv.RESPONSE_LATENCY,
+    )
+)
+"""Fleet metrics that are summed up and kept."""
+CALLS_BEFORE: Final = semconv.RESPONSE_LATENCY.name
+"""Stands for the calls of processes that have no counter of them: agents before it was made."""
+
+_GROUP_LIMIT: Final = 5_000
+_BURN_WINDOW_S: Final = 300
+_BURN_LEAST_S: Final = 60
+
+Group = tuple[str, str, Attributes]
+"""Service, metric, attributes."""
+
+
+class TotalSums:
+    """Totals by metric, and by service, metric and attribute set."""
+
+    def __init__(self) -> None:
+        self._grand = {name: ExactSum() for name in TOTAL_METRICS}
+        self._groups: dict[Group, ExactSum] = {}
+
+    def replace(self, service: str, metric: str, attributes: Attributes, before: float, after: float) -> None:
+        """One series went from ``before`` to ``after``; their difference may not be a float, so both are booked."""
+        if metric == CALLS_BEFORE:
+            metric = semconv.CALLS.name
+        grand = self._grand[metric]
+        grand.add(-before)
+        grand.add(after)
+        group = (service, metric, attributes)
+        held = self._groups.get(group)
+        if held is None:
+            if len(self._groups) >= _GROUP_LIMIT:
+                # Services are as many as senders like: of those that came too late, one stands for the others.
+                named = service if len(self._groups) < 2 * _GROUP_LIMIT else semconv.OVERFLOW
+                group = (named, metric, ((semconv.METRIC_OVERFLOW, True),))
+            held = self._groups.setdefault(group, ExactSum())
+        held.add(-before)
+        held.add(after)
+
+    def copy(self) -> TotalSums:
+        copied = TotalSums()
+        copied._grand = {name: ExactSum(held.partials) for name, held in self._grand.items()}
+        copied._groups = {group: ExactSum(held.partials) for group, held in self._groups.items()}
+        return copied
+
+    def groups(self) -> Iterator[tuple[Group, list[float]]]:
+        """The parts that add up to the totals, each as numbers that have to be added up exactly."""
+        return ((group, held.partials) for group, held in self._groups.items())
+
+    def value(self, metric: semconv.Metric) -> float:
+        return self._grand[metric.name].value
+
+    @property
+    def cost(self) -> float:
+        return self.value(semconv.COST)
+
+    @property
+    def calls(self) -> int:
+        return int(self.value(semconv.CALLS))
+
+    @property
+    def tokens(self) -> TokenUsage:
+        return _usage({metric.name: int(self.value(metric)) for metric in semconv.TOKEN_COUNTERS.values()})
+
+    def by_attribute(self, attribute: str) -> tuple[Share, ...]:
+        """Parts by one attribute's value."""
+        return self._shares(
+            (str(dict(attributes).get(attribute, semconv.UNKNOWN)), metric, held)
+            for (_, metric, attributes), held in self._groups.items()
+        )
+
+    def by_service(self) -> tuple[Share, ...]:
+        """Parts by the service that spent."""
+        return self._shares((service, metric, held) for (service, metric, _), held in self._groups.items())
+
+    def _shares(self, parts: Iterator[tuple[str, str, ExactSum]]) -> tuple[Share, ...]:
+        sums: dict[str, dict[str, ExactSum]] = {}
+        for name, metric, held in parts:
+            total = sums.setdefault(name, {}).setdefault(metric, ExactSum())
+            for partial in held.partials:
+                total.add(partial)
+        shares = (_share(name, {metric: total.value for metric, total in held.items()}) for name, held in sums.items())
+        return tuple(sorted(shares, key=lambda share: (-share.accumulated_cost, share.name)))
+
+
+class BurnMeter:
+    """What was spent in the last five minutes, by seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._spent: deque[tuple[int, float]] = deque()
+
+    def add(self, cost: float, now: float) -> None:
+        self._forget(now)
+        second = int(now)
+        if self._spent and self._spent[-1][0] == second:
+            self._spent[-1] = (second, self._spent[-1][1] + cost)
+        else:
+            self._spent.append((second, cost))
+
+    def _forget(self, now: float) -> None:
+        while self._spent and self._spent[0][0] < now - _BURN_WINDOW_S:
+            self._spent.popleft()
+
+    def rate(self, now: float) -> BurnRate:
+        self._forget(now)
+        window = min(_BURN_WINDOW_S, max(_BURN_LEAST_S, now - self._began))
+        per_second = sum(cost for _, cost in self._spent) / window
+        return BurnRate(per_minute=per_second * 60, per_hour=per_second * 3600, window_s=window)
+
+    @property
+    def burning(self) -> bool:
+        return bool(self._spent)
+
+    @staticmethod
+    def is_recent(start: int, time: int) -> bool:
+        """Whether a stream seen for the first time had just begun (unix nanoseconds, both by its sender's clock)."""
+        return time - start < _BURN_WINDOW_S * 1e9
+
+
+def _share(name: str, values: dict[str, float]) -> Share:
+    return Share(
+        name=name,
+        accumulated_cost=values.get(semconv.COST.name, 0.0),
+        accumulated_token_usage=_usage({metric: int(value) for metric, value in values.items()}),
+        llm_calls=int(values.get(semconv.CALLS.name, 0)),
+        unpriced_calls=int(values.get(semconv.UNPRICED_CALLS.name, 0)),
+    )
+
+
+def _usage(values: dict[str, int]) -> TokenUsage:
+    return TokenUsage(
+        prompt_tokens=values.get(semconv.INPUT_TOKENS.name, 0),
+        completion_tokens=values.get(semconv.OUTPUT_TOKENS.name, 0),
+        cache_read_tokens=values.get(semconv.CACHE_READ_TOKENS.name, 0),
+        cache_write_tokens=values.get(semconv.CACHE_WRITE_TOKENS.name, 0),
+        reasoning_tokens=values.get(semconv.REASONING_TOKENS.name, 0),
+    )

@@ -1,0 +1,76 @@
+"""What does not work now: said once when it goes wrong and once when it is well again, and by /healthz meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from openhands_otel._internal import log
+from openhands_otel._internal.collector.archive.database import Lost
+from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+from openhands_otel._internal.terminal_text import printable
+
+FORESEEN: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
+"""Errors of the world around us, whose message is enough; others are our own faults and are logged with their trace."""
+_TEXT_LIMIT: Final = 300
+
+_log = logging.getLogger(log.NAME)
+
+
+class Health:
+    """The parts that do not work, and why."""
+
+    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
+        self.errors: Counter[str] = Counter()
+        """Errors by part, since the start."""
+        self._wrong: dict[str, str] = {}
+        self._on_change = on_change
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line for each part that does not work, in words for people."""
+        return tuple(f"{part}: {reason}" for part, reason in self._wrong.items())
+
+    def reason(self, part: str) -> str | None:
+        return self._wrong.get(part)
+
+    def wrong(self, part: str, reason: str, error: BaseException | None = None) -> None:
+        """``part`` does not work; the error's trace is logged if it is given."""
+        self.errors[part] += 1
+        reason = printable(" ".join(reason.split()))[:_TEXT_LIMIT]
+        before = self._wrong.get(part)
+        self._wrong[part] = reason
+        if before is None:
+            _log.error("%s: %s", part, reason, exc_info=error)
+        if before != reason:
+            self._changed()
+
+    def well(self, part: str) -> None:
+        """``part`` works."""
+        if self._wrong.pop(part, None) is not None:
+            _log.warning("%s: works again", part)
+            self._changed()
+
+    def failed(self, part: str, error: Exception) -> None:
+        """``part`` raised this."""
+        if isinstance(error, FORESEEN):
+            self.wrong(part, str(error) or type(error).__name__)
+        else:
+            self.wrong(part, f"{type(error).__name__}: {error}", error)
+
+    async def guard[T](self, part: str, work: Awaitable[T]) -> T | None:
+        """Await ``work``, whatever it raises: None then, and the part is unwell until it goes through again."""
+        try:
+            result = await work
+        except Exception as error:
+            self.failed(part, error)
+            return None
+        self.well(part)
+        return result
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()

@@ -1,0 +1,65 @@
+"""What is said in calls and tool calls, as plain values. Made only where somebody captures it, as it was said.
+
+Nothing here may be printed or sent as it is: ``tracing/redaction.py`` comes first. So it has no ``repr``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Text:
+    """Words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reasoning:
+    """What a model thought before it answered."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ToolRequest:
+    """A model asks for a tool; ``arguments`` is what JSON can hold."""
+
+    id: str | None
+    name: str
+    arguments: object
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ToolAnswer:
+    """What a tool answered."""
+
+    id: str | None
+    text: str
+
+
+Part = Text | Reasoning | ToolRequest | ToolAnswer
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Message:
+    """One message of a conversation with a model."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Content:
+    """What was said; of what there is nothing of stays empty."""
+
+    system: tuple[str, ...] = ()
+    asked: tuple[Message, ...] = ()
+    answered: tuple[Message, ...] = ()
+    arguments: object = None
+    result: str | None = None
+    error: str | None = None
+    """Message of an exception."""
+    secrets: frozenset[str] = field(default_factory=frozenset[str])
+    """Values that OpenHands knows to be secret."""

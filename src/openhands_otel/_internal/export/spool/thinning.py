@@ -1,0 +1,22 @@
+"""Makes a request smaller without a cent less in it: counters stay, all else goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from openhands_otel._internal.export.spool.file import Part
+
+
+def counters_only(part: Part) -> Part:
+    """``part`` without gauges and histograms."""
+    request = ExportMetricsServiceRequest.FromString(part.body)
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            kept = [
+                metric for metric in scope.metrics if metric.WhichOneof("data") == "sum" and metric.sum.is_monotonic
+            ]
+            del scope.metrics[:]
+            scope.metrics.extend(kept)
+    return replace(part, body=request.SerializeToString())

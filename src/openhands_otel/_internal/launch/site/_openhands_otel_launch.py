@@ -1,0 +1,238 @@
+"""All that a Python under ``openhands-otel run`` has of us until it imports ``openhands.sdk``.
+
+``wait`` puts a finder on ``sys.meta_path`` that starts instrumentation when an import of that package really begins,
+before its first line runs; whoever only looks for it (``find_spec``) starts nothing. It also sees to it that the
+Pythons which this one starts by ``subprocess`` or ``multiprocessing`` wait as well, where PYTHONPATH alone is not
+enough. Instrumentors of other libraries wait too, and patch what is imported by then.
+
+It runs in any Python from 3.6 on, whatever is installed there, and imports nothing that such a Python has not loaded.
+"""
+
+import os
+import sys
+from _thread import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+    from typing import Any
+
+PACKAGE = "openhands.sdk"
+RUNS_OPENHANDS = sys.version_info >= (3, 12)
+REQUIREMENT = "openhands-sdk >= 1.0.0"
+COMMAND = "_OPENHANDS_OTEL_COMMAND"
+"""Which process is the command that ``run`` was given: it is told on standard error what it lacks, its children not."""
+MARKER = "_OPENHANDS_OTEL_FOOTPRINT"
+SITE = os.path.dirname(os.path.abspath(__file__))
+LAUNCH = os.path.dirname(SITE)
+
+
+def wait() -> None:
+    """Start instrumentation once OpenHands is imported, here and in the Pythons that this one starts."""
+    if RUNS_OPENHANDS and not any(type(finder).__name__ == Waiting.__name__ for finder in sys.meta_path):
+        sys.meta_path.insert(0, Waiting())  # pyright: ignore[reportArgumentType]
+        _follow()
+    if os.environ.get(COMMAND) == str(os.getppid() if os.name == "nt" else os.getpid()):
+        # A server that executes itself anew has said it.
+        del os.environ[COMMAND]
+        _complain()
+
+
+class Waiting:
+    """First on ``sys.meta_path`` until the package is imported."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._asking: set[int] = set()
+        """Threads that look for the package: other finders ask all the others too."""
+
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        """What the finders behind this one find, with a loader that tells when it is asked for the module."""
+        if name == PACKAGE:
+            thread = get_ident()
+            if thread in self._asking:
+                return None
+            self._asking.add(thread)
+            try:
+                spec = _found(name, path, target, after=self)
+            finally:
+                self._asking.discard(thread)
+            if spec is not None:
+                self._watch(spec, path)
+            return spec
+        if PACKAGE in sys.modules:
+            # Somebody in front of this finder has found the package for himself: its first lines are running.
+            self._begin()
+        return None
+
+    def _watch(self, spec: "ModuleSpec", path: "Sequence[str] | None") -> None:
+        loader: Any = spec.loader
+        kind: Any = loader.__class__
+
+        def create_module(wanted: "ModuleSpec") -> "ModuleType | None":
+            if wanted.name != PACKAGE:
+                # An archive has one loader for all that is in it.
+                return kind.create_module(loader, wanted)
+            loader.__dict__.pop("create_module", None)
+            self._begin()
+            # Hooks that were registered by now wait for this very import, through finders of their own.
+            found = _found(PACKAGE, path, None, after=None)
+            if found is not None and found.loader is not None:
+                wanted.loader = found.loader
+            chosen: Any = wanted.loader
+            return chosen.create_module(wanted)
+
+        try:
+            loader.create_module = create_module
+        except AttributeError:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)  # pyright: ignore[reportArgumentType]
+        try:
+            from openhands_otel._internal.process.start import start
+
+            start()
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            _say(f"runs OpenHands without telemetry: {type(error).__name__}: {reason} (install openhands-otel there)")
+            _withdraw()
+
+
+def _found(name: str, path: "Sequence[str] | None", target: "ModuleType | None", after: "Any") -> "ModuleSpec | None":
+    finders: list[Any] = list(sys.meta_path)
+    for finder in finders[finders.index(after) + 1 if after in finders else 0 :]:
+        find: Any = getattr(finder, "find_spec", None)
+        spec = find(name, path, target) if find is not None and finder is not after else None
+        if spec is not None:
+            return spec
+    return None
+
+
+def load(file: str, name: str) -> "dict[str, Any]":
+    """The names of a file of ours, whatever is installed here; it is no module of the program's."""
+    module: ModuleType = type(sys)(name)
+    module.__file__ = os.path.join(LAUNCH, file)
+    sys.modules[name] = module
+    try:
+        with open(module.__file__, encoding="utf-8") as source:
+            code: CodeType = compile(source.read(), module.__file__, "exec")
+        exec(code, module.__dict__)
+    finally:
+        del sys.modules[name]
+    return module.__dict__
+
+
+def _withdraw() -> None:
+    """Nothing is measured here, and nobody takes us out of what the agent's tools see: so it is done at once."""
+    try:
+        load("footprint.py", "_openhands_otel_footprint")["withdraw"]()
+    except Exception as error:
+        _say(f"keeps what openhands-otel run has put into its environment: {type(error).__name__}")
+
+
+def _follow() -> None:
+    """Give to the Pythons that ``subprocess`` and multiprocessing start what the environment alone would not."""
+    try:
+        import _posixsubprocess as starts
+    except ImportError:
+        return
+    spawn: Callable[..., int] = os.posix_spawn
+    start: Callable[..., int] = starts.fork_exec
+
+    def posix_spawn(path: "Any", argv: "Any", env: "Any", /, *args: "Any", **kwargs: "Any") -> int:
+        argv, carried = _carried(argv, env)
+        return spawn(path, argv, env if carried is None else carried, *args, **kwargs)
+
+    def fork_exec(args: "Any", files: "Any", close: "Any", fds: "Any", cwd: "Any", env: "Any", *rest: "Any") -> int:
+        args, carried = _carried(args, None if env is None else dict(pair.split(b"=", 1) for pair in env))
+        if carried is not None:
+            env = [name + b"=" + value for name, value in carried.items()]
+        return start(args, files, close, fds, cwd, env, *rest)
+
+    os.posix_spawn = posix_spawn
+    starts.fork_exec = fork_exec
+    if "subprocess" in sys.modules:
+        vars(sys.modules["subprocess"])["_fork_exec"] = fork_exec
+
+
+def _carried(args: "Any", env: "Any") -> "tuple[Any, dict[bytes, bytes] | None]":
+    """(command line, environment) to start instead; no environment where it can stay."""
+    try:
+        env = os.environ if env is None else env
+        given = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        if MARKER.encode() not in given:
+            # A tool's, or one that its starter has put together without what it inherited.
+            return args, None
+        separator, site, path = os.fsencode(os.pathsep), os.fsencode(SITE), given.get(b"PYTHONPATH", b"")
+        missing = site not in path.split(separator)
+        if missing:
+            given[b"PYTHONPATH"] = separator.join([site, path]) if path else site
+        return _with_bootstrap(args), given if missing else None
+    except Exception:
+        # What is wrong with them, the original says in its own words.
+        return args, None
+
+
+def _with_bootstrap(args: "Sequence[str | bytes]") -> "Any":
+    """A Python that does not look at the environment (``-I``, ``-E``) gets the bootstrap in front of its program."""
+    words = [os.fsdecode(word) for word in args]
+    if not _may_be_isolated(words):
+        return args
+    commands = load("command.py", "_openhands_otel_command")
+    python = commands["read_python"](words[0], words)
+    if python is None or python.interpreter != words[0] or not python.passes_sitecustomize:
+        return args
+    return commands["with_bootstrap"](python)
+
+
+def _may_be_isolated(words: "Sequence[str]") -> bool:
+    for word in words[1:]:
+        if not word.startswith("-"):
+            return False
+        if "I" in word or "E" in word:
+            return True
+    return False
+
+
+def _complain() -> None:
+    """One line where nothing can come of it."""
+    if not RUNS_OPENHANDS:
+        _say("runs without telemetry: OpenHands needs Python 3.12 or newer")
+    elif _found("openhands_otel", None, None, after=None) is None:
+        _say("runs without telemetry: No module named 'openhands_otel' (install openhands-otel there)")
+    elif not _has_openhands():
+        _say(f"does not have {REQUIREMENT}, so there is nothing to measure (install it there, or run another Python)")
+
+
+def _has_openhands() -> bool:
+    for directory in sys.path:
+        try:
+            names = os.listdir(directory or os.curdir)
+        except OSError:
+            continue
+        for name in names:
+            package, _, version = name.partition("-")
+            if package.lower().replace(".", "_") == "openhands_sdk" and version.endswith("-info"):
+                return not version.startswith("0.")
+    # In an archive, say; asking properly costs 20 ms.
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    try:
+        return not version_of("openhands-sdk").startswith("0.")
+    except PackageNotFoundError:
+        return False
+
+
+def _say(what: str) -> None:
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr.write(f"openhands-otel: {sys.executable} {what}\n")

@@ -1,0 +1,213 @@
+"""What is known of one conversation, and the snapshot of it that is handed out.
+
+The ledger keeps one account per conversation and changes it; everybody else reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from openhands_otel._internal.exact import ExactSum
+from openhands_otel.events import OwnAccount, RunEnded
+from openhands_otel.semconv import Reason, Role, RunOutcome, Status, TokenType
+from openhands_otel.stats import CostShare, TokenUsage
+
+AGREEMENT = 1e-9
+"""US dollars up to which two totals agree."""
+
+
+class Spender(NamedTuple):
+    """What a conversation's cost is broken down by."""
+
+    role: Role
+    model: str
+    usage_id: str
+
+
+class Callee(NamedTuple):
+    """Whom a conversation's calls went to, whether or not a price is known."""
+
+    model: str
+    provider: str
+
+
+@dataclass(slots=True)
+class Calls:
+    """How many went there, and how many of them without a known price."""
+
+    made: int = 0
+    unpriced: int = 0
+
+
+class ConversationSnapshot(BaseModel):
+    """A conversation as this process knows it; of constant size however many calls it made. Money is US dollars.
+
+    Named as in ``stats.ConversationStats``, which is what a viewer knows of it over all processes.
+    """
+
+    conversation_id: str
+    parent_id: str | None
+    agent: str
+    status: Status
+    outcome: RunOutcome | None
+    error_type: str | None
+    accumulated_cost: float
+    restored_cost: float
+    accumulated_token_usage: TokenUsage
+    llm_calls: int
+    unpriced_calls: int
+    unreconciled_cost: float | None
+    unreconciled_reasons: tuple[Reason, ...]
+    costs: tuple[CostShare, ...]
+    updated_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, and the code of its error; of one that has begun and not ended nothing is known."""
+
+    how: RunOutcome | None = None
+    error: str | None = None
+    stands: bool = False
+    """False once another run has begun."""
+
+
+@dataclass(slots=True)
+class RunTally:
+    """Where a run began: calls and cost of its conversation then, and the tools it has called."""
+
+    calls: int
+    cost: float
+    tools: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What one run came to."""
+
+    ended: RunEnded
+    calls: int
+    tool_calls: int
+    cost: float
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known of one conversation."""
+
+    conversation_id: str
+    parent_id: str | None = None
+    agent: str = ""
+    sdk_version: str = ""
+    status: Status = Status.IDLE
+    outcome: Outcome | None = None
+    """Of the last run that began in this process, or of the one before while that is under way."""
+    trace_id: str | None = None
+    """Of its last run, where that has a trace."""
+    run: RunTally | None = None
+    cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
+    tokens: dict[tuple[str, TokenType], int] = field(default_factory=dict[tuple[str, TokenType], int])
+    """By usage id and type."""
+    calls: int = 0
+    unpriced: int = 0
+    callees: dict[Callee, Calls] = field(default_factory=dict[Callee, Calls])
+    """The same by model and provider."""
+    context_tokens: int | None = None
+    context_limit: int | None = None
+    restored_cost: float = 0.0
+    budget: float | None = None
+    own: OwnAccount | None = None
+    unreconciled_cost: float | None = None
+    """Our total, with what it had spent before, less OpenHands' own, when that was last read."""
+    compared_cost: float = 0.0
+    """Our total then, without what it had spent before."""
+    misread: bool = False
+    """Whether OpenHands recorded other amounts than were spent (``CostAdded.recorded``)."""
+    running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
+    """What runs now: (kind, call number) to (label, since when in unix nanoseconds)."""
+    opened_at: int = 0
+    updated_at: int = 0
+    closed: bool = False
+
+    @property
+    def total_cost(self) -> float:
+        """Cost in this process."""
+        total = ExactSum()
+        for part in self.cost.values():
+            total.add(part.value)
+        return total.value
+
+    def restore(self, own_total: float) -> None:
+        """Take in what OpenHands says it had spent when it was opened, less what it has spent in this process.
+
+        One that was closed and is resumed here has spent elsewhere what OpenHands' total has grown by meanwhile: the
+        total itself may hold what sub-agents spent, or one meter twice.
+        """
+        if self.own is None:
+            self.restored_cost = max(0.0, own_total - self.total_cost)
+        else:
+            elsewhere = own_total - self.own.total - (self.total_cost - self.compared_cost)
+            self.restored_cost += elsewhere if elsewhere > AGREEMENT else 0.0
+
+    def reconcile(self, own: OwnAccount | None) -> None:
+        """Compare with OpenHands' own total as it is now; what is spent later says nothing about it."""
+        if own is not None:
+            self.own = own
+            self.compared_cost = self.total_cost
+            self.unreconciled_cost = self.compared_cost + self.restored_cost - own.total
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the two totals differ; empty where they agree."""
+        if self.own is None or abs(self.unreconciled_cost or 0.0) < AGREEMENT:
+            return ()
+        found = set(self.own.reasons)
+        if any(spender.usage_id not in self.own.usages for spender in self.cost):
+            found.add(Reason.UNREGISTERED_LLM)
+        if self.misread:
+            found.add(Reason.ACP_REPORT)
+        return tuple(sorted(found)) or (Reason.UNKNOWN,)
+
+    @property
+    def activity(self) -> tuple[str, int] | None:
+        """What runs now and since when: a tool before an LLM call, the longest-running first."""
+        if not self.running:
+            return None
+        return min(self.running.items(), key=lambda item: (item[0][0] != "tool", item[1][1]))[1]
+
+    def snapshot(self) -> ConversationSnapshot:
+        """A copy to hand out."""
+        return ConversationSnapshot(
+            conversation_id=self.conversation_id,
+            parent_id=self.parent_id,
+            agent=self.agent,
+            status=self.status,
+            outcome=self.outcome.how if self.outcome is not None and self.outcome.stands else None,
+            error_type=self.outcome.error if self.outcome is not None and self.outcome.stands else None,
+            accumulated_cost=self.total_cost,
+            restored_cost=self.restored_cost,
+            accumulated_token_usage=TokenUsage(
+                prompt_tokens=self._tokens(TokenType.INPUT),
+                completion_tokens=self._tokens(TokenType.OUTPUT),
+                cache_read_tokens=self._tokens(TokenType.CACHE_READ),
+                cache_write_tokens=self._tokens(TokenType.CACHE_WRITE),
+                reasoning_tokens=self._tokens(TokenType.REASONING),
+                context_window=self.context_limit or 0,
+                per_turn_token=self.context_tokens or 0,
+            ),
+            llm_calls=self.calls,
+            unpriced_calls=self.unpriced,
+            unreconciled_cost=self.unreconciled_cost,
+            unreconciled_reasons=self.reasons,
+            costs=tuple(
+                CostShare(role=key.role, model=key.model, usage_id=key.usage_id, accumulated_cost=part.value)
+                for key, part in self.cost.items()
+            ),
+            updated_unix_nano=self.updated_at,
+        )
+
+    def _tokens(self, kind: TokenType) -> int:
+        return sum(count for (_, counted), count in self.tokens.items() if counted == kind)

@@ -1,0 +1,366 @@
+"""Exact totals: of the fleet by small attribute sets, and of each conversation by role, model and usage.
+
+The ledger is the one truth from which counters, conversation series and snapshots are read. It knows neither OpenHands
+nor OpenTelemetry: events go in, numbers come out. Whoever owns it serialises access (``ledger/intake.py``).
+
+Its size is bounded by the open conversations and by caps: past ``series_limit`` attribute sets a metric's values fall
+into one overflow bucket, past ``conversation_limit`` open conversations new ones share one account, and both are
+counted. A closed conversation stays until its last values are delivered, and a little longer, so that one that is
+resumed under its old id goes on counting where it stopped (a counter that starts again would be lost in PromQL).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from openhands_otel import events, semconv
+from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, ExactSum
+from openhands_otel._internal.ledger.account import (
+    Account,
+    Callee,
+    Calls,
+    ConversationSnapshot,
+    Outcome,
+    RunRecord,
+    RunTally,
+    Spender,
+)
+from openhands_otel.events import NOBODY, Event, Origin
+from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
+
+CLOSED_LIMIT = 1_000
+"""Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
+BREAKDOWN_LIMIT = 64
+"""Role, model and usage id sets of one conversation; later ones share one."""
+
+TOKEN_TYPES = tuple(TokenType)
+
+
+class FleetKey(NamedTuple):
+    """Attribute set of a fleet counter."""
+
+    provider: str
+    model: str
+    operation: Operation
+    agent: str | None
+    role: Role
+    fallback: bool
+    source: CostSource | None = None
+
+
+def agent_key(agent: str | None) -> FleetKey:
+    """Key of what is an agent's and no LLM's."""
+    return FleetKey("", "", Operation.INVOKE_AGENT, agent, Role.AGENT, False)
+
+
+OVERFLOW_KEY = FleetKey("", "", Operation.CHAT, None, Role.OTHER, False)
+"""Stands for the bucket that takes what the cap keeps out."""
+
+
+class FleetTotals:
+    """Totals of one fleet counter by attribute set, with a cap."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._sums: dict[FleetKey, ExactSum] = {}
+        self.overflowed = 0
+
+    def add(self, key: FleetKey, amount: float) -> None:
+        """Add ``amount`` under ``key``, or under OVERFLOW_KEY where there is no room for another."""
+        total = self._sums.get(key)
+        if total is None:
+            if len(self._sums) >= self._limit:
+                self.overflowed += 1
+                key = OVERFLOW_KEY
+            total = self._sums.setdefault(key, ExactSum())
+        total.add(amount)
+
+    def items(self) -> Iterable[tuple[FleetKey, float]]:
+        """Current totals."""
+        return [(key, total.value) for key, total in self._sums.items()]
+
+
+FLEET_METRICS: tuple[Metric, ...] = (
+    semconv.COST,
+    *semconv.TOKEN_COUNTERS.values(),
+    semconv.CALLS,
+    semconv.UNPRICED_CALLS,
+    semconv.CACHE_SAVINGS,
+    semconv.RETRIES,
+    semconv.CONDENSATIONS,
+    semconv.STUCK_RUNS,
+)
+
+
+class Ledger:
+    """Applies events; see the module's docstring."""
+
+    def __init__(self, series_limit: int, conversation_limit: int) -> None:
+        self.fleet = {metric.name: FleetTotals(series_limit) for metric in FLEET_METRICS}
+        self.accounts: dict[str, Account] = {}
+        self.changed: set[str] = set()
+        """Accounts with something that was not delivered yet."""
+        self.on_forgotten: Callable[[str], object] | None = None
+        """Called with the id of a conversation that is forgotten for good."""
+        self._closed: OrderedDict[str, Account] = OrderedDict()
+        self._keys = FleetKeys()
+        self._conversation_limit = conversation_limit
+        self._overflowed = 0
+        self.calls_running: set[int] = set()
+        self.tools_running: set[int] = set()
+        self.runs_running: set[str] = set()
+        self._apply: dict[type[Event], Callable[..., RunRecord | None]] = {
+            events.CostAdded: self._cost_added,
+            events.TokensUsed: self._tokens_used,
+            events.LatencyRecorded: self._latency_recorded,
+            events.ResponseRecorded: self._response_recorded,
+            events.LLMCallStarted: self._call_started,
+            events.LLMCallEnded: self._call_ended,
+            events.ToolStarted: self._tool_started,
+            events.ToolEnded: self._tool_ended,
+            events.ConversationOpened: self._opened,
+            events.ConversationClosed: self._ended,
+            events.RunStarted: self._run_started,
+            events.RunEnded: self._run_ended,
+            events.CallRetried: self._retried,
+            events.Condensed: self._condensed,
+        }
+
+    def apply(self, event: Event) -> RunRecord | None:
+        """Take one event in; returns what a run came to when it has ended.
+
+        MetricsMerged changes nothing: what it adds was counted when it was spent. Raises ValueError, and changes
+        nothing, where an amount is no number: one NaN would spoil a total for ever.
+        """
+        handler = self._apply.get(type(event))
+        return None if handler is None else handler(event)
+
+    @property
+    def overflowed(self) -> int:
+        """Updates that fell into an overflow bucket."""
+        return self._overflowed + sum(totals.overflowed for totals in self.fleet.values())
+
+    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+        """One conversation, closed ones included as long as they are remembered."""
+        account = self.accounts.get(conversation_id) or self._closed.get(conversation_id)
+        return None if account is None else account.snapshot()
+
+    def retire(self, conversation_id: str) -> None:
+        """A closed conversation's last values are delivered: keep it only in case it is resumed."""
+        account = self.accounts.get(conversation_id)
+        if account is None or not account.closed:
+            return
+        del self.accounts[conversation_id]
+        self.changed.discard(conversation_id)
+        self._closed[conversation_id] = account
+        while len(self._closed) > CLOSED_LIMIT:
+            forgotten = self._closed.popitem(last=False)[0]
+            if self.on_forgotten is not None:
+                self.on_forgotten(forgotten)
+
+    def has_open(self) -> bool:
+        """Whether a conversation is open."""
+        return any(not account.closed for account in self.accounts.values())
+
+    def _account(self, conversation_id: str, at: int) -> Account:
+        account = self.accounts.get(conversation_id)
+        if account is None:
+            account = self._closed.pop(conversation_id, None)
+            if account is None:
+                if len(self.accounts) >= self._conversation_limit and not self._give_up_a_closed_one():
+                    self._overflowed += 1
+                    conversation_id = semconv.OVERFLOW
+                account = self.accounts.get(conversation_id) or Account(conversation_id, opened_at=at)
+            self.accounts[account.conversation_id] = account
+        account.updated_at = at
+        self.changed.add(account.conversation_id)
+        return account
+
+    def _give_up_a_closed_one(self) -> bool:
+        """Make room while no collector answers: the oldest closed conversation's detail goes, fleet totals stay."""
+        waiting = next((account for account in self.accounts.values() if account.closed), None)
+        if waiting is not None:
+            self.retire(waiting.conversation_id)
+        return waiting is not None
+
+    def _account_of(self, origin: Origin, at: int) -> Account | None:
+        if origin.conversation_id is None:
+            return None
+        # One that is closed stays so: what is late is delivered, and its series end again.
+        return self._account(origin.conversation_id, at)
+
+    def _add(self, metric: Metric, key: FleetKey, amount: float) -> None:
+        self.fleet[metric.name].add(key, amount)
+
+    def _cost_added(self, event: events.CostAdded) -> None:
+        if not abs(event.amount) <= MONEY_LIMIT:
+            raise ValueError(f"a cost of {event.amount} dollars, and none is over {MONEY_LIMIT:.0e}")
+        self._add(semconv.COST, fleet_key(event.origin, event.source), event.amount)
+        account = self._account_of(event.origin, event.at)
+        if account is None:
+            return
+        self._spent(account, event.origin).add(event.amount)
+        account.misread = account.misread or event.amount != event.recorded
+
+    def _spent(self, account: Account, origin: Origin) -> ExactSum:
+        """Where an account holds what ``origin`` spent."""
+        spender = Spender(origin.role, origin.model, origin.usage_id or "")
+        spent = account.cost.get(spender)
+        if spent is None:
+            if len(account.cost) >= BREAKDOWN_LIMIT:
+                self._overflowed += 1
+                spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
+            spent = account.cost.setdefault(spender, ExactSum())
+        return spent
+
+    def _calls_to(self, account: Account, origin: Origin) -> Calls:
+        """Where an account counts the calls that went the way of ``origin``'s."""
+        callee = Callee(origin.model, origin.provider)
+        calls = account.callees.get(callee)
+        if calls is None:
+            if len(account.callees) >= BREAKDOWN_LIMIT:
+                self._overflowed += 1
+                callee = Callee(semconv.OVERFLOW, semconv.OVERFLOW)
+            calls = account.callees.setdefault(callee, Calls())
+        return calls
+
+    def _tokens_used(self, event: events.TokensUsed) -> None:
+        if not all(0 <= count <= COUNT_LIMIT for count in event.counts):
+            raise ValueError(f"token counts of {event.counts}, and each is from 0 to 2**53")
+        key = self._keys.of(event.origin)
+        account = self._account_of(event.origin, event.at)
+        for kind, count in zip(TOKEN_TYPES, event.counts, strict=True):
+            if count or kind is TokenType.INPUT or kind is TokenType.OUTPUT:
+                self._add(semconv.TOKEN_COUNTERS[kind], key, count)
+                if account is not None:
+                    self._add_tokens(account, event.origin.usage_id or "", kind, count)
+        if account is not None and event.origin.role in (Role.AGENT, Role.SUBAGENT, Role.ACP):
+            account.context_tokens = event.input + event.output
+            if 0 < event.context_window <= COUNT_LIMIT:
+                account.context_limit = event.context_window
+
+    def _add_tokens(self, account: Account, usage_id: str, kind: TokenType, count: int) -> None:
+        known = account.tokens.get((usage_id, kind))
+        if known is None and len(account.tokens) >= BREAKDOWN_LIMIT * len(TOKEN_TYPES):
+            self._overflowed += 1
+            usage_id = semconv.OVERFLOW
+            known = account.tokens.get((usage_id, kind))
+        account.tokens[usage_id, kind] = (known or 0) + count
+
+    def _latency_recorded(self, event: events.LatencyRecorded) -> None:
+        self._add(semconv.CALLS, self._keys.of(event.origin), 1)
+        account = self._account_of(event.origin, event.at)
+        if account is not None:
+            account.calls += 1
+            self._calls_to(account, event.origin).made += 1
+
+    def _response_recorded(self, event: events.ResponseRecorded) -> None:
+        if not event.priced:
+            self._add(semconv.UNPRICED_CALLS, self._keys.of(event.origin), 1)
+            account = self._account_of(event.origin, event.at)
+            if account is not None:
+                account.unpriced += 1
+                self._calls_to(account, event.origin).unpriced += 1
+        elif event.free is not None:
+            # A series of 0 says that it is known to cost nothing.
+            self._add(semconv.COST, fleet_key(event.origin, event.free), 0.0)
+            account = self._account_of(event.origin, event.at)
+            if account is not None:
+                self._spent(account, event.origin)
+        if event.cache_savings:
+            self._add(semconv.CACHE_SAVINGS, self._keys.of(event.origin), event.cache_savings)
+
+    def _retried(self, event: events.CallRetried) -> None:
+        self._add(semconv.RETRIES, self._keys.of(event.origin), 1)
+
+    def _condensed(self, event: events.Condensed) -> None:
+        self._add(semconv.CONDENSATIONS, agent_key(event.agent), 1)
+
+    def _call_started(self, event: events.LLMCallStarted) -> None:
+        self.calls_running.add(event.call)
+        account = self._account_of(event.origin, event.at)
+        if account is not None:
+            account.running["llm", event.call] = ("llm", event.at)
+
+    def _call_ended(self, event: events.LLMCallEnded) -> None:
+        self.calls_running.discard(event.call)
+        account = self._account_of(event.origin, event.at)
+        if account is not None:
+            account.running.pop(("llm", event.call), None)
+
+    def _tool_started(self, event: events.ToolStarted) -> None:
+        self.tools_running.add(event.call)
+        if event.conversation_id is not None:
+            account = self._account(event.conversation_id, event.at)
+            account.running["tool", event.call] = (event.tool, event.at)
+            if account.run is not None:
+                account.run.tools += 1
+
+    def _tool_ended(self, event: events.ToolEnded) -> None:
+        self.tools_running.discard(event.call)
+        if event.conversation_id is not None:
+            self._account(event.conversation_id, event.at).running.pop(("tool", event.call), None)
+
+    def _opened(self, event: events.ConversationOpened) -> None:
+        account = self._account(event.conversation_id, event.at)
+        account.closed = False
+        account.status = Status.IDLE if account.status is Status.CLOSED else account.status
+        account.parent_id = event.parent_id
+        account.agent = event.agent
+        account.sdk_version = event.sdk_version
+        account.budget = event.budget
+        account.restore(event.restored_cost)
+
+    def _ended(self, event: events.ConversationClosed) -> None:
+        if event.conversation_id not in self.accounts:
+            return
+        account = self._account(event.conversation_id, event.at)
+        account.reconcile(event.own)
+        account.status = Status.CLOSED
+        account.running.clear()
+        account.closed = True
+
+    def _run_started(self, event: events.RunStarted) -> None:
+        account = self._account(event.conversation_id, event.at)
+        account.status = Status.RUNNING
+        account.trace_id = event.trace_id
+        account.closed = False
+        account.outcome = replace(account.outcome or Outcome(), stands=False)
+        account.run = RunTally(account.calls, account.total_cost)
+        self.runs_running.add(event.conversation_id)
+
+    def _run_ended(self, event: events.RunEnded) -> RunRecord | None:
+        self.runs_running.discard(event.conversation_id)
+        if event.status is Status.STUCK:
+            self._add(semconv.STUCK_RUNS, agent_key(event.agent), 1)
+        account = self._account(event.conversation_id, event.at)
+        account.status = event.status
+        account.outcome = Outcome(event.outcome, event.error, stands=True)
+        account.running.clear()
+        account.reconcile(event.own)
+        tally, account.run = account.run, None
+        if tally is None:
+            return None
+        return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
+
+
+class FleetKeys:
+    """Keys of LLM calls. The events of one call share their Origin and mostly come together: the last key is kept."""
+
+    def __init__(self) -> None:
+        self._origin = NOBODY
+        self._key = fleet_key(NOBODY)
+
+    def of(self, origin: Origin) -> FleetKey:
+        """Key of ``origin``."""
+        if origin is not self._origin:
+            self._origin, self._key = origin, fleet_key(origin)
+        return self._key
+
+
+def fleet_key(origin: Origin, source: CostSource | None = None) -> FleetKey:
+    """Key of what belongs to an LLM call."""
+    return FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback, source)

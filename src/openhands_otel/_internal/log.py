@@ -1,0 +1,44 @@
+"""What all of our log lines have in common: they are text, whoever's words are in them.
+
+Importing this puts the filter on our logger, ``openhands_otel``, which every module writes to.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any, Final
+
+from openhands_otel._internal.terminal_text import printable
+
+NAME: Final = "openhands_otel"
+
+
+class PrintableRecords(logging.Filter):
+    """Makes what was put into a line printable: reasons of servers, names from the wire, messages of exceptions."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_printable, record.args))
+        elif record.args:
+            record.args = {name: _printable(value) for name, value in record.args.items()}
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            lines = "".join(traceback.format_exception(record.exc_info[1])).splitlines()
+            # A formatter takes this text instead of its own.
+            record.exc_text = "\n".join(map(printable, lines))
+        return True
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return value
+    return printable(str(value))
+
+
+def _install() -> None:
+    logger = logging.getLogger(NAME)
+    if not any(isinstance(each, PrintableRecords) for each in logger.filters):
+        logger.addFilter(PrintableRecords())
+
+
+_install()

@@ -1,0 +1,395 @@
+"""The series of each conversation, built from the ledger as OTLP points.
+
+Not made with SDK instruments: those never forget an attribute set. A point is sent when its value changed, and all of
+them again with the heartbeat. A counter starts with a point of value 0. When a status, an outcome, an activity or a
+trace gives way to another, the old series gets a point with the NoRecordedValue flag (Prometheus then drops it at once,
+not after five minutes), and when a conversation is closed and its last values are delivered, all its series do. Always
+cumulative.
+
+When the process goes on under a fresh instance id (``start_over``), counters go on from 0: what was said under the id
+before is its own, and the sum over both is what was spent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+
+from openhands_otel import semconv
+from openhands_otel._internal.ledger.account import Account, Callee, Spender
+from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.version import __version__
+from openhands_otel.semconv import Metric, Reason, RunOutcome, Status, TokenType
+
+NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+MILLISECOND_NS = 1_000_000
+CONVERSATIONS_PER_REQUEST = 500
+"""Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
+
+CACHED = 1_024
+
+Labels = tuple[tuple[str, str], ...]
+Series = tuple[Metric, Labels]
+"""One series of a conversation: metric and attributes other than the conversation's id."""
+Value = int | float
+Held = dict[str, dict[Series, Value]]
+"""Conversations as they were at one time: values as the ledger has them."""
+
+
+@dataclass(slots=True)
+class _Delivered:
+    """What a collector has of one conversation."""
+
+    values: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    """As the ledger has them."""
+    starts: dict[Series, int] = field(default_factory=dict[Series, int])
+    """Of counters, from the first request on that had them: what is told twice is to look the same."""
+    counted: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    """Counters of this instance as they were told last, ended ones included; the first time with their 0."""
+    base: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    """Counters as they were when the instance began: what was counted before is not its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPoints:
+    """Points to send (None: nothing changed) and what to call when they are delivered, or are not."""
+
+    scope: pb.ScopeMetrics | None
+    commit: Callable[[], None]
+    put_back: Callable[[], None]
+
+
+class ConversationSeries:
+    """Compares the ledger with what was delivered. Used by one thread at a time, under the ledger's lock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._delivered: dict[str, _Delivered] = {}
+        ledger.on_forgotten = lambda conversation_id: self._delivered.pop(conversation_id, None)
+        self._unchanged: set[str] = set()
+        """Conversations that the heartbeat has still to repeat."""
+        self._selected: set[str] = set()
+        """Conversations of which nobody knows yet whether they are delivered."""
+
+    def select(self, everything: bool, now: int) -> ConversationPoints:
+        """Points, stamped ``now``, of the conversations that changed; ``everything`` takes unchanged ones as well.
+
+        Those that find no room in one request stay for the next. ``now`` grows by a millisecond at least.
+        """
+        ledger = self._ledger
+        if everything:
+            self._unchanged = set(ledger.accounts)
+        batch = _Batch(now)
+        commits: list[Callable[[], None]] = []
+        chosen = self._choose()
+        for conversation_id, repeat in chosen.items():
+            commits.append(self._add(ledger.accounts[conversation_id], batch, repeat))
+
+        self._selected = set(chosen)
+
+        def commit() -> None:
+            self._selected = set()
+            for each in commits:
+                each()
+
+        def put_back() -> None:
+            self._selected = set()
+            ledger.changed.update(chosen.keys() & ledger.accounts.keys())
+            self._unchanged.update(name for name, repeat in chosen.items() if repeat and name in ledger.accounts)
+
+        return ConversationPoints(batch.scope(), commit, put_back)
+
+    def held(self, everything: bool) -> Held:
+        """What is not acknowledged, or ``everything``. Nothing is different afterwards."""
+        names = self._ledger.accounts.keys() if everything else self._ledger.changed | self._selected
+        return {
+            name: values
+            for name in names
+            if (account := self._ledger.accounts.get(name)) and (values := self._unacknowledged(account, everything))
+        }
+
+    def select_held(self, held: Held, now: int) -> ConversationPoints:
+        """Counters of ``held`` as they are to be sent."""
+        batch = _Batch(now)
+        told: Held = {}
+        self._tell(held, batch, told)
+
+        def commit() -> None:
+            for name, values in told.items():
+                delivered = self._of(name)
+                delivered.values.update(values)
+                delivered.counted.update(values)
+
+        return ConversationPoints(batch.scope(), commit, lambda: None)
+
+    def spooled(self, held: Held, now: int, told: Held) -> Iterator[pb.ScopeMetrics]:
+        """``held`` for whoever sends it later; ``told`` stands before it there."""
+        for names in itertools.batched(held, CONVERSATIONS_PER_REQUEST):
+            batch = _Batch(now)
+            self._tell({name: held[name] for name in names}, batch, told)
+            scope = batch.scope()
+            if scope is not None:
+                yield scope
+
+    def acknowledged(self, held: Held, now: int) -> Iterator[pb.ScopeMetrics]:
+        """What was acknowledged last of the counters of ``held``."""
+        last = {
+            name: {series: value for series, value in self._of(name).counted.items() if series in values}
+            for name, values in held.items()
+        }
+        return self.spooled(last, now, {name: dict(values) for name, values in last.items()})
+
+    def _unacknowledged(self, account: Account, everything: bool) -> dict[Series, Value]:
+        delivered = self._of(account.conversation_id)
+        return {
+            series: value
+            for series, value in _series_of(account)
+            if delivered.base.get(series) != value and (everything or delivered.values.get(series) != value)
+        }
+
+    def _tell(self, held: Held, batch: _Batch, told: Held) -> None:
+        for name, values in held.items():
+            delivered, before = self._of(name), told.setdefault(name, {})
+            for series, value in values.items():
+                known = series in delivered.counted or series in before
+                start = self._begin(delivered, name, series, batch, known)
+                batch.add(name, series, value - delivered.base.get(series, 0), batch.now, start)
+                if series[0].kind == "counter":
+                    before[series] = value
+
+    def _begin(self, delivered: _Delivered, name: str, series: Series, batch: _Batch, known: bool) -> int:
+        """Where a series starts; with the 0 that it starts from, unless that is ``known``."""
+        if series[0].kind != "counter":
+            return 0
+        start = delivered.starts.setdefault(series, batch.now - MILLISECOND_NS)
+        if not known:
+            batch.add(name, series, 0, start, start)
+        return start
+
+    def _of(self, conversation_id: str) -> _Delivered:
+        return self._delivered.setdefault(conversation_id, _Delivered())
+
+    def start_over(self, now: int) -> pb.ScopeMetrics | None:
+        """Go on as another instance: what was told until now was told under the id before.
+
+        Returns the ends of the series under that id.
+        """
+        batch = _Batch(now)
+        for conversation_id, delivered in self._delivered.items():
+            for series in delivered.values:
+                batch.end(conversation_id, series, delivered.starts.get(series, 0))
+        self._delivered = {
+            conversation_id: _Delivered(base=delivered.base | delivered.counted)
+            for conversation_id, delivered in self._delivered.items()
+        }
+        self._unchanged.clear()
+        self._ledger.changed.update(self._ledger.accounts)
+        return batch.scope()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is to be said after what was selected last."""
+        return bool(self._ledger.changed or self._unchanged)
+
+    def _choose(self) -> dict[str, bool]:
+        """Take ids of conversations to send: True for those that are sent whether or not they changed."""
+        waiting = self._ledger.changed, self._unchanged
+        chosen: dict[str, bool] = {}
+        for conversation_id in tuple(itertools.chain(*waiting)):
+            if len(chosen) >= CONVERSATIONS_PER_REQUEST:
+                break
+            if conversation_id in self._ledger.accounts:
+                chosen[conversation_id] = conversation_id in self._unchanged
+            for names in waiting:
+                names.discard(conversation_id)
+        return chosen
+
+    def _add(self, account: Account, batch: _Batch, everything: bool) -> Callable[[], None]:
+        delivered = self._of(account.conversation_id)
+        base = delivered.base
+        wanted = {series: value for series, value in _series_of(account) if base.get(series) != value}
+        if account.closed and all(delivered.values.get(series) == value for series, value in wanted.items()):
+            return self._end(account, delivered, batch)
+        for series, value in wanted.items():
+            before = delivered.values.get(series)
+            if before == value and not everything:
+                continue
+            start = self._begin(delivered, account.conversation_id, series, batch, series in delivered.counted)
+            batch.add(account.conversation_id, series, value - base.get(series, 0), batch.now, start)
+        gone = [series for series in delivered.values if series not in wanted]
+        for series in gone:
+            batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
+
+        def commit() -> None:
+            delivered.values = wanted
+            delivered.counted.update((series, wanted[series]) for series in wanted if series[0].kind == "counter")
+            if account.closed:
+                # Its end is what the next request tells.
+                self._ledger.changed.add(account.conversation_id)
+
+        return commit
+
+    def _end(self, account: Account, delivered: _Delivered, batch: _Batch) -> Callable[[], None]:
+        for series in delivered.values:
+            batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
+
+        def commit() -> None:
+            # The starts stay, so that a conversation that is resumed goes on with its streams.
+            delivered.values = {}
+            if account.closed:
+                self._ledger.retire(account.conversation_id)
+
+        return commit
+
+
+def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
+    for spender, cost in account.cost.items():
+        yield _cost_series(spender), cost.value
+    for (usage_id, kind), count in account.tokens.items():
+        yield _token_series(usage_id, kind), count
+    for callee, calls in account.callees.items():
+        if calls.made:
+            yield _call_series(semconv.CONVERSATION_CALLS, callee), calls.made
+        if calls.unpriced:
+            yield _call_series(semconv.CONVERSATION_UNPRICED, callee), calls.unpriced
+    plain = (
+        (_RESTORED_COST, account.restored_cost or None),
+        (_CONTEXT_TOKENS, account.context_tokens),
+        (_CONTEXT_LIMIT, account.context_limit),
+        (_BUDGET, account.budget),
+    )
+    for series, value in plain:
+        if value is not None and math.isfinite(value):
+            yield series, value
+    unreconciled = account.unreconciled_cost
+    if unreconciled is not None:
+        yield _unreconciled_series(account.reasons), unreconciled
+    yield _STATE_SERIES[account.status], 1
+    outcome = account.outcome
+    if outcome is not None:
+        yield _outcome_series(outcome.how, outcome.error), int(outcome.stands)
+    activity = account.activity
+    if activity is not None:
+        yield _named(semconv.CONVERSATION_NOW, semconv.CONVERSATION_ACTIVITY, activity[0]), activity[1] / 1e9
+    yield _info_series(account.parent_id, account.agent, account.sdk_version, account.trace_id), 1
+
+
+# A flush of a busy server asks for thousands of series: what is the same each time is put together once.
+_RESTORED_COST: Series = (semconv.CONVERSATION_RESTORED_COST, ())
+_CONTEXT_TOKENS: Series = (semconv.CONVERSATION_CONTEXT_TOKENS, ())
+_CONTEXT_LIMIT: Series = (semconv.CONVERSATION_CONTEXT_LIMIT, ())
+_BUDGET: Series = (semconv.CONVERSATION_BUDGET, ())
+
+
+def _named(metric: Metric, name: str, text: str) -> Series:
+    return metric, ((name, text),)
+
+
+_STATE_SERIES = {each: _named(semconv.CONVERSATION_STATE, semconv.CONVERSATION_STATUS, each.value) for each in Status}
+
+
+@lru_cache(CACHED)
+def _cost_series(spender: Spender) -> Series:
+    labels = {
+        semconv.LLM_ROLE: spender.role.value,
+        semconv.REQUEST_MODEL: spender.model,
+        semconv.USAGE_ID: spender.usage_id,
+    }
+    return semconv.CONVERSATION_COST, _told(labels)
+
+
+@lru_cache(CACHED)
+def _call_series(metric: Metric, callee: Callee) -> Series:
+    return metric, _told({semconv.REQUEST_MODEL: callee.model, semconv.PROVIDER_NAME: callee.provider})
+
+
+@lru_cache(CACHED)
+def _token_series(usage_id: str, kind: TokenType) -> Series:
+    return semconv.CONVERSATION_TOKENS, _told({semconv.TOKEN_TYPE: kind.value, semconv.USAGE_ID: usage_id})
+
+
+@lru_cache(CACHED)
+def _outcome_series(how: RunOutcome | None, error: str | None) -> Series:
+    named = {semconv.RUN_OUTCOME: None if how is None else how.value, semconv.ERROR_TYPE: error}
+    return semconv.CONVERSATION_OUTCOME, _told(named)
+
+
+@lru_cache(CACHED)
+def _info_series(parent_id: str | None, agent: str, sdk_version: str, trace_id: str | None) -> Series:
+    info = {
+        semconv.CONVERSATION_PARENT_ID: parent_id,
+        semconv.AGENT_NAME: agent,
+        semconv.SDK_VERSION: sdk_version,
+        semconv.CONVERSATION_TRACE_ID: trace_id,
+    }
+    return semconv.CONVERSATION_INFO, _told(info)
+
+
+def _told(labels: Mapping[str, str | None]) -> Labels:
+    # An empty value is as good as none to Prometheus; Thanos refuses the series.
+    return tuple((name, text) for name, text in labels.items() if text)
+
+
+def _unreconciled_series(reasons: tuple[Reason, ...]) -> Series:
+    labels = ((semconv.RECONCILIATION_REASON, ",".join(reasons)),) if reasons else ()
+    return semconv.CONVERSATION_UNRECONCILED, labels
+
+
+class _Batch:
+    """Points of one request, gathered by metric."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self._metrics: dict[str, pb.Metric] = {}
+        self._ids: dict[str, KeyValue] = {}
+
+    def add(self, conversation_id: str, series: Series, value: Value, at: int, start: int) -> None:
+        """Add a value."""
+        point = self._point(conversation_id, series, at, start)
+        if isinstance(value, int):
+            point.as_int = value
+        else:
+            point.as_double = value
+
+    def end(self, conversation_id: str, series: Series, start: int) -> None:
+        """Add the point that ends a series."""
+        self._point(conversation_id, series, self.now, start).flags = NO_RECORDED_VALUE
+
+    def scope(self) -> pb.ScopeMetrics | None:
+        """All points, or None."""
+        if not self._metrics:
+            return None
+        scope = InstrumentationScope(name=semconv.SCOPE_CONVERSATIONS, version=__version__)
+        return pb.ScopeMetrics(scope=scope, metrics=self._metrics.values())
+
+    def _point(self, conversation_id: str, series: Series, at: int, start: int) -> pb.NumberDataPoint:
+        metric, labels = series
+        holder = self._metrics.get(metric.name)
+        if holder is None:
+            holder = self._metrics[metric.name] = pb.Metric(
+                name=metric.name, unit=metric.unit, description=metric.description
+            )
+            if metric.kind == "counter":
+                holder.sum.is_monotonic = True
+                holder.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+        points = holder.sum.data_points if metric.kind == "counter" else holder.gauge.data_points
+        whose = self._ids.get(conversation_id)
+        if whose is None:
+            whose = self._ids[conversation_id] = _attribute(semconv.CONVERSATION_ID, conversation_id)
+        attributes = [whose, *(_label(*label) for label in labels)]
+        return points.add(time_unix_nano=at, start_time_unix_nano=start, attributes=attributes)
+
+
+def _attribute(name: str, text: str) -> KeyValue:
+    return KeyValue(key=name, value=AnyValue(string_value=text))
+
+
+@lru_cache(CACHED)
+def _label(name: str, text: str) -> KeyValue:
+    return _attribute(name, text)

@@ -1,0 +1,260 @@
+"""From events to a collector: intake, ledger, instruments, reader, series, sender and flusher, put together.
+
+*Managed* (the default): a MeterProvider of our own, never set as the global one. *Guest*: the fleet's instruments
+stand on a provider that the application gave; its reader and its exit decide about them, and only the conversations'
+series go through our own sender.
+
+A pipeline is made empty and started then. The process's own is started at once and not at the first call: a burst
+followed by the process's end would lose all. A forked child's is started by its first event.
+"""
+
+from __future__ import annotations
+
+import _thread
+import time
+from collections.abc import Callable
+
+from opentelemetry.metrics import MeterProvider as MeterProviderApi
+from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
+from opentelemetry.sdk.resources import Resource
+
+from openhands_otel import semconv
+from openhands_otel._internal.export.otlp_config import OtlpConfig
+from openhands_otel._internal.export.spool.destination import Destination
+from openhands_otel._internal.export.transport import Transport, open_transport
+from openhands_otel._internal.guard import note_error
+from openhands_otel._internal.ledger.account import ConversationSnapshot
+from openhands_otel._internal.ledger.intake import URGENT, Intake, Item, OfSpan
+from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.metrics.conversation_series import ConversationSeries
+from openhands_otel._internal.metrics.delta_reader import ChangedPoints
+from openhands_otel._internal.metrics.exemplars import CounterExemplars
+from openhands_otel._internal.metrics.guest import guest_instruments
+from openhands_otel._internal.metrics.histograms import Distributions
+from openhands_otel._internal.metrics.instruments import FleetInstruments
+from openhands_otel._internal.metrics.request_builder import ChangeSender
+from openhands_otel._internal.metrics.resource import base_resource, process_resource
+from openhands_otel._internal.metrics.self_observation import SelfObservation
+from openhands_otel._internal.metrics.vitals import Vitals
+from openhands_otel._internal.process.flusher import Flusher
+from openhands_otel._internal.process.schedule import Schedule
+from openhands_otel._internal.process.spool_keeper import SpoolKeeper, Whose
+from openhands_otel._internal.process.spooling import Replays, Spooling
+from openhands_otel._internal.version import __version__
+from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
+from openhands_otel.settings import Settings
+
+Answer = Callable[[], bool]
+"""Waits for what was begun, as long as was said then; whether all of it was delivered."""
+
+POLL_S = 0.002
+FAREWELL_S = 0.3
+"""What the end may take longer where something could not be sent, and is to be written down."""
+ALONE_S = 1.0
+"""How long one request may hold an agent up where there is no thread to send it: at the interpreter's end."""
+
+
+class Pipeline:
+    """One process's pipeline; a forked child makes another from its ``parent``'s."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: OtlpConfig,
+        dropped_callbacks: Callable[[], int],
+        guest_of: MeterProviderApi | None = None,
+        parent: Pipeline | None = None,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit))
+        # Every call between the agent's thread and the queue costs it a microsecond: there is none.
+        self.put: Callable[[Item], None] = self._intake.put
+        """Takes an event, with its span or without; for any thread."""
+        self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
+        self._guest: FleetInstruments | None = None
+        if guest_of is not None:
+            # At once in a forked child as well: the application's reader must not find the parent's totals there.
+            self._guest = guest_instruments(guest_of, settings.series_limit, settings.budgets)
+            self._guest.feed(self._intake, self._observation, start_over=parent is not None)
+        self._base_resource: Resource | None = None if parent is None else parent._base_resource
+        self._resource: Resource | None = None
+        self._flusher: Flusher | None = None
+        self._transport: Transport | None = None
+        self._spooling: Spooling | None = None
+        self._waits_for_use: list[None] = []
+        self._starting = False
+
+    def start(self) -> None:
+        """Build what sends, and begin to."""
+        resource = self.resource
+        reader, instruments = None, self._guest
+        if instruments is None:
+            limit = self._settings.series_limit
+            # The SDK alone knows how to grow an exponential histogram.
+            own = None if self._config.exponential_histograms else Distributions(limit, self._overflowed)
+            exemplars = CounterExemplars()
+            reader = ChangedPoints(self._config.temporality, own, exemplars)
+            # Where exemplars are switched off, events come without their spans.
+            by_span = TraceBasedExemplarFilter()
+            provider = MeterProvider([reader], resource, exemplar_filter=by_span, shutdown_on_exit=False)
+            meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
+            instruments = FleetInstruments(meter, limit, self._settings.budgets, own, exemplars)
+            instruments.feed(self._intake, self._observation)
+        sender = None
+        if self._config.exporter == "otlp":
+            self._transport = open_transport(self._config)
+            series = ConversationSeries(self._intake.ledger)
+            vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
+            sender = ChangeSender(self._transport, resource, self._intake, series, reader, vitals=vitals)
+            self._spooling = self._spooling_of(sender, resource)
+        settings = self._settings
+        schedule = Schedule(
+            settings.flush_window_ms / 1000, settings.flush_cpu_share, settings.heartbeat_s, time.monotonic()
+        )
+        flusher = Flusher(
+            self._intake,
+            sender,
+            self._settling(instruments),
+            schedule,
+            self._observation,
+            self._config.timeout_s,
+            self._spooling,
+        )
+        flusher.start()
+        if flusher.alone:
+            self.put = self._put_and_start
+        self._flusher = flusher
+
+    @property
+    def wants_spans(self) -> bool:
+        """Whether exemplars are made."""
+        return self._config.exemplars
+
+    @property
+    def resource(self) -> Resource:
+        """This process's Resource. Of the first pipeline it is made by ``start``, of a child's when it is asked for."""
+        if self._resource is None:
+            self._base_resource = self._base_resource or base_resource()
+            self._resource = process_resource(self._base_resource)
+        return self._resource
+
+    def start_when_used(self) -> None:
+        """Start with the first event, on a thread of our own."""
+        self._waits_for_use.append(None)
+        self.put = self._put_and_start
+
+    def flush(self, timeout_s: float, last: bool = False) -> bool:
+        """Send all that was put until now; False if that failed or took longer. For any thread, also in a handler.
+
+        ``last``: the process may end behind it.
+        """
+        return self.begin_flush(timeout_s, last)()
+
+    def begin_flush(self, timeout_s: float, last: bool = False) -> Answer:
+        """Begin to do so."""
+        deadline = time.monotonic() + timeout_s
+        flusher = self._started(deadline)
+        if flusher is None:
+            unused = self._never_used
+            return lambda: unused
+        wake = flusher.ask(deadline - time.monotonic(), last=last)
+        return lambda: flusher.answered(wake)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Send all and end the flusher; False if that failed or took longer (its thread is a daemon)."""
+        deadline = time.monotonic() + timeout_s
+        flusher = self._started(deadline)
+        if flusher is None:
+            return self._never_used
+        done = flusher.stop(deadline - time.monotonic())
+        self.say_farewell(deadline)
+        if flusher.ended and self._transport is not None:
+            self._transport.close()
+        return done
+
+    def say_farewell(self, deadline: float, for_good: bool = True) -> None:
+        """Have on disk what could not be delivered, and say so; unless it is ``for_good``, more may come."""
+        if self._spooling is not None:
+            self._spooling.close(max(FAREWELL_S, deadline - time.monotonic()), for_good)
+
+    def abandon(self) -> None:
+        """In a forked child: what is on disk is the parent's."""
+        if self._spooling is not None:
+            self._spooling.abandon()
+
+    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+        """What this process knows of one conversation, everything until now included."""
+        with self._intake.lock:
+            self._intake.drain()
+            return self._intake.ledger.snapshot(conversation_id)
+
+    def _settling(self, instruments: FleetInstruments) -> Callable[[], None]:
+        if self._guest is not None:
+            # The application's reader holds locks of its own when it asks for ours.
+            return instruments.record_histograms
+
+        def settle() -> None:
+            # A spool is written on another thread, and is to find no histogram that is half recorded.
+            with self._intake.lock:
+                instruments.record_histograms()
+
+        return settle
+
+    def _spooling_of(self, sender: ChangeSender, resource: Resource) -> Spooling | None:
+        try:
+            destination = Destination.of(self._config.protocol, self._config.endpoint, self._config.insecure)
+        except ValueError:
+            # No address, nobody to send it to.
+            return None
+        instance, service = (str(resource.attributes[name]) for name in (SERVICE_INSTANCE_ID, SERVICE_NAME))
+        keeper = SpoolKeeper(sender, self._intake, Whose(instance, service, destination))
+        return Spooling(keeper, Replays(self._config, destination))
+
+    def _overflowed(self) -> None:
+        self._observation.overflowed += 1
+
+    @property
+    def _never_used(self) -> bool:
+        return bool(self._waits_for_use)
+
+    def _started(self, deadline: float) -> Flusher | None:
+        """The flusher; None if it waits for the first event, failed to start, or does not start in time."""
+        while self._flusher is None and self._starting and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return self._flusher
+
+    def _put_and_start(self, item: Item) -> None:
+        self._intake.put(item)
+        if self._waits_for_use:
+            self._start_beside()
+        if self._flusher is not None and self._flusher.alone:
+            self._send_here(item, self._flusher)
+
+    def _send_here(self, item: Item, flusher: Flusher) -> None:
+        """Where no thread can be had."""
+        kind = type(item.event if isinstance(item, OfSpan) else item)
+        if kind in URGENT and flusher.due:
+            flusher.flush(ALONE_S)
+
+    def _start_beside(self) -> None:
+        try:
+            self._waits_for_use.pop()
+        except IndexError:
+            # Another thread was first.
+            return
+        self._starting = True
+        try:
+            # Not threading.Thread: it takes locks and waits, and this may be a finalizer or a signal handler.
+            _thread.start_new_thread(self._start_guarded, ())
+        except RuntimeError:
+            # Python has begun to end: then here, and whoever puts something sends it.
+            self._start_guarded()
+
+    def _start_guarded(self) -> None:
+        try:
+            self.start()
+        except Exception as error:
+            note_error("Pipeline.start", error)
+        finally:
+            self._starting = False

@@ -1,0 +1,125 @@
+"""The process's one bus and the hooks that feed it: in place while anybody listens, gone when nobody does."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from openhands_otel._internal.bus.dispatch import Bus, Callback
+from openhands_otel._internal.capture.hooks import Hooks
+from openhands_otel._internal.process.process_end import ProcessEnd, main_has_returned
+from openhands_otel.events import UPDATES, Event
+
+PATIENCE_S = 2.0
+"""For how long the end of a process waits for background subscribers, where nothing else of ours does."""
+
+bus = Bus()
+_end = ProcessEnd(
+    stop=lambda timeout_s: None if bus.keepers else bus.finish(timeout_s),
+    flush=bus.drain,
+    after_fork=lambda: None,
+    patience_s=PATIENCE_S,
+    takes_sigterm=False,
+)
+_hooks = Hooks(bus, suppressed=lambda: not is_instrumentation_enabled())
+_listeners: set[object] = set()
+_settling = threading.RLock()
+_settled_by: list[None] = []
+"""Holds something while a thread settles."""
+
+
+def listen() -> Callable[[], None]:
+    """Keep the hooks in place until the returned function is called."""
+    listener = object()
+    _listeners.add(listener)
+    try:
+        _settle(patiently=True)
+    except BaseException:
+        _listeners.discard(listener)
+        raise
+
+    def stop() -> None:
+        _listeners.discard(listener)
+        _settle(patiently=False)
+
+    return stop
+
+
+def _settle(patiently: bool) -> None:
+    """Have the hooks in place if and only if somebody listens.
+
+    Who begins waits until they are in place; who ends need not, for whoever is at it looks again when he is done. So a
+    finalizer that ends a subscription, in whatever thread and inside of whatever, never waits for anybody.
+    """
+    while bool(_listeners) != _hooks.attached:
+        if not _settling.acquire(blocking=patiently):
+            return
+        try:
+            if _settled_by:
+                # We are inside of it, in a finalizer or a signal's handler; it goes on when we are gone.
+                return
+            _settled_by.append(None)
+            try:
+                while bool(_listeners) != _hooks.attached:
+                    if _listeners:
+                        _hooks.attach()
+                    else:
+                        _hooks.detach()
+            finally:
+                _settled_by.clear()
+        finally:
+            _settling.release()
+
+
+def _renew_locks() -> None:
+    """In a forked child: a thread that is gone may have held them."""
+    global _settling
+    _settling = threading.RLock()
+    _settled_by.clear()
+    bus.restart_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+def subscribe(
+    callback: Callback,
+    conversation: str | UUID | None = None,
+    usage_id: str | None = None,
+    *,
+    kinds: type[Event] | Iterable[type[Event]] = UPDATES,
+    background: bool = False,
+) -> Callable[[], None]:
+    """Call ``callback(event)`` at each change of an OpenHands ``Metrics`` object, until unsubscribed.
+
+    The events are those of ``openhands_otel.events``: CostAdded, TokensUsed, LatencyRecorded and MetricsMerged unless
+    ``kinds`` names others. ``conversation`` and ``usage_id`` select; ``background=True`` calls on a thread of ours, so
+    that a slow callback doesn't hold the agent up (it waits behind at most 10,000 events; more are dropped and
+    counted; at the process's end two seconds are given to those that wait). Otherwise it is called on the thread that
+    made the change, in the order of subscription.
+
+    Returns a function that ends the subscription. Nothing is called after it; calling it again does nothing. It makes
+    no difference whether LLMs and conversations exist before or after. Subscribing patches the SDK if nothing has yet,
+    and the last unsubscribe undoes that. An Exception in a callback is counted and logged once: neither the agent nor
+    other callbacks notice.
+    """
+    # First what may be refused: a subscription that failed must leave no hooks behind.
+    end_subscription = bus.subscribe(
+        callback, conversation=conversation, usage_id=usage_id, kinds=kinds, background=background
+    )
+    stop_listening = listen()
+    if bus.has_background:
+        _end.watch()
+        if main_has_returned():
+            bus.hurry(PATIENCE_S)
+
+    def unsubscribe() -> None:
+        end_subscription()
+        stop_listening()
+
+    return unsubscribe

@@ -1,0 +1,99 @@
+"""A TracerProvider of our own, whose spans go the way of the metrics: same variables, certificates, token, messages.
+
+It is not ended by ``atexit``: the process's end has one budget for metrics and spans together.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from openhands_otel._internal.export.otlp_config import read_otlp_config
+from openhands_otel._internal.export.span_sender import PATIENCE_S, SpanSender
+from openhands_otel._internal.export.transport import Outcome, Transport, open_transport
+
+logger = logging.getLogger("openhands_otel")
+
+FIRST_PAUSE_S: Final = 0.2
+MOST_COMPLAINTS: Final = 5
+"""Different refusals that are logged; a receiver can think of any number."""
+
+
+def own_provider(resource: Resource, token_file: Path | None) -> tuple[TracerProvider, SpanSender]:
+    """One that sends to where the variables say, and what sends for it; its sampler is theirs too."""
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    config = read_otlp_config(token_file=token_file, signal="traces")
+    exporter = OwnSpanExporter(open_transport(config), config.timeout_s)
+    sender = SpanSender(exporter)
+    if not sender.start():
+        exporter.hurry(PATIENCE_S)
+    provider.add_span_processor(sender)
+    return provider, sender
+
+
+class OwnSpanExporter(SpanExporter):
+    """Sends a batch; tries again within the time that a request may take, and then lets go of it."""
+
+    def __init__(self, transport: Transport, timeout_s: float) -> None:
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._ended = threading.Event()
+        self._down = False
+        self._complained: set[str] = set()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Never raises an Exception."""
+        try:
+            outcome = self._send(spans)
+        except Exception as error:
+            outcome = Outcome(False, f"{type(error).__name__} while sending")
+        self._report(outcome)
+        return SpanExportResult.SUCCESS if outcome.delivered else SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        """Close the connection."""
+        self._ended.set()
+        self._transport.close()
+
+    def hurry(self, timeout_s: float) -> None:
+        """Take no longer for a batch: whoever ends a span has to wait for it."""
+        self._timeout_s = min(self._timeout_s, timeout_s)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing waits here."""
+        return True
+
+    def _send(self, spans: Sequence[ReadableSpan]) -> Outcome:
+        request = encode_spans(spans)
+        deadline = time.monotonic() + self._timeout_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            outcome = self._transport.send(request, max(deadline - time.monotonic(), 0.05))
+            if outcome.delivered or outcome.refused:
+                return outcome
+            wait_s = pause_s if outcome.retry_after_s is None else outcome.retry_after_s
+            if time.monotonic() + wait_s >= deadline or self._ended.wait(wait_s):
+                return outcome
+            pause_s *= 2
+
+    def _report(self, outcome: Outcome) -> None:
+        """One line when exports begin to fail, one when they work again, one for each kind of refusal."""
+        if not outcome.delivered and not self._down:
+            self._down = True
+            logger.warning("spans cannot be sent now: %s; those of this time are lost", outcome.reason)
+        elif outcome.delivered and self._down:
+            self._down = False
+            logger.warning("spans are being sent again")
+        complaint = outcome.reason if outcome.delivered else ""
+        if complaint and complaint not in self._complained and len(self._complained) < MOST_COMPLAINTS:
+            self._complained.add(complaint)
+            logger.warning("spans: %s", complaint)

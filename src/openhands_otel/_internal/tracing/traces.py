@@ -1,0 +1,257 @@
+"""Where spans go, decided once and logged once, and the life of what sends them.
+
+The application's provider (given, or the global one) is only used: its processors, its exit and its forks are its
+own. Where there is none and the standard variables name a destination, spans go through a provider of our own, never
+set as the global one. Which of these it is, is decided when the first span begins: applications import OpenHands first
+and set their provider then.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer_provider
+from opentelemetry.trace import TracerProvider as TracerProviderApi
+
+from openhands_otel._internal.export.otlp_config import EXPORTERS, exporter_names
+from openhands_otel._internal.guard import guarded, note_error
+from openhands_otel._internal.ledger.intake import Item, OfSpan
+from openhands_otel._internal.tracing.redaction import Redaction
+from openhands_otel.events import Event, RunStarted, Spoken
+from openhands_otel.settings import Settings
+
+if TYPE_CHECKING:
+    from openhands_otel._internal.export.span_sender import SpanSender
+
+logger = logging.getLogger("openhands_otel")
+
+Answer = Callable[[], bool]
+"""Waits for what was begun, as long as was said then; whether all of it was delivered."""
+
+POLL_S = 0.002
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+class Traces:
+    """``given`` is the application's provider, if it insists; ``laminar_wanted`` says who keeps the spans."""
+
+    def __init__(self, settings: Settings, given: TracerProviderApi | None, laminar_wanted: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._given = given
+        self._laminar_wanted = laminar_wanted
+        self._resource: Resource | None = None
+        self._spans: Any = None
+        self._redaction: Redaction | None = None
+        self._own: TracerProvider | None = None
+        self._sender: SpanSender | None = None
+        """What sends for it."""
+        self._inherited: list[Any] = []
+        """A parent process's: to end them would send what is the parent's."""
+
+    @guarded
+    def start(self, resource: Resource) -> None:
+        """Be ready for events; ``resource`` is that of the pipeline."""
+        if self._given is None and self._settings.traces in ("off", "laminar"):
+            logger.info("spans: none of ours (OPENHANDS_OTEL_TRACES=%s)", self._settings.traces)
+            return
+        self._resource = resource
+        if _endpoint_is_named() or self._settings.traces == "own":
+            # Imports take a fifth of a second: now, and not when the first span begins.
+            import openhands_otel._internal.tracing.own_tracing  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        self._redaction = _redaction(self._settings)
+        self._begin()
+
+    @property
+    def captures_content(self) -> bool:
+        """Whether what is said is to be captured."""
+        return self._spans is not None and self._redaction is not None
+
+    def sink(self, put: Callable[[Item], None], wants_spans: bool) -> Callable[[Event], None]:
+        """What the bus is to call in the place of ``put``: spans hear of an event too, and ``put`` of its span."""
+        if self._spans is None:
+            return put
+
+        def put_with_span(event: Event) -> None:
+            spans = self._spans
+            if spans is None:
+                put(event)
+                return
+            if isinstance(event, Spoken):
+                # For spans alone: it is not redacted yet.
+                spans.put(event)
+                return
+            if isinstance(event, RunStarted):
+                spans.put(event)
+                span = spans.span_of(event)
+                put(event if span is None else replace(event, trace_id=format_trace_id(span.trace_id)))
+                return
+            # Before the span ends, and before a processor of the application's can take its time over that.
+            span = spans.span_of(event) if wants_spans else None
+            put(event if span is None else OfSpan(event, span))
+            spans.put(event)
+
+        return put_with_span
+
+    @guarded
+    def around_call(self) -> Callable[[], None] | None:
+        """For the time of an LLM call that has a span of ours there is to be no other one."""
+        spans = self._spans
+        if spans is None or not spans.begun or not is_instrumentation_enabled():
+            return None
+        from openhands_otel._internal.tracing.genai import suppress_inner_calls
+
+        return guarded(suppress_inner_calls())
+
+    def flush(self, timeout_s: float) -> Answer:
+        """Begin to send what has ended. The application's provider sends when it wants to."""
+        sender = self._sender
+        if sender is None:
+            return _yes
+        asked = sender.ask(timeout_s)
+        return lambda: sender.answered(asked)
+
+    def finish(self, timeout_s: float) -> Answer:
+        """End what is open, for nobody else will, and begin to send it."""
+        until = time.monotonic() + timeout_s
+        ended = _end_open(self._spans, here=self._sender is not None)
+        sent = self.flush(timeout_s)
+        return lambda: all((ended.wait_until(until), sent()))
+
+    def stop(self, timeout_s: float) -> Answer:
+        """The same, and take no more."""
+        until = time.monotonic() + timeout_s
+        spans, self._spans = self._spans, None
+        sender, self._sender, self._own = self._sender, None, None
+        ended = _end_open(spans, here=sender is not None)
+        if sender is None:
+            return lambda: ended.wait_until(until)
+        asked = sender.ask(timeout_s, stop=True)
+        return lambda: all((ended.wait_until(until), sender.answered(asked)))
+
+    def restart_after_fork(self, resource: Resource) -> None:
+        """In a forked child: what is open is the parent's, and so are provider and connections."""
+        if self._spans is None:
+            return
+        self._inherited += [self._spans, self._own, self._sender]
+        self._own, self._sender, self._resource = None, None, resource
+        self._begin()
+
+    def _begin(self) -> None:
+        try:
+            from openhands_otel._internal.tracing.spans import Spans
+        except ImportError as error:
+            logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
+            return
+        self._spans = Spans(self._make, self._redaction)
+
+    def _make(self) -> Any:
+        from openhands_otel._internal.tracing.genai import GenAI
+
+        provider = self._provider()
+        return None if provider is None else GenAI(provider)
+
+    def _provider(self) -> TracerProviderApi | None:
+        if self._given is not None:
+            return _said(self._given, "to the provider that was given")
+        laminar, wanted = self._laminar_wanted(), self._settings.traces
+        if laminar and wanted != "own":
+            return _said(None, "none of ours, Laminar has been asked for; OPENHANDS_OTEL_TRACES=own adds them")
+        provider, exporters = get_tracer_provider(), _exporters()
+        # Laminar makes its provider the global one where there is none.
+        if not laminar and not isinstance(provider, ProxyTracerProvider) and not _is_idle(provider, exporters):
+            return _said(provider, "to the application's TracerProvider")
+        otlp_wanted = wanted == "otlp" or not exporters.isdisjoint(EXPORTERS)
+        if wanted == "own" or (otlp_wanted and _endpoint_is_named()):
+            from openhands_otel._internal.tracing.own_tracing import own_provider
+
+            assert self._resource is not None
+            self._own, self._sender = own_provider(self._resource, self._settings.token_file)
+            return _said(self._own, "over OTLP, as the OTEL_* variables say")
+        return _said(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
+
+
+class Beside:
+    """Work on a thread of its own, for which one waits as long as one has time; done here where none can be had."""
+
+    def __init__(self, work: Callable[[], object] | None, here: bool = False) -> None:
+        self._done = work is None
+        self._failed = False
+        if work is None:
+            return
+        if here:
+            self._run(work)
+            return
+        try:
+            # Not threading.Thread: this may be a signal handler, and that takes locks.
+            _thread.start_new_thread(self._run, (work,))
+        except RuntimeError:
+            self._run(work)
+
+    def wait_until(self, deadline: float) -> bool:
+        """Whether it is done by ``deadline`` (of ``time.monotonic``)."""
+        while not self._done and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return self._done and not self._failed
+
+    def _run(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._failed = True
+            note_error("Traces", error)
+        finally:
+            self._done = True
+
+
+def _end_open(spans: Any, here: bool) -> Beside:
+    # A processor of the application's may take its time over the end of a span: not here then.
+    return Beside(spans.end_all if spans is not None and spans.open else None, here)
+
+
+def _yes() -> bool:
+    return True
+
+
+def _redaction(settings: Settings) -> Redaction | None:
+    """None where nothing is to be captured, or where a pattern that somebody counts on cannot be used."""
+    try:
+        from openhands_otel._internal.tracing.genai import captures_content
+    except ImportError:
+        return None
+    try:
+        return Redaction((settings.redact or "").split()) if captures_content() else None
+    except (re.error, OverflowError, RecursionError) as error:
+        logger.warning("no content is captured: OPENHANDS_OTEL_REDACT has a pattern that is none (%s)", error)
+        return None
+
+
+def _exporters() -> set[str]:
+    """What OTEL_TRACES_EXPORTER names."""
+    return set(exporter_names(os.environ.get("OTEL_TRACES_EXPORTER", "")))
+
+
+def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:
+    """Whether nothing listens to it: a distribution's where no exporter is wanted, or a Laminar's that has ended."""
+    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
+    if not processors:
+        return exporters == {"none"} and processors == ()
+    return all(type(processor).__module__.startswith("lmnr.") for processor in processors)
+
+
+def _endpoint_is_named() -> bool:
+    return any(os.environ.get(name, "").strip() for name in ENDPOINTS)
+
+
+def _said[P](provider: P, where: str) -> P:
+    logger.info("spans: %s", where)
+    return provider
