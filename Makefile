@@ -33,7 +33,7 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons
 	@for python in $$(cat .cache/compat-pythons); do \
 	    echo "== $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
-	    $$python -m pytest tests/compat tests/sdk/test_laminar.py $(ARGS) || exit 1; \
+	    $$python -m pytest tests/compat tests/capture/test_laminar.py $(ARGS) || exit 1; \
 	done
 	@$(BIN)/python scripts/compat_env.py --servers >.cache/compat-servers
 	@for python in $$(cat .cache/compat-servers); do \
@@ -59,9 +59,10 @@ soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector i
 fuzz: setup ## send 50,000 bent requests to a viewer
 	@TEST_BODIES=50000 $(BIN)/python -m pytest -s tests/collector/test_mutated_bodies.py $(ARGS)
 
-lint: setup ## check style
+lint: setup ## check style, and that each room imports only from below
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 
 types: setup ## check types, strictly
 	@$(BIN)/pyright

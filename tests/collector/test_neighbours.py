@@ -166,8 +166,8 @@ def strangers_server() -> Iterator[int]:
 
 @needs_root
 def test_nothing_is_sent_to_another_users_viewer() -> None:
+    from openhands_otel._internal.export.open_transport import open_transport
     from openhands_otel._internal.export.otlp_config import OtlpConfig, read_otlp_config
-    from openhands_otel._internal.export.transport import open_transport
 
     with strangers_server() as port:
         for protocol, endpoint in (

@@ -16,8 +16,9 @@ from certificates import Identity
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import Signal, read_otlp_config
-from openhands_otel._internal.export.transport import Outcome, Transport, open_transport
+from openhands_otel._internal.export.transport import Outcome, Transport
 from otlp_server import grpc_server
 from trace_receiver import SIGNALS
 

@@ -1,7 +1,7 @@
 """Ends a Laminar that OpenHands started before we were there, because an OTLP endpoint was set and for nothing else.
 
-``capture/laminar.py`` keeps it from starting; this is for a process in which OpenHands was imported first. A project key,
-in the environment or given by the application, is a wish for Laminar, which then goes on.
+``capture/laminar.py`` keeps it from starting; this is for a process in which OpenHands was imported first. A project
+key, in the environment or given by the application, is a wish for Laminar, which then goes on.
 """
 
 from __future__ import annotations

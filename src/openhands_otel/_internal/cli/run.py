@@ -3,8 +3,8 @@
 This process becomes the command: process id, signals, exit code and standard streams are the command's. What it gives
 to the command is an environment, and all that is started below inherits it, as under ``opentelemetry-instrument``:
 variables, and ``launch/site`` in PYTHONPATH, where each Python finds a ``sitecustomize`` that waits for OpenHands. It
-is taken out again where OpenHands starts something for the agent (``launch/tool_environment.py``). A Python that does not
-look at PYTHONPATH (``-I``, ``-E``, ``-S``) gets ``launch/bootstrap.py`` in front of its program.
+is taken out again where OpenHands starts something for the agent (``launch/tool_environment.py``). A Python that does
+not look at PYTHONPATH (``-I``, ``-E``, ``-S``) gets ``launch/bootstrap.py`` in front of its program.
 
 Two other ways were tried. Running a Python program inside this very process cannot give it another interpreter, nor
 options such as ``-u`` or ``-X``. The bootstrap for every Python, and nothing in PYTHONPATH, loses the application's

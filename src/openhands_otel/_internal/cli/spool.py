@@ -178,7 +178,7 @@ def _send(chosen: list[Entry], arguments: argparse.Namespace) -> int:
 
 
 def _sender(config: OtlpConfig) -> Send:
-    from openhands_otel._internal.export.transport import open_transport
+    from openhands_otel._internal.export.open_transport import open_transport
     from openhands_otel._internal.process.spooling import answer_of
 
     transport = open_transport(config)

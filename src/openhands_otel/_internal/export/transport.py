@@ -57,17 +57,6 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-def open_transport(config: OtlpConfig) -> Transport:
-    """Transport for ``config``. Nothing is sent yet, and no file is read."""
-    if config.protocol == "grpc":
-        from openhands_otel._internal.export.grpc_transport import GrpcTransport
-
-        return GrpcTransport(config)
-    from openhands_otel._internal.export.http_transport import HttpTransport
-
-    return HttpTransport(config)
-
-
 class Credentials:
     """Headers of each request: those that were configured, and the token that a file holds now."""
 

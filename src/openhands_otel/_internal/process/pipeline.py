@@ -19,9 +19,10 @@ from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.resources import Resource
 
 from openhands_otel import semconv
+from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.transport import Transport, open_transport
+from openhands_otel._internal.export.transport import Transport
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.account import ConversationSnapshot
 from openhands_otel._internal.ledger.intake import URGENT, Intake, Item, OfSpan

@@ -15,12 +15,13 @@ from pathlib import Path
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
 from openhands_otel._internal.export.spool.delivery import Answer, Delivery, waiting_for
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import NotASpool
 from openhands_otel._internal.export.spool.folder import Busy, Unusable, spool_folder
-from openhands_otel._internal.export.transport import Outcome, Transport, open_transport
+from openhands_otel._internal.export.transport import Outcome, Transport
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.process.spool_keeper import SpoolKeeper
 from openhands_otel.semconv import REPLAYED_HEADER

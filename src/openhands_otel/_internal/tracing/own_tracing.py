@@ -17,9 +17,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import read_otlp_config
 from openhands_otel._internal.export.span_sender import PATIENCE_S, SpanSender
-from openhands_otel._internal.export.transport import Outcome, Transport, open_transport
+from openhands_otel._internal.export.transport import Outcome, Transport
 
 logger = logging.getLogger("openhands_otel")
 
