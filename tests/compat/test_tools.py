@@ -20,9 +20,12 @@ from openhands.tools.terminal.terminal.tmux_terminal import TmuxTerminal
 import time
 def shown(terminal):
     terminal.initialize()
-    terminal.send_keys("env > " + sys.argv[2])
-    deadline = time.monotonic() + 20
+    deadline, typed = time.monotonic() + 60, 0
     while time.monotonic() < deadline and not (os.path.exists(sys.argv[2]) and os.path.getsize(sys.argv[2])):
+        # A shell that is still starting may throw away what was typed before.
+        if time.monotonic() - typed > 5:
+            terminal.send_keys("env > " + sys.argv[2])
+            typed = time.monotonic()
         time.sleep(0.1)
     time.sleep(0.2)
     terminal.close()
@@ -61,7 +64,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         env={**os.environ, **exported},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr
