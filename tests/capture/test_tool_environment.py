@@ -53,6 +53,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory, commands: Mapping[str, str
     (home / "own_modules").mkdir()
     exported = {
         **os.environ,
+        # The shell's own: what the user's start-up files do may take a minute, or lock something.
+        "HOME": str(home),
         "PYTHONPATH": str(home / "own_modules"),
         "OTEL_RESOURCE_ATTRIBUTES": "team=blue",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",

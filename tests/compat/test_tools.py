@@ -50,6 +50,8 @@ TOKEN = "planted-secret"
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("tools")
     exported = {
+        # The shell's own: what the user's start-up files do may take a minute, or lock something.
+        "HOME": str(home),
         "PYTHONPATH": str(home / "own"),
         "OTEL_RESOURCE_ATTRIBUTES": "team=blue",
         "OTEL_METRICS_EXPORTER": "none",
