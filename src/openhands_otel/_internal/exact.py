@@ -1,11 +1,8 @@
-"""Sums of money that don't drift, and what may go into them: a running float total with Neumaier's compensation.
-
-A plain float sum of 10,000 prices is off by some 1e-12 of its value, of millions more; this one is correct to the last
-bit or so however many are added, in two floats.
-"""
+"""Sums without rounding, and the range of what may go into them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 COUNT_LIMIT: Final = 2**53
@@ -15,24 +12,52 @@ MONEY_LIMIT: Final = 1e9
 
 
 class ExactSum:
-    """A growing sum; ``value`` is what has been added, rounded once."""
+    """A sum of finite numbers, exact in whatever order they come; what is added can be taken back.
 
-    __slots__ = ("_compensation", "_total")
+    Every float is a whole number of units of some power of two, so the sum is an integer of the finest unit so far.
+    """
 
-    def __init__(self, start: float = 0.0) -> None:
-        self._total = start
-        self._compensation = 0.0
+    __slots__ = ("_scale", "_units")
 
-    def add(self, amount: float) -> None:
-        """Add ``amount``."""
-        total = self._total + amount
-        if abs(self._total) >= abs(amount):
-            self._compensation += (self._total - total) + amount
+    def __init__(self, parts: Iterable[float] = ()) -> None:
+        self._units = 0
+        self._scale = 0
+        """The sum is ``_units / 2**_scale``."""
+        for part in parts:
+            self.add(part)
+
+    def add(self, number: float) -> None:
+        """Add a float or an int."""
+        numerator, denominator = number.as_integer_ratio()
+        self._add(numerator, denominator.bit_length() - 1)
+
+    def include(self, other: ExactSum) -> None:
+        """Add all that another sum holds."""
+        self._add(other._units, other._scale)
+
+    def _add(self, units: int, scale: int) -> None:
+        finer = scale - self._scale
+        if finer > 0:
+            self._units <<= finer
+            self._scale = scale
+            self._units += units
         else:
-            self._compensation += (amount - total) + self._total
-        self._total = total
+            self._units += units << -finer
 
     @property
     def value(self) -> float:
-        """The sum."""
-        return self._total + self._compensation
+        """The sum, rounded once."""
+        return self._units / (1 << self._scale)
+
+    @property
+    def parts(self) -> list[float]:
+        """The fewest numbers that add up to it exactly, to be stored; ints where only ints were added."""
+        if not self._scale:
+            return [self._units] if self._units else []
+        parts: list[float] = []
+        rest = self._units
+        while rest:
+            parts.append(rest / (1 << self._scale))
+            numerator, denominator = parts[-1].as_integer_ratio()
+            rest -= (numerator << self._scale) // denominator
+        return parts

@@ -18,10 +18,10 @@ from typing import Any, Final, cast
 
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
 from openhands_otel._internal.collector.points.series import Attributes
-from openhands_otel._internal.collector.points.values import ExactSum
 from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
+from openhands_otel._internal.exact import ExactSum
 from openhands_otel.semconv import OVERFLOW
 from openhands_otel.stats import History, HistoryPoint
 
@@ -254,8 +254,7 @@ class Archive:
             self._folded += row is None
             total = ExactSum(json.loads(row[0]) if row else ())
             total.add(amount)
-            partials = json.dumps(total.partials)
-            database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, partials))
+            database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, json.dumps(total.parts)))
 
     def _close(self) -> None:
         self._file.close()

@@ -11,15 +11,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any, Final
 
-from openhands_otel._internal.collector.points.values import (
-    Distribution,
-    ExactSum,
-    Value,
-    amount,
-    combined,
-    plain,
-    unplain,
-)
+from openhands_otel._internal.collector.points.values import Distribution, Value, amount, combined, plain, unplain
+from openhands_otel._internal.exact import ExactSum
 
 _HELD: Final = 32
 """Intervals held one by one: these may still grow."""
@@ -69,7 +62,7 @@ class Deltas:
             return None
         if isinstance(values[0], Distribution):
             return combined(values if self._settled is None else [self._settled, *values])
-        return combined([*self._numbers.partials, *values])
+        return combined([*self._numbers.parts, *values])
 
     def _covered(self, start: int, end: int) -> bool:
         index = bisect_right(self._spans, start, key=lambda span: span[0]) - 1
@@ -96,7 +89,7 @@ class Deltas:
 
     def record(self) -> list[Any]:
         held = [[start, end, plain(value)] for start, (end, value) in self._held.items()]
-        return [held, self._spans, None if self._settled is None else plain(self._settled), self._numbers.partials]
+        return [held, self._spans, None if self._settled is None else plain(self._settled), self._numbers.parts]
 
     @classmethod
     def from_record(cls, record: list[Any]) -> Deltas:

@@ -87,32 +87,3 @@ def unplain(value: Any) -> Value:
         count, total, bounds, counts = cast(list[Any], value)
         return Distribution(count, total, tuple(bounds), tuple(counts))
     return value
-
-
-class ExactSum:
-    """A sum of floats without rounding: Shewchuk's non-overlapping partials, which take back what was added."""
-
-    __slots__ = ("_partials",)
-
-    def __init__(self, partials: Iterable[float] = ()) -> None:
-        self._partials: list[float] = list(partials)
-
-    def add(self, number: float) -> None:
-        kept = 0
-        for other in self._partials:
-            large, small = (number, other) if abs(number) >= abs(other) else (other, number)
-            high = large + small
-            low = small - (high - large)
-            if low:
-                self._partials[kept] = low
-                kept += 1
-            number = high
-        self._partials[kept:] = [number]
-
-    @property
-    def value(self) -> float:
-        return math.fsum(self._partials)
-
-    @property
-    def partials(self) -> list[float]:
-        return list(self._partials)

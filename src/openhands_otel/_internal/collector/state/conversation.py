@@ -22,9 +22,9 @@ from openhands_otel._internal.collector.points.series import (
     series_before,
     series_from_record,
 )
-from openhands_otel._internal.collector.points.values import ExactSum
 from openhands_otel._internal.collector.state.liveness import Life
 from openhands_otel._internal.collector.state.usages import by_usage, most_used, token_usage
+from openhands_otel._internal.exact import ExactSum
 from openhands_otel.stats import ConversationStats, CostShare, ModelCalls
 
 _SHARE_LIMIT: Final = 32
@@ -404,7 +404,7 @@ class Conversation:
             "speaker": self.speaker,
             "life": str(self.life),
             "services": self.services.copy(),
-            "folded_cost": self.folded_cost.partials,
+            "folded_cost": self.folded_cost.parts,
             "folded_descendants": self.folded_descendants,
             "folded_into": self.folded_into,
             "taken_up": self.taken_up,

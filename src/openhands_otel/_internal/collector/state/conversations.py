@@ -9,8 +9,8 @@ import heapq
 from collections.abc import Iterator
 
 from openhands_otel._internal.collector.points.limits import CONVERSATION_BYTES
-from openhands_otel._internal.collector.points.values import ExactSum
 from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel._internal.exact import ExactSum
 from openhands_otel.stats import ConversationStats
 
 
@@ -88,8 +88,7 @@ class Conversations:
             seen.add(current.id)
             descendants += 1 + current.folded_descendants
             total.add(current.own_cost)
-            for partial in current.folded_cost.partials:
-                total.add(partial)
+            total.include(current.folded_cost)
             waiting.extend(self._children.get(current.id, ()))
         return total.value, descendants
 
@@ -163,6 +162,6 @@ def _mark(marked: set[str], conversation_id: str, belongs: bool) -> None:
 
 def _whole(conversation: Conversation) -> tuple[float, int]:
     """What a conversation with no children in memory stands for."""
-    total = ExactSum(conversation.folded_cost.partials)
-    total.add(conversation.own_cost)
+    total = ExactSum([conversation.own_cost])
+    total.include(conversation.folded_cost)
     return total.value, conversation.folded_descendants

@@ -313,7 +313,7 @@ class Fleet:
         for process in self.processes.values():
             for name, attributes, amount in process.contributions():
                 rest.replace(process.instance.service, name, attributes, amount, 0.0)
-        return [(group, partials) for group, partials in rest.groups() if any(partials)]
+        return [(group, parts) for group, parts in rest.groups() if parts]
 
     def recount_assumed(self) -> None:
         """Count the restarts that were assumed of all in memory."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from copy import copy
 from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import Attributes
-from openhands_otel._internal.collector.points.values import ExactSum
+from openhands_otel._internal.exact import ExactSum
 from openhands_otel.stats import BurnRate, Share, TokenUsage
 
 TOTAL_METRICS: Final = frozenset(
@@ -65,13 +66,13 @@ class TotalSums:
 
     def copy(self) -> TotalSums:
         copied = TotalSums()
-        copied._grand = {name: ExactSum(held.partials) for name, held in self._grand.items()}
-        copied._groups = {group: ExactSum(held.partials) for group, held in self._groups.items()}
+        copied._grand = {name: copy(held) for name, held in self._grand.items()}
+        copied._groups = {group: copy(held) for group, held in self._groups.items()}
         return copied
 
     def groups(self) -> Iterator[tuple[Group, list[float]]]:
         """The parts that add up to the totals, each as numbers that have to be added up exactly."""
-        return ((group, held.partials) for group, held in self._groups.items())
+        return ((group, held.parts) for group, held in self._groups.items())
 
     def value(self, metric: semconv.Metric) -> float:
         return self._grand[metric.name].value
@@ -103,8 +104,7 @@ class TotalSums:
         sums: dict[str, dict[str, ExactSum]] = {}
         for name, metric, held in parts:
             total = sums.setdefault(name, {}).setdefault(metric, ExactSum())
-            for partial in held.partials:
-                total.add(partial)
+            total.include(held)
         shares = (_share(name, {metric: total.value for metric, total in held.items()}) for name, held in sums.items())
         return tuple(sorted(shares, key=lambda share: (-share.accumulated_cost, share.name)))
 
