@@ -44,16 +44,21 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCS = {path.stem: path for path in (ROOT / "docs").glob("*.md")}
-PAGES = [README, *DOCS.values()]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS.values()]
 SNIPPET = re.compile(r"<!-- snippet: (\w+) -->\n```python\n(.*?)```", re.DOTALL)
 SNIPPETS = {name: code for page in PAGES for name, code in SNIPPET.findall(page.read_text())}
 METRICS = {metric.name: metric for metric in vars(semconv).values() if isinstance(metric, Metric)}
 IMAGE_LIMIT = 300_000
 
 
-def rows(page: Path) -> list[list[str]]:
+def section(page: Path, heading: str) -> str:
+    """What stands under a heading of the second level."""
+    return page.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
     """Rows of all tables, cell by cell, whose first cell is code."""
-    lines = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -61,16 +66,16 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def rows_of(page: Path, first: set[str]) -> dict[str, list[str]]:
+def rows_of(text: str, first: set[str]) -> dict[str, list[str]]:
     """The rows whose first cell names one of ``first``, the rest of their cells by that name."""
-    return {name: cells[1:] for cells in rows(page) for name in names(cells[0]) if name in first}
+    return {name: cells[1:] for cells in rows(text) for name in names(cells[0]) if name in first}
 
 
 # ---------------------------------------------------------------- settings
 
 
 @pytest.mark.parametrize("kind", [Settings, ViewerSettings])
-def test_each_setting_stands_in_the_readme_with_its_default_and_meaning(kind: type[BaseSettings]) -> None:
+def test_each_setting_is_documented_with_its_default_and_meaning(kind: type[BaseSettings]) -> None:
     prefix = kind.model_config.get("env_prefix", "")
     expected = {
         f"{prefix}{name.upper()}": [shown(field.default), str(field.description)]
@@ -79,7 +84,7 @@ def test_each_setting_stands_in_the_readme_with_its_default_and_meaning(kind: ty
     others = "OPENHANDS_OTEL_VIEWER_" if kind is Settings else "-"
     found = {
         names(cells[0])[0]: cells[1:]
-        for cells in rows(README)
+        for cells in rows(section(DOCS["configuration"], "Settings"))
         if names(cells[0])[0].startswith(prefix) and not names(cells[0])[0].startswith(others)
     }
     assert found == expected
@@ -157,8 +162,8 @@ def kind_of(point: Point) -> str:
     return "counter" if point.monotonic else "gauge"
 
 
-def test_the_readme_lists_each_metric_that_is_sent_and_no_other(sent: list[Point]) -> None:
-    documented = rows_of(README, set(METRICS))
+def test_the_list_of_metrics_has_each_that_is_sent_and_no_other(sent: list[Point]) -> None:
+    documented = rows_of(section(DOCS["metrics"], "Names"), set(METRICS))
     # Sent to a viewer alone, which asks for it: see telemetry/test_lives.py.
     beat = semconv.BEAT_INTERVAL
     assert documented.pop(beat.name) == [beat.kind, f"`{beat.unit}`", beat.description]
@@ -167,7 +172,7 @@ def test_the_readme_lists_each_metric_that_is_sent_and_no_other(sent: list[Point
 
 
 def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[Point]) -> None:
-    fleet, conversations = DOCS["metrics"].read_text().partition("Of the conversation series")[::2]
+    fleet, conversations = section(DOCS["metrics"], "Attributes").partition("Of the conversation series")[::2]
     for text, scope, everywhere in (
         (fleet, semconv.SCOPE_FLEET, set[str]()),
         (conversations, semconv.SCOPE_CONVERSATIONS, {semconv.CONVERSATION_ID}),
@@ -214,12 +219,18 @@ def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[P
     ],
 )
 def test_the_values_of_an_attribute_are_all_named(attribute: str, values: Any) -> None:
-    said = [set(names(cells[-1])) for cells in rows(DOCS["metrics"]) if names(cells[0]) == [attribute]]
+    said = [
+        set(names(cells[-1]))
+        for cells in rows(section(DOCS["metrics"], "Attributes"))
+        if names(cells[0]) == [attribute]
+    ]
     assert {value.value for value in values} in said
 
 
 def test_each_reason_for_a_difference_is_explained() -> None:
-    assert set(rows_of(DOCS["accounting"], {reason.value for reason in Reason})) == {each.value for each in Reason}
+    assert set(rows_of(DOCS["accounting"].read_text(), {reason.value for reason in Reason})) == {
+        each.value for each in Reason
+    }
 
 
 def test_names_in_prometheus_are_those_that_come_out_there() -> None:
@@ -417,3 +428,17 @@ def test_a_guest_adds_its_metrics_to_the_applications_provider(
     assert viewer.state().totals.accumulated_cost == before
     provider.shutdown()
     assert viewer.state().totals.accumulated_cost == pytest.approx(before + llm_server.bill.total, abs=1e-9)
+
+
+def test_each_page_stands_in_the_index() -> None:
+    index = DOCS["README"].read_text()
+    assert set(re.findall(r"\]\(([\w-]+)\.md\)", index)) == DOCS.keys() - {"README"}
+
+
+def test_each_file_that_a_change_is_to_open_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("## I want to change")[2].partition("\n## ")[0]
+    package = ROOT / "src" / "openhands_otel"
+    for name in names(table):
+        places = [ROOT / name, package / name, package / "_internal" / name]
+        assert name.startswith(("openhands-otel ", "/", "make ")) or any(map(Path.exists, places)), name
