@@ -8,7 +8,6 @@ and metrics are suppressed (it would otherwise trace its exports).
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,13 +17,12 @@ from typing import Protocol
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from openhands_otel._internal.clock import now_ns
+from openhands_otel._internal.export.delivery_log import DeliveryLog
 from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import Intake, Taken, Wake
 from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.process.schedule import Schedule
-
-logger = logging.getLogger("openhands_otel")
 
 INSIST_S = 0.15
 """Pause between tries to deliver the last request."""
@@ -34,8 +32,6 @@ PAUSE_AFTER_ERROR_S = 0.05
 LEAST_TIMEOUT_S = 0.05
 MOST_REQUESTS = 100
 """Requests that one flush may take beyond its first, so that it ends whatever happens meanwhile."""
-MOST_COMPLAINTS = 5
-"""Different refusals that are logged; a receiver can think of any number."""
 
 
 class Sender(Protocol):
@@ -97,8 +93,7 @@ class Flusher:
         self._used = False
         self._reached = False
         """Whether a collector has ever taken something: where there never was one, nobody waits for it."""
-        self._down = False
-        self._complained: set[str] = set()
+        self._log = DeliveryLog("metrics", "they are kept, trying again quietly")
         self._cpu_at = 0.0
         self._until: float | None = None
         """Until when (monotonic) a turn may take that is not made by the thread."""
@@ -262,7 +257,7 @@ class Flusher:
             self._schedule.failed(time.monotonic(), outcome.retry_after_s)
         if self._sender is not None:
             self._schedule.beat_in(self._sender.beat_in_s, time.monotonic())
-        self._report(outcome)
+        self._log.note(outcome)
         if self._watcher is not None and self._sender is not None:
             self._watcher.sent(outcome, not self._sender.has_more, everything)
         return outcome
@@ -276,16 +271,3 @@ class Flusher:
 
     def _limited_s(self, until: float) -> float:
         return max(LEAST_TIMEOUT_S, min(self._timeout_s, until - time.monotonic()))
-
-    def _report(self, outcome: Outcome) -> None:
-        """One line when exports begin to fail, one when they work again, one for each kind of refusal."""
-        if not outcome.delivered and not self._down:
-            self._down = True
-            logger.warning("metrics cannot be sent now: %s; they are kept, trying again quietly", outcome.reason)
-        elif outcome.delivered and self._down:
-            self._down = False
-            logger.warning("metrics are being sent again")
-        complaint = outcome.reason if outcome.delivered else ""
-        if complaint and complaint not in self._complained and len(self._complained) < MOST_COMPLAINTS:
-            self._complained.add(complaint)
-            logger.warning("%s", complaint)

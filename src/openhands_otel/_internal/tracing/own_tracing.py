@@ -5,7 +5,6 @@ It is not ended by ``atexit``: the process's end has one budget for metrics and 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -17,16 +16,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from openhands_otel._internal.export.delivery_log import DeliveryLog
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import read_otlp_config
 from openhands_otel._internal.export.span_sender import PATIENCE_S, SpanSender
 from openhands_otel._internal.export.transport import Outcome, Transport
 
-logger = logging.getLogger("openhands_otel")
-
 FIRST_PAUSE_S: Final = 0.2
-MOST_COMPLAINTS: Final = 5
-"""Different refusals that are logged; a receiver can think of any number."""
 
 
 def own_provider(resource: Resource, token_file: Path | None) -> tuple[TracerProvider, SpanSender]:
@@ -48,8 +44,7 @@ class OwnSpanExporter(SpanExporter):
         self._transport = transport
         self._timeout_s = timeout_s
         self._ended = threading.Event()
-        self._down = False
-        self._complained: set[str] = set()
+        self._log = DeliveryLog("spans", "those of this time are lost", refusal="spans: %s")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Never raises an Exception."""
@@ -57,7 +52,7 @@ class OwnSpanExporter(SpanExporter):
             outcome = self._send(spans)
         except Exception as error:
             outcome = Outcome(False, f"{type(error).__name__} while sending")
-        self._report(outcome)
+        self._log.note(outcome)
         return SpanExportResult.SUCCESS if outcome.delivered else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
@@ -85,16 +80,3 @@ class OwnSpanExporter(SpanExporter):
             if time.monotonic() + wait_s >= deadline or self._ended.wait(wait_s):
                 return outcome
             pause_s *= 2
-
-    def _report(self, outcome: Outcome) -> None:
-        """One line when exports begin to fail, one when they work again, one for each kind of refusal."""
-        if not outcome.delivered and not self._down:
-            self._down = True
-            logger.warning("spans cannot be sent now: %s; those of this time are lost", outcome.reason)
-        elif outcome.delivered and self._down:
-            self._down = False
-            logger.warning("spans are being sent again")
-        complaint = outcome.reason if outcome.delivered else ""
-        if complaint and complaint not in self._complained and len(self._complained) < MOST_COMPLAINTS:
-            self._complained.add(complaint)
-            logger.warning("spans: %s", complaint)
