@@ -24,7 +24,7 @@ from openhands_otel._internal.collector.store import Store
 
 _INFO: Final = MetricInfo("target", "info", "", "The resource that telemetry came from.")
 _LEFT_OUT: Final = MetricInfo(
-    "openhands_otel._internal.collector.unrendered_metrics",
+    "openhands_otel.collector.unrendered_metrics",
     "gauge",
     "",
     "Metrics that cannot stand beside the others here: their names are taken.",
@@ -122,9 +122,9 @@ def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:
         ("spans", counts.spans, "Spans received (and counted only)."),
         ("log_records", counts.log_records, "Log records received (and counted only)."),
     ):
-        yield MetricInfo(f"openhands_otel._internal.collector.{name}", "counter", "", description), value
+        yield MetricInfo(f"openhands_otel.collector.{name}", "counter", "", description), value
     yield (
-        MetricInfo("openhands_otel._internal.collector.viewers", "gauge", "", "Viewers connected to the event stream."),
+        MetricInfo("openhands_otel.collector.viewers", "gauge", "", "Viewers connected to the event stream."),
         store.broker.viewers,
     )
 
