@@ -23,8 +23,8 @@ compose-up: setup ## run collector, Prometheus, Jaeger and Grafana with Docker
 	@$(BIN)/python -m deploy.environment .env
 	@docker compose up --detach $(ARGS)
 
-test: setup ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the tests, several at once (one after the other: ARGS='-n 0')
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 dashboards: setup ## generate deploy/grafana/dashboards anew
 	@$(BIN)/python -m deploy.grafana.generator
