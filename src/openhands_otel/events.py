@@ -6,9 +6,8 @@ Times are unix nanoseconds, money is US dollars, durations are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from openhands_otel._internal.content import Content
 from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
 
 
@@ -266,20 +265,6 @@ class Condensed:
     agent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """What was said in an LLM call, a tool call or a run that is under way; made only where it is to be captured.
-
-    Its number is ``call``, ``tool`` or ``run``.
-    """
-
-    at: int
-    content: Content = field(repr=False)
-    call: int | None = None
-    tool: int | None = None
-    run: int | None = None
-
-
 Event = (
     CostAdded
     | TokensUsed
@@ -297,7 +282,6 @@ Event = (
     | RunStarted
     | RunEnded
     | Condensed
-    | Spoken
 )
 
 UPDATES: tuple[type[Event], ...] = (CostAdded, TokensUsed, LatencyRecorded, MetricsMerged)

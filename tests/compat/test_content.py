@@ -10,9 +10,10 @@ import pytest
 
 from openhands_otel import subscribe
 from openhands_otel._internal import guard
+from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.demo.answers import refuse
 from openhands_otel._internal.tracing.redaction import Redaction
-from openhands_otel.events import Event, Spoken
+from openhands_otel.events import Event
 
 from .traced import Traced, instrument_again
 from .world import World, called, said
@@ -145,7 +146,7 @@ def test_nobody_else_hears_what_is_said(world: World, monkeypatch: pytest.Monkey
     finally:
         unsubscribe()
     assert heard
-    assert not [event for event in heard if isinstance(event, Spoken)]
+    assert not [event for event in heard if isinstance(event, MessageCaptured)]
     world.settle()
     assert traced.named("chat")
     assert not [body for body in world.receiver.bodies if b"question" in body]

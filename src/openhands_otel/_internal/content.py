@@ -63,3 +63,18 @@ class Content:
     """Message of an exception."""
     secrets: frozenset[str] = field(default_factory=frozenset[str])
     """Values that OpenHands knows to be secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCaptured:
+    """What was said in an LLM call, a tool call or a run that is under way: the one whose number is given.
+
+    Made only where it is to be captured; no subscriber hears of it, for it is not redacted yet.
+    """
+
+    at: int
+    """Unix nanoseconds."""
+    content: Content = field(repr=False)
+    call: int | None = None
+    tool: int | None = None
+    run: int | None = None

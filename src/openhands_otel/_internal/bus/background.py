@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openhands_otel._internal.guard import note_error
+from openhands_otel._internal.once import Once
 from openhands_otel.events import Event
 
 logger = logging.getLogger("openhands_otel")
@@ -50,8 +51,7 @@ class Background:
     def __init__(self) -> None:
         # SimpleQueue.put may be called there; Queue.put may not.
         self._queue: queue.SimpleQueue[tuple[Receiver, Event] | _Mark] = queue.SimpleQueue()
-        self._unstarted = [None]
-        """Whoever takes it out is the one who starts the thread."""
+        self._start_thread = Once()
         self._threads: set[int] = set()
         """Identifiers of the thread, and of those that do its work."""
         self._alone = False
@@ -65,7 +65,7 @@ class Background:
 
     def start(self) -> None:
         """Start the thread, now rather than with the first event."""
-        if self._claim():
+        if self._start_thread.claim():
             thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             try:
                 thread.start()
@@ -78,7 +78,7 @@ class Background:
             self._drop(1)
             return
         self._queue.put((receiver, event))
-        if self._unstarted and self._claim():
+        if self._start_thread.claim():
             try:
                 # Not threading.Thread, which takes locks and waits.
                 _thread.start_new_thread(self._run, ())
@@ -101,7 +101,7 @@ class Background:
         if self._alone:
             self._work_until(time.monotonic() + timeout_s)
             return self._queue.empty()
-        if self._unstarted:
+        if not self._start_thread.claimed:
             return True
         mark = _Mark()
         self._queue.put(mark)
@@ -133,13 +133,6 @@ class Background:
                 "%d events for background subscribers were dropped: at the end of the process they took too long",
                 dropped,
             )
-
-    def _claim(self) -> bool:
-        try:
-            self._unstarted.pop()
-        except IndexError:
-            return False
-        return True
 
     def _drop(self, number: int) -> None:
         with self._counting:

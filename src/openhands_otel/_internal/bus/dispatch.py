@@ -18,15 +18,17 @@ from typing import Self, cast
 from uuid import UUID
 
 from openhands_otel._internal.bus.background import Background
+from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.guard import note_error
-from openhands_otel.events import UPDATES, ConversationClosed, Event, Spoken
+from openhands_otel.events import UPDATES, ConversationClosed, Event
 
 Callback = Callable[[Event], object]
+CaptureContent = Callable[[MessageCaptured], object]
 EnterCall = Callable[[], Callable[[], None] | None]
 """Called where an LLM call begins; what it returns, if anything, where it ends. Raises nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Subscription:
     """One user callback and what it wants to hear. ``background`` is how it is called."""
 
@@ -35,7 +37,7 @@ class Subscription:
     usage_id: str | None
     kinds: tuple[type[Event], ...]
     background: bool
-    alive: list[bool]
+    alive: bool = True
 
     @property
     def needs_thread(self) -> bool:
@@ -44,7 +46,7 @@ class Subscription:
 
     def wants(self, event: Event) -> bool:
         """Whether this event is one that was asked for."""
-        if not self.alive[0] or not isinstance(event, self.kinds):
+        if not self.alive or not isinstance(event, self.kinds):
             return False
         origin = getattr(event, "origin", None)
         if self.conversation is not None:
@@ -75,7 +77,7 @@ class Subscription:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sink:
     put: Callback
-    content: bool
+    content: CaptureContent | None
     around_calls: EnterCall | None
 
 
@@ -83,8 +85,7 @@ class _Sink:
 class _Receivers:
     registered: tuple[_Sink | Subscription, ...] = ()
     sinks: tuple[Callback, ...] = ()
-    content: tuple[Callback, ...] = ()
-    """Sinks that capture what is said."""
+    content: tuple[CaptureContent, ...] = ()
     around_calls: tuple[EnterCall, ...] = ()
     subscriptions: tuple[Subscription, ...] = ()
 
@@ -94,7 +95,7 @@ class _Receivers:
         return cls(
             registered,
             sinks=tuple(each.put for each in sinks),
-            content=tuple(each.put for each in sinks if each.content),
+            content=tuple(each.content for each in sinks if each.content is not None),
             around_calls=tuple(each.around_calls for each in sinks if each.around_calls is not None),
             subscriptions=tuple(each for each in registered if isinstance(each, Subscription)),
         )
@@ -133,11 +134,11 @@ class Bus:
                 self._background.put(subscription, event)
 
     def add_sink(
-        self, put: Callback, content: bool = False, around_calls: EnterCall | None = None
+        self, put: Callback, content: CaptureContent | None = None, around_calls: EnterCall | None = None
     ) -> Callable[[], None]:
         """Send every event to ``put`` until the returned function is called.
 
-        With ``content`` what is said, too; ``around_calls`` is entered for the time of each LLM call.
+        ``content`` is called with what is said; ``around_calls`` is entered for the time of each LLM call.
         """
         return self._register(_Sink(put, content, around_calls))
 
@@ -161,10 +162,10 @@ class Bus:
         """An LLM call has begun in this thread or task; call what is returned, in it, when it ends."""
         return [leave for enter in self._receivers.around_calls if (leave := enter()) is not None]
 
-    def publish_content(self, event: Spoken) -> None:
+    def publish_content(self, captured: MessageCaptured) -> None:
         """Hand what was said to the sinks that capture it, and to nobody else."""
-        for sink in self._receivers.content:
-            sink(event)
+        for capture in self._receivers.content:
+            capture(captured)
 
     @property
     def captures_content(self) -> bool:
@@ -191,7 +192,7 @@ class Bus:
         remove = self._register(subscription)
 
         def unsubscribe() -> None:
-            subscription.alive[0] = False
+            subscription.alive = False
             remove()
 
         return unsubscribe
@@ -237,4 +238,4 @@ def _checked(
         raise TypeError("subscribe takes a function, and kinds=(CostAdded, ...) with classes of openhands_otel.events")
     # OpenHands' own ids are UUIDs; events name a conversation by text.
     named = None if conversation is None else str(conversation)
-    return Subscription(callback, named, usage_id, cast(tuple[type[Event], ...], chosen), background, alive=[True])
+    return Subscription(callback, named, usage_id, cast(tuple[type[Event], ...], chosen), background)

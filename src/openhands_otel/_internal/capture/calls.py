@@ -33,6 +33,7 @@ from openhands_otel._internal.capture.response_metadata import answered, answere
 from openhands_otel._internal.capture.subclasses import follow
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.once import Once
 from openhands_otel._internal.patching.patching import Leave, Original, Patches
 from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
 
@@ -137,7 +138,7 @@ class Calls:
     def _timing_first_chunk(
         self, on_token: Callable[..., Any], origin: Origin, number: int, began: float
     ) -> Callable[..., Any]:
-        waiting = [None]
+        first = Once()
 
         @guarded
         def note() -> None:
@@ -147,8 +148,7 @@ class Calls:
         @functools.wraps(on_token)
         def timed_on_token(*args: Any, **kwargs: Any) -> Any:
             # What an async callback returns is the SDK's to await.
-            if waiting:
-                waiting.clear()
+            if first.claim():
                 note()
             return on_token(*args, **kwargs)
 

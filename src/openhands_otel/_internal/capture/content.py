@@ -14,9 +14,17 @@ from typing import Any, Final
 from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.identity import Conversations
 from openhands_otel._internal.clock import now_ns
-from openhands_otel._internal.content import Content, Message, Part, Reasoning, Text, ToolAnswer, ToolRequest
+from openhands_otel._internal.content import (
+    Content,
+    Message,
+    MessageCaptured,
+    Part,
+    Reasoning,
+    Text,
+    ToolAnswer,
+    ToolRequest,
+)
 from openhands_otel._internal.guard import guarded
-from openhands_otel.events import Spoken
 
 SHORTEST_KEY: Final = 6
 """A local model's key may be any word, which is found everywhere then."""
@@ -27,7 +35,7 @@ class ContentHooks:
     """Asked by the other hooks at their beginnings and ends; ``wanted`` says whether anybody captures."""
 
     def __init__(
-        self, publish: Callable[[Spoken], None], conversations: Conversations, wanted: Callable[[], bool]
+        self, publish: Callable[[MessageCaptured], None], conversations: Conversations, wanted: Callable[[], bool]
     ) -> None:
         self._publish = publish
         self._conversations = conversations
@@ -43,7 +51,7 @@ class ContentHooks:
         system = tuple(text for each in given if each.role == "system" for text in _texts(each.content))
         messages = tuple(_message(each) for each in given if each.role != "system")
         secrets = self._secrets(conversation_id, llm)
-        self._publish(Spoken(now_ns(), Content(system=system, asked=messages, secrets=secrets), call=call))
+        self._publish(MessageCaptured(now_ns(), Content(system=system, asked=messages, secrets=secrets), call=call))
 
     @guarded
     def answered(
@@ -55,7 +63,7 @@ class ContentHooks:
         message = getattr(result, "message", None)
         said = () if message is None else (_message(message),)
         content = Content(answered=said, error=_said_by(error), secrets=self._secrets(conversation_id, llm))
-        self._publish(Spoken(now_ns(), content, call=call))
+        self._publish(MessageCaptured(now_ns(), content, call=call))
 
     @guarded
     def tool_called(self, tool: int, conversation_id: str, action_event: Any) -> None:
@@ -65,7 +73,7 @@ class ContentHooks:
         asked = getattr(action_event, "tool_call", None)
         arguments = None if asked is None else _request(asked).arguments
         secrets = self._secrets(conversation_id, None)
-        self._publish(Spoken(now_ns(), Content(arguments=arguments, secrets=secrets), tool=tool))
+        self._publish(MessageCaptured(now_ns(), Content(arguments=arguments, secrets=secrets), tool=tool))
 
     @guarded
     def tool_answered(self, tool: int, conversation_id: str, result: Any, error: BaseException | None) -> None:
@@ -76,7 +84,7 @@ class ContentHooks:
         texts = [text for each in events if each is not None for text in _texts(each.to_llm_message().content)]
         secrets = self._secrets(conversation_id, None)
         content = Content(result="\n".join(texts) if texts else None, error=_said_by(error), secrets=secrets)
-        self._publish(Spoken(now_ns(), content, tool=tool))
+        self._publish(MessageCaptured(now_ns(), content, tool=tool))
 
     @guarded
     def run_ended(self, run: int, conversation_id: str, error: BaseException | None) -> None:
@@ -84,7 +92,7 @@ class ContentHooks:
         if error is None or not self._wanted():
             return
         content = Content(error=_said_by(error), secrets=self._secrets(conversation_id, None))
-        self._publish(Spoken(now_ns(), content, run=run))
+        self._publish(MessageCaptured(now_ns(), content, run=run))
 
     def _secrets(self, conversation_id: str | None, llm: Any) -> frozenset[str]:
         facts = self._conversations.get(conversation_id)

@@ -37,6 +37,7 @@ from openhands_otel._internal.metrics.request_builder import ChangeSender
 from openhands_otel._internal.metrics.resource import base_resource, process_resource
 from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.metrics.vitals import Vitals
+from openhands_otel._internal.once import Once
 from openhands_otel._internal.process.flusher import Flusher
 from openhands_otel._internal.process.schedule import Schedule
 from openhands_otel._internal.process.spool_keeper import SpoolKeeper, Whose
@@ -69,9 +70,6 @@ class Pipeline:
         self._settings = settings
         self._config = config
         self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit))
-        # Every call between the agent's thread and the queue costs it a microsecond: there is none.
-        self.put: Callable[[Item], None] = self._intake.put
-        """Takes an event, with its span or without; for any thread."""
         self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
         self._guest: FleetInstruments | None = None
         if guest_of is not None:
@@ -83,7 +81,8 @@ class Pipeline:
         self._flusher: Flusher | None = None
         self._transport: Transport | None = None
         self._spooling: Spooling | None = None
-        self._waits_for_use: list[None] = []
+        self._first_use: Once | None = None
+        """Of a pipeline that starts with its first event."""
         self._starting = False
 
     def start(self) -> None:
@@ -123,9 +122,16 @@ class Pipeline:
             self._spooling,
         )
         flusher.start()
-        if flusher.alone:
-            self.put = self._put_and_start
         self._flusher = flusher
+
+    @property
+    def put(self) -> Callable[[Item], None]:
+        """Takes an event, with its span or without; for any thread. Ask for it once the pipeline is started.
+
+        Every call between the agent's thread and the queue costs the agent a microsecond: mostly there is none.
+        """
+        alone = self._flusher is not None and self._flusher.alone
+        return self._put_and_start if alone or self._first_use is not None else self._intake.put
 
     @property
     def wants_spans(self) -> bool:
@@ -142,8 +148,7 @@ class Pipeline:
 
     def start_when_used(self) -> None:
         """Start with the first event, on a thread of our own."""
-        self._waits_for_use.append(None)
-        self.put = self._put_and_start
+        self._first_use = Once()
 
     def flush(self, timeout_s: float, last: bool = False) -> bool:
         """Send all that was put until now; False if that failed or took longer. For any thread, also in a handler.
@@ -217,7 +222,7 @@ class Pipeline:
 
     @property
     def _never_used(self) -> bool:
-        return bool(self._waits_for_use)
+        return self._first_use is not None and not self._first_use.claimed
 
     def _started(self, deadline: float) -> Flusher | None:
         """The flusher; None if it waits for the first event, failed to start, or does not start in time."""
@@ -227,7 +232,7 @@ class Pipeline:
 
     def _put_and_start(self, item: Item) -> None:
         self._intake.put(item)
-        if self._waits_for_use:
+        if self._first_use is not None and self._first_use.claim():
             self._start_beside()
         if self._flusher is not None and self._flusher.alone:
             self._send_here(item, self._flusher)
@@ -239,11 +244,6 @@ class Pipeline:
             flusher.flush(ALONE_S)
 
     def _start_beside(self) -> None:
-        try:
-            self._waits_for_use.pop()
-        except IndexError:
-            # Another thread was first.
-            return
         self._starting = True
         try:
             # Not threading.Thread: it takes locks and waits, and this may be a finalizer or a signal handler.

@@ -16,6 +16,7 @@ from openhands_otel._internal.clock import process_clock
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.ledger.account import ConversationSnapshot
 from openhands_otel._internal.ledger.intake import URGENT
+from openhands_otel._internal.once import Once
 from openhands_otel._internal.process.pipeline import Pipeline
 from openhands_otel._internal.process.process_end import ProcessEnd, main_has_returned
 from openhands_otel._internal.tracing.traces import Traces
@@ -50,8 +51,7 @@ class Runtime:
             patience_s=settings.exit_timeout_s,
         )
         self._remove_sinks: list[Callable[[], None]] = []
-        self._unstarted = [None]
-        """Whoever takes it out is the one who starts."""
+        self._start = Once()
         self._stopped = False
         self._ending = False
         self._lost = False
@@ -59,9 +59,7 @@ class Runtime:
 
     def start(self) -> None:
         """Build the pipeline and let events in; once, whoever else asks for it at the same time or later."""
-        try:
-            self._unstarted.pop()
-        except IndexError:
+        if not self._start.claim():
             return
         try:
             self._begin(self._make_pipeline(None))
@@ -163,7 +161,7 @@ class Runtime:
 
     def _listen(self, pipeline: Pipeline) -> None:
         sink = self._traces.sink(pipeline.put, pipeline.wants_spans)
-        remove = self._bus.add_sink(sink, self._traces.captures_content, self._traces.around_call)
+        remove = self._bus.add_sink(sink, self._traces.content_sink, self._traces.around_call)
         self._bus.keepers.add(self)
         self._remove_sinks.append(remove)
 

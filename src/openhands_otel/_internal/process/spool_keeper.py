@@ -8,7 +8,6 @@ writes.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from openhands_otel._internal.background_task import BackgroundTask
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, MARK, Owed, Part, Spool, encode, owed
@@ -33,7 +33,6 @@ PATIENCE_S = 0.5
 """How long an answer may take before what was sent is written down."""
 LARGEST_SHARE = 0.05
 """Of one core, that writing may take: a file that takes longer to write is written less often."""
-POLL_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +114,8 @@ class SpoolKeeper:
         """
         if self._closed or not (self._down or self._refused_in_part or self._sender.refused):
             return
-        done: list[None] = []
-        try:
-            _thread.start_new_thread(self._close, (done, for_good))
-        except RuntimeError:
-            self._close(done, for_good)
         deadline = time.monotonic() + timeout_s
-        while not done and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        BackgroundTask("SpoolKeeper.close", lambda: self._close(for_good)).wait_until(deadline)
 
     def abandon(self) -> None:
         """In a forked child: the file is the parent's."""
@@ -162,23 +155,18 @@ class SpoolKeeper:
         self._started = self._started or now_ns()
         self._has_work.set()
 
-    def _close(self, done: list[None], for_good: bool) -> None:
-        try:
-            with suppress_instrumentation(), self._writing:
-                if self._closed:
-                    return
-                self._write(last=True)
-                self._say_farewell()
-                if for_good:
-                    self._closed = True
-                    self._has_work.set()
-                    self._bell.set()
-                    if self._file is not None:
-                        self._file.release()
-        except Exception as error:
-            note_error("SpoolKeeper.close", error)
-        finally:
-            done.append(None)
+    def _close(self, for_good: bool) -> None:
+        with suppress_instrumentation(), self._writing:
+            if self._closed:
+                return
+            self._write(last=True)
+            self._say_farewell()
+            if for_good:
+                self._closed = True
+                self._has_work.set()
+                self._bell.set()
+                if self._file is not None:
+                    self._file.release()
 
     def _write(self, last: bool = False) -> None:
         in_part = last and not self._down and bool(self._refused_in_part)

@@ -28,8 +28,8 @@ _end = ProcessEnd(
 _hooks = Hooks(bus, suppressed=lambda: not is_instrumentation_enabled())
 _listeners: set[object] = set()
 _settling = threading.RLock()
-_settled_by: list[None] = []
-"""Holds something while a thread settles."""
+_settles = False
+"""Whether a thread is at it, which is then the one that holds the lock."""
 
 
 def listen() -> Callable[[], None]:
@@ -55,14 +55,15 @@ def _settle(patiently: bool) -> None:
     Who begins waits until they are in place; who ends need not, for whoever is at it looks again when he is done. So a
     finalizer that ends a subscription, in whatever thread and inside of whatever, never waits for anybody.
     """
+    global _settles
     while bool(_listeners) != _hooks.attached:
         if not _settling.acquire(blocking=patiently):
             return
         try:
-            if _settled_by:
+            if _settles:
                 # We are inside of it, in a finalizer or a signal's handler; it goes on when we are gone.
                 return
-            _settled_by.append(None)
+            _settles = True
             try:
                 while bool(_listeners) != _hooks.attached:
                     if _listeners:
@@ -70,16 +71,16 @@ def _settle(patiently: bool) -> None:
                     else:
                         _hooks.detach()
             finally:
-                _settled_by.clear()
+                _settles = False
         finally:
             _settling.release()
 
 
 def _renew_locks() -> None:
     """In a forked child: a thread that is gone may have held them."""
-    global _settling
+    global _settling, _settles
     _settling = threading.RLock()
-    _settled_by.clear()
+    _settles = False
     bus.restart_after_fork()
 
 

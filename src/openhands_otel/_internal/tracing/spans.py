@@ -20,6 +20,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
+from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.tracing import genai
 from openhands_otel._internal.tracing.content_limits import captured
@@ -35,7 +36,6 @@ from openhands_otel.events import (
     LLMCallStarted,
     RunEnded,
     RunStarted,
-    Spoken,
     TokensUsed,
     ToolEnded,
     ToolStarted,
@@ -124,12 +124,12 @@ class Spans:
             TokensUsed: self._tokens,
             ToolStarted: self._tool_started,
             ToolEnded: self._tool_ended,
-            Spoken: self._spoken,
+            MessageCaptured: self._message_captured,
         }
 
     @guarded
-    def put(self, event: Event) -> None:
-        """Take an event; never raises an Exception."""
+    def put(self, event: Event | MessageCaptured) -> None:
+        """Take an event, or what was said; never raises an Exception."""
         handle = self._handlers.get(type(event))
         if handle is not None:
             handle(event)
@@ -290,15 +290,15 @@ class Spans:
         failed = None if event.outcome is ToolOutcome.OK else event.outcome.value
         opened.end(event.error or failed)
 
-    def _spoken(self, event: Spoken) -> None:
+    def _message_captured(self, message: MessageCaptured) -> None:
         opened: _Open[Any] | None = None
-        for kind, number in ((self._chats, event.call), (self._tools, event.tool), (self._runs, event.run)):
+        for kind, number in ((self._chats, message.call), (self._tools, message.tool), (self._runs, message.run)):
             if number is not None:
                 opened = kind.get(number)
         if opened is None or self._redaction is None:
             return
         # All of it or nothing: whatever is raised here, nothing has reached the span.
-        said = captured(event.content, self._redaction)
+        said = captured(message.content, self._redaction)
         opened.span.spoken(said.content)
         if said.left_out:
             opened.span.set({semconv.MESSAGES_LEFT_OUT: said.left_out})

@@ -8,14 +8,13 @@ and set their provider then.
 
 from __future__ import annotations
 
-import _thread
 import logging
 import os
 import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.resources import Resource
@@ -23,22 +22,25 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer_provider
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
+from openhands_otel._internal.background_task import BackgroundTask
+from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.export.otlp_config import EXPORTERS, exporter_names
-from openhands_otel._internal.guard import guarded, note_error
+from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.ledger.intake import Item, OfSpan
 from openhands_otel._internal.tracing.redaction import Redaction
-from openhands_otel.events import Event, RunStarted, Spoken
+from openhands_otel.events import Event, RunStarted
 from openhands_otel.settings import Settings
 
 if TYPE_CHECKING:
     from openhands_otel._internal.export.span_sender import SpanSender
+    from openhands_otel._internal.tracing.genai import GenAI
+    from openhands_otel._internal.tracing.spans import Spans
 
 logger = logging.getLogger("openhands_otel")
 
 Answer = Callable[[], bool]
 """Waits for what was begun, as long as was said then; whether all of it was delivered."""
 
-POLL_S = 0.002
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -50,12 +52,12 @@ class Traces:
         self._given = given
         self._laminar_wanted = laminar_wanted
         self._resource: Resource | None = None
-        self._spans: Any = None
+        self._spans: Spans | None = None
         self._redaction: Redaction | None = None
         self._own: TracerProvider | None = None
         self._sender: SpanSender | None = None
         """What sends for it."""
-        self._inherited: list[Any] = []
+        self._inherited: list[object] = []
         """A parent process's: to end them would send what is the parent's."""
 
     @guarded
@@ -72,9 +74,13 @@ class Traces:
         self._begin()
 
     @property
-    def captures_content(self) -> bool:
-        """Whether what is said is to be captured."""
-        return self._spans is not None and self._redaction is not None
+    def content_sink(self) -> Callable[[MessageCaptured], None] | None:
+        """What the bus is to call with what is said; None where it is not to be captured."""
+        return None if self._spans is None or self._redaction is None else self._put_content
+
+    def _put_content(self, captured: MessageCaptured) -> None:
+        if self._spans is not None:
+            self._spans.put(captured)
 
     def sink(self, put: Callable[[Item], None], wants_spans: bool) -> Callable[[Event], None]:
         """What the bus is to call in the place of ``put``: spans hear of an event too, and ``put`` of its span."""
@@ -85,10 +91,6 @@ class Traces:
             spans = self._spans
             if spans is None:
                 put(event)
-                return
-            if isinstance(event, Spoken):
-                # For spans alone: it is not redacted yet.
-                spans.put(event)
                 return
             if isinstance(event, RunStarted):
                 spans.put(event)
@@ -154,7 +156,7 @@ class Traces:
             return
         self._spans = Spans(self._make, self._redaction)
 
-    def _make(self) -> Any:
+    def _make(self) -> GenAI | None:
         from openhands_otel._internal.tracing.genai import GenAI
 
         provider = self._provider()
@@ -180,42 +182,10 @@ class Traces:
         return _said(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
 
 
-class Beside:
-    """Work on a thread of its own, for which one waits as long as one has time; done here where none can be had."""
-
-    def __init__(self, work: Callable[[], object] | None, here: bool = False) -> None:
-        self._done = work is None
-        self._failed = False
-        if work is None:
-            return
-        if here:
-            self._run(work)
-            return
-        try:
-            # Not threading.Thread: this may be a signal handler, and that takes locks.
-            _thread.start_new_thread(self._run, (work,))
-        except RuntimeError:
-            self._run(work)
-
-    def wait_until(self, deadline: float) -> bool:
-        """Whether it is done by ``deadline`` (of ``time.monotonic``)."""
-        while not self._done and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        return self._done and not self._failed
-
-    def _run(self, work: Callable[[], object]) -> None:
-        try:
-            work()
-        except Exception as error:
-            self._failed = True
-            note_error("Traces", error)
-        finally:
-            self._done = True
-
-
-def _end_open(spans: Any, here: bool) -> Beside:
+def _end_open(spans: Spans | None, here: bool) -> BackgroundTask:
     # A processor of the application's may take its time over the end of a span: not here then.
-    return Beside(spans.end_all if spans is not None and spans.open else None, here)
+    work = spans.end_all if spans is not None and spans.open else None
+    return BackgroundTask("Traces", work, here)
 
 
 def _yes() -> bool:
