@@ -27,6 +27,7 @@ from openhands_otel._internal.export.spool import folder as spool_folders
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import MARK, NEWEST, Part, Spool, decode, encode
 from openhands_otel._internal.export.spool.folder import LockedFile, entries, spool_folder
+from openhands_otel._internal.metrics.conversation_series import CONVERSATIONS_PER_REQUEST
 from otlp_receiver import NO_RECORDED_VALUE, Receiver, grpc_receiver, http_receiver
 
 from .conftest import Start, black_hole, silent, talking_nonsense
@@ -276,6 +277,52 @@ def test_whoever_sends_there_next_takes_it_along_once(protocol: str) -> None:
     assert sent[0] > 0, "before anything of its own"
     first, second = (receiver.requests[number].resource_metrics[0].resource for number in sent)
     assert first != second
+
+
+ALIVE = """
+import pathlib, time
+import spending
+spending.instrument()
+for number in range({conversations}):
+    spending.spend(conversation=f"c{{number}}")
+spending.mark("spent")
+seen = 0
+while not pathlib.Path("end").exists():
+    asked = len(list(pathlib.Path().glob("more*")))
+    spending.spend(asked - seen, conversation="c0")
+    seen = asked
+    time.sleep(0.01)
+"""
+"""A process that lives on after it was delivered, and spends again when it is asked to."""
+
+
+@pytest.mark.parametrize(("conversations", "spends"), [(1, True), (1, False), (CONVERSATIONS_PER_REQUEST + 1, False)])
+def test_a_living_process_takes_along_what_others_leave_in_each_outage(
+    conversations: int, spends: bool, start: Start, receiver: Receiver
+) -> None:
+    """With its own first delivery after the outage, or, where it slept through that, with its heartbeat, in however many
+    requests that is said."""
+    endpoint = f"{receiver.url}/v1/metrics"
+    living = start(
+        ALIVE.format(conversations=conversations), endpoint, OPENHANDS_OTEL_HEARTBEAT_S="3600" if spends else "0.5"
+    )
+    living.wait_for("spent")
+    receiver.wait_for(lambda each: COST in {point.metric for point in each.points()})
+    for outage in (1, 2):
+        if not spends:
+            living.kill(signal.SIGSTOP)
+        receiver.answer = lambda: (503, b"")
+        other = start(SPEND.format(end=""), endpoint)
+        assert other.wait() == 0, other.err
+        if spends:
+            (living.directory / f"more{outage}").touch()
+            wait_for(lambda: len(spools()) == 2, "a spool of the living one's own", 30)
+        receiver.answer = lambda: (200, b"")
+        living.kill(signal.SIGCONT)
+        wait_for(lambda: not spools(), "an empty folder", 30)
+    (living.directory / "end").touch()
+    assert living.wait() == 0, living.err
+    assert increase(receiver) == pytest.approx(2 * 20 * EACH + EACH * (conversations + 2 * spends))
 
 
 def test_what_is_sent_twice_counts_once(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a pipeline has to do with spools: it keeps one of its own, and sends those that others have left behind.
 
-Others' are sent after something of its own was delivered, since then somebody is there, and again with each heartbeat:
-on a thread of its own, one request after the other, so that neither the agent nor the live data waits for them.
+Others' spools are sent once something of its own was delivered, since then somebody is there: the first time, after
+each outage and after each heartbeat. A thread of its own sends them, one request after the other, so that neither the
+agent nor the live data waits for them.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Spooling:
     def __init__(self, keeper: SpoolKeeper, replays: Replays) -> None:
         self._keeper = keeper
         self._replays = replays
-        self._well = False
+        self._look_due = True
+        """Whether others' spools are to be looked for after the next delivery that leaves nothing to say."""
 
     def sending(self) -> None:
         """A request is sent now."""
@@ -99,13 +101,14 @@ class Spooling:
 
     def sent(self, outcome: Outcome, all_of_it: bool, heartbeat: bool) -> None:
         """A request was delivered or was not; ``all_of_it``: nothing is left to say."""
+        if heartbeat or not outcome.delivered:
+            self._look_due = True
         if not outcome.delivered:
-            self._well = False
             self._keeper.failed(outcome.reason)
             return
         self._keeper.delivered(outcome.reason, all_of_it)
-        if all_of_it and (heartbeat or not self._well):
-            self._well = True
+        if all_of_it and self._look_due:
+            self._look_due = False
             self._replays.look()
 
     def write(self) -> None:
