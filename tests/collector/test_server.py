@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
+import grpc.aio
 import httpx
 import pytest
 from viewer_process import PROTOBUF
 
-from openhands_otel._internal.collector.server import Collector, StartError
+from openhands_otel._internal.collector.housekeeping import HOUSEKEEPING
+from openhands_otel._internal.collector.receive.connections import ACCEPTING, TIME_LIMITS
+from openhands_otel._internal.collector.receive.grpc_receiver import _SERVICES, GRPC, PortInUse
+from openhands_otel._internal.collector.server import HTTP, LIVENESS, Collector, StartError
 from openhands_otel.settings import ViewerSettings
 from otlp_sender import Sender
 
@@ -113,3 +118,77 @@ def test_two_collectors_in_one_process_do_not_meet() -> None:
         await second.stop()
 
     asyncio.run(go())
+
+
+async def ends(part: str) -> None:
+    """The task that does ``part`` ends, as nothing in the collector means it to."""
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name() == f"openhands-otel {part}")
+    task.cancel()
+
+
+async def whole_again(
+    client: httpx.AsyncClient, collector: Collector, channel: grpc.aio.Channel, senders: Sequence[Sender], cost: float
+) -> None:
+    """Both doors take what is sent, history is saved, health is well."""
+    first, second = senders
+    export = channel.unary_unary(f"/{_SERVICES['metrics']}/Export")
+    await export(first.spend(cost).body(), wait_for_ready=True, timeout=30)
+    answer = await client.post("/v1/metrics", content=second.spend(cost).body(), headers=PROTOBUF)
+    assert answer.status_code == 200
+    assert (await client.get("/api/v1/totals")).json()["totals"]["accumulated_cost"] == 2 * cost
+    store = collector.store
+    assert store is not None
+    async with asyncio.timeout(30):
+        while store.fleet.dirty or store.health.problems:
+            await asyncio.sleep(0.05)
+    assert (await client.get("/healthz")).status_code == 200
+
+
+def test_a_part_that_ends_is_told_by_health_and_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kind: a background task dies unseen (issue 10, row 9). Cancelled, ended or failed, whatever the task is."""
+
+    async def go() -> None:
+        collector = Collector(settings(database=tmp_path / "h.sqlite3"))
+        await collector.start()
+        senders = Sender("g"), Sender("p")
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with (
+            httpx.AsyncClient(base_url=collector.url, trust_env=False, timeout=30, limits=limits) as client,
+            grpc.aio.insecure_channel(collector.grpc_address) as channel,
+        ):
+            assert collector.store is not None
+            health = collector.store.health
+            await whole_again(client, collector, channel, senders, 1.0)
+            parts = (HTTP, LIVENESS, ACCEPTING, TIME_LIMITS, GRPC, HOUSEKEEPING)
+            for part in parts:
+                await ends(part)
+            async with asyncio.timeout(30):
+                while not all(health.errors[part] for part in parts):
+                    await asyncio.sleep(0)
+            assert [problem.partition(":")[0] for problem in health.problems] != []
+            await whole_again(client, collector, channel, senders, 2.0)
+            # The server behind the task ends, and then cannot have its port for a while.
+            grpc_receiver = collector._grpc  # pyright: ignore[reportPrivateUsage]
+            assert grpc_receiver is not None
+            with monkeypatch.context() as broken:
+                broken.setattr(grpc_receiver, "_open", _no_port)
+                await grpc_receiver._server.stop(0)  # pyright: ignore
+                async with asyncio.timeout(30):
+                    while "no port" not in (await client.get("/healthz")).text:
+                        await asyncio.sleep(0.05)
+            await whole_again(client, collector, channel, senders, 3.0)
+        await collector.stop()
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("openhands-otel")]
+
+    asyncio.run(go())
+    for part in (HTTP, LIVENESS, ACCEPTING, TIME_LIMITS, HOUSEKEEPING):
+        assert [record.levelname for record in caplog.records if record.getMessage().startswith(f"{part}: ")] == [
+            "ERROR",
+            "WARNING",
+        ]
+
+
+def _no_port() -> grpc.aio.Server:
+    raise PortInUse("no port")

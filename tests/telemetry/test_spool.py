@@ -300,8 +300,8 @@ while not pathlib.Path("end").exists():
 def test_a_living_process_takes_along_what_others_leave_in_each_outage(
     conversations: int, spends: bool, start: Start, receiver: Receiver
 ) -> None:
-    """With its own first delivery after the outage, or, where it slept through that, with its heartbeat, in however many
-    requests that is said."""
+    """With its own first delivery after the outage, or, where it slept through that, with its heartbeat, in however
+    many requests that is said."""
     endpoint = f"{receiver.url}/v1/metrics"
     living = start(
         ALIVE.format(conversations=conversations), endpoint, OPENHANDS_OTEL_HEARTBEAT_S="3600" if spends else "0.5"

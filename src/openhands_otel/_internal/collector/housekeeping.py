@@ -24,6 +24,7 @@ from openhands_otel._internal.collector.points.limits import PROCESS_LIMIT
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.fleet import Process
 from openhands_otel._internal.collector.store import HISTORY, JOURNAL, Store, Unavailable, records_of
+from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel.stats import TokenUsage
 
 SAVE_EVERY_S: Final = 0.25
@@ -73,7 +74,7 @@ class Keeper:
         store.make_room = self.make_room
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._rounds(), name="openhands-otel-keeper")
+        self._task = asyncio.create_task(keep_running(self._store.health, HOUSEKEEPING, self._rounds))
 
     async def stop(self) -> None:
         """End the rounds, and save what is left."""
@@ -86,10 +87,7 @@ class Keeper:
     async def _rounds(self) -> None:
         while True:
             await asyncio.sleep(SAVE_EVERY_S)
-            try:
-                await self._round()
-            except Exception as error:
-                self._store.health.failed(HOUSEKEEPING, error)
+            await self._round()
 
     async def _round(self) -> None:
         store, guard = self._store, self._store.health.guard

@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -29,11 +30,15 @@ from openhands_otel._internal.collector.receive.http_receiver import routes as o
 from openhands_otel._internal.collector.receive.receiver import Receiver
 from openhands_otel._internal.collector.serve.api import Api
 from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.state_folder import own_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token, read_token
 from openhands_otel._internal.viewer import routes as page_routes
 from openhands_otel.settings import ViewerSettings
 
+HTTP: Final = "OTLP/HTTP"
+LIVENESS: Final = "liveness"
+"""Parts whose health is told."""
 _START_TIMEOUT_S: Final = 10.0
 _STOP_GRACE_S: Final = 1
 _KEEP_ALIVE_S: Final = 120
@@ -159,13 +164,16 @@ class Collector:
         )
         self._server = _Server(config)
         # The server is given no socket to accept from: who may come in is decided before it sees anybody.
-        self._serving = asyncio.create_task(self._server.serve(sockets=[]), name="openhands-otel-http")
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            while not self._server.started:
-                if self._serving.done():
-                    await self._serving
-                    raise StartError("the web server ended before it began")
-                await asyncio.sleep(0.005)
+        server, health = self._server, self.store.health
+        self._serving = asyncio.create_task(
+            keep_running(health, HTTP, lambda: server.serve(sockets=[]), lambda: server.should_exit)
+        )
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                while not server.started:
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise StartError(f"the web server did not start: {health.reason(HTTP) or 'it hangs'}") from None
         state, fleet = self._server.server_state, self.store.fleet
 
         def make(peer: str, lost: Callable[[Connection], None]) -> Connection:
@@ -174,9 +182,9 @@ class Collector:
         def ended(connection: Connection) -> None:
             fleet.lives.disconnected(connection.speakers, broke=not connection.closed_here)
 
-        self._connections = Connections(listener, make, ended, connection_limit()[0])
+        self._connections = Connections(listener, make, ended, health, connection_limit()[0])
         self._connections.start()
-        self._watching = asyncio.create_task(_watch(self.store), name="openhands-otel-liveness")
+        self._watching = asyncio.create_task(keep_running(health, LIVENESS, partial(_watch, self.store)))
 
     def _token(self) -> Token:
         given = None if self.settings.token is None else self.settings.token.get_secret_value()
@@ -207,7 +215,7 @@ async def _watch(store: Store) -> None:
         now = time.monotonic()
         store.fleet.lives.tick(now - looked)
         looked = now
-        await store.health.guard("liveness", _look(store))
+        await store.health.guard(LIVENESS, _look(store))
 
 
 async def _look(store: Store) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from openhands_otel._internal import log
@@ -16,6 +18,8 @@ from openhands_otel._internal.terminal_text import printable
 FORESEEN: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
 """Errors of the world around us, whose message is enough; others are our own faults and are logged with their trace."""
 _TEXT_LIMIT: Final = 300
+_PAUSE_S: Final = 1.0
+"""How long a task that ended is left alone, and how long it has to run to be well again."""
 
 _log = logging.getLogger(log.NAME)
 
@@ -74,3 +78,36 @@ class Health:
     def _changed(self) -> None:
         if self._on_change is not None:
             self._on_change()
+
+
+async def keep_running(
+    health: Health,
+    part: str,
+    work: Callable[[], Coroutine[object, object, None]],
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run ``work``, which is not meant to end, as a task of its own, until this is cancelled or ``until`` is true.
+
+    Whatever ends it, an error, a return or a stray cancellation, is told as the health of ``part``, and it begins anew.
+    """
+    while not until():
+        task = asyncio.create_task(work(), name=f"openhands-otel {part}")
+        try:
+            _, running = await asyncio.wait([task], timeout=_PAUSE_S)
+            if running:
+                if health.reason(part) is not None:
+                    health.well(part)
+                await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+            raise
+        if until():
+            return
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            health.failed(part, error)
+        else:
+            health.wrong(part, "it was cancelled" if task.cancelled() else "it ended", error)
+        await asyncio.sleep(_PAUSE_S)

@@ -19,6 +19,7 @@ from typing import Final
 
 from openhands_otel._internal.collector.receive.connection import Connection, Phase
 from openhands_otel._internal.collector.receive.lines import few_lines
+from openhands_otel._internal.collector.supervision import Health, keep_running
 from openhands_otel._internal.host.neighbours import is_mine, owner_of_peer
 
 CONNECTION_LIMIT: Final = 1_024
@@ -27,6 +28,11 @@ PEER_SHARE: Final = 0.5
 _LOOK_EVERY_S: Final = 1.0
 _EVICTED_SHARE: Final = 1 / 32
 _FULL_PAUSE_S: Final = 0.2
+ACCEPTING: Final = "connections"
+TIME_LIMITS: Final = "time limits of connections"
+"""Parts whose health is told."""
+_BROKEN: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+"""Of the listening socket itself: the next try would fail at once."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FULL_BODY: Final = b'{"code":14,"message":"there are too many connections: come again"}'
 _FULL: Final = (
@@ -48,8 +54,10 @@ class Connections:
         listener: socket.socket,
         make: MakeConnection,
         on_end: Callable[[Connection], object],
+        health: Health,
         limit: int = CONNECTION_LIMIT,
     ) -> None:
+        self._health = health
         self._listener = listener
         self._on_end = on_end
         self._make = make
@@ -62,8 +70,8 @@ class Connections:
         return len(self._all)
 
     def start(self) -> None:
-        self._spawn(self._accept(), "openhands-otel-accept")
-        self._spawn(self._watch(), "openhands-otel-connections")
+        self._spawn(keep_running(self._health, ACCEPTING, self._accept))
+        self._spawn(keep_running(self._health, TIME_LIMITS, self._watch))
 
     async def stop(self) -> None:
         """Stop to accept; connections are left to the server."""
@@ -85,6 +93,8 @@ class Connections:
                 self._let_in(accepted, address[0])
             except OSError as error:
                 # Of a connection that was reset before it was accepted nothing needs to be said.
+                if error.errno in _BROKEN:
+                    raise
                 if error.errno in _OUT_OF_RESOURCES:
                     _log.warning("no connection can be accepted now: %s", error.strerror)
                     self._make_room(None)
@@ -152,8 +162,8 @@ class Connections:
                     _log.exception("a connection could not be looked at")
                     connection.cut()
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str | None = None) -> None:
-        task = asyncio.create_task(work, name=name)
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -19,9 +19,12 @@ from openhands_otel._internal.collector.receive.connection import BODY_S, HEAD_S
 from openhands_otel._internal.collector.receive.connections import connection_limit
 from openhands_otel._internal.collector.receive.receiver import METRICS, Receiver
 from openhands_otel._internal.collector.store import Unavailable
+from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.neighbours import Address, is_mine, owner_of_peer
 from openhands_otel.semconv import BEAT_HEADER, REPLAYED_HEADER
 
+GRPC: Final = "OTLP/gRPC"
+"""The part whose health is told."""
 _SERVICES: Final = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
     "traces": "opentelemetry.proto.collector.trace.v1.TraceService",
@@ -54,7 +57,15 @@ class GrpcReceiver:
     def __init__(self, receiver: Receiver, token: Token, host: str, port: int) -> None:
         self._receiver = receiver
         self._token = token
-        self._server = grpc.aio.server(
+        self._host = host
+        self._stopping = False
+        self._running: asyncio.Task[None] | None = None
+        self.port = port
+        self._server: grpc.aio.Server | None = self._open()
+
+    def _open(self) -> grpc.aio.Server:
+        """Make a server, and have its port; raises PortInUse."""
+        server = grpc.aio.server(
             options=[
                 *_LIMITS,
                 ("grpc.max_allowed_incoming_connections", connection_limit()[1]),
@@ -67,15 +78,17 @@ class GrpcReceiver:
             # Taken as a stream of one message: so the token is looked at before the message is read. Bodies stay bytes
             # here: what cannot be read is answered by us, with a line that says why.
             handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(self._export(signal))
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
-        address = f"[{host}]" if ":" in host else host
-        _probe(host, port)
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
+        address = f"[{self._host}]" if ":" in self._host else self._host
+        _probe(self._host, self.port)
         try:
-            self.port = self._server.add_insecure_port(f"{address}:{port}")
+            port = server.add_insecure_port(f"{address}:{self.port}")
         except RuntimeError:
-            self.port = 0
-        if self.port == 0:
-            raise PortInUse(f"{host}:{port}")
+            port = 0
+        if port == 0:
+            raise PortInUse(f"{self._host}:{self.port} is in use")
+        self.port = port
+        return server
 
     def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
         async def export(bodies: AsyncIterator[bytes], context: Context) -> bytes:
@@ -119,10 +132,27 @@ class GrpcReceiver:
             self._receiver.store.fleet.lives.called(processes[0], (here, self.port), peer)
 
     async def start(self) -> None:
-        await self._server.start()
+        """Begin to serve, and begin anew should the server end."""
+        if self._server is not None:
+            await self._server.start()
+        health = self._receiver.store.health
+        self._running = asyncio.create_task(keep_running(health, GRPC, self._serve, lambda: self._stopping))
+
+    async def _serve(self) -> None:
+        if self._server is None:
+            server = self._open()
+            await server.start()
+            self._server = server
+        # Shielded: gRPC would take a cancellation for its own end, and never stop.
+        await asyncio.shield(self._server.wait_for_termination())
+        self._server = None
 
     async def stop(self) -> None:
-        await self._server.stop(_STOP_GRACE_S)
+        self._stopping = True
+        if self._running is not None:
+            self._running.cancel()
+        if self._server is not None:
+            await self._server.stop(_STOP_GRACE_S)
 
 
 def _address(peer: str) -> Address | None:
