@@ -42,7 +42,13 @@ def http_server(
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
-    server = _Server(("127.0.0.1", port), Handler)
+    with _serving(Handler, port) as taken:
+        yield taken
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler], port: int) -> Iterator[int]:
+    server = _Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -51,6 +57,22 @@ def http_server(
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+@contextmanager
+def answering(*bodies: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Iterator[str]:
+    """Answer each connection with the next of ``bodies`` and end it, the last for ever; yields the URL."""
+    left = list(bodies)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(head + (left.pop(0) if len(left) > 1 else left[0]))
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with _serving(Handler, 0) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager

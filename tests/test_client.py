@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
 from openhands_otel.client import StatsClient, StatsError
-from openhands_otel.stats import ConversationUpdate, SnapshotUpdate, TotalsUpdate, Update
+from openhands_otel.stats import ConversationUpdate, RemovedUpdate, SnapshotUpdate, TotalsUpdate, Update
 from otlp_sender import Sender
+from otlp_server import answering
 
 
 @pytest.fixture(scope="module")
@@ -120,26 +120,33 @@ def test_an_address_that_is_none_is_an_error(url: str) -> None:
 
 
 def test_a_server_of_another_kind_is_an_error() -> None:
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
+    with answering(b"<html>hello</html>") as url, StatsClient(url) as client:
+        for ask in (client.state, client.conversations, lambda: next(client.stream(reconnect=False))):
+            with pytest.raises(StatsError):
+                ask()
 
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
 
-    server = HTTPServer(("127.0.0.1", 0), Other)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        with StatsClient(f"http://127.0.0.1:{server.server_port}") as client:
-            for ask in (client.state, client.conversations, lambda: next(client.stream(reconnect=False))):
-                with pytest.raises(StatsError):
-                    ask()
-    finally:
-        server.shutdown()
-        server.server_close()
+def test_the_stream_of_a_newer_viewer_is_read_as_far_as_it_is_known(viewer: Viewer) -> None:
+    """Kinds of updates, fields, words for states and lines of the stream that this release has never heard of."""
+    state = viewer.state()
+    told = {"status": "meditating", "outcome": "enlightened", "mood": {"deep": [None]}, "accumulated_cost": 7.5}
+    told |= {"conversation_id": "c"}
+    updates = (
+        {"type": "snapshot", "state": state.model_dump(mode="json") | {"weather": "fine"}},
+        {"type": "forecast", "clouds": 3},
+        {"type": "conversation", "received_unix_nano": 1, "conversation": told, "by": "whom"},
+        {"type": ""},
+        {"type": "removed", "conversation_id": "c"},
+    )
+    lines = (f": said\nevent: x\nretry: 10\nfoo: bar\ndata: {json.dumps(update)}\n\n" for update in updates)
+    with answering("".join(lines).encode()) as url, StatsClient(url) as client:
+        stream = client.stream(reconnect=False)
+        assert next(stream) == SnapshotUpdate(state=state)
+        conversation = _next(stream, ConversationUpdate).conversation
+        assert (conversation.accumulated_cost, conversation.status) == (7.5, "meditating")
+        assert next(stream) == RemovedUpdate(conversation_id="c")
+        with pytest.raises(StatsError, match="ended the stream"):
+            next(stream)
 
 
 def _next[T](stream: Iterator[Update], kind: type[T]) -> T:
