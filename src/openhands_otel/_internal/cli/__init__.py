@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
     "view": "receive telemetry and show it: embedded collector and live page",
     "spool": "what could not be delivered and lies on this disk: list, send, drop",
+    "status": "one line about now, for prompts and status bars: spent today, by the hour, who needs you",
     "watch": "show a viewer's numbers in this terminal, or once as JSON",
 }
 
