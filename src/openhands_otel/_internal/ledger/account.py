@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.usages import by_usage, most_used, token_usage
 from openhands_otel.events import OwnAccount, RunEnded
-from openhands_otel.semconv import Reason, Role, RunOutcome, Status, TokenType
-from openhands_otel.stats import CostShare, TokenUsage
+from openhands_otel.semconv import UNKNOWN, Reason, Role, RunOutcome, Status, TokenType
+from openhands_otel.stats import ConversationStats, CostShare, ModelCalls
 
 AGREEMENT = 1e-9
 """US dollars up to which two totals agree."""
@@ -40,29 +39,6 @@ class Calls:
 
     made: int = 0
     unpriced: int = 0
-
-
-class ConversationSnapshot(BaseModel):
-    """A conversation as this process knows it; of constant size however many calls it made. Money is US dollars.
-
-    Named as in ``stats.ConversationStats``, which is what a viewer knows of it over all processes.
-    """
-
-    conversation_id: str
-    parent_id: str | None
-    agent: str
-    status: Status
-    outcome: RunOutcome | None
-    error_type: str | None
-    accumulated_cost: float
-    restored_cost: float
-    accumulated_token_usage: TokenUsage
-    llm_calls: int
-    unpriced_calls: int
-    unreconciled_cost: float | None
-    unreconciled_reasons: tuple[Reason, ...]
-    costs: tuple[CostShare, ...]
-    updated_unix_nano: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,36 +154,54 @@ class Account:
             return None
         return min(self.running.items(), key=lambda item: (item[0][0] != "tool", item[1][1]))[1]
 
-    def snapshot(self) -> ConversationSnapshot:
-        """A copy to hand out."""
-        return ConversationSnapshot(
-            conversation_id=self.conversation_id,
-            parent_id=self.parent_id,
-            agent=self.agent,
-            status=self.status,
-            outcome=self.outcome.how if self.outcome is not None and self.outcome.stands else None,
-            error_type=self.outcome.error if self.outcome is not None and self.outcome.stands else None,
-            accumulated_cost=self.total_cost,
-            restored_cost=self.restored_cost,
-            accumulated_token_usage=TokenUsage(
-                prompt_tokens=self._tokens(TokenType.INPUT),
-                completion_tokens=self._tokens(TokenType.OUTPUT),
-                cache_read_tokens=self._tokens(TokenType.CACHE_READ),
-                cache_write_tokens=self._tokens(TokenType.CACHE_WRITE),
-                reasoning_tokens=self._tokens(TokenType.REASONING),
-                context_window=self.context_limit or 0,
-                per_turn_token=self.context_tokens or 0,
-            ),
-            llm_calls=self.calls,
-            unpriced_calls=self.unpriced,
-            unreconciled_cost=self.unreconciled_cost,
-            unreconciled_reasons=self.reasons,
-            costs=tuple(
-                CostShare(role=key.role, model=key.model, usage_id=key.usage_id, accumulated_cost=part.value)
+    def stats(self) -> ConversationStats:
+        """A copy to hand out, named as a viewer names what it knows over all processes."""
+        shares = sorted(
+            (
+                CostShare(role=key.role, model=key.model, usage_id=key.usage_id or None, accumulated_cost=part.value)
                 for key, part in self.cost.items()
             ),
+            key=lambda share: -share.accumulated_cost,
+        )
+        calls = sorted(
+            (
+                ModelCalls(model=to.model, provider=to.provider, llm_calls=calls.made, unpriced_calls=calls.unpriced)
+                for to, calls in self.callees.items()
+            ),
+            key=lambda part: -part.llm_calls,
+        )
+        tokens: dict[str, dict[str, int]] = {}
+        for (usage_id, kind), count in self.tokens.items():
+            tokens.setdefault(usage_id or UNKNOWN, {})[kind] = count
+        context = self.context_tokens or 0, self.context_limit or 0
+        model, provider = most_used(shares, calls)
+        outcome = self.outcome if self.outcome is not None and self.outcome.stands else Outcome()
+        activity, since = self.activity or (None, None)
+        return ConversationStats(
+            conversation_id=self.conversation_id,
+            parent_id=self.parent_id,
+            agent=self.agent or None,
+            sdk_version=self.sdk_version or None,
+            model_name=model,
+            provider_name=provider,
+            accumulated_cost=self.total_cost,
+            tree_cost=self.total_cost,
+            restored_cost=self.restored_cost,
+            max_budget_per_task=self.budget,
+            unreconciled_cost=self.unreconciled_cost,
+            unreconciled_reasons=self.reasons,
+            accumulated_token_usage=token_usage(tokens.values(), context),
+            llm_calls=self.calls,
+            unpriced_calls=self.unpriced,
+            calls_by_model=tuple(calls),
+            costs=tuple(shares),
+            usage_to_metrics=by_usage(shares, tokens, context, calls),
+            status=self.status,
+            outcome=outcome.how,
+            error_type=outcome.error,
+            activity=activity,
+            activity_since=None if since is None else since / 1e9,
+            closed=self.closed,
+            started_unix_nano=self.opened_at,
             updated_unix_nano=self.updated_at,
         )
-
-    def _tokens(self, kind: TokenType) -> int:
-        return sum(count for (_, counted), count in self.tokens.items() if counted == kind)

@@ -22,7 +22,6 @@ from openhands_otel._internal.ledger.account import (
     Account,
     Callee,
     Calls,
-    ConversationSnapshot,
     Outcome,
     RunRecord,
     RunTally,
@@ -30,6 +29,7 @@ from openhands_otel._internal.ledger.account import (
 )
 from openhands_otel.events import NOBODY, Event, Origin
 from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
+from openhands_otel.stats import ConversationStats
 
 CLOSED_LIMIT = 1_000
 """Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
@@ -77,6 +77,14 @@ class FleetTotals:
                 key = OVERFLOW_KEY
             total = self._sums.setdefault(key, ExactSum())
         total.add(amount)
+
+    @property
+    def total(self) -> float:
+        """Over all attribute sets, rounded once."""
+        total = ExactSum()
+        for each in self._sums.values():
+            total.include(each)
+        return total.value
 
     def items(self) -> Iterable[tuple[FleetKey, float]]:
         """Current totals."""
@@ -143,10 +151,22 @@ class Ledger:
         """Updates that fell into an overflow bucket."""
         return self._overflowed + sum(totals.overflowed for totals in self.fleet.values())
 
-    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+    def snapshot(self, conversation_id: str) -> ConversationStats | None:
         """One conversation, closed ones included as long as they are remembered."""
-        account = self.accounts.get(conversation_id) or self._closed.get(conversation_id)
-        return None if account is None else account.snapshot()
+        known = {**self._closed, **self.accounts}
+        if conversation_id not in known:
+            return None
+        under: dict[str | None, list[Account]] = {}
+        for account in known.values():
+            under.setdefault(account.parent_id, []).append(account)
+        tree = {conversation_id: known[conversation_id]}
+        waiting = [conversation_id]
+        while waiting:
+            children = {each.conversation_id: each for each in under.pop(waiting.pop(), ())}
+            waiting += children.keys() - tree.keys()
+            tree = children | tree
+        cost = ExactSum(part.value for account in tree.values() for part in account.cost.values())
+        return known[conversation_id].stats().model_copy(update={"tree_cost": cost.value, "descendants": len(tree) - 1})
 
     def retire(self, conversation_id: str) -> None:
         """A closed conversation's last values are delivered: keep it only in case it is resumed."""

@@ -6,13 +6,15 @@ which is then built at once (OpenHands' own import takes seconds, this takes a t
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from difflib import get_close_matches
 from types import ModuleType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
 
@@ -20,10 +22,16 @@ from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.laminar import Laminar
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.launch.tool_environment import ToolEnvironment
-from openhands_otel._internal.ledger.account import ConversationSnapshot
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.process.subscriptions import bus, listen
 from openhands_otel.settings import Settings, SettingsError, load
+from openhands_otel.stats import ConversationStats
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from openhands_otel._internal.process.runtime import Runtime
 
 logger = logging.getLogger("openhands_otel")
 
@@ -32,56 +40,108 @@ _changing = threading.RLock()
 
 
 class OpenHandsInstrumentor(BaseInstrumentor):
-    """OpenTelemetry instrumentation of the OpenHands SDK.
+    """OpenTelemetry instrumentation of the OpenHands SDK: one for the process, whoever makes it first.
 
-    ``instrument()`` exports metrics through a pipeline of its own (managed), to where the standard ``OTEL_*`` variables
-    say. ``instrument(meter_provider=provider)`` puts the fleet's instruments on a provider of the application (guest);
-    the README says which promise holds where. ``instrument(tracer_provider=provider)`` sends spans there, whatever
-    ``OPENHANDS_OTEL_TRACES`` says. ``uninstrument()`` sends what is left and leaves OpenHands as it was.
-    Neither ever raises: what cannot be done is logged in one line. Called by several threads at once they take turns.
+    It sends metrics to where the standard ``OTEL_*`` variables say. ``instrument`` and ``uninstrument`` take turns
+    where several threads call them, and never raise what goes wrong inside: it is logged in one line.
     """
 
     _undo: ExitStack | None = None
     """Takes apart what stands, also while not all does yet."""
-    _runtime: Any = None
+    _runtime: Runtime | None = None
 
     def __new__(cls) -> Self:
         """There is one, whoever asks first."""
         with _changing:
             return super().__new__(cls)  # pyright: ignore[reportUnknownMemberType]
 
-    def instrument(self, **kwargs: Any) -> None:
-        """Instrument this process; where it is already, only say so."""
+    def instrument(
+        self,
+        *,
+        settings: Settings | None = None,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        skip_dep_check: bool = False,
+        raise_exception_on_conflict: bool = False,
+        **unknown: Never,
+    ) -> None:
+        """Instrument this process; where it is instrumented already, log a warning.
+
+        Args:
+            settings: What the ``OPENHANDS_OTEL_*`` variables say unless given.
+            meter_provider: The application's own, which then carries the fleet's metrics; conversations' series take
+                their own way (docs/pipelines.md says which promise holds where). Unless given, a pipeline of the
+                plugin's own sends both.
+            tracer_provider: Gets the spans, whatever ``OPENHANDS_OTEL_TRACES`` says.
+            skip_dep_check: Do not look whether a release of ``openhands-sdk`` that fits is installed;
+                ``opentelemetry-instrument`` has looked before.
+            raise_exception_on_conflict: Raise where none is installed, rather than log it.
+
+        Raises:
+            TypeError: A keyword is none of these; the message names the one that is nearest.
+        """
+        for name in unknown:
+            raise TypeError(_unknown_keyword(name))
         with _changing:
-            super().instrument(**kwargs)
+            super().instrument(
+                settings=settings,
+                meter_provider=meter_provider,
+                tracer_provider=tracer_provider,
+                skip_dep_check=skip_dep_check,
+                raise_exception_on_conflict=raise_exception_on_conflict,
+            )
 
     def uninstrument(self, **kwargs: Any) -> None:
-        """The opposite."""
+        """Send what is left, within ``OPENHANDS_OTEL_EXIT_TIMEOUT_S``, and leave OpenHands as it was."""
         with _changing:
             super().uninstrument(**kwargs)
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """What must be installed for this to make sense."""
+        """Requirements of which one must be installed for this to make sense.
+
+        Returns:
+            Specifiers as in pyproject.toml.
+        """
         return (compat.REQUIREMENT,)
 
     def flush(self, timeout_s: float = 2.0) -> bool:
-        """Send all that happened until now; False if that failed or took longer."""
+        """Send all that happened until now.
+
+        Args:
+            timeout_s: How long this may take, seconds.
+
+        Returns:
+            False if that failed or took longer. True where the process is not instrumented: there is nothing to send.
+        """
         return self._runtime is None or self._runtime.flush(timeout_s)
 
-    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
-        """What this process knows of one conversation; None if it knows nothing or isn't instrumented."""
+    def snapshot(self, conversation_id: str) -> ConversationStats | None:
+        """What this process knows of one conversation, everything until now included.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+
+        Returns:
+            Of constant size, however many calls were made; None if this process knows nothing of the conversation or
+            is not instrumented.
+        """
         return None if self._runtime is None else self._runtime.snapshot(conversation_id)
 
     @guarded
-    def _instrument(self, **kwargs: Any) -> None:
-        settings = kwargs.get("settings") or _settings()
+    def _instrument(
+        self,
+        *,
+        settings: Settings | None = None,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        **kwargs: Any,
+    ) -> None:
+        settings = settings or _settings()
         if settings is None or not settings.enabled or _sdk_disabled() or self._undo is not None:
             return
         undo = self._undo = ExitStack()
         laminar, tools = Laminar(), ToolEnvironment()
-        self._runtime = runtime = _runtime(
-            settings, kwargs.get("meter_provider"), kwargs.get("tracer_provider"), laminar.is_wanted
-        )
+        self._runtime = runtime = _runtime(settings, meter_provider, tracer_provider, laminar.is_wanted)
         if runtime is not None:
             undo.callback(runtime.stop)
         undo.callback(laminar.detach)
@@ -123,7 +183,18 @@ def _sdk_disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def _runtime(settings: Settings, meter_provider: Any, tracer_provider: Any, laminar_wanted: Callable[[], bool]) -> Any:
+def _unknown_keyword(name: str) -> str:
+    known = [*inspect.signature(OpenHandsInstrumentor.instrument).parameters][1:-1]
+    nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return f"instrument() does not know '{name}', did you mean '{nearest}'? It takes {', '.join(known)}"
+
+
+def _runtime(
+    settings: Settings,
+    meter_provider: MeterProvider | None,
+    tracer_provider: TracerProvider | None,
+    laminar_wanted: Callable[[], bool],
+) -> Runtime | None:
     try:
         from openhands_otel._internal.export.otlp_config import read_otlp_config
         from openhands_otel._internal.process.pipeline import Pipeline
@@ -157,7 +228,7 @@ def _bridge(settings: Settings) -> Callable[[], None]:
     return bridge.detach
 
 
-def _starting(runtime: Any) -> Callable[[ModuleType], None]:
+def _starting(runtime: Runtime) -> Callable[[ModuleType], None]:
     def start(module: ModuleType) -> None:
         runtime.start()
 

@@ -24,7 +24,6 @@ from openhands_otel._internal.export.otlp_config import OtlpConfig
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.transport import Transport
 from openhands_otel._internal.guard import note_error
-from openhands_otel._internal.ledger.account import ConversationSnapshot
 from openhands_otel._internal.ledger.intake import URGENT, Intake, Item, OfSpan
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
@@ -45,6 +44,7 @@ from openhands_otel._internal.process.spooling import Replays, Spooling
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
+from openhands_otel.stats import ConversationStats
 
 Answer = Callable[[], bool]
 """Waits for what was begun, as long as was said then; whether all of it was delivered."""
@@ -189,7 +189,7 @@ class Pipeline:
         if self._spooling is not None:
             self._spooling.abandon()
 
-    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+    def snapshot(self, conversation_id: str) -> ConversationStats | None:
         """What this process knows of one conversation, everything until now included."""
         with self._intake.lock:
             self._intake.drain()

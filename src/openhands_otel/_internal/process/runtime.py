@@ -14,7 +14,6 @@ from collections.abc import Callable
 from openhands_otel._internal.bus.dispatch import Bus
 from openhands_otel._internal.clock import process_clock
 from openhands_otel._internal.guard import guarded
-from openhands_otel._internal.ledger.account import ConversationSnapshot
 from openhands_otel._internal.ledger.intake import URGENT
 from openhands_otel._internal.once import Once
 from openhands_otel._internal.process.pipeline import Pipeline
@@ -22,6 +21,7 @@ from openhands_otel._internal.process.process_end import ProcessEnd, main_has_re
 from openhands_otel._internal.tracing.traces import Traces
 from openhands_otel.events import UPDATES, Event, LLMCallEnded, ToolEnded
 from openhands_otel.settings import Settings
+from openhands_otel.stats import ConversationStats
 
 LATE = URGENT | {LLMCallEnded, ToolEnded}
 """Events of a process that has all but ended of which each is sent at once."""
@@ -136,7 +136,7 @@ class Runtime:
     def _note_lost(self, event: Event) -> None:
         self._lost = self._lost or type(event) in UPDATES
 
-    def snapshot(self, conversation_id: str) -> ConversationSnapshot | None:
+    def snapshot(self, conversation_id: str) -> ConversationStats | None:
         """What this process knows of one conversation."""
         return None if self._pipeline is None else self._pipeline.snapshot(conversation_id)
 

@@ -23,8 +23,8 @@ from openhands_otel._internal.collector.points.series import (
     series_from_record,
 )
 from openhands_otel._internal.collector.state.liveness import Life
-from openhands_otel._internal.collector.state.usages import by_usage, most_used, token_usage
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.usages import by_usage, most_used, token_usage
 from openhands_otel.stats import ConversationStats, CostShare, ModelCalls
 
 _SHARE_LIMIT: Final = 32
