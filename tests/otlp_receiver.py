@@ -104,7 +104,7 @@ class Receiver:
             for points in self.streams(metric, **wanted).values()
         )
 
-    def wait_for(self, condition: Callable[[Receiver], bool], timeout_s: float = 10) -> None:
+    def wait_for(self, condition: Callable[[Receiver], bool], timeout_s: float = 50) -> None:
         """Wait until ``condition(receiver)`` is true; fails if it does not become so."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

@@ -90,7 +90,7 @@ class Machine:
         assert shell is not None
         command = [shell, str(self.project / "scripts/bootstrap.sh"), *arguments]
         return subprocess.run(
-            command, env=environment, cwd=self.project, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, cwd=self.project, capture_output=True, text=True, timeout=100, check=False
         )
 
     def found(self, **variables: str) -> str:

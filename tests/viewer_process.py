@@ -20,7 +20,7 @@ from openhands_otel.stats import State
 from otlp_sender import Sender
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 100.0
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Viewer:
 
     def __post_init__(self) -> None:
         headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=100, trust_env=False)
 
     def post(self, body: bytes, path: str = "/v1/metrics", **headers: str) -> httpx.Response:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -52,7 +52,7 @@ class Viewer:
     def stop(self) -> int:
         self.http.close()
         self.process.terminate()
-        return self.process.wait(15)
+        return self.process.wait(100)
 
     def memory_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -78,7 +78,7 @@ def start_viewer(
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, f"the viewer ended with code {process.wait(5)} before it was ready"
+        assert line, f"the viewer ended with code {process.wait(100)} before it was ready"
         ready = json.loads(line)
     except BaseException:
         process.kill()
@@ -100,7 +100,7 @@ def running_viewer(*options: str, **settings: Any) -> Iterator[Viewer]:
             viewer.stop()
 
 
-def wait_for[T](look: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
+def wait_for[T](look: Callable[[], T | None], what: str, timeout: float = 50.0) -> T:
     """The first result of ``look`` that counts as true."""
     deadline = time.monotonic() + timeout
     while True:

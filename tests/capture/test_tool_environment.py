@@ -259,7 +259,7 @@ def test_an_environment_that_a_tool_chose_itself_is_cleaned_only_of_what_it_inhe
     try:
         rest |= {} if given else {"stdout": subprocess.PIPE}
         process = start(lambda: subprocess.Popen(["env"], *given, **rest))
-        out = process.communicate(timeout=10)[0].decode()
+        out = process.communicate(timeout=100)[0].decode()
     finally:
         tools.detach()
 

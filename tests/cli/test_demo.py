@@ -64,7 +64,7 @@ class Demo:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=100)
 
 
 @pytest.fixture
@@ -91,12 +91,12 @@ def test_costs_rise_while_the_agent_works_and_three_accounts_agree_in_the_end(ru
     demo.read_until("^The agent has finished")
     rising = [(at, float(cost[1])) for at, line in demo.lines if (cost := COST_LINE.match(line))]
     demo.read_until("^Still there")
-    with urlopen(address, timeout=10) as page:
+    with urlopen(address, timeout=100) as page:
         assert page.status == 200
     processes = demo.started
     demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(timeout=20) == 0, f"{demo.text}\n{demo.error}"
+    assert demo.process.wait(timeout=100) == 0, f"{demo.text}\n{demo.error}"
     costs = [cost for _, cost in rising]
     assert len(costs) >= EXPECTED_CALLS - 1
     assert costs == sorted(set(costs))
@@ -119,14 +119,14 @@ def test_costs_rise_while_the_agent_works_and_three_accounts_agree_in_the_end(ru
 def test_everything_it_started_goes_with_it(run_demo: Callable[..., Demo], number: int, code: int) -> None:
     demo = run_demo()
     demo.read_until("^Starting a real OpenHands agent")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while len(demo.started) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     processes = demo.started
 
     demo.process.send_signal(number)
 
-    assert demo.process.wait(timeout=20) == code
+    assert demo.process.wait(timeout=100) == code
     assert len(processes) == 3
     assert_gone(processes)
     assert demo.error == ""
@@ -139,7 +139,7 @@ def test_an_agent_that_cannot_start_is_quoted_and_named_in_one_line(
 
     demo = run_demo(PYTHONPATH=str(tmp_path))
 
-    assert demo.process.wait(timeout=60) == 1
+    assert demo.process.wait(timeout=100) == 1
     *log, last = demo.error.splitlines()
     assert last.startswith("openhands-otel: the demo's agent ended with exit code 1")
     assert any("broken for this test" in line for line in log)

@@ -418,4 +418,4 @@ def test_a_signal_reaches_the_command_itself(home: Path) -> None:
         assert running.stdout.readline() == "up\n"
         running.send_signal(signal.SIGTERM)
 
-        assert running.wait(20) == -signal.SIGTERM
+        assert running.wait(100) == -signal.SIGTERM

@@ -161,7 +161,7 @@ def test_requests_up_to_the_collectors_own_limit_are_taken(viewer: Viewer) -> No
     assert viewer.memory_mb() - before < 700
     with grpc.insecure_channel(viewer.grpc, (("grpc.max_send_message_length", -1),)) as channel:
         call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
-        call(body, timeout=30)
+        call(body, timeout=100)
     assert post(viewer, body + bytes(BODY_LIMIT + 1 - len(body)), "identity").status_code == 413
 
 

@@ -58,7 +58,7 @@ def as_nobody(work: str, *arguments: str) -> str:
 ASK = """
 import http.client, socket
 host, port, path, token = arguments
-connection = http.client.HTTPConnection(host, int(port), timeout=30)
+connection = http.client.HTTPConnection(host, int(port), timeout=100)
 headers = {"authorization": f"Bearer {token}"} if token else {}
 method = "POST" if path == "/v1/metrics" else "GET"
 connection.request(method, path, headers=headers | {"content-type": "application/x-protobuf"})
@@ -100,7 +100,7 @@ def test_another_users_process_is_told_and_may_send_nothing_without_the_token(vi
 @needs_root
 def test_nor_over_grpc(viewer: Viewer) -> None:
     with grpc.insecure_channel(viewer.grpc) as channel:
-        MetricsServiceStub(channel).Export(Sender("q").spend(0.5).request(), timeout=30)
+        MetricsServiceStub(channel).Export(Sender("q").spend(0.5).request(), timeout=100)
     source = f"""
         import os, sys
         sys.path[:] = {sys.path!r}
@@ -109,12 +109,12 @@ def test_nor_over_grpc(viewer: Viewer) -> None:
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
         os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
         try:
-            call(b"", timeout=30)
+            call(b"", timeout=100)
         except grpc.RpcError as error:
             print(error.code().name)
     """
     child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=100, check=False
     )
     assert child.stdout.strip() == "UNAUTHENTICATED", child.stderr
 
@@ -185,7 +185,7 @@ def test_nothing_is_sent_to_another_users_viewer() -> None:
             [sys.executable, "-m", "openhands_otel", "watch", f"http://127.0.0.1:{port}", "--once"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         assert watched.returncode != 0

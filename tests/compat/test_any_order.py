@@ -116,7 +116,7 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(60)
+                thread.join(100)
 
         @precondition(lambda self: self.conversations)
         @rule(number=pick, elsewhere=st.booleans())
@@ -174,7 +174,7 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
                 return
             thread = threading.Thread(target=work)
             thread.start()
-            thread.join(60)
+            thread.join(100)
 
         @invariant()
         def the_counters_equal_the_bill(self) -> None:

@@ -74,7 +74,7 @@ def test_a_sub_agents_spend_is_seen_while_it_runs(world: World) -> None:
     def child(request: Any) -> Any:
         if request.turn == 1:
             reached.set()
-            go_on.wait(20)
+            go_on.wait(100)
         return called("think", {"thought": "hm"}) if request.turn == 0 else said()
 
     world.script("child", child)
@@ -83,7 +83,7 @@ def test_a_sub_agents_spend_is_seen_while_it_runs(world: World) -> None:
     running = threading.Thread(target=conversation.run)
     running.start()
     try:
-        assert reached.wait(20)
+        assert reached.wait(100)
         world.settle()
         seen = world.fleet(openhands__llm__role="subagent")
         assert seen == pytest.approx(world.bill("child").total, abs=EXACT)
@@ -92,7 +92,7 @@ def test_a_sub_agents_spend_is_seen_while_it_runs(world: World) -> None:
         assert ours == pytest.approx(world.bill("main").total, abs=EXACT)
     finally:
         go_on.set()
-        running.join(30)
+        running.join(100)
     world.check()
 
 
@@ -214,7 +214,7 @@ def test_a_call_that_is_given_up_costs_what_openhands_saw(world: World) -> None:
     world.check_what_the_sdk_saw(conversation)
     assert world.fleet() > 0
     # The provider finishes and charges all the same: OpenHands never sees that, and the next scenario must not.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 100
     while len(world.bill().entries) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     world.check_what_the_sdk_saw(conversation)
@@ -255,7 +255,7 @@ def test_a_judge_in_a_bare_thread_is_known_by_the_events_it_reads(world: World) 
     events = list(conversation.state.events)
     thread = threading.Thread(target=judging.on_run_finished, args=(events,))
     thread.start()
-    thread.join(30)
+    thread.join(100)
     world.check()
     share = world.cost_of(conversation, openhands__llm__role="other")
     assert share == pytest.approx(world.bill("judge").total, abs=EXACT)

@@ -139,7 +139,7 @@ def test_ask_agent(world: World) -> None:
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(conversation.ask_agent("How far are you?")))
     thread.start()
-    thread.join(20)
+    thread.join(100)
     world.check()
     assert answers == ["Done."]
     share = world.cost_of(conversation, openhands__llm__role="ask_agent")
@@ -342,7 +342,7 @@ def test_two_threads_on_one_llm(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(100)
     world.check()
     for each in conversations:
         assert world.cost_of(each) == pytest.approx(world.bill().total / 4, abs=EXACT)

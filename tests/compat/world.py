@@ -120,7 +120,7 @@ class World:
 
         def answer(request: Any) -> Answer:
             reached.set()
-            go_on.wait(20)
+            go_on.wait(100)
             return said()
 
         self.script("main", answer)
@@ -135,14 +135,14 @@ class World:
         running = threading.Thread(target=conversation.run)
         running.start()
         try:
-            assert reached.wait(20)
+            assert reached.wait(100)
             yield
         finally:
             go_on.set()
-            running.join(30)
+            running.join(100)
 
     def settle(self) -> None:
-        assert OpenHandsInstrumentor().flush(10)
+        assert OpenHandsInstrumentor().flush(50)
 
     def bill(self, *scripts: str) -> Bill:
         """The provider's bill, or what some scripts cost."""

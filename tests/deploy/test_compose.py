@@ -39,7 +39,7 @@ def services(compose: dict[str, Any]) -> dict[str, Service]:
 
 def validate(file: Path) -> subprocess.CompletedProcess[str]:
     checker = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
-    return subprocess.run([*checker, str(file)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*checker, str(file)], capture_output=True, text=True, timeout=100, check=False)
 
 
 def mounts(service: Service) -> dict[str, str]:

@@ -33,7 +33,7 @@ IMAGES = {
 
 def test_it_is_valid_by_the_compose_specification() -> None:
     checker = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*checker, str(FILE)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*checker, str(FILE)], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout
 
 

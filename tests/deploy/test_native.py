@@ -23,7 +23,7 @@ def test_without_go_it_says_in_one_line_what_to_install(command: list[str], tmp_
         "XDG_STATE_HOME": str(tmp_path),
     }
     words = [sys.executable, "-m", "deploy.native", *command]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"{NO_GO}\n"

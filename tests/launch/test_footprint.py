@@ -40,7 +40,7 @@ def launched(launcher: str, program: str, cwd: Path, **exported: str) -> tuple[d
         env={**env, **exported},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     seen, clean = json.loads(done.stdout)

@@ -161,7 +161,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 
 def _wait_until_healthy(server: AgentServer) -> None:
     deadline = time.monotonic() + START_S
-    with httpx.Client(base_url=server.url, trust_env=False, timeout=5) as http:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=100) as http:
         while True:
             try:
                 if http.get("/health").is_success:

@@ -35,7 +35,7 @@ class Child:
     at: float = 0.0
     cpu_s: float = 0.0
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = 100) -> int:
         """Wait for its end; returns the exit code, negative for a signal."""
         assert self.ended.wait(timeout_s), f"still running after {timeout_s} s; {self.err}"
         return self.code
@@ -58,7 +58,7 @@ class Child:
         """Times (monotonic) of the marks that it made."""
         return {name: float(at) for name, at in (line.split() for line in self.out.splitlines())}
 
-    def wait_for(self, name: str, timeout_s: float = 20) -> float:
+    def wait_for(self, name: str, timeout_s: float = 100) -> float:
         """Wait for a mark."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -99,7 +99,7 @@ class Prepared:
 
     def start(self, source: str, directory: Path, environ: Mapping[str, str]) -> Child:
         """Run ``source`` as a main program in ``directory``."""
-        assert self._ready.wait(60), "OpenHands could not be imported"
+        assert self._ready.wait(100), "OpenHands could not be imported"
         for name in ("out", "err"):
             (directory / name).touch()
         program = {
@@ -112,7 +112,7 @@ class Prepared:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(program).encode() + b"\n")
             self._process.stdin.flush()
-            assert self._born.wait_for(lambda: self._answers, 20), "no child was born"
+            assert self._born.wait_for(lambda: self._answers, 100), "no child was born"
             return self._children.setdefault(self._answers.pop(), Child(0, directory))
 
     def stop(self) -> None:
@@ -121,7 +121,7 @@ class Prepared:
                 child.kill(signal.SIGKILL)
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(100)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -86,7 +86,7 @@ def test_what_was_taken_with_a_word_counts_once_with_delta_too(receiver: Receive
     with pipeline(environ) as pipe:
         for _ in range(3):
             put(pipe, *call(origin("c"), cost=0.25))
-            assert pipe.flush(10)
+            assert pipe.flush(50)
     assert sum(point.value for point in receiver.points(semconv.COST.name)) == pytest.approx(0.75)
 
 

@@ -90,13 +90,13 @@ def test_the_bill_is_right_whatever_the_wall_clock_does(
         environ["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"] = "base2_exponential_bucket_histogram"
     with pipeline(environ) as pipe:
         put(pipe, opened("c"), run_started("c"), *call(origin("c"), 0.25), *call(origin(), 0.125))
-        assert pipe.flush(10)
+        assert pipe.flush(50)
         for step in steps:
             wall.off_s += step
             put(pipe, *call(origin("c"), 0.25))
-            assert pipe.flush(10)
+            assert pipe.flush(50)
         put(pipe, run_ended("c"), closed("c"))
-        assert pipe.flush(10)
+        assert pipe.flush(50)
         snapshot = pipe.snapshot("c")
     calls = 1 + len(steps)
     in_order(receiver)
@@ -114,7 +114,7 @@ def test_deltas_are_of_all_that_was_spent(wall: Wall, receiver: Receiver) -> Non
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, preference: "delta"}) as pipe:
         for _ in range(3):
             put(pipe, *call(origin("c"), 0.25))
-            assert pipe.flush(10)
+            assert pipe.flush(50)
             wall.off_s -= 2 * MINUTE_S
     points = receiver.points(COST)
     assert sum(point.value for point in points) == pytest.approx(0.75)
@@ -126,7 +126,7 @@ def test_an_instance_that_is_left_is_told_of_to_its_end(wall: Wall, receiver: Re
     """What could not be delivered under the id before is delivered under that id, and all its series end."""
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, opened("c", restored=2.0), run_started("c"), *call(origin("c"), 0.25))
-        assert pipe.flush(10)
+        assert pipe.flush(50)
         receiver.answer = lambda: (503, b"")
         put(pipe, *call(origin("c"), 0.25))
         assert not pipe.flush(10)
@@ -135,7 +135,7 @@ def test_an_instance_that_is_left_is_told_of_to_its_end(wall: Wall, receiver: Re
         assert not pipe.flush(10)
         receiver.answer = lambda: (200, b"")
         put(pipe, *call(origin("c"), 0.25))
-        assert pipe.flush(10)
+        assert pipe.flush(50)
         (before, ended), (after, _) = (
             ([point.value for point in stream if not point.flags], stream[-1].flags)
             for stream in streams(receiver, CONVERSATION_COST)
@@ -156,13 +156,13 @@ def test_an_instance_that_is_left_is_told_of_to_its_end(wall: Wall, receiver: Re
 def test_a_conversation_resumed_after_the_clock_has_fallen_counts_on(wall: Wall, receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, opened("c"), *call(origin("c"), 0.25), closed("c"))
-        assert pipe.flush(10)
+        assert pipe.flush(50)
         for _ in range(2):
             wall.off_s -= 2 * MINUTE_S
             put(pipe, *call(origin("d"), 0.125))
-            assert pipe.flush(10)
+            assert pipe.flush(50)
         put(pipe, opened("c"), *call(origin("c"), 0.25))
-        assert pipe.flush(10)
+        assert pipe.flush(50)
     in_order(receiver)
     assert increase(receiver, CONVERSATION_COST) == pytest.approx(0.75)
     assert increase(receiver, COST) == pytest.approx(0.75)
@@ -181,7 +181,7 @@ for step in sys.stdin:
     with spending.inside(spending.Scope(conversation_id="c"), None):
         spending.metrics.add_cost(0.125)
         spending.metrics.add_response_latency(0.1, "r")
-    done = instrumentor.flush(20)
+    done = instrumentor.flush(50)
     print(done, flush=True)
 """
 MACHINE = ("+1d", "+0d", "-30s", "-60s", "-90s", "-30m", "+1d", "-2h")

@@ -37,7 +37,7 @@ PROGRAM = """
 
     talk("works")
     talk("fails")
-    assert instrumentor.flush(20)
+    assert instrumentor.flush(50)
     """
 
 COMMAND = (

@@ -170,7 +170,7 @@ def test_metrics_are_not_off_for_the_process_when_a_file_is_missing_at_its_start
             ca.write_bytes(ours.authority.read_bytes())
             token.write_text(SECRET)
             put(pipe, *call(origin("c")))
-            assert pipe.flush(10)
+            assert pipe.flush(50)
     missing, again = (record.getMessage() for record in caplog.records)
     assert f"{GENERAL}CERTIFICATE names {ca}" in missing
     assert "again" in again
@@ -195,7 +195,7 @@ def test_a_process_whose_token_comes_late_delivers_all(start: Start, receiver: R
     )
     child.wait_for("tried")
     token.write_text(SECRET)
-    assert child.wait(30) == 0, child.err
+    assert child.wait(100) == 0, child.err
     wrong, again = child.log
     assert TOKEN in wrong
     assert str(token) in wrong

@@ -56,7 +56,7 @@ report = []
 for number in range(1, CONVERSATIONS + 1):
     live(number)
     if number % 100 == 0:
-        assert instrumentor.flush(30), number
+        assert instrumentor.flush(50), number
     if number % FEW == 0:
         report.append((held_kb(), flusher_s()))
 with open("report", "w") as file:

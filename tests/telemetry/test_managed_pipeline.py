@@ -57,9 +57,9 @@ def test_every_counter_starts_with_an_exported_0_at_an_earlier_time(protocol: st
     with receiving(protocol) as (receiver, environ), pipeline(environ) as pipe:
         for conversation in ("a", "b"):
             put(pipe, *everything(conversation))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
         put(pipe, *everything("a"))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     for metric in COUNTERS:
         streams = receiver.streams(metric.name)
         assert streams, metric.name
@@ -79,7 +79,7 @@ def test_every_counter_starts_with_an_exported_0_at_an_earlier_time(protocol: st
 def test_histograms_start_with_an_exported_0_too(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *call(origin("a")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     for metric in (semconv.TOKEN_USAGE, semconv.RESPONSE_LATENCY):
         for zero, first in receiver.streams(metric.name).values():
             assert (zero.count, zero.value, sum(zero.buckets)) == (0, 0, 0)
@@ -91,7 +91,7 @@ def test_histograms_start_with_an_exported_0_too(receiver: Receiver) -> None:
 def test_a_metric_has_small_attributes_and_a_conversation_series_its_id(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *everything("a"))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     for point in receiver.points():
         has_id = semconv.CONVERSATION_ID in point.attributes
         assert has_id == (point.scope == semconv.SCOPE_CONVERSATIONS), point
@@ -112,10 +112,10 @@ def test_gzip_headers_and_a_token_from_a_file_that_changes(receiver: Receiver, t
     pipe = Pipeline(Settings(), read_otlp_config(environ, token), lambda: 0)
     pipe.start()
     put(pipe, *call(origin("a")))
-    assert pipe.flush(5)
+    assert pipe.flush(50)
     token.write_text("second\n")
     put(pipe, *call(origin("a")))
-    assert pipe.stop(5)
+    assert pipe.stop(50)
     first, *_, last = receiver.headers
     assert first["content-encoding"] == "gzip"
     assert (first["x-tenant"], first["x-other"]) == ("a b", "2")
@@ -133,7 +133,7 @@ def test_gzip_and_headers_over_grpc() -> None:
         }
         with pipeline(environ) as pipe:
             put(pipe, *call(origin("a")))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
     assert receiver.headers[0]["x-tenant"] == "a"
     assert receiver.total(COST) == pytest.approx(0.001)
 
@@ -157,7 +157,7 @@ def test_the_metrics_endpoint_wins_and_is_taken_as_it_is(receiver: Receiver) -> 
         }
         with pipeline(environ) as pipe:
             put(pipe, *call(origin("a")))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
         assert receiver.requests
         assert not general.requests
 
@@ -204,7 +204,7 @@ def test_exponential_histograms_on_request(receiver: Receiver) -> None:
     with pipeline(environ) as pipe:
         for _ in range(3):
             put(pipe, *call(origin("a")))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
     metrics = [
         metric
         for request in receiver.requests
@@ -220,10 +220,10 @@ def test_exponential_histograms_on_request(receiver: Receiver) -> None:
 def test_only_what_changed_is_sent_and_a_heartbeat_says_all_again(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, heartbeat_s=0.5) as pipe:
         put(pipe, *call(origin("a", model="one")), *call(origin("b", model="two")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         before = len(receiver.requests)
         put(pipe, *call(origin("b", model="two")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         changed = _points_of(receiver, before)
         assert {point.attributes[semconv.CONVERSATION_ID] for point in changed if _is_conversation(point)} == {"b"}
         assert {point.attributes.get(semconv.REQUEST_MODEL, "two") for point in changed} == {"two"}
@@ -240,7 +240,7 @@ def test_budgets_are_sent_once_and_with_each_heartbeat_and_start_with_no_0(recei
     budgets = {"day": 20.0, "team": 100.0}
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, heartbeat_s=0.5, budgets=budgets) as pipe:
         put(pipe, *call(origin("a")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         receiver.wait_for(lambda seen: len([p for p in seen.points() if p.metric == semconv.BUDGET.name]) > 2)
     said = [point for point in receiver.points() if point.metric == semconv.BUDGET.name]
     assert {(p.attributes[semconv.BUDGET_SCOPE], p.value) for p in said} == {("day", 20), ("team", 100)}
@@ -250,7 +250,7 @@ def test_budgets_are_sent_once_and_with_each_heartbeat_and_start_with_no_0(recei
 def test_no_attribute_is_empty_since_thanos_refuses_such_series(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *call(origin("a", usage_id="")), *call(origin("a", model="", usage_id="")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     assert receiver.total(semconv.CONVERSATION_COST.name) == pytest.approx(0.002)
     assert all(value != "" for point in receiver.points() for value in point.attributes.values())
 
@@ -260,10 +260,10 @@ def test_a_thousand_conversations_are_sent_in_requests_that_receivers_take(recei
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, heartbeat_s=1) as pipe:
         for name in names:
             put(pipe, opened(name), *call(origin(name)))
-        assert pipe.flush(20)
+        assert pipe.flush(50)
         sent = len(receiver.bodies)
         assert receiver.total(semconv.CONVERSATION_CALLS.name) == len(names)
-        receiver.wait_for(lambda seen: len(_ids(_points_of(seen, sent))) == len(names), timeout_s=20)
+        receiver.wait_for(lambda seen: len(_ids(_points_of(seen, sent))) == len(names), timeout_s=100)
     assert max(map(len, receiver.bodies)) < 2_000_000
 
 
@@ -271,7 +271,7 @@ def test_a_status_that_gives_way_is_ended_in_the_same_request(receiver: Receiver
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         for event in (opened("a"), run_started("a"), run_ended("a")):
             put(pipe, event)
-            assert pipe.flush(5)
+            assert pipe.flush(50)
     states = [
         [(p.attributes[semconv.CONVERSATION_STATUS], p.flags) for p in _points_of(receiver, at, at + 1)
          if p.metric == semconv.CONVERSATION_STATE.name]
@@ -289,9 +289,9 @@ def test_an_activity_appears_and_is_ended(receiver: Receiver) -> None:
     events = list(call(whose))
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, events[0])
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         put(pipe, *events[1:])
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     began, ended = receiver.points(semconv.CONVERSATION_NOW.name)
     assert (began.attributes[semconv.CONVERSATION_ACTIVITY], began.flags) == ("llm", 0)
     assert began.value == pytest.approx(events[0].at / 1e9)
@@ -301,9 +301,9 @@ def test_an_activity_appears_and_is_ended(receiver: Receiver) -> None:
 def test_a_closed_conversation_is_ended_after_its_last_values(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, opened("a"), *call(origin("a")), *call(origin("a")), closed("a"))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         put(pipe, *call(origin("b")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     last: dict[tuple[object, ...], list[Point]] = {}
     for point in receiver.points():
         if _is_conversation(point) and point.attributes[semconv.CONVERSATION_ID] == "a":
@@ -320,9 +320,9 @@ def test_a_closed_conversation_is_ended_after_its_last_values(receiver: Receiver
 def test_a_conversation_closed_and_resumed_under_its_id_goes_on(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, opened("a"), *call(origin("a")), closed("a"))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         put(pipe, opened("a", restored=0.001), *call(origin("a")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         snapshot = pipe.snapshot("a")
     (points,) = receiver.streams(CONVERSATION_COST).values()
     assert [point.value for point in points if not point.flags] == pytest.approx([0, 0.001, 0.002])
@@ -334,7 +334,7 @@ def test_a_conversation_closed_and_resumed_under_its_id_goes_on(receiver: Receiv
 def test_an_amount_that_is_no_number_spoils_nothing(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *response(origin("a")), *response(origin("a"), cost=math.nan), *response(origin("a"), cost=math.inf))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     assert receiver.total(COST) == pytest.approx(0.001)
     assert receiver.total(CONVERSATION_COST) == pytest.approx(0.001)
 
@@ -343,7 +343,7 @@ def test_attribute_sets_beyond_the_cap_share_a_bucket_and_are_counted(receiver: 
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, series_limit=10) as pipe:
         for number in range(30):
             put(pipe, *call(origin(None, model=f"model-{number}")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
     streams = receiver.streams(COST)
     assert len(streams) == 11
     assert receiver.total(COST) == pytest.approx(0.03)
@@ -355,7 +355,7 @@ def test_a_running_conversation_has_one_status_in_its_last_points(receiver: Rece
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         for _ in range(5):
             put(pipe, opened("a"), run_started("a"), *call(origin("a")), run_ended("a", Status.PAUSED))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
     last = {
         p.attributes[semconv.CONVERSATION_STATUS]: p.flags for p in receiver.points(semconv.CONVERSATION_STATE.name)
     }
@@ -381,7 +381,7 @@ def test_the_sdks_own_metrics_are_beside_ours_and_change_nothing(monkeypatch: py
     with http_receiver() as receiver, pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         for _ in range(2):
             put(pipe, *call(origin("c"), 0.25))
-            assert pipe.flush(10)
+            assert pipe.flush(50)
     assert receiver.total(COST) == 0.5
     for metric in (COST, semconv.RESPONSE_LATENCY.name):
         (points,) = receiver.streams(metric).values()

@@ -33,7 +33,7 @@ def answer(status: int, body: bytes = b"", delay_s: float = 0.0):
 def test_the_last_request_waits_for_a_collector_that_restarts(receiver: Receiver) -> None:
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *call(origin("c")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
         tries: list[float] = []
 
         def restarting() -> tuple[int, bytes]:
@@ -42,7 +42,7 @@ def test_the_last_request_waits_for_a_collector_that_restarts(receiver: Receiver
 
         receiver.answer = restarting
         put(pipe, *call(origin("c")))
-        assert pipe.stop(5)
+        assert pipe.stop(50)
     assert len(tries) >= 3
     assert receiver.total(COST) == pytest.approx(0.002)
 
@@ -128,7 +128,7 @@ def test_what_is_refused_is_sent_again_until_it_is_taken(
     with caplog.at_level(logging.WARNING), pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *call(origin("c")))
         assert not pipe.flush(5)
-        receiver.wait_for(lambda seen: len(taken) > 1, timeout_s=6)
+        receiver.wait_for(lambda seen: len(taken) > 1, timeout_s=100)
         receiver.wait_for(lambda seen: seen.total(COST) == pytest.approx(0.001))
         pipe.flush(5)
     messages = [record.getMessage() for record in caplog.records]
@@ -142,7 +142,7 @@ def test_an_answer_in_json_counts_as_delivered(receiver: Receiver) -> None:
     receiver.content_type = "application/json"
     with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         put(pipe, *call(origin("c")))
-        assert pipe.flush(5)
+        assert pipe.flush(50)
 
 
 def test_points_that_a_receiver_rejects_are_logged_a_few_times_and_not_sent_again(
@@ -160,7 +160,7 @@ def test_points_that_a_receiver_rejects_are_logged_a_few_times_and_not_sent_agai
     with caplog.at_level(logging.WARNING), pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
         for _ in range(20):
             put(pipe, *call(origin("c")))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
     *messages, farewell = [record.getMessage() for record in caplog.records]
     # It may be anybody's money that was rejected: at the end one line says where it is kept.
     assert "kept in" in farewell
@@ -213,10 +213,10 @@ def test_a_collector_restarted_on_its_port_is_found_again() -> None:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": first.url}
         with pipeline(environ) as pipe:
             put(pipe, *call(origin("c")))
-            assert pipe.flush(5)
+            assert pipe.flush(50)
     with pipeline(environ) as pipe:
         put(pipe, *call(origin("c")))
         assert not pipe.flush(5)
         with http_receiver(port) as second:
             put(pipe, *call(origin("c")))
-            second.wait_for(lambda seen: seen.total(COST) == pytest.approx(0.002), timeout_s=6)
+            second.wait_for(lambda seen: seen.total(COST) == pytest.approx(0.002), timeout_s=100)

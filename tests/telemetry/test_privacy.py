@@ -57,7 +57,7 @@ PROGRAM = """
     def hook():
         raise ValueError("planted-error-4711")
     guarded(hook)()
-    assert instrumentor.flush(5)
+    assert instrumentor.flush(50)
     """
 
 
@@ -77,7 +77,7 @@ def test_no_planted_secret_is_in_a_byte_that_leaves_or_in_our_log(
             OTEL_EXPORTER_OTLP_METRICS_HEADERS="x-key=planted-header-4711",
             LLM=llm_server.base_url("SCRIPT"),
         )
-        assert child.wait(60) == 0, child.err
+        assert child.wait(100) == 0, child.err
         assert receiver.total(semconv.COST.name) == pytest.approx(llm_server.bill.total, abs=1e-9)
         assert len(llm_server.bill.entries) == 3
         sent = b"".join(receiver.bodies)
@@ -99,7 +99,7 @@ def test_the_secrets_would_be_found_if_they_were_there(llm_server: LLMServer) ->
             environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_EXPORTER_OTLP_COMPRESSION": compression}
             with pipeline(environ) as pipe:
                 put(pipe, *llm_call(origin("planted-conversation-4711")))
-                assert pipe.flush(5)
+                assert pipe.flush(50)
         assert all(b"planted-conversation-4711" in body for body in receiver.bodies if b"conversation.cost" in body)
         assert any(b"planted-conversation-4711" in body for body in receiver.bodies)
         assert not any(body.startswith(gzip.compress(b"")[:2]) for body in receiver.bodies)

@@ -162,12 +162,12 @@ def test_threads_that_begin_at_once_ask_once_where_spans_go(told: Told) -> None:
 
     def begin() -> None:
         number = next(numbers)
-        barrier.wait(5)
+        barrier.wait(100)
         told.tell(RunStarted(1, f"c{number}", number), ended_run(f"c{number}", number))
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(100)
     assert (told.asked, len(told.ended), told.spans.open) == (1, 8, 0)

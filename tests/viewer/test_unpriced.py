@@ -39,7 +39,7 @@ def viewer() -> Iterator[Viewer]:
             put(pipe, opened(name), *unpriced(origin(name, "my-own-model", provider="vllm", role=Role.AGENT)))
         put(pipe, *unpriced(origin("both-aaa", "my-own-model", provider="vllm", role=Role.CONDENSER)))
         put(pipe, *call(origin("both-aaa", "gpt-4o"), 0.5))
-        assert pipe.flush(30)
+        assert pipe.flush(50)
         yield viewer
 
 
@@ -63,7 +63,7 @@ def test_the_api_knows_model_provider_and_calls(viewer: Viewer) -> None:
 
 def test_watch_shows_its_name_and_that_there_is_no_price(viewer: Viewer) -> None:
     command = [sys.executable, "-m", "openhands_otel", "watch", viewer.url, "--once"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=100).stdout.splitlines()
     (own,) = (line for line in shown if "own-only" in line)
     (both,) = (line for line in shown if "both-aaa" in line)
     assert "my-own-model" in own

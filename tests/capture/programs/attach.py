@@ -110,7 +110,7 @@ def main() -> None:
     Metrics().add_cost(1.0)
     costs = [name for _, name in heard]
     heard.clear()
-    llm = LLM(model="openai/gpt-4o", base_url=url, api_key="no-key-needed", num_retries=0, timeout=30)
+    llm = LLM(model="openai/gpt-4o", base_url=url, api_key="no-key-needed", num_retries=0, timeout=100)
     with_llm = LocalConversation(agent=Agent(llm=llm, tools=[]), workspace=".", visualizer=None)
     with_llm.send_message("hello")
     with_llm.run()
