@@ -15,6 +15,7 @@ from openhands_otel._internal.bus.dispatch import Bus
 from openhands_otel._internal.process import subscriptions
 from openhands_otel.events import ConversationClosed, CostAdded, Event, LatencyRecorded, LLMCallStarted, Origin
 from openhands_otel.semconv import CostSource
+from stopwatch import Stopwatch
 
 
 def cost(amount: float = 0.5, conversation: str | None = "c", usage_id: str | None = "agent") -> CostAdded:
@@ -153,10 +154,10 @@ def test_a_background_subscriber_holds_nobody_up(bus: Bus) -> None:
         heard.append(threading.current_thread().name)
 
     bus.subscribe(slow, background=True)
-    began = time.monotonic()
+    watch = Stopwatch()
     for _ in range(100):
         bus.publish(cost())
-    assert time.monotonic() - began < 2
+    assert watch.s() < 2
     assert not heard
     go_on.set()
     wait_until(lambda: len(heard) == 100)

@@ -33,6 +33,7 @@ class Child:
     ended: threading.Event = field(default_factory=threading.Event)
     code: int = 0
     at: float = 0.0
+    waited_s: float = 0.0
     cpu_s: float = 0.0
 
     def wait(self, timeout_s: float = 100) -> int:
@@ -56,7 +57,7 @@ class Child:
     @property
     def marks(self) -> dict[str, float]:
         """Times (monotonic) of the marks that it made."""
-        return {name: float(at) for name, at in (line.split() for line in self.out.splitlines())}
+        return {name: float(at) for name, at, *_ in (line.split() for line in self.out.splitlines())}
 
     def wait_for(self, name: str, timeout_s: float = 100) -> float:
         """Wait for a mark."""
@@ -69,8 +70,9 @@ class Child:
         raise AssertionError(f"no mark {name!r} within {timeout_s} s; {self.err}")
 
     def exit_time(self, name: str = "end") -> float:
-        """Seconds from a mark to the end of the process."""
-        return self.at - self.marks[name]
+        """Seconds from a mark to the end of the process, without those in which its main thread had no processor."""
+        _, at, waited_s = next(line.split() for line in self.out.splitlines() if line.startswith(f"{name} "))
+        return self.at - float(at) - (self.waited_s - float(waited_s))
 
     def kill(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -136,7 +138,8 @@ class Prepared:
                     self._born.notify_all()
             else:
                 child = self._children[answer["pid"]]
-                child.code, child.at, child.cpu_s = answer["code"], answer["at"], answer["cpu_s"]
+                child.code, child.cpu_s = answer["code"], answer["cpu_s"]
+                child.at, child.waited_s = answer["at"], answer["waited_s"]
                 child.ended.set()
 
 

@@ -16,6 +16,8 @@ import time
 import types
 from typing import Any
 
+from stopwatch import waited_s
+
 
 def serve() -> dict[str, Any]:
     """Fork for each request; returns the request in the child, and exits at the end of input in the parent."""
@@ -23,12 +25,13 @@ def serve() -> dict[str, Any]:
     while True:
         readable, _, _ = select.select([0], [], [], 0.003 if children else 1)
         for pid in tuple(children):
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                at, waited = time.monotonic(), waited_s(f"/proc/{pid}")
+                _, status, usage = os.wait4(pid, 0)
                 children.discard(pid)
                 cpu_s = usage.ru_utime + usage.ru_stime
                 code = os.waitstatus_to_exitcode(status)
-                say({"pid": pid, "code": code, "at": time.monotonic(), "cpu_s": cpu_s})
+                say({"pid": pid, "code": code, "at": at, "waited_s": waited, "cpu_s": cpu_s})
         if not readable:
             continue
         line = sys.stdin.buffer.raw.readline()  # unbuffered: a child must inherit no half-read request

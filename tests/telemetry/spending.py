@@ -10,6 +10,7 @@ from openhands.sdk.llm.utils.metrics import Metrics
 
 from openhands_otel import OpenHandsInstrumentor
 from openhands_otel._internal.capture.identity import Scope, inside
+from stopwatch import waited_s
 
 COST = 0.001
 INPUT, OUTPUT = 100, 10
@@ -36,5 +37,5 @@ def spend(times: int = 1, conversation: str | None = None, pause_s: float = 0.0)
 
 
 def mark(name: str) -> None:
-    """Say that this point is reached, and when."""
-    print(name, time.monotonic(), flush=True)
+    """Say that this point is reached, and when, and how long the main thread has waited for a processor by now."""
+    print(name, time.monotonic(), waited_s("/proc/self"), flush=True)
