@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.serve.naming import metric_name
 from openhands_otel.semconv import Metric
 
 _LABELS = re.compile(r"\{[^}]*\}")
@@ -15,7 +14,7 @@ _OURS = re.compile(r"\b(?:openhands|gen_ai|otelcol)[\w:]*")
 
 
 def _prometheus_names(metric: Metric) -> set[str]:
-    name = metric_name(metric.name, metric.kind, metric.unit)
+    name = metric.prometheus_name
     return {f"{name}{part}" for part in ("_bucket", "_count", "_sum")} if metric.kind == "histogram" else {name}
 
 

@@ -21,7 +21,6 @@ from viewer_process import Viewer, running_viewer, wait_for
 from openhands_otel import OpenHandsInstrumentor, events, semconv
 from openhands_otel._internal import guard
 from openhands_otel._internal.cli import main
-from openhands_otel._internal.collector.serve.naming import metric_name
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.export.otlp_config import read_otlp_config
 from openhands_otel.semconv import (
@@ -234,7 +233,7 @@ def test_each_reason_for_a_difference_is_explained() -> None:
 
 
 def test_names_in_prometheus_are_those_that_come_out_there() -> None:
-    made = {metric_name(metric.name, metric.kind, metric.unit) for metric in METRICS.values()}
+    made = {metric.prometheus_name for metric in METRICS.values()}
     text = DOCS["metrics"].read_text().partition("## In Prometheus")[2]
     used = set(re.findall(r"\b(?:openhands|gen_ai_client)_\w+", text))
     assert used

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+from openhands_otel._internal import prometheus
+
 SCOPE_FLEET: Final = "openhands_otel"
 SCOPE_SPANS: Final = "openhands_otel.spans"
 SCOPE_CONVERSATIONS: Final = "openhands_otel.conversations"
@@ -238,6 +240,23 @@ class Metric:
     unit: str
     description: str
     buckets: tuple[float, ...] | None = None
+
+    @property
+    def prometheus_name(self) -> str:
+        """Its name in Prometheus; of a histogram what ``_bucket``, ``_sum`` and ``_count`` are put behind."""
+        return prometheus.metric_name(self.name, self.kind, self.unit)
+
+
+def prometheus_label(attribute: str) -> str:
+    """An attribute's name as a label of Prometheus.
+
+    Args:
+        attribute: A name as it stands here, such as ``REQUEST_MODEL``.
+
+    Returns:
+        For example ``gen_ai_request_model``.
+    """
+    return prometheus.label_name(attribute)
 
 
 # Fleet: small attribute sets, no ids. From Metrics.add_cost, add_token_usage, add_response_latency.

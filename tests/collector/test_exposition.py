@@ -16,7 +16,7 @@ from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.serve.exposition import Exposition
-from openhands_otel._internal.collector.serve.naming import label_name, metric_name
+from openhands_otel._internal.prometheus import label_name, metric_name
 from otlp_sender import Sender, key_values
 
 from .held import HeldStore

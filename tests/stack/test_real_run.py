@@ -12,7 +12,6 @@ import pytest
 from deploy.grafana.generator.queries import spent
 from deploy.native.stack import Stack
 from openhands_otel import semconv
-from openhands_otel._internal.collector.serve.naming import metric_name
 from openhands_otel._internal.demo.answers import Answer, ToolCall, Usage
 from openhands_otel._internal.demo.llm_server import LLMServer
 
@@ -25,7 +24,7 @@ WINDOW = "10m"
 
 
 def counter(metric: semconv.Metric) -> str:
-    return metric_name(metric.name, metric.kind, metric.unit)
+    return metric.prometheus_name
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from openhands_otel._internal.collector.serve.naming import label_name, metric_name
-from openhands_otel.semconv import Metric
+from openhands_otel.semconv import Metric, prometheus_label
 
 LOOK_BACK: Final = "1d"
 """How far back a series' value at the window's begin is looked for. An agent may be silent that long."""
@@ -20,12 +19,12 @@ RATE: Final = "$__rate_interval"
 WHERE: Final = 'job=~"$job"'
 """What the variables of each dashboard select."""
 
-label = label_name
+label = prometheus_label
 
 
 def name(metric: Metric, part: str = "") -> str:
     """Prometheus' name of a metric; ``part`` is ``_count``, ``_sum`` or ``_bucket`` of a histogram."""
-    return metric_name(metric.name, metric.kind, metric.unit) + part
+    return metric.prometheus_name + part
 
 
 def select(metric: Metric, *matchers: str, part: str = "") -> str:

@@ -15,12 +15,12 @@ from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
-from openhands_otel._internal.collector.points.series import Attributes, MetricInfo, Series
+from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, MetricInfo, Series
 from openhands_otel._internal.collector.serve.families import FamilySet, Group, Sample
-from openhands_otel._internal.collector.serve.naming import labels
 from openhands_otel._internal.collector.state.conversation import CONVERSATION_METRICS
 from openhands_otel._internal.collector.state.fleet import OWN_METRICS
 from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.prometheus import label_name
 
 _INFO: Final = MetricInfo("target", "info", "", "The resource that telemetry came from.")
 _LEFT_OUT: Final = MetricInfo(
@@ -29,6 +29,8 @@ _LEFT_OUT: Final = MetricInfo(
     "",
     "Metrics that cannot stand beside the others here: their names are taken.",
 )
+_RESERVED: Final = frozenset({"le", "quantile", "job", "instance"})
+"""Labels that mean something to Prometheus; an attribute of this name is shown as Prometheus does it: exported_job."""
 _QUALITY: Final = re.compile(r";\s*q=([0-9.]+)")
 
 
@@ -149,3 +151,18 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+def labels(attributes: Attributes) -> dict[str, str]:
+    """Labels of an attribute set; names that become equal share their values, as in Prometheus."""
+    result: dict[str, str] = {}
+    for name, value in attributes:
+        label = label_name(name)
+        if label in _RESERVED:
+            label = f"exported_{label}"
+        result[label] = f"{result[label]};{_text(value)}" if label in result else _text(value)
+    return result
+
+
+def _text(value: AttributeValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

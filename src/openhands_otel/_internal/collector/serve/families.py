@@ -18,7 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from openhands_otel._internal.collector.points.series import Distribution, MetricInfo, Value
-from openhands_otel._internal.collector.serve.naming import family_name, unit_name
+from openhands_otel._internal.prometheus import family_name, unit_name
 
 _TYPES: Final = {
     "counter": "counter",

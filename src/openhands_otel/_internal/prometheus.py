@@ -10,12 +10,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from openhands_otel._internal.collector.points.series import Attributes, AttributeValue
-
 _CACHE_SIZE: Final = 4_096
 """Names come from senders, so there is no end to them."""
-_RESERVED: Final = frozenset({"le", "quantile", "job", "instance"})
-"""Labels that mean something to Prometheus; an attribute of this name is shown as Prometheus does it: exported_job."""
 _UNITS: Final = {
     "d": "days",
     "h": "hours",
@@ -107,18 +103,3 @@ def label_name(name: str) -> str:
         return f"key_{label}"
     belongs_to_prometheus = label.startswith("__") and label.endswith("__")
     return f"key{label}" if belongs_to_prometheus or (label[0] == "_" and label[:2] != "__") else label
-
-
-def labels(attributes: Attributes) -> dict[str, str]:
-    """Labels of an attribute set; names that become equal share their values, as in Prometheus."""
-    result: dict[str, str] = {}
-    for name, value in attributes:
-        label = label_name(name)
-        if label in _RESERVED:
-            label = f"exported_{label}"
-        result[label] = f"{result[label]};{_text(value)}" if label in result else _text(value)
-    return result
-
-
-def _text(value: AttributeValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
