@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 
+__all__ = ["instrument"]
+
 
 def instrument() -> None:
     """Instrument this process if it isn't yet; one line on standard error if that cannot be."""

@@ -36,6 +36,12 @@ from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
 
+# fmt: off
+__all__ = [
+    "DEFAULT_URL", "StatsClient", "StatsError", "Unreachable",
+]
+# fmt: on
+
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 
 _SILENCE_S: Final = 45.0

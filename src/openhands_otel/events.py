@@ -10,6 +10,14 @@ from dataclasses import dataclass
 
 from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
 
+# fmt: off
+__all__ = [
+    "NOBODY", "UPDATES", "Answered", "CallRetried", "Condensed", "ConversationClosed", "ConversationOpened",
+    "CostAdded", "Event", "FirstChunk", "LLMCallEnded", "LLMCallStarted", "LatencyRecorded", "MetricsMerged", "Origin",
+    "OwnAccount", "ResponseRecorded", "RunEnded", "RunStarted", "TokensUsed", "ToolEnded", "ToolStarted",
+]
+# fmt: on
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:

@@ -16,6 +16,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openhands_otel.semconv import BudgetScope
 
+# fmt: off
+__all__ = [
+    "Budgets", "Settings", "SettingsError", "Traces", "ViewerSettings", "load",
+]
+# fmt: on
+
 Traces = Literal["auto", "otlp", "own", "laminar", "off"]
 
 

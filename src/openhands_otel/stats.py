@@ -10,6 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# fmt: off
+__all__ = [
+    "Breakdown", "BurnRate", "ConversationStats", "ConversationUpdate", "CostShare", "History", "HistoryPoint",
+    "ModelCalls", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "State", "TokenUsage",
+    "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+]
+# fmt: on
+
 
 class _Model(BaseModel):
     """Unknown fields are ignored, so an older client reads a newer collector."""
