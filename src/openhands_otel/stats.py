@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 # fmt: off
 __all__ = [
@@ -19,13 +19,11 @@ __all__ = [
 # fmt: on
 
 
-class _Model(BaseModel):
+class _Model(BaseModel, frozen=True, extra="ignore", protected_namespaces=()):
     """Unknown fields are ignored, so an older client reads a newer collector."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
-
-class TokenUsage(_Model):
+class TokenUsage(_Model, frozen=True):
     """Tokens by kind. Cache reads and writes are part of the prompt, reasoning is part of the completion."""
 
     prompt_tokens: int = 0
@@ -37,7 +35,7 @@ class TokenUsage(_Model):
     per_turn_token: int = 0
 
 
-class CostShare(_Model):
+class CostShare(_Model, frozen=True):
     """Part of a conversation's cost: one role, model and usage id."""
 
     role: str
@@ -46,7 +44,7 @@ class CostShare(_Model):
     accumulated_cost: float = 0.0
 
 
-class ModelCalls(_Model):
+class ModelCalls(_Model, frozen=True):
     """Part of a conversation's calls: those to one model at one provider, whether or not a price is known."""
 
     model: str
@@ -55,7 +53,7 @@ class ModelCalls(_Model):
     unpriced_calls: int = 0
 
 
-class UsageMetrics(_Model):
+class UsageMetrics(_Model, frozen=True):
     """What one usage id spent, named as OpenHands names it."""
 
     model_name: str = Field(default="unknown", description="The model that most was spent on.")
@@ -63,7 +61,7 @@ class UsageMetrics(_Model):
     accumulated_token_usage: TokenUsage = TokenUsage()
 
 
-class ConversationStats(_Model):
+class ConversationStats(_Model, frozen=True):
     """One conversation, over all processes that worked on it; its size does not grow with the calls made."""
 
     conversation_id: str
@@ -107,7 +105,7 @@ class ConversationStats(_Model):
     received_unix_nano: int = Field(default=0, description="When the last change arrived at the collector.")
 
 
-class BurnRate(_Model):
+class BurnRate(_Model, frozen=True):
     """How fast money goes, over the last minutes."""
 
     per_minute: float = 0.0
@@ -115,7 +113,7 @@ class BurnRate(_Model):
     window_s: float = 0.0
 
 
-class Totals(_Model):
+class Totals(_Model, frozen=True):
     """Everything spent, over all processes ever seen, in conversations or not. Constant in size."""
 
     accumulated_cost: float = 0.0
@@ -131,7 +129,7 @@ class Totals(_Model):
     received_unix_nano: int = Field(default=0, description="When something last arrived, heartbeats included.")
 
 
-class Share(_Model):
+class Share(_Model, frozen=True):
     """Part of the totals: what one model, role, provider, agent or service took."""
 
     name: str
@@ -141,7 +139,7 @@ class Share(_Model):
     unpriced_calls: int = 0
 
 
-class Breakdown(_Model):
+class Breakdown(_Model, frozen=True):
     """The totals, and whose they are; each list adds up to the totals, dearest first."""
 
     totals: Totals
@@ -152,7 +150,7 @@ class Breakdown(_Model):
     by_service: tuple[Share, ...] = ()
 
 
-class Refusal(_Model):
+class Refusal(_Model, frozen=True):
     """Points or requests that were not taken: whose, why, how many."""
 
     service: str | None = None
@@ -164,7 +162,7 @@ class Refusal(_Model):
     last_unix_nano: int = 0
 
 
-class ReceiverStats(_Model):
+class ReceiverStats(_Model, frozen=True):
     """What the collector did since it started."""
 
     started_unix_nano: int = 0
@@ -185,7 +183,7 @@ class ReceiverStats(_Model):
     )
 
 
-class State(_Model):
+class State(_Model, frozen=True):
     """Everything the collector holds now; conversations with the latest change first."""
 
     totals: Totals
@@ -195,7 +193,7 @@ class State(_Model):
     server_unix_nano: int = 0
 
 
-class HistoryPoint(_Model):
+class HistoryPoint(_Model, frozen=True):
     """Accumulated values at the end of one bucket of time."""
 
     unix_s: float
@@ -205,7 +203,7 @@ class HistoryPoint(_Model):
     llm_calls: int = 0
 
 
-class History(_Model):
+class History(_Model, frozen=True):
     """A time series of accumulated values, oldest first; of one conversation, or of everything."""
 
     conversation_id: str | None = None
@@ -214,14 +212,14 @@ class History(_Model):
     points: tuple[HistoryPoint, ...] = ()
 
 
-class SnapshotUpdate(_Model):
+class SnapshotUpdate(_Model, frozen=True):
     """The first update of a stream: everything."""
 
     type: Literal["snapshot"] = "snapshot"
     state: State
 
 
-class ConversationUpdate(_Model):
+class ConversationUpdate(_Model, frozen=True):
     """A conversation changed: its whole state."""
 
     type: Literal["conversation"] = "conversation"
@@ -229,7 +227,7 @@ class ConversationUpdate(_Model):
     conversation: ConversationStats
 
 
-class TotalsUpdate(_Model):
+class TotalsUpdate(_Model, frozen=True):
     """The totals changed."""
 
     type: Literal["totals"] = "totals"
@@ -238,7 +236,7 @@ class TotalsUpdate(_Model):
     receiver: ReceiverStats | None = Field(default=None, description="Only where there are problems or refusals.")
 
 
-class RemovedUpdate(_Model):
+class RemovedUpdate(_Model, frozen=True):
     """An old conversation left the collector's memory; its money stays in the totals and it can still be asked for."""
 
     type: Literal["removed"] = "removed"
