@@ -17,7 +17,7 @@ __all__ = ["instrument"]
 def instrument() -> None:
     """Instrument this process if it isn't yet; one line on standard error if that cannot be."""
     try:
-        from openhands_otel._internal.capture.uninvited_laminar import end_uninvited_laminar
+        from openhands_otel._internal.capture.laminar import end_uninvited_laminar
         from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor
         from openhands_otel.settings import Settings, load
 

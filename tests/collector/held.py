@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from openhands_otel._internal.collector.archive.history import Archive
-from openhands_otel._internal.collector.housekeeping import Keeper
+from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.points.decode import decode_metrics
 from openhands_otel._internal.collector.store import Store
 from openhands_otel.stats import ConversationStats
@@ -20,12 +20,12 @@ from otlp_sender import Sender
 
 
 class HeldStore:
-    """A store, its archive and its keeper, whose rounds the test makes itself."""
+    """A store, its archive and its housekeeping, whose rounds the test makes itself."""
 
     def __init__(self, database: Path | None = None, conversation_limit: int = 2_000) -> None:
         self._archive = Archive(database)
         self.store = Store(self._archive)
-        self.keeper = Keeper(self.store, conversation_limit, retention_s=86_400)
+        self.housekeeping = Housekeeping(self.store, conversation_limit, retention_s=86_400)
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:
@@ -33,7 +33,7 @@ class HeldStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.run(self.keeper.stop())
+        self.run(self.housekeeping.stop())
         self.run(self._archive.close())
         self._loop.close()
 
@@ -55,7 +55,7 @@ class HeldStore:
         for conversation in self.store.conversations.by_id.values():
             conversation.seen = 0.0
         self.store.fleet.lives.judge()
-        while self.run(self.keeper.let_go()):
+        while self.run(self.housekeeping.let_go()):
             pass
 
     def conversation(self, conversation_id: str) -> ConversationStats:

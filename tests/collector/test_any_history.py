@@ -252,7 +252,7 @@ class AnyHistory(RuleBasedStateMachine):
     def viewer_restarts(self, orderly: bool) -> None:
         if not orderly:
             # Killed: what was not saved is lost, and comes again.
-            self.viewer.run(self.viewer.keeper.save())
+            self.viewer.run(self.viewer.housekeeping.save())
             self.viewer.store.fleet.dirty.clear()
             self.viewer.store.conversations.dirty.clear()
             self.viewer.store.sampled.clear()

@@ -223,8 +223,8 @@ def test_a_ruined_file_costs_no_money_of_those_who_have_left_memory(tmp_path: Pa
 
 def make_rounds(held: HeldStore, count: int) -> None:
     for _ in range(count):
-        held.keeper._due.clear()  # pyright: ignore[reportPrivateUsage]
-        held.run(held.keeper._round())  # pyright: ignore[reportPrivateUsage]
+        held.housekeeping._due.clear()  # pyright: ignore[reportPrivateUsage]
+        held.run(held.housekeeping._round())  # pyright: ignore[reportPrivateUsage]
 
 
 def test_an_end_in_which_a_part_fails_closes_and_saves_the_rest(

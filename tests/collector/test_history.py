@@ -55,7 +55,7 @@ def test_a_killed_collector_has_lost_only_what_it_had_not_saved(database: Path) 
     held.__enter__()
     sender = Sender("p")
     held.take(sender.spend(0.1))
-    held.run(held.keeper.save())
+    held.run(held.housekeeping.save())
     held.take(sender.spend(0.2))
     held.run(held.store.archive.close())
     with HeldStore(database) as after:
@@ -70,8 +70,8 @@ def test_money_stays_when_its_process_is_forgotten(database: Path) -> None:
         for number in range(5):
             held.take_body(Sender(f"old{number}").spend(0.1).body(), at=old)
         held.take(Sender("new").spend(0.1))
-        held.run(held.keeper.save())
-        held.run(held.keeper.let_go())
+        held.run(held.housekeeping.save())
+        held.run(held.housekeeping.let_go())
         held.run(held.store.archive.purge(time.time() - 86_400))
         assert held.cost == math.fsum([0.1] * 6)
     with closing(sqlite3.connect(database)) as connection:
@@ -87,8 +87,8 @@ def test_a_parent_holds_what_left_memory_over_a_restart_too(database: Path) -> N
         held.take_body(late, at=1_000.0)
         for number in range(12):
             held.take(sender.introduce(f"c{number}").converse(f"c{number}", 0.1))
-        held.keeper.notice_silence(time.time())
-        held.run(held.keeper.let_go())
+        held.housekeeping.notice_silence(time.time())
+        held.run(held.housekeeping.let_go())
         assert "gone" not in held.store.conversations
         top = held.conversation("top") if "top" in held.store.conversations else None
     with HeldStore(database, conversation_limit=10) as held:
@@ -118,7 +118,7 @@ def test_history_is_bucketed_and_knows_what_was_before() -> None:
 def test_each_conversation_has_a_history_of_its_own() -> None:
     with HeldStore() as held:
         held.take(Sender("p").spend(0.3).converse("c", 0.2))
-        held.run(held.keeper.save())
+        held.run(held.housekeeping.save())
         now = time.time()
         [point] = held.run(held.store.archive.history("c", now - 60, now + 60, 1)).points
         [total] = held.run(held.store.archive.history(EVERYTHING, now - 60, now + 60, 1)).points
@@ -131,8 +131,8 @@ def test_what_could_not_be_saved_is_saved_later(database: Path, monkeypatch: pyt
         with monkeypatch.context() as broken:
             broken.setattr(held.store.archive, "_write", _fail)
             with pytest.raises(sqlite3.OperationalError):
-                held.run(held.keeper.save())
-        held.run(held.keeper.save())
+                held.run(held.housekeeping.save())
+        held.run(held.housekeeping.save())
     with HeldStore(database) as held:
         assert (held.cost, held.conversation("c").accumulated_cost) == (0.2, 0.2)
 
@@ -142,11 +142,11 @@ def test_what_could_not_leave_memory_stays_whole(database: Path, monkeypatch: py
         sender = Sender("p").introduce("top").converse("top", 1.0)
         for number in range(20):
             held.take_body(sender.introduce(f"c{number}", parent="top").converse(f"c{number}", 0.5).body(), at=1_000.0)
-        held.keeper.notice_silence(time.time())
+        held.housekeeping.notice_silence(time.time())
         with monkeypatch.context() as broken:
             broken.setattr(held.store.archive, "_write", _fail)
             with pytest.raises(sqlite3.OperationalError):
-                held.run(held.keeper.let_go())
+                held.run(held.housekeeping.let_go())
         assert len(held.store.conversations) == 21
         assert (held.conversation("top").tree_cost, held.conversation("top").descendants) == (11.0, 20)
 
@@ -173,7 +173,7 @@ def test_a_damaged_database_is_refused_and_left_as_it_was(database: Path) -> Non
     with HeldStore(database) as held:
         for number in range(200):
             held.take(Sender(f"p{number}").spend(0.1))
-            held.run(held.keeper.save())
+            held.run(held.housekeeping.save())
     content = bytearray(database.read_bytes())
     content[4096 : 4096 + 8192] = b"\xa5" * 8192
     database.write_bytes(content)

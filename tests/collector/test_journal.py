@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, start_viewer, wait_for
 
-from openhands_otel._internal.collector.archive.journal import LIMIT, Entry, Journal
+from openhands_otel._internal.collector.archive.journal import LIMIT, Journal, JournalEntry
 from otlp_sender import Sender
 
 
@@ -23,8 +23,8 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*-requests*"))
 
 
-def entry(number: int, size: int = 100) -> Entry:
-    return Entry(bytes([number % 256]) * size, 1_000 + number, number % 2 == 0, number % 3 == 0, "gzip")
+def entry(number: int, size: int = 100) -> JournalEntry:
+    return JournalEntry(bytes([number % 256]) * size, 1_000 + number, number % 2 == 0, number % 3 == 0, "gzip")
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def test_calls_are_a_counter_and_of_older_agents_the_latencies(tmp_path: Path) -
         held.take(new.observe(semconv.RESPONSE_LATENCY, [1.0] * 5, CALL).add(semconv.CALLS, 5, CALL))
         assert held.store.totals().llm_calls == 12
         held.take_body(Sender("older").observe(semconv.RESPONSE_LATENCY, [1.0] * 3, CALL).body(), at=1.0)
-        held.run(held.keeper.save())
+        held.run(held.housekeeping.save())
         held.let_all_go()
         held.run(held.store.archive.purge(time.time() - 10))
     with HeldStore(tmp_path / "h.sqlite3") as held:

@@ -238,10 +238,10 @@ def test_whatever_numbers_come_it_can_be_saved_told_and_read_again(requests: lis
                 request = Sender(f"p{number % 2}").spend(0.25).request()
                 request.resource_metrics[0].scope_metrics[0].metrics.extend(metrics)
                 held.take_body(request.SerializeToString())
-            while held.run(held.keeper.save()):
+            while held.run(held.housekeeping.save()):
                 pass
-            held.keeper.notice_silence(4e9)
-            assert held.run(held.keeper.let_go()) in {True, False}
+            held.housekeeping.notice_silence(4e9)
+            assert held.run(held.housekeeping.let_go()) in {True, False}
             assert held.store.health.problems == ()
             state = held.store.state()
             told = State.model_validate_json(state.model_dump_json())

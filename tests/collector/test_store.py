@@ -263,8 +263,8 @@ def test_old_closed_conversations_leave_memory_but_neither_totals_nor_archive() 
             held.take(sender.introduce(name, parent="top").converse(name, 0.1))
             held.take(close(sender, name, parent="top"))
         held.take(sender.spend(4.0))
-        held.run(held.keeper.save())
-        held.run(held.keeper.let_go())
+        held.run(held.housekeeping.save())
+        held.run(held.housekeeping.let_go())
         assert len(held.store.conversations) == 10
         assert held.cost == 4.0
         top = held.conversation("top")
@@ -283,7 +283,7 @@ def test_a_late_retry_for_a_conversation_out_of_memory_counts_once() -> None:
         held.take(close(sender, "gone", parent="top"))
         for number in range(12):
             held.take(sender.introduce(f"c{number}").converse(f"c{number}", 0.1))
-        held.run(held.keeper.let_go())
+        held.run(held.housekeeping.let_go())
         assert "gone" not in held.store.conversations
         assert held.conversation("top").tree_cost == 1.5
         held.take_body(late)
@@ -299,7 +299,7 @@ def test_a_process_silent_for_an_hour_leaves_memory_and_its_retry_counts_once() 
         late = sender.body()
         held.take_body(late, at=hours_ago)
         held.take(Sender("new").spend(0.1))
-        held.run(held.keeper.let_go())
+        held.run(held.housekeeping.let_go())
         assert len(held.store.fleet.processes) == 1
         assert held.cost == 0.4
         held.take_body(late)
@@ -314,7 +314,7 @@ def test_a_conversation_whose_process_fell_silent_is_marked_and_marked_back() ->
         sender = Sender("p").introduce("c").converse("c", 0.4).state("c", "running")
         body = sender.body()
         held.take_body(body, at=time.time() - 300)
-        held.keeper.notice_silence(time.time())
+        held.housekeeping.notice_silence(time.time())
         assert held.conversation("c").stale
         assert held.store.totals().conversations_running == 0
         held.take(sender.converse("c", 0.4))
@@ -330,8 +330,8 @@ def test_without_a_file_what_left_memory_is_bounded_too(monkeypatch: pytest.Monk
         for number in range(40):
             sender = Sender(f"p{number}").spend(0.1).introduce(f"c{number}").converse(f"c{number}", 0.1)
             held.take_body(sender.body(), at=old + number)
-        held.keeper.notice_silence(time.time())
-        while held.run(held.keeper.let_go()):
+        held.housekeeping.notice_silence(time.time())
+        while held.run(held.housekeeping.let_go()):
             pass
         assert held.cost == math.fsum([0.1] * 40)
         assert len(held.store.conversations) == 10

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from openhands_otel._internal.demo.display import comparison, delays, display_for
 from openhands_otel._internal.demo.freshness import Freshness
-from openhands_otel._internal.demo.totals import Totals
+from openhands_otel._internal.demo.totals import DemoTotals
 from openhands_otel.stats import ConversationStats, TokenUsage
 
 
@@ -51,7 +51,7 @@ def test_on_a_terminal_cost_calls_tokens_and_what_runs_now_are_drawn() -> None:
 
 def test_the_table_shows_every_digit_that_is_compared_in_80_columns() -> None:
     output = io.StringIO()
-    totals = Totals(cost=0.039723650, calls=11, input=173_745, cached=163_872, output=12_122, reasoning=11_792)
+    totals = DemoTotals(cost=0.039723650, calls=11, input=173_745, cached=163_872, output=12_122, reasoning=11_792)
 
     Console(file=output, width=80).print(comparison({"OpenHands' total": totals}))
 

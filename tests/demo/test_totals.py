@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 
 from openhands_otel._internal.demo.answers import Usage
-from openhands_otel._internal.demo.bill import Bill, Entry
-from openhands_otel._internal.demo.totals import Totals
+from openhands_otel._internal.demo.bill import Bill, Charge
+from openhands_otel._internal.demo.totals import DemoTotals
 from openhands_otel.stats import ConversationStats, TokenUsage
 
-TOTALS = Totals(cost=0.3, calls=2, input=900, cached=512, output=80, reasoning=64)
+TOTALS = DemoTotals(cost=0.3, calls=2, input=900, cached=512, output=80, reasoning=64)
 
 
 def test_the_bill_and_the_viewers_stats_are_read_alike() -> None:
     usage = Usage(input=450, cached=256, output=40, reasoning=32)
-    bill = Bill(Entry(number, "s", "gpt-4o", None, usage, 0.15, 0) for number in range(2))
+    bill = Bill(Charge(number, "s", "gpt-4o", None, usage, 0.15, 0) for number in range(2))
     tokens = TokenUsage(prompt_tokens=900, cache_read_tokens=512, completion_tokens=80, reasoning_tokens=64)
     stats = ConversationStats(conversation_id="c", accumulated_cost=0.3, llm_calls=2, accumulated_token_usage=tokens)
 
-    assert Totals.of_bill(bill.as_json()) == TOTALS
-    assert Totals.of_stats(stats) == TOTALS
+    assert DemoTotals.of_bill(bill.as_json()) == TOTALS
+    assert DemoTotals.of_stats(stats) == TOTALS
 
 
 def test_a_rounding_error_is_no_difference() -> None:

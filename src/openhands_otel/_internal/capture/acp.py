@@ -33,7 +33,7 @@ NOISE = 1e-9
 
 
 @dataclass(slots=True)
-class Account:
+class AcpAccount:
     """What is known of one session, in US dollars."""
 
     said: float = 0.0
@@ -69,7 +69,7 @@ class Account:
 class Turn:
     """One turn of a session, while OpenHands records it."""
 
-    account: Account
+    account: AcpAccount
     new: float | None = None
     """What is new by its report; None if it reported nothing that can be used."""
     foreign_currency: bool = False
@@ -95,7 +95,7 @@ class AcpSessions:
     """The accounts of the sessions that were heard of in this process."""
 
     def __init__(self) -> None:
-        self._accounts: OrderedDict[tuple[str | None, str], Account] = OrderedDict()
+        self._accounts: OrderedDict[tuple[str | None, str], AcpAccount] = OrderedDict()
 
     def turn(self, conversation_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Turn:
         """Read the arguments of one call of ``_record_usage(self, response, session_id, elapsed, usage_update)``."""
@@ -112,7 +112,7 @@ class AcpSessions:
             return Turn(account)
         return Turn(account, account.report(cumulative))
 
-    def _account(self, conversation_id: str | None, session_id: str, agent: Any) -> Account:
+    def _account(self, conversation_id: str | None, session_id: str, agent: Any) -> AcpAccount:
         key = (conversation_id, session_id)
         bridge = getattr(agent, "_client", None)
         account = self._accounts.get(key)
@@ -125,24 +125,24 @@ class AcpSessions:
             self._accounts.popitem(last=False)
         return account
 
-    def _open(self, session_id: str, agent: Any, bridge: Any, *, new: bool) -> Account:
+    def _open(self, session_id: str, agent: Any, bridge: Any, *, new: bool) -> AcpAccount:
         """The account of a session by what OpenHands itself may know; ``new`` if it has the name of another."""
         reports: dict[str, float] = getattr(bridge, "_last_cost_by_session", {})
         account = _replayed(agent, session_id)
         if session_id in reports:
-            account = account or Account()
+            account = account or AcpAccount()
             account.last_report = reports[session_id]
         elif _resumed(agent):
             # Without records: a fork whose meter was reset, so the session goes on from where it was heard last.
             heard = (each for key, each in reversed(self._accounts.items()) if key[1] == session_id)
-            account = account or replace(next(heard, Account()))
+            account = account or replace(next(heard, AcpAccount()))
         elif account is None or account.reported or new:
             # Those records are an older session's.
-            account = Account()
+            account = AcpAccount()
         return account
 
 
-def _heard_over(account: Account, bridge: Any) -> bool:
+def _heard_over(account: AcpAccount, bridge: Any) -> bool:
     return bridge is (None if account.bridge is None else account.bridge())
 
 
@@ -150,12 +150,12 @@ def _resumed(agent: Any) -> bool:
     return bool(getattr(agent, "_resumed_existing_session", False))
 
 
-def _replayed(agent: Any, session_id: str) -> Account | None:
+def _replayed(agent: Any, session_id: str) -> AcpAccount | None:
     """What OpenHands recorded of a session before, played again; None if that is nothing."""
     metrics = agent.llm.metrics
     if not metrics.accumulated_cost:
         return None
-    account = Account()
+    account = AcpAccount()
     if not metrics.costs:
         account.report(float(metrics.accumulated_cost))
     for amount, estimated in _records(agent, metrics, session_id):

@@ -18,7 +18,7 @@ from typing import Any
 from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.content import ContentHooks
 from openhands_otel._internal.capture.identity import (
-    Conversations,
+    OpenConversations,
     count_attempt,
     current_call,
     current_number,
@@ -43,7 +43,7 @@ _numbers = itertools.count(1)
 """One series for the process: a call that outlives an ``uninstrument`` must not share its number with a later one."""
 
 
-class Calls:
+class CallHooks:
     """The hooks on ``LLM``, ``Telemetry.on_request`` and ``FallbackStrategy``.
 
     ``suppressed`` says whether nobody wants durations here and now.
@@ -52,7 +52,7 @@ class Calls:
     def __init__(
         self,
         publish: Callable[[Event], None],
-        conversations: Conversations,
+        conversations: OpenConversations,
         suppressed: Callable[[], bool],
         content: ContentHooks,
         enter_call: Callable[[], list[Callable[[], None]]],

@@ -14,7 +14,7 @@ from openhands_otel.semconv import UNKNOWN, Status
 
 REQUIREMENT = "openhands-sdk >= 1.0.0"
 SDK = "openhands.sdk"
-METRICS = "openhands.sdk.llm.utils.metrics"
+METRICS_MODULE = "openhands.sdk.llm.utils.metrics"
 TELEMETRY = "openhands.sdk.llm.utils.telemetry"
 LLM = "openhands.sdk.llm.llm"
 FALLBACK = "openhands.sdk.llm.fallback_strategy"
@@ -30,7 +30,7 @@ ROUTER = "openhands.sdk.llm.router.base"
 STREAM_BUILDER = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
 
 
-NEEDED = (METRICS, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, EVENT_LOG, AGENT)
+NEEDED = (METRICS_MODULE, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, EVENT_LOG, AGENT)
 """Modules that every release from 1.0.0 on has."""
 
 

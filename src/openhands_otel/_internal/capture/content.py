@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from openhands_otel._internal.capture import compat
-from openhands_otel._internal.capture.identity import Conversations
+from openhands_otel._internal.capture.identity import OpenConversations
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.content import (
     Content,
@@ -35,7 +35,7 @@ class ContentHooks:
     """Asked by the other hooks at their beginnings and ends; ``wanted`` says whether anybody captures."""
 
     def __init__(
-        self, publish: Callable[[MessageCaptured], None], conversations: Conversations, wanted: Callable[[], bool]
+        self, publish: Callable[[MessageCaptured], None], conversations: OpenConversations, wanted: Callable[[], bool]
     ) -> None:
         self._publish = publish
         self._conversations = conversations

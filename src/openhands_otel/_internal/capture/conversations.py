@@ -15,7 +15,7 @@ from typing import Any
 
 from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.content import ContentHooks
-from openhands_otel._internal.capture.identity import Conversations, Scope, current_scope, enter_scope
+from openhands_otel._internal.capture.identity import OpenConversations, Scope, current_scope, enter_scope
 from openhands_otel._internal.capture.outcomes import outcome_of_run, outcome_of_tool
 from openhands_otel._internal.capture.reconciliation import COMPARED_LIMIT, meters_of, own_account, restored_cost
 from openhands_otel._internal.clock import now_ns
@@ -43,7 +43,7 @@ class ConversationHooks:
     def __init__(
         self,
         publish: Callable[[Event], None],
-        conversations: Conversations,
+        conversations: OpenConversations,
         suppressed: Callable[[], bool],
         content: ContentHooks,
     ) -> None:

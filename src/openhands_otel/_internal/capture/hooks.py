@@ -13,10 +13,10 @@ from types import ModuleType
 
 from openhands_otel._internal.bus.dispatch import Bus
 from openhands_otel._internal.capture import compat
-from openhands_otel._internal.capture.calls import Calls
+from openhands_otel._internal.capture.calls import CallHooks
 from openhands_otel._internal.capture.content import ContentHooks
 from openhands_otel._internal.capture.conversations import ConversationHooks
-from openhands_otel._internal.capture.identity import Conversations
+from openhands_otel._internal.capture.identity import OpenConversations
 from openhands_otel._internal.capture.recording import Recording
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.import_hooks import when_imported
@@ -44,7 +44,7 @@ class Hooks:
         self._forget: list[Callable[[], None]] = []
         self._missing: list[str] = []
         # Kept over detach and attach: it knows whose sub-agent a conversation is, and holds them weakly.
-        self._conversations = Conversations(on_death=self._announce_death)
+        self._conversations = OpenConversations(on_death=self._announce_death)
 
     def attach(self) -> None:
         """Patch what is imported and wait for the rest."""
@@ -74,11 +74,11 @@ class Hooks:
         publish = self._bus.publish
         conversations = self._conversations
         content = ContentHooks(self._bus.publish_content, conversations, lambda: self._bus.captures_content)
-        calls = Calls(publish, conversations, self._suppressed, content, self._bus.enter_call)
+        calls = CallHooks(publish, conversations, self._suppressed, content, self._bus.enter_call)
         recording = Recording(publish, conversations, calls)
         hooks = ConversationHooks(publish, conversations, self._suppressed, content)
         return {
-            compat.METRICS: recording.patch_metrics,
+            compat.METRICS_MODULE: recording.patch_metrics,
             compat.TELEMETRY: lambda patches, module: [
                 *recording.patch_telemetry(patches, module),
                 *calls.patch_telemetry(patches, module),

@@ -124,7 +124,7 @@ class Facts:
         return None if agent is None else type(agent).__name__
 
 
-class Conversations:
+class OpenConversations:
     """The conversations that exist in this process, by id, held weakly."""
 
     def __init__(self, on_death: Callable[[str], None]) -> None:
@@ -171,7 +171,7 @@ def _true_of(facts: Facts, has: Callable[[Any], bool]) -> bool:
     return conversation is not None and has(conversation)
 
 
-def origin_of_call(conversations: Conversations, llm: Any, call_context: Any) -> Origin:
+def origin_of_call(conversations: OpenConversations, llm: Any, call_context: Any) -> Origin:
     """Decide whose call ``llm`` is about to make; ``call_context`` is the argument of that name, or None."""
     scope, outer = _scope.get(), current_call()
     scoped = compat.session_id(compat.current_call_context())
@@ -212,7 +212,7 @@ def _role(scope: Scope, outer: Origin | None, facts: Facts | None, usage_id: str
     return facts.role if facts else Role.AGENT
 
 
-def origin_outside_calls(conversations: Conversations, metrics: Any) -> Origin:
+def origin_outside_calls(conversations: OpenConversations, metrics: Any) -> Origin:
     """Origin of an update that comes from no LLM call we know of (an LLM class that records by itself)."""
     call = current_call()
     if call is not None:
@@ -238,7 +238,7 @@ def origin_outside_calls(conversations: Conversations, metrics: Any) -> Origin:
     )
 
 
-def acp_origin(conversations: Conversations, agent: Any) -> Origin:
+def acp_origin(conversations: OpenConversations, agent: Any) -> Origin:
     """Origin of a turn of an ACP agent, whose model calls happen inside a program of its own."""
     scope = _scope.get()
     conversation_id = (

@@ -1,12 +1,14 @@
 """Keeps Laminar, the tracing built into the OpenHands SDK, off where only an OTLP endpoint would start it.
 
-OpenHands takes an OTLP endpoint in the environment as a wish for Laminar, which then sends prompts and tool output
-there. With this plugin on, such an endpoint is meant for the plugin. A Laminar project key stays a wish for Laminar,
-and so does a Laminar that the application started itself.
+OpenHands starts Laminar where the environment names an OTLP endpoint, and Laminar then sends prompts and tool output
+there. With this plugin on, such an endpoint is meant for the plugin. A Laminar project key still starts Laminar, and a
+Laminar that the application started itself goes on.
 
-All releases ask for the endpoint through one name, ``get_env`` in ``openhands.sdk.observability.laminar`` (up to
-1.43.1 it reads ``.env`` files as well), also from ``should_enable_observability``, which other modules import by name.
-So that name is replaced there, and nothing else: the list of variables is a module attribute only from 1.20 on.
+Every release of the SDK asks for the endpoint through one name, ``get_env`` in ``openhands.sdk.observability.laminar``
+(up to 1.43.1 it reads ``.env`` files as well), also from ``should_enable_observability``, which other modules import by
+name. So that name is replaced there, and nothing else: the list of variables is a module attribute only from 1.20 on.
+
+``end_uninvited_laminar`` is for a process in which OpenHands was imported first.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
+from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.patching.patching import Patches
@@ -27,13 +30,13 @@ logger = logging.getLogger("openhands_otel")
 
 MODULE: Final = "openhands.sdk.observability.laminar"
 PROJECT_KEY: Final = "LMNR_PROJECT_API_KEY"
-ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"})
+ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", TRACES_ENDPOINT, ENDPOINT})
 
 _LATE = (
     "OpenHands' Laminar tracing runs already, and an OTLP endpoint may have started it: it keeps the spans and sends "
     "what is said; instrument before OpenHands is imported, or name OTEL_EXPORTER_OTLP_METRICS_ENDPOINT instead"
 )
-_SAID = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
+_KEPT_OFF = "An OTLP endpoint alone does not start OpenHands' Laminar tracing; set LMNR_PROJECT_API_KEY to have it"
 
 
 class Laminar:
@@ -42,7 +45,7 @@ class Laminar:
     def __init__(self) -> None:
         self._forget: Callable[[], None] | None = None
         self._patches = Patches()
-        self._said = False
+        self._logged = False
 
     def attach(self) -> None:
         if self._forget is None:
@@ -79,13 +82,36 @@ class Laminar:
         def get_env(key: str) -> str | None:
             value = original(key)
             if key in ENDPOINTS and value and patches.active:
-                self._say()
+                self._log_once()
                 return None
             return value
 
         return get_env
 
-    def _say(self) -> None:
-        if not self._said:
-            self._said = True
-            logger.info(_SAID)
+    def _log_once(self) -> None:
+        if not self._logged:
+            self._logged = True
+            logger.info(_KEPT_OFF)
+
+
+@guarded
+def end_uninvited_laminar() -> None:
+    """End a Laminar that OpenHands has started for want of anything but an OTLP endpoint.
+
+    What it has patched stays patched, and leads nowhere; OpenHands no longer calls it.
+    """
+    laminar: Any = getattr(sys.modules.get("lmnr"), "Laminar", None)
+    module = sys.modules.get(MODULE)
+    if laminar is None or not laminar.is_initialized() or not _is_uninvited(laminar, module):
+        return
+    laminar.shutdown()
+    if module is not None and vars(module).get("_observability_enabled"):
+        vars(module)["_observability_enabled"] = False
+    logger.info("Laminar tracing, started by an OTLP endpoint alone, is ended; set %s to have it", PROJECT_KEY)
+
+
+def _is_uninvited(laminar: Any, module: ModuleType | None) -> bool:
+    # Some releases read .env files as well.
+    read: Callable[[str], str | None] = getattr(module, "get_env", os.environ.get)
+    asked = read(PROJECT_KEY) or laminar.get_project_api_key()
+    return not asked and any(read(name) for name in ENDPOINTS)

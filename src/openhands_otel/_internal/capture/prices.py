@@ -28,7 +28,7 @@ _CACHE_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PriceQuery:
     """One question for a price, as OpenHands asked it: ``Telemetry._compute_cost(response, ...)`` and its answer."""
 
     telemetry: Any
@@ -64,7 +64,7 @@ _flat: dict[tuple[Any, ...], tuple[_Flat, ...]] = {}
 """By provider and names of a model: its flat prices that were seen to be what litellm takes."""
 
 
-def cache_savings(asked: Asked, cached_tokens: int) -> float | None:
+def cache_savings(asked: PriceQuery, cached_tokens: int) -> float | None:
     """US dollars that ``cached_tokens`` cost less than full input tokens; None where that is not known."""
     usage: Any = getattr(asked.response, "usage", None)
     names = (*_names(asked), asked.telemetry.model_name)
@@ -84,7 +84,7 @@ def cache_savings(asked: Asked, cached_tokens: int) -> float | None:
     return saved
 
 
-def is_free(asked: Asked, *, has_tokens: bool) -> bool:
+def is_free(asked: PriceQuery, *, has_tokens: bool) -> bool:
     """Whether a cost of zero by litellm's table is a price, and not an entry without one or an answer without tokens.
 
     What is priced and not in the table is priced by litellm's code: nothing for what runs on one's own machine.
@@ -96,7 +96,7 @@ def is_free(asked: Asked, *, has_tokens: bool) -> bool:
     return any(price is not None for price in prices) and (has_tokens or not any(prices))
 
 
-def _ask(asked: Asked, usage: Any) -> float | None:
+def _ask(asked: PriceQuery, usage: Any) -> float | None:
     if getattr(usage, "cost", None) is not None:
         # The provider may have named the price of this answer: then it is not litellm's, and not to be compared.
         cost = asked.again(_with_usage(asked.response, usage.model_copy(update={"cost": None})))
@@ -152,7 +152,7 @@ def _fields(model: Any) -> dict[str, Any]:
     return {} if model is None else {**vars(model), **(getattr(model, "__pydantic_extra__", None) or {})}
 
 
-def _names(asked: Asked) -> tuple[Any, ...]:
+def _names(asked: PriceQuery) -> tuple[Any, ...]:
     """Provider and names of the model, as they reach litellm."""
     hidden = _hidden(asked.response)
     provider = asked.keywords.get("provider_info") or (asked.more[0] if asked.more else None)
@@ -167,13 +167,13 @@ def _names(asked: Asked) -> tuple[Any, ...]:
     )
 
 
-def _entry(asked: Asked) -> dict[str, Any] | None:
+def _entry(asked: PriceQuery) -> dict[str, Any] | None:
     """The table's entry that litellm most likely took, in the order in which it looks; None if it has none."""
     table: dict[str, dict[str, Any]] = getattr(sys.modules.get("litellm"), "model_cost", {})
     return next((table[name] for name in _candidates(asked) if name in table), None)
 
 
-def _candidates(asked: Asked) -> Iterator[str]:
+def _candidates(asked: PriceQuery) -> Iterator[str]:
     info_name, info_model, provider, region, answered_as, hidden_model, model = _names(asked)
     whole: str = asked.telemetry.model_name
     route, _, rest = whole.partition("/")

@@ -15,15 +15,15 @@ from types import ModuleType
 from typing import Any
 
 from openhands_otel._internal.capture.acp import AcpSessions
-from openhands_otel._internal.capture.calls import Calls
+from openhands_otel._internal.capture.calls import CallHooks
 from openhands_otel._internal.capture.identity import (
-    Conversations,
+    OpenConversations,
     acp_origin,
     current_call,
     current_number,
     origin_outside_calls,
 )
-from openhands_otel._internal.capture.prices import Asked
+from openhands_otel._internal.capture.prices import PriceQuery
 from openhands_otel._internal.capture.response import Response, attempt_begins, usage_worked_out
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.patching import Leave, Patches
@@ -44,7 +44,7 @@ _response: ContextVar[Response | None] = ContextVar("openhands_otel_response", d
 class Recording:
     """The hooks on ``Metrics``, ``Telemetry.on_response`` and ``ACPAgent._record_usage``."""
 
-    def __init__(self, publish: Callable[[Event], None], conversations: Conversations, calls: Calls) -> None:
+    def __init__(self, publish: Callable[[Event], None], conversations: OpenConversations, calls: CallHooks) -> None:
         self._publish = publish
         self._calls = calls
         self._conversations = conversations
@@ -164,7 +164,7 @@ class Recording:
 
         def leave(result: Any, error: BaseException | None) -> None:
             if result is not None:
-                response.asked = Asked(telemetry, answer, tuple(more), keywords, float(result))
+                response.asked = PriceQuery(telemetry, answer, tuple(more), keywords, float(result))
 
         return leave
 

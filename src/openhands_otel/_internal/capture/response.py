@@ -65,7 +65,7 @@ class Response:
         self.telemetry = telemetry
         self.answer = answer
         self.turn = turn
-        self.asked: prices.Asked | None = None
+        self.asked: prices.PriceQuery | None = None
         """The price that OpenHands has worked out; None if there is none."""
         self.closing = False
         """Whether OpenHands is done with it: what is asked for now, we ask."""

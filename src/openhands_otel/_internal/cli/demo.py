@@ -21,7 +21,7 @@ from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.demo.children import ChildFailed
 from openhands_otel._internal.demo.display import comparison, delays, display_for
 from openhands_otel._internal.demo.scenario import EXPECTED_CALLS
-from openhands_otel._internal.demo.session import Outcome, session
+from openhands_otel._internal.demo.session import SessionResult, session
 from openhands_otel._internal.terminal_text import printable
 
 _NEEDED = {"openhands.sdk": "openhands-sdk", "openhands.tools": "openhands-tools"}
@@ -57,7 +57,7 @@ def _demo(console: Console, directory: Path, *, serve: bool) -> int:
     return 1 if outcome.differences else 0
 
 
-def _report(console: Console, outcome: Outcome) -> None:
+def _report(console: Console, outcome: SessionResult) -> None:
     accounts = {
         "provider's bill": outcome.bill,
         "OpenHands' total": outcome.own,

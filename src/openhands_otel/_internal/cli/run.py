@@ -20,22 +20,20 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from openhands_otel._internal import launch
 from openhands_otel._internal.cli import PROGRAM, CommandError
+from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT, Protocol
 from openhands_otel._internal.launch.command import PythonProgram, find, read_python, with_bootstrap
 from openhands_otel._internal.launch.footprint import COMMAND, MARKER, Footprint
-
-Protocol = Literal["http/protobuf", "grpc"]
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 GRPC_PORT: Final = 4317
 
 _SITE = str(Path(launch.__file__).parent / "site")
 
-_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 _OWN_ONLY = "OPENHANDS_OTEL_OWN_VIEWER_ONLY"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -72,7 +70,7 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
         if option and environment.get(variable):
             raise CommandError(f"{variable} is set and would win over the option: unset one of them", code=2)
     asked: dict[str, str | None] = {
-        _ENDPOINT: _checked_url(options.endpoint),
+        ENDPOINT: _checked_url(options.endpoint),
         _PROTOCOL: options.protocol,
         "OTEL_SERVICE_NAME": options.service_name,
         "OPENHANDS_OTEL_TOKEN_FILE": _checked_file(options.token_file),
@@ -80,11 +78,11 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
     chosen = {variable: value for variable, value in asked.items() if value}
     known = {**environment, **chosen}
     defaults = {
-        _ENDPOINT: None if known.get(_METRICS_ENDPOINT) else DEFAULT_ENDPOINT,
-        _PROTOCOL: _protocol_for(known.get(_METRICS_ENDPOINT) or known.get(_ENDPOINT) or DEFAULT_ENDPOINT),
+        ENDPOINT: None if known.get(_METRICS_ENDPOINT) else DEFAULT_ENDPOINT,
+        _PROTOCOL: _protocol_for(known.get(_METRICS_ENDPOINT) or known.get(ENDPOINT) or DEFAULT_ENDPOINT),
         "OTEL_SERVICE_NAME": None if "service.name=" in known.get("OTEL_RESOURCE_ATTRIBUTES", "") else name,
         # Whoever else listens there gets nothing: nobody has named it.
-        _OWN_ONLY: None if known.get(_ENDPOINT) or known.get(_METRICS_ENDPOINT) else "true",
+        _OWN_ONLY: None if known.get(ENDPOINT) or known.get(_METRICS_ENDPOINT) else "true",
         "OTEL_METRICS_EXPORTER": "otlp",
         # The distribution would turn these on, and nobody has asked for them.
         "OTEL_TRACES_EXPORTER": "none",
@@ -97,7 +95,7 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
 
 def _names_place_for_spans(known: Mapping[str, str]) -> bool:
     """Whether somebody has said where spans go, and has not said that there are to be none."""
-    named = known.get(_ENDPOINT) or known.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    named = known.get(ENDPOINT) or known.get(TRACES_ENDPOINT)
     return bool(named) and not known.get("OTEL_TRACES_EXPORTER")
 
 

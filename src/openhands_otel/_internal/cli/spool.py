@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.export.spool.delivery import Send, deliver
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.spool.folder import Busy, Entry, LockedFile, Unusable, entries, spool_folder
+from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import REPLAYED_HEADER
 
@@ -59,10 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     return _send(_named(found, arguments.ids), arguments)
 
 
-def _named(found: Iterable[Entry], ids: list[str]) -> list[Entry]:
+def _named(found: Iterable[SpoolEntry], ids: list[str]) -> list[SpoolEntry]:
     if not ids:
         return [entry for entry in found if not entry.living]
-    chosen: dict[Path, Entry] = {}
+    chosen: dict[Path, SpoolEntry] = {}
     for each in ids:
         matches = [entry for entry in found if each and entry.path.name.startswith(each)]
         if not matches:
@@ -71,7 +71,7 @@ def _named(found: Iterable[Entry], ids: list[str]) -> list[Entry]:
     return list(chosen.values())
 
 
-def _list(folder: Path, found: list[Entry], as_json: bool) -> int:
+def _list(folder: Path, found: list[SpoolEntry], as_json: bool) -> int:
     if as_json:
         print(json.dumps([_record(entry) for entry in found], indent=2))
         return 0
@@ -86,7 +86,7 @@ def _list(folder: Path, found: list[Entry], as_json: bool) -> int:
     return 0
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: SpoolEntry) -> str:
     spool = entry.spool
     if spool is None:
         return f"{printable(entry.id, 20)}  {_state(entry)}"
@@ -103,7 +103,7 @@ def _line(entry: Entry) -> str:
     return "  ".join(printable(word, _SHOWN) for word in words)
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: SpoolEntry) -> str:
     if entry.spool is None:
         return entry.problem
     if entry.living:
@@ -113,7 +113,7 @@ def _state(entry: Entry) -> str:
     return f"waits: {entry.spool.reason}"
 
 
-def _record(entry: Entry) -> dict[str, object]:
+def _record(entry: SpoolEntry) -> dict[str, object]:
     spool = entry.spool
     about: dict[str, object] = {"id": entry.id, "file": str(entry.path), "bytes": entry.size}
     if spool is None:
@@ -132,7 +132,7 @@ def _record(entry: Entry) -> dict[str, object]:
     }
 
 
-def _drop(chosen: list[Entry]) -> int:
+def _drop(chosen: list[SpoolEntry]) -> int:
     failed = 0
     for entry in chosen:
         name = printable(entry.id, 20)
@@ -154,7 +154,7 @@ def _drop(chosen: list[Entry]) -> int:
     return failed
 
 
-def _send(chosen: list[Entry], arguments: argparse.Namespace) -> int:
+def _send(chosen: list[SpoolEntry], arguments: argparse.Namespace) -> int:
     failed = 0
     for entry in chosen:
         name = printable(entry.id, 20)

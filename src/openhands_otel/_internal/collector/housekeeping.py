@@ -57,7 +57,7 @@ class _Gone:
     conversations: list[Conversation]
 
 
-class Keeper:
+class Housekeeping:
     """Runs beside the receivers until stopped."""
 
     def __init__(self, store: Store, conversation_limit: int, retention_s: float) -> None:

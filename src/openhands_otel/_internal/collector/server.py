@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from openhands_otel._internal import log
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
-from openhands_otel._internal.collector.housekeeping import Keeper
+from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.receive.auth import Gate, Token, is_loopback, login_route
 from openhands_otel._internal.collector.receive.connection import Connection
 from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
@@ -67,7 +67,7 @@ class Collector:
         self.login_code = ""
         """Logs the page in, once."""
         self._grpc: GrpcReceiver | None = None
-        self._keeper: Keeper | None = None
+        self._housekeeping: Housekeeping | None = None
         self._archive: Archive | None = None
         self._server: _Server | None = None
         self._connections: Connections | None = None
@@ -99,8 +99,10 @@ class Collector:
             listener.close()
             await self.stop()
             raise
-        self._keeper = Keeper(self.store, self.settings.conversation_limit, self.settings.retention_days * 86_400)
-        self._keeper.start()
+        self._housekeeping = Housekeeping(
+            self.store, self.settings.conversation_limit, self.settings.retention_days * 86_400
+        )
+        self._housekeeping.start()
 
     async def stop(self) -> None:
         """Close everything; what was received is saved. A step that fails is logged, and the next are made."""
@@ -109,11 +111,11 @@ class Collector:
         await _step("the web server", self._stop_serving())
         if self._grpc is not None:
             await _step("OTLP/gRPC", self._grpc.stop())
-        if self._keeper is not None:
-            await _step("the history", self._keeper.stop())
+        if self._housekeeping is not None:
+            await _step("the history", self._housekeeping.stop())
         if self._archive is not None:
             await _step("the database", self._archive.close())
-        self._server = self._serving = self._connections = self._grpc = self._keeper = self._archive = None
+        self._server = self._serving = self._connections = self._grpc = self._housekeeping = self._archive = None
 
     async def _stop_serving(self) -> None:
         if self._watching is not None:

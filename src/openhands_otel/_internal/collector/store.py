@@ -16,8 +16,8 @@ from itertools import batched
 from typing import Final
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.archive.history import EVERYTHING, Archive, Held
-from openhands_otel._internal.collector.archive.journal import Entry, Journal
+from openhands_otel._internal.collector.archive.history import EVERYTHING, Archive, Restored
+from openhands_otel._internal.collector.archive.journal import Journal, JournalEntry
 from openhands_otel._internal.collector.archive.journal import Record as Unsaved
 from openhands_otel._internal.collector.points.decode import DecodedMetrics, Instance, MetricsUpdate
 from openhands_otel._internal.collector.points.limits import AT_ONCE, CONVERSATION_BYTES
@@ -91,10 +91,10 @@ class Store:
         self.moving = asyncio.Lock()
         """Held while conversations or processes go out of memory or come back."""
         self.make_room: Callable[[], Awaitable[None]] | None = None
-        """Has the oldest leave memory (the keeper's); raises Unavailable where they cannot."""
+        """Has the oldest leave memory (see ``housekeeping.py``); raises Unavailable where they cannot."""
         self._removed: deque[tuple[int, str]] = deque(maxlen=5_000)
 
-    def restore(self, held: Held) -> None:
+    def restore(self, held: Restored) -> None:
         """Start from what an earlier run left."""
         self.fleet.sums = held.totals
         for record in held.processes:
@@ -161,7 +161,7 @@ class Store:
         else:
             self.health.well(STREAM)
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: JournalEntry) -> None:
         """Keep a request that was just taken until what it changed is saved. Nothing may be awaited in between."""
         try:
             self.journal.append(entry)
@@ -328,7 +328,7 @@ class Store:
         self._tell_trouble()
 
     def _tell_trouble(self) -> None:
-        """Told by the keeper's next round: a flood of refusals is no flood of updates."""
+        """Told in the next round of housekeeping: a flood of refusals is no flood of updates."""
         self.trouble_changed = True
 
     def tell_removed(self, conversation_id: str) -> None:

@@ -12,7 +12,7 @@ from openhands_otel._internal.demo.answers import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Charge:
     """One billed answer; ``cost`` is None where the model has no price. ``at`` is unix nanoseconds."""
 
     request: int
@@ -27,11 +27,11 @@ class Entry:
 class Bill:
     """Entries in the order in which answers were finished. Safe to use from any thread."""
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Iterable[Charge] = ()) -> None:
         self._lock = threading.Lock()
         self._entries = list(entries)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Charge) -> None:
         with self._lock:
             self._entries.append(entry)
 
@@ -40,7 +40,7 @@ class Bill:
             self._entries.clear()
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[Charge, ...]:
         with self._lock:
             return tuple(self._entries)
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from openhands_otel._internal.demo.freshness import Freshness
-from openhands_otel._internal.demo.totals import Totals
+from openhands_otel._internal.demo.totals import DemoTotals
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats
 
@@ -93,7 +93,7 @@ def _tokens(stats: ConversationStats) -> int:
     return tokens.prompt_tokens + tokens.completion_tokens
 
 
-def comparison(accounts: dict[str, Totals]) -> Table:
+def comparison(accounts: dict[str, DemoTotals]) -> Table:
     """The table at the end: whose account, and what it says. Fits into 80 columns."""
     caption = "cached is part of input, reasoning is part of output"
     table = Table(

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from openhands_otel._internal.demo.answers import Answer, Api, Request, Script, Usage, choose, say
-from openhands_otel._internal.demo.bill import Bill, Entry
+from openhands_otel._internal.demo.bill import Bill, Charge
 from openhands_otel._internal.demo.pricing import price
 from openhands_otel._internal.demo.tokens import measure, prompt_text
 
@@ -99,7 +99,7 @@ class Provider:
         with self._lock:
             usage = answer.usage or self._measure(key, request, answer)
         cost = price(request.model, usage) if answer.cost is None else answer.cost
-        entry = Entry(request.number, request.script, request.model, request.session_id, usage, cost, time.time_ns())
+        entry = Charge(request.number, request.script, request.model, request.session_id, usage, cost, time.time_ns())
         self.bill.add(entry)
         return usage
 

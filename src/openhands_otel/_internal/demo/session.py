@@ -25,7 +25,7 @@ from openhands_otel._internal.demo.answers import Answer
 from openhands_otel._internal.demo.children import Child, ChildFailed
 from openhands_otel._internal.demo.freshness import Freshness, Seen, Spent, freshness
 from openhands_otel._internal.demo.scenario import AGENT_SCRIPT, CONDENSER_SCRIPT, agent_answers, condenser_answers
-from openhands_otel._internal.demo.totals import Totals
+from openhands_otel._internal.demo.totals import DemoTotals
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import ConversationStats, ConversationUpdate
 
@@ -40,12 +40,12 @@ _open = build_opener(ProxyHandler({})).open
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionResult:
     """What the three accounts say in the end, and how fresh the viewer was."""
 
-    bill: Totals
-    own: Totals
-    viewer: Totals
+    bill: DemoTotals
+    own: DemoTotals
+    viewer: DemoTotals
     freshness: Freshness
     agent_log: list[str]
 
@@ -94,7 +94,7 @@ class Session:
         self._report = directory / "agent.jsonl"
         self._watch = _Watch()
 
-    def run(self, show: Callable[[float, ConversationStats], None]) -> Outcome:
+    def run(self, show: Callable[[float, ConversationStats], None]) -> SessionResult:
         """Start the agent, call ``show`` (seconds since then, stats) for each update, return the three accounts."""
         workspace = self._directory / "workspace"
         workspace.mkdir()
@@ -115,25 +115,25 @@ class Session:
             spent, own = self._read_report(agent)
         return self._compare(spent, own, agent.last_lines())
 
-    def _compare(self, spent: Sequence[Spent], own: Totals, agent_log: list[str]) -> Outcome:
+    def _compare(self, spent: Sequence[Spent], own: DemoTotals, agent_log: list[str]) -> SessionResult:
         deadline = time.monotonic() + _SETTLE_TIMEOUT_S
         while time.monotonic() < deadline:
             latest = self._watch.latest
-            if latest is not None and not own.differences(Totals.of_stats(latest)):
+            if latest is not None and not own.differences(DemoTotals.of_stats(latest)):
                 break
             self._watch.take(_POLL_S)
         with _open(f"{self._provider}/bill", timeout=_READY_TIMEOUT_S) as response:
-            bill = Totals.of_bill(json.load(response))
-        viewer = Totals.of_stats(self._watch.latest or ConversationStats(conversation_id=""))
-        return Outcome(bill, own, viewer, freshness(spent, self._watch.seen), agent_log)
+            bill = DemoTotals.of_bill(json.load(response))
+        viewer = DemoTotals.of_stats(self._watch.latest or ConversationStats(conversation_id=""))
+        return SessionResult(bill, own, viewer, freshness(spent, self._watch.seen), agent_log)
 
-    def _read_report(self, agent: Child) -> tuple[list[Spent], Totals]:
+    def _read_report(self, agent: Child) -> tuple[list[Spent], DemoTotals]:
         lines: list[dict[str, Any]] = [json.loads(line) for line in self._report.read_text().splitlines()]
         if not lines or "cost" not in lines[-1]:
             raise agent.failure("did not say what it spent")
         *costs, totals = lines
         del totals["conversation_id"]
-        return [Spent(**cost) for cost in costs], Totals(**totals)
+        return [Spent(**cost) for cost in costs], DemoTotals(**totals)
 
     def _put_script(self, name: str, answers: Sequence[Answer]) -> None:
         body = json.dumps([answer.model_dump() for answer in answers]).encode()

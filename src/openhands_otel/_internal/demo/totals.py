@@ -13,7 +13,7 @@ COST_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class DemoTotals:
     """One account. Cached tokens are part of the input, reasoning is part of the output."""
 
     cost: float
@@ -41,7 +41,7 @@ class Totals:
             reasoning=tokens.reasoning_tokens,
         )
 
-    def differences(self, other: Totals) -> list[str]:
+    def differences(self, other: DemoTotals) -> list[str]:
         """Names of what is not the same in ``other``: tokens and calls exactly, cost to COST_TOLERANCE."""
         mine, theirs = asdict(self), asdict(other)
         exact = [name for name in mine if name != "cost" and mine[name] != theirs[name]]

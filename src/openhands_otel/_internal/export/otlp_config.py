@@ -34,7 +34,8 @@ Exporter = Literal["otlp", "none"]
 Compression = Literal["gzip", "deflate"]
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
-METRICS = "OTEL_EXPORTER_OTLP_METRICS_"
+ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 DEFAULT_TIMEOUT_S = 2.0
 EXPORTERS: Final[Mapping[str, Protocol | None]] = {
     "otlp": None,
@@ -43,6 +44,7 @@ EXPORTERS: Final[Mapping[str, Protocol | None]] = {
 }
 """Names of exporters that OpenTelemetry Python knows for OTLP, with the protocol that is in the name."""
 
+_METRICS: Final = "OTEL_EXPORTER_OTLP_METRICS_"
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
@@ -137,9 +139,9 @@ class _OfMetrics(TypedDict, total=False):
 
 
 def _of_metrics(env: Mapping[str, str]) -> _OfMetrics:
-    aggregation = env.get(METRICS + "DEFAULT_HISTOGRAM_AGGREGATION", "").strip().lower()
+    aggregation = env.get(_METRICS + "DEFAULT_HISTOGRAM_AGGREGATION", "").strip().lower()
     return {
-        "temporality": _temporality(env.get(METRICS + "TEMPORALITY_PREFERENCE", "")),
+        "temporality": _temporality(env.get(_METRICS + "TEMPORALITY_PREFERENCE", "")),
         "exponential_histograms": aggregation == "base2_exponential_bucket_histogram",
         "exemplars": _exemplars(env.get("OTEL_METRICS_EXEMPLAR_FILTER", "")),
     }

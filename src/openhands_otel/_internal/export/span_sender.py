@@ -35,7 +35,7 @@ PATIENCE_S: Final = 2.0
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class FlushRequest:
     """Somebody wants everything sent that has ended by now."""
 
     until: float
@@ -54,7 +54,7 @@ class SpanSender(SpanProcessor):
         self._most = int(_setting("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE))
         self._batch = min(int(_setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE)), self._most)
         self._waiting: deque[ReadableSpan] = deque()
-        self._bell: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._bell: queue.SimpleQueue[FlushRequest | None] = queue.SimpleQueue()
         self._lost = False
         """Whether anything was, since somebody asked last."""
         self._full = False
@@ -90,13 +90,13 @@ class SpanSender(SpanProcessor):
         elif len(self._waiting) >= self._batch:
             self._bell.put(None)
 
-    def ask(self, timeout_s: float, stop: bool = False) -> Asked:
+    def ask(self, timeout_s: float, stop: bool = False) -> FlushRequest:
         """Ask for everything to be sent, and do not wait."""
-        asked = Asked(time.monotonic() + timeout_s, stop)
+        asked = FlushRequest(time.monotonic() + timeout_s, stop)
         self._bell.put(asked)
         return asked
 
-    def answered(self, asked: Asked) -> bool:
+    def answered(self, asked: FlushRequest) -> bool:
         """Whether all was delivered by then."""
         if not self._thread.is_alive() and not self._ended:
             self._work(lambda: self._next(0.0))
@@ -115,7 +115,7 @@ class SpanSender(SpanProcessor):
             while not self._ended:
                 self._turn(self._next(self._delay_s))
 
-    def _work(self, wait: Callable[[], list[Asked] | None]) -> None:
+    def _work(self, wait: Callable[[], list[FlushRequest] | None]) -> None:
         """Do the thread's work here; whoever comes meanwhile leaves it to us."""
         if not self._working.acquire(blocking=False):
             return
@@ -125,9 +125,9 @@ class SpanSender(SpanProcessor):
         finally:
             self._working.release()
 
-    def _next(self, timeout_s: float) -> list[Asked]:
+    def _next(self, timeout_s: float) -> list[FlushRequest]:
         """Sleep until spans are due or somebody asks."""
-        asked: list[Asked] = []
+        asked: list[FlushRequest] = []
         try:
             first = self._bell.get(timeout=timeout_s)
             while True:
@@ -137,7 +137,7 @@ class SpanSender(SpanProcessor):
         except queue.Empty:
             return asked
 
-    def _turn(self, asked: list[Asked]) -> None:
+    def _turn(self, asked: list[FlushRequest]) -> None:
         self._ended = self._ended or any(each.stop for each in asked)
         try:
             self._send_all()

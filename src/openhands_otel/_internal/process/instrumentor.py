@@ -151,7 +151,7 @@ class OpenHandsInstrumentor(BaseInstrumentor):
         tools.attach()
         undo.callback(listen())
         if runtime is not None:
-            undo.callback(when_imported(compat.METRICS, _starting(runtime)))
+            undo.callback(when_imported(compat.METRICS_MODULE, _starting(runtime)))
         undo.callback(_bridge(settings))
 
     @guarded

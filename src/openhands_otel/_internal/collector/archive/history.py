@@ -72,7 +72,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Held:
+class Restored:
     """What an earlier run of the collector left."""
 
     totals: TotalSums
@@ -94,7 +94,7 @@ class Archive:
         """Rows of sums, while they are made."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="openhands-otel-history")
 
-    async def open(self) -> Held:
+    async def open(self) -> Restored:
         """Open or create the database and read what is needed at the start."""
         return await self._in_thread(self._open)
 
@@ -138,9 +138,9 @@ class Archive:
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def _open(self) -> Held:
+    def _open(self) -> Restored:
         self._file.open()
-        return self._file.use(_read_held)
+        return self._file.use(_read_restored)
 
     def _look(self) -> str | None:
         self._file.ensure()
@@ -260,7 +260,7 @@ class Archive:
         self._file.close()
 
 
-def _read_held(connection: sqlite3.Connection) -> Held:
+def _read_restored(connection: sqlite3.Connection) -> Restored:
     totals = TotalSums()
     for service, metric, attributes, partials in connection.execute("SELECT * FROM folded"):
         for partial in json.loads(partials):
@@ -278,7 +278,7 @@ def _read_held(connection: sqlite3.Connection) -> Held:
         for (record,) in connection.execute("SELECT record FROM conversations WHERE resident")
     ]
     (count,) = connection.execute("SELECT count(*) FROM conversations").fetchone()
-    return Held(totals, processes, conversations, count)
+    return Restored(totals, processes, conversations, count)
 
 
 def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:

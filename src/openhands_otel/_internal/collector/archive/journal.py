@@ -21,7 +21,7 @@ LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one file. Beyond them nothing is appended: saving has failed for long, and health says so."""
 
 _HEADER: Final = struct.Struct("<IQ??16s")
-"""Length of the body, and the fields of an Entry in their order."""
+"""Length of the body, and the fields of an JournalEntry in their order."""
 
 
 Record = tuple[str, str]
@@ -29,7 +29,7 @@ Record = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One request as it was sent; ``received`` in unix nanoseconds, ``coding`` is its content encoding."""
 
     body: bytes
@@ -60,7 +60,7 @@ class Journal:
         """Whether an earlier file is there that is not settled."""
         return self._before is not None and self._before.exists()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Add one request; raises OSError where it cannot be written."""
         coding = entry.coding.encode()
         record = _HEADER.pack(len(entry.body), entry.received, entry.json, entry.replayed, coding) + entry.body
@@ -99,7 +99,7 @@ class Journal:
         if self._before is not None:
             self._before.unlink(missing_ok=True)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JournalEntry]:
         """What an earlier run left, oldest first. A record that was being written when it ended is left out."""
         for file in (self._before, self._current):
             if file is not None:
@@ -139,7 +139,7 @@ class Settling:
             self._journal.settle()
 
 
-def _read(file: Path) -> Iterator[Entry]:
+def _read(file: Path) -> Iterator[JournalEntry]:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -150,5 +150,5 @@ def _read(file: Path) -> Iterator[Entry]:
         body = content[at + _HEADER.size : at + _HEADER.size + length]
         if len(body) < length:
             return
-        yield Entry(body, received, json, replayed, coding.rstrip(b"\0").decode())
+        yield JournalEntry(body, received, json, replayed, coding.rstrip(b"\0").decode())
         at += _HEADER.size + length

@@ -17,7 +17,7 @@ from openhands_otel._internal.collector.points.decode import BODY_LIMIT, Malform
 from openhands_otel._internal.collector.receive.auth import Token, is_loopback
 from openhands_otel._internal.collector.receive.connection import BODY_S, HEAD_S
 from openhands_otel._internal.collector.receive.connections import connection_limit
-from openhands_otel._internal.collector.receive.receiver import METRICS, Receiver
+from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, Receiver
 from openhands_otel._internal.collector.store import Unavailable
 from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.neighbours import Address, is_mine, owner_of_peer
@@ -103,7 +103,7 @@ class GrpcReceiver:
                 response = await self._receiver.take(
                     signal, body, json=False, received=received, replayed=replayed, heard=heard
                 )
-                if signal == METRICS and not replayed:
+                if signal == METRICS_SIGNAL and not replayed:
                     beat = f"{self._receiver.store.fleet.lives.wanted_beat_s:g}"
                     await context.send_initial_metadata(((BEAT_HEADER, beat),))
             except MalformedRequest as error:

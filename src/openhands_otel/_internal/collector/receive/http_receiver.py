@@ -22,7 +22,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest, TooLarge
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
-from openhands_otel._internal.collector.receive.receiver import METRICS, SIGNALS, Receiver
+from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, Receiver
 from openhands_otel._internal.collector.store import Unavailable
 from openhands_otel.semconv import REPLAYED_HEADER
 
@@ -74,7 +74,7 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
         except Unavailable as error:
             return _refuse(receiver, request, media_type, _Refused(503, str(error), UNAVAILABLE))
         answer = _encode(response, media_type, 200)
-        if signal == METRICS and not replayed:
+        if signal == METRICS_SIGNAL and not replayed:
             answer.headers[semconv.BEAT_HEADER] = f"{receiver.store.fleet.lives.wanted_beat_s:g}"
         return answer
 

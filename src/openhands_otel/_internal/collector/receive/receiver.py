@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from openhands_otel._internal.collector.archive.journal import Entry
+from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.points.decode import (
     MalformedRequest,
     TooLarge,
@@ -24,8 +24,8 @@ from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.receive.decompress import IDENTITY, decompress
 from openhands_otel._internal.collector.store import Store, Unavailable
 
-METRICS: Final = "metrics"
-SIGNALS: Final = (METRICS, "traces", "logs")
+METRICS_SIGNAL: Final = "metrics"
+SIGNALS: Final = (METRICS_SIGNAL, "traces", "logs")
 
 _IN_THREAD_FROM: Final = 256 * 1024
 """Bytes from which reading a body would hold up the others for milliseconds."""
@@ -67,11 +67,13 @@ class Receiver:
             counts.log_records += await self._read(count_logs, body, json, coding)
             response = ExportLogsServiceResponse()
         else:
-            response = await self._take_metrics(Entry(body, received, json, replayed, coding), heard)
+            response = await self._take_metrics(JournalEntry(body, received, json, replayed, coding), heard)
         counts.requests += 1
         return response
 
-    async def _take_metrics(self, entry: Entry, heard: Callable[[list[str]], object]) -> ExportMetricsServiceResponse:
+    async def _take_metrics(
+        self, entry: JournalEntry, heard: Callable[[list[str]], object]
+    ) -> ExportMetricsServiceResponse:
         refusals, processes = await self._receive(entry)
         self._store.note(entry)
         if not entry.replayed:
@@ -89,7 +91,7 @@ class Receiver:
                 await self._receive(entry)
         self._store.begin_to_watch()
 
-    async def _receive(self, entry: Entry) -> tuple[Refusals, list[str]]:
+    async def _receive(self, entry: JournalEntry) -> tuple[Refusals, list[str]]:
         decoded = await self._read(decode_metrics, entry.body, entry.json, entry.coding)
         processes = [update.instance.key for update in decoded.updates]
         return await self._store.receive(decoded, entry.received, entry.replayed), processes

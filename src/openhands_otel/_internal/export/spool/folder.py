@@ -53,7 +53,7 @@ class Busy(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SpoolEntry:
     """One file. ``spool`` is None where it is damaged or none, which ``problem`` says."""
 
     path: Path
@@ -155,12 +155,12 @@ class LockedFile:
                 os.close(descriptor)
 
 
-def entries(folder: Path, whole: bool) -> list[Entry]:
+def entries(folder: Path, whole: bool) -> list[SpoolEntry]:
     """All spools, the longest untouched first. What cannot be read is among them, with its problem.
 
     Unless they are to be ``whole``, what is to be sent is neither read nor checked.
     """
-    found: list[tuple[float, Entry]] = []
+    found: list[tuple[float, SpoolEntry]] = []
     for path in _files(folder):
         with contextlib.suppress(OSError):
             about = path.lstat()
@@ -168,14 +168,14 @@ def entries(folder: Path, whole: bool) -> list[Entry]:
     return [entry for _, entry in sorted(found, key=lambda each: (each[0], each[1].path.name))]
 
 
-def _entry(path: Path, size: int, whole: bool) -> Entry:
+def _entry(path: Path, size: int, whole: bool) -> SpoolEntry:
     try:
         spool, problem = _read(path, whole), ""
     except NotASpool as error:
         spool, problem = None, str(error)
     except OSError as error:
         spool, problem = None, f"it cannot be read ({error.strerror})"
-    return Entry(path, spool, problem, _is_locked(path), size)
+    return SpoolEntry(path, spool, problem, _is_locked(path), size)
 
 
 def _is_locked(path: Path) -> bool:
