@@ -179,10 +179,10 @@ def _send(chosen: list[SpoolEntry], arguments: argparse.Namespace) -> int:
 
 def _sender(config: OtlpConfig) -> Send:
     from openhands_otel._internal.export.open_transport import open_transport
-    from openhands_otel._internal.process.spooling import answer_of
+    from openhands_otel._internal.process.replays import send_body
 
     transport = open_transport(config)
-    return lambda body: answer_of(transport, body, config.timeout_s)
+    return lambda body: send_body(transport, body, config.timeout_s)
 
 
 def _config(destination: Destination, arguments: argparse.Namespace) -> OtlpConfig:

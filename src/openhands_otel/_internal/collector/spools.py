@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from openhands_otel._internal.export.spool.delivery import Answer, deliver, waiting_for
+from openhands_otel._internal.export.spool.delivery import deliver, waiting_for
 from openhands_otel._internal.export.spool.destination import GRPC, Destination, canonical_host
 from openhands_otel._internal.export.spool.file import Owed
 from openhands_otel._internal.export.spool.folder import Unusable, spool_folder
+from openhands_otel._internal.export.transport import Outcome
 from openhands_otel.semconv import REPLAYED_HEADER
 
 logger = logging.getLogger("openhands_otel")
@@ -68,7 +69,7 @@ def _take(address: Address) -> Iterator[Owed]:
             yield sent.spool.owed
 
 
-def _post(address: Address, body: bytes) -> Answer:
+def _post(address: Address, body: bytes) -> Outcome:
     parts = urlsplit(address.url)
     headers = {"Content-Type": "application/x-protobuf", REPLAYED_HEADER: "1"}
     if address.token is not None:
@@ -79,8 +80,8 @@ def _post(address: Address, body: bytes) -> Answer:
             response = connection.getresponse()
             content = response.read()
     except (OSError, http.client.HTTPException) as error:
-        return Answer(False, reason=f"{type(error).__name__} while the viewer was told")
+        return Outcome(False, f"{type(error).__name__} while the viewer was told")
     if response.status == 200:
         # A body says which points were not taken.
-        return Answer(True, reason="points of it were rejected" if content else "")
-    return Answer(False, response.status in (400, 413), f"the viewer answered {response.status}")
+        return Outcome(True, "points of it were rejected" if content else "")
+    return Outcome(False, f"the viewer answered {response.status}", refused=response.status in (400, 413))

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from openhands_otel._internal.host.network import is_this_machine
+from openhands_otel._internal.host.network import address_of, is_this_machine
 
 Address = tuple[str, int]
 
@@ -106,9 +106,10 @@ def _packed(*hosts: str) -> tuple[int, bytes, bytes]:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    address = address_of("127.0.0.1" if host == "localhost" else host)
+    if address is None:
+        raise ValueError(host)
+    return address
 
 
 def _owner_in_proc(local: Address, remote: Address, state: int) -> int | None:
@@ -130,9 +131,7 @@ def _read(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int
     """An address as /proc writes it: words of 32 bits, each in this machine's own order."""
     host, _, port = text.partition(":")
     words = [int(host[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(host), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address, int(port, 16)
+    return _address(str(ipaddress.ip_address(b"".join(words)))), int(port, 16)
 
 
 @cache

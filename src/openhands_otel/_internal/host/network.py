@@ -37,9 +37,7 @@ def is_this_machine(host: str) -> bool:
     host = host.strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    address = _address(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    address = address_of(host)
     return address is not None and (address.is_loopback or address.is_unspecified)
 
 
@@ -93,9 +91,11 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         waiting += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
 
 
-def _address(host: str) -> _IPAddress | None:
+def address_of(host: str) -> _IPAddress | None:
+    """What ``host`` is as an address, an IPv4 one where it is mapped into IPv6; None if it is a name."""
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
+        return (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
     except ValueError:
         pass
     # What connects as an address without looking like one: 127.1, 0x7f000001.
@@ -109,7 +109,7 @@ def _address(host: str) -> _IPAddress | None:
 
 def _is_in_networks(host: str, no_proxy: str) -> bool:
     """Python's own reading of NO_PROXY knows names only; networks such as 10.0.0.0/8 are common in it."""
-    address = _address(host)
+    address = address_of(host)
     if address is None:
         return False
     for entry in no_proxy.replace(",", " ").split():

@@ -31,6 +31,12 @@ def state_folder() -> Path:
     return base / "openhands-otel"
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make ``folder``, if it is missing, and let nobody else in; raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _close_to_others(folder)
+
+
 def keep_private(database: Path) -> None:
     """Make a database's folder, if it is missing, and its file nobody else's; raises OSError."""
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,8 +55,7 @@ def own_token(create: bool = False) -> str | None:
     try:
         path = state_folder() / "viewer-token"
         if create and not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _close_to_others(path.parent)
+            make_private_folder(path.parent)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))

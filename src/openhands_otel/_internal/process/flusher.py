@@ -53,7 +53,7 @@ class Sender(Protocol):
 
 
 class Watcher(Protocol):
-    """Who keeps what is not delivered; see ``spooling.py``."""
+    """Who keeps what is not delivered; see ``spool_keeper.py``."""
 
     def sending(self) -> None:
         """A request is sent now."""

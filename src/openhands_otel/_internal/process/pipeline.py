@@ -38,9 +38,9 @@ from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.metrics.vitals import Vitals
 from openhands_otel._internal.once import Once
 from openhands_otel._internal.process.flusher import Flusher
+from openhands_otel._internal.process.replays import Replays
 from openhands_otel._internal.process.schedule import Schedule
 from openhands_otel._internal.process.spool_keeper import SpoolKeeper, Whose
-from openhands_otel._internal.process.spooling import Replays, Spooling
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
@@ -80,7 +80,7 @@ class Pipeline:
         self._resource: Resource | None = None
         self._flusher: Flusher | None = None
         self._transport: Transport | None = None
-        self._spooling: Spooling | None = None
+        self._spool: SpoolKeeper | None = None
         self._first_use: Once | None = None
         """Of a pipeline that starts with its first event."""
         self._starting = False
@@ -107,7 +107,7 @@ class Pipeline:
             series = ConversationSeries(self._intake.ledger)
             vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
             sender = ChangeSender(self._transport, resource, self._intake, series, reader, vitals=vitals)
-            self._spooling = self._spooling_of(sender, resource)
+            self._spool = self._spool_of(sender, resource)
         settings = self._settings
         schedule = Schedule(
             settings.flush_window_ms / 1000, settings.flush_cpu_share, settings.heartbeat_s, time.monotonic()
@@ -119,7 +119,7 @@ class Pipeline:
             schedule,
             self._observation,
             self._config.timeout_s,
-            self._spooling,
+            self._spool,
         )
         flusher.start()
         self._flusher = flusher
@@ -181,13 +181,13 @@ class Pipeline:
 
     def say_farewell(self, deadline: float, for_good: bool = True) -> None:
         """Have on disk what could not be delivered, and say so; unless it is ``for_good``, more may come."""
-        if self._spooling is not None:
-            self._spooling.close(max(FAREWELL_S, deadline - time.monotonic()), for_good)
+        if self._spool is not None:
+            self._spool.close(max(FAREWELL_S, deadline - time.monotonic()), for_good)
 
     def abandon(self) -> None:
         """In a forked child: what is on disk is the parent's."""
-        if self._spooling is not None:
-            self._spooling.abandon()
+        if self._spool is not None:
+            self._spool.abandon()
 
     def snapshot(self, conversation_id: str) -> ConversationStats | None:
         """What this process knows of one conversation, everything until now included."""
@@ -207,15 +207,15 @@ class Pipeline:
 
         return settle
 
-    def _spooling_of(self, sender: ChangeSender, resource: Resource) -> Spooling | None:
+    def _spool_of(self, sender: ChangeSender, resource: Resource) -> SpoolKeeper | None:
         try:
             destination = Destination.of(self._config.protocol, self._config.endpoint, self._config.insecure)
         except ValueError:
             # No address, nobody to send it to.
             return None
         instance, service = (str(resource.attributes[name]) for name in (SERVICE_INSTANCE_ID, SERVICE_NAME))
-        keeper = SpoolKeeper(sender, self._intake, Whose(instance, service, destination))
-        return Spooling(keeper, Replays(self._config, destination))
+        whose = Whose(instance, service, destination)
+        return SpoolKeeper(sender, self._intake, whose, Replays(self._config, destination))
 
     def _overflowed(self) -> None:
         self._observation.overflowed += 1

@@ -22,9 +22,11 @@ from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, MARK, Owed, Part, Spool, encode, owed
 from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, Unusable, make_room, usable_folder
+from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import Intake
 from openhands_otel._internal.metrics.request_builder import ChangeSender
+from openhands_otel._internal.process.replays import Replays
 
 logger = logging.getLogger("openhands_otel")
 
@@ -45,9 +47,15 @@ class Whose:
 
 
 class SpoolKeeper:
-    """One process's file. ``failed`` and ``acknowledged`` are the flusher's to call, the rest anybody's."""
+    """One process's file. The flusher calls ``sending`` and ``sent``; any thread may call the rest.
 
-    def __init__(self, sender: ChangeSender, intake: Intake, whose: Whose) -> None:
+    Once something was delivered, ``replays`` sends what other processes have left.
+    """
+
+    def __init__(self, sender: ChangeSender, intake: Intake, whose: Whose, replays: Replays) -> None:
+        self._replays = replays
+        self._look_due = True
+        """Whether to look for others' spools after the next delivery that leaves nothing to say."""
         self._sender = sender
         self._intake = intake
         self._whose = whose
@@ -72,25 +80,35 @@ class SpoolKeeper:
         """Why there is no file, or only an old one."""
 
     def sending(self) -> None:
-        """Something is sent now."""
+        """A request is sent now."""
         self._sent_at = time.monotonic()
         if not self._has_work.is_set():
             self._has_work.set()
         if not self._has_thread:
             self._start()
 
-    def failed(self, reason: str) -> None:
-        """It was not delivered."""
+    def sent(self, outcome: Outcome, all_of_it: bool, heartbeat: bool) -> None:
+        """A request was delivered or was not; ``all_of_it``: nothing is left to say."""
         self._sent_at = None
+        if heartbeat or not outcome.delivered:
+            self._look_due = True
+        if not outcome.delivered:
+            self._failed(outcome.reason)
+            return
+        self._delivered(outcome.reason, all_of_it)
+        if all_of_it and self._look_due:
+            self._look_due = False
+            self._replays.look()
+
+    def _failed(self, reason: str) -> None:
         if self._down and self._reason == reason:
             return
         with self._writing:
             self._begin(reason)
         self._bell.set()
 
-    def delivered(self, complaint: str, all_of_it: bool) -> None:
-        """Something was delivered; with ``complaint``, not all points of it were taken."""
-        self._sent_at = None
+    def _delivered(self, complaint: str, all_of_it: bool) -> None:
+        """With ``complaint``, not all points of it were taken."""
         self._refused_in_part = complaint or self._refused_in_part
         if not (all_of_it and self._down):
             return

@@ -11,20 +11,13 @@ from pathlib import Path
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import MARK, NotASpool, Spool
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, entries
+from openhands_otel._internal.export.transport import Outcome
 
 logger = logging.getLogger("openhands_otel")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one request: taken, refused for good, or neither (then it may be tried again)."""
-
-    taken: bool
-    refused: bool = False
-    reason: str = ""
-
-
-Send = Callable[[bytes], Answer]
+Send = Callable[[bytes], Outcome]
+"""Sends one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +67,13 @@ class Delivery:
         complaint = ""
         try:
             for part in self._spool.to_send:
-                answer = self._send(part.body)
-                if not (answer.taken or answer.refused):
-                    self.outcome = Sent(self._spool, answer.reason)
+                outcome = self._send(part.body)
+                if not (outcome.delivered or outcome.refused):
+                    self.outcome = Sent(self._spool, outcome.reason)
                     return
                 # Quarter-hours that are too old for a back end are no loss: the newest values hold their money.
-                if answer.reason and part.kind != MARK:
-                    complaint = answer.reason
+                if outcome.reason and part.kind != MARK:
+                    complaint = outcome.reason
                 yield
             self._settle(complaint)
         finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from openhands_otel._internal.host.network import address_of, is_this_machine
 
 GRPC = "grpc"
 _PORTS = {"http": 80, "https": 443}
@@ -69,18 +69,4 @@ class Destination:
 def canonical_host(name: str) -> str:
     """One name for a host however it is spelled, and one for all that mean this machine."""
     name = name.strip("[]").rstrip(".").lower()
-    if name == LOCALHOST or name.endswith(".localhost"):
-        return LOCALHOST
-    try:
-        address = ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        try:
-            # 127.1, 0x7f000001 and their kin: what connects, and no name.
-            address = ipaddress.ip_address(socket.inet_aton(name)) if name[-1:].isdigit() else None
-        except OSError:
-            address = None
-    if address is None:
-        return name
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return LOCALHOST if address.is_loopback or address.is_unspecified else str(address)
+    return LOCALHOST if is_this_machine(name) else str(address_of(name) or name)

@@ -26,7 +26,7 @@ from openhands_otel._internal.export.spool.file import (
     encode,
 )
 from openhands_otel._internal.export.spool.thinning import counters_only
-from openhands_otel._internal.host.state_folder import state_folder
+from openhands_otel._internal.host.state_folder import make_private_folder, state_folder
 
 try:
     import fcntl
@@ -82,13 +82,11 @@ def usable_folder() -> Path:
         raise Unusable("this system has no file locks")
     folder = spool_folder()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for each in (folder, folder.parent):
+        for each in (folder.parent, folder):
+            make_private_folder(each)
             found = each.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 raise Unusable(f"{each} is not a folder of this user's own")
-            if stat.S_IMODE(found.st_mode) & 0o077:
-                each.chmod(0o700)
     except OSError as error:
         raise Unusable(
             f"{folder} cannot be written ({error.strerror}): set XDG_STATE_HOME to a folder that can"

@@ -1,8 +1,8 @@
-"""What a pipeline has to do with spools: it keeps one of its own, and sends those that others have left behind.
+"""Sends the spools that other processes have left for the destination that this one sends to.
 
-Others' spools are sent once something of its own was delivered, since then somebody is there: the first time, after
-each outage and after each heartbeat. A thread of its own sends them, one request after the other, so that neither the
-agent nor the live data waits for them.
+It does so once something of this process was delivered, since then a receiver is there: the first time, after each
+outage and after each heartbeat. A thread of its own sends them, one request after the other, so that neither the agent
+nor the live data waits for them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
-from openhands_otel._internal.export.spool.delivery import Answer, Delivery, waiting_for
+from openhands_otel._internal.export.spool.delivery import Delivery, waiting_for
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import NotASpool
 from openhands_otel._internal.export.spool.folder import Busy, Unusable, spool_folder
 from openhands_otel._internal.export.transport import Outcome, Transport
 from openhands_otel._internal.guard import note_error
-from openhands_otel._internal.process.spool_keeper import SpoolKeeper
 from openhands_otel.semconv import REPLAYED_HEADER
 
 BETWEEN_S = 0.005
@@ -72,7 +71,7 @@ class Replays:
     def _send(self, path: Path, transport: Transport) -> bool:
         """Whether somebody is there to take more."""
         try:
-            delivery = Delivery(path, lambda body: answer_of(transport, body, self._config.timeout_s))
+            delivery = Delivery(path, lambda body: send_body(transport, body, self._config.timeout_s))
         except (Busy, NotASpool, OSError):
             return True
         for _ in delivery.steps():
@@ -80,45 +79,6 @@ class Replays:
         return not delivery.outcome.left or delivery.outcome.refused
 
 
-def answer_of(transport: Transport, body: bytes, timeout_s: float) -> Answer:
+def send_body(transport: Transport, body: bytes, timeout_s: float) -> Outcome:
     """Send one request of a spool."""
-    outcome = transport.send(ExportMetricsServiceRequest.FromString(body), timeout_s)
-    return Answer(outcome.delivered, outcome.refused, outcome.reason)
-
-
-class Spooling:
-    """What the flusher tells of each delivery."""
-
-    def __init__(self, keeper: SpoolKeeper, replays: Replays) -> None:
-        self._keeper = keeper
-        self._replays = replays
-        self._look_due = True
-        """Whether others' spools are to be looked for after the next delivery that leaves nothing to say."""
-
-    def sending(self) -> None:
-        """A request is sent now."""
-        self._keeper.sending()
-
-    def sent(self, outcome: Outcome, all_of_it: bool, heartbeat: bool) -> None:
-        """A request was delivered or was not; ``all_of_it``: nothing is left to say."""
-        if heartbeat or not outcome.delivered:
-            self._look_due = True
-        if not outcome.delivered:
-            self._keeper.failed(outcome.reason)
-            return
-        self._keeper.delivered(outcome.reason, all_of_it)
-        if all_of_it and self._look_due:
-            self._look_due = False
-            self._replays.look()
-
-    def write(self) -> None:
-        """Have on disk what is not delivered, now."""
-        self._keeper.write()
-
-    def close(self, timeout_s: float, for_good: bool = True) -> None:
-        """See ``SpoolKeeper.close``."""
-        self._keeper.close(timeout_s, for_good)
-
-    def abandon(self) -> None:
-        """See ``SpoolKeeper.abandon``."""
-        self._keeper.abandon()
+    return transport.send(ExportMetricsServiceRequest.FromString(body), timeout_s)
