@@ -137,8 +137,8 @@ class LLMCallStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What a provider says of its own answer."""
+class ResponseMetadata:
+    """What a provider says of its response, beside the content."""
 
     id: str | None = None
     model: str | None = None
@@ -157,7 +157,7 @@ class LLMCallEnded:
     call: int
     error: str | None
     seconds: float | None = None
-    answered: Answered | None = None
+    response: ResponseMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)

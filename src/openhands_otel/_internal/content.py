@@ -55,8 +55,8 @@ class Content:
     """What was said; of what there is nothing of stays empty."""
 
     system: tuple[str, ...] = ()
-    asked: tuple[Message, ...] = ()
-    answered: tuple[Message, ...] = ()
+    input: tuple[Message, ...] = ()
+    output: tuple[Message, ...] = ()
     arguments: object = None
     result: str | None = None
     error: str | None = None

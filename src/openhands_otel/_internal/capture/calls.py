@@ -29,7 +29,7 @@ from openhands_otel._internal.capture.identity import (
     origin_of_call,
 )
 from openhands_otel._internal.capture.response import attempt_begins
-from openhands_otel._internal.capture.response_metadata import answered, answered_by
+from openhands_otel._internal.capture.response_metadata import metadata_of, response_metadata
 from openhands_otel._internal.capture.subclasses import follow
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.guard import guarded
@@ -103,7 +103,7 @@ class CallHooks:
 
         def leave(raw: Any, error: str | None) -> None:
             end_call()
-            self._publish(LLMCallEnded(now_ns(), origin, number, error, timed, answered_by(raw)))
+            self._publish(LLMCallEnded(now_ns(), origin, number, error, timed, metadata_of(raw)))
 
         return leave
 
@@ -121,7 +121,7 @@ class CallHooks:
             # The call is made with these very keywords. None is left alone: a callback would switch streaming on.
             kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began)
         self._publish(LLMCallStarted(now_ns(), origin, number, current_scope().tool))
-        self._content.asked(number, origin.conversation_id, args, kwargs)
+        self._content.call_started(number, origin.conversation_id, args, kwargs)
         leave_around = self._enter_around()
 
         def leave(result: Any, error: BaseException | None) -> None:
@@ -129,9 +129,9 @@ class CallHooks:
             for leave_each in leave_around:
                 leave_each()
             end_call()
-            self._content.answered(number, origin.conversation_id, args[0], result, error)
+            self._content.call_ended(number, origin.conversation_id, args[0], result, error)
             name = None if error is None else type(error).__name__
-            self._publish(LLMCallEnded(now_ns(), origin, number, name, seconds, answered(result)))
+            self._publish(LLMCallEnded(now_ns(), origin, number, name, seconds, response_metadata(result)))
 
         return leave
 

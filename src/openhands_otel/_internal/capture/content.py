@@ -42,7 +42,9 @@ class ContentHooks:
         self._wanted = wanted
 
     @guarded
-    def asked(self, call: int, conversation_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def call_started(
+        self, call: int, conversation_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """An LLM call with these arguments has begun."""
         if not self._wanted():
             return
@@ -51,10 +53,10 @@ class ContentHooks:
         system = tuple(text for each in given if each.role == "system" for text in _texts(each.content))
         messages = tuple(_message(each) for each in given if each.role != "system")
         secrets = self._secrets(conversation_id, llm)
-        self._publish(MessageCaptured(now_ns(), Content(system=system, asked=messages, secrets=secrets), call=call))
+        self._publish(MessageCaptured(now_ns(), Content(system=system, input=messages, secrets=secrets), call=call))
 
     @guarded
-    def answered(
+    def call_ended(
         self, call: int, conversation_id: str | None, llm: Any, result: Any, error: BaseException | None
     ) -> None:
         """It has ended, with an answer or an exception."""
@@ -62,11 +64,11 @@ class ContentHooks:
             return
         message = getattr(result, "message", None)
         said = () if message is None else (_message(message),)
-        content = Content(answered=said, error=_said_by(error), secrets=self._secrets(conversation_id, llm))
+        content = Content(output=said, error=_said_by(error), secrets=self._secrets(conversation_id, llm))
         self._publish(MessageCaptured(now_ns(), content, call=call))
 
     @guarded
-    def tool_called(self, tool: int, conversation_id: str, action_event: Any) -> None:
+    def tool_started(self, tool: int, conversation_id: str, action_event: Any) -> None:
         """A tool call has begun."""
         if not self._wanted():
             return
@@ -76,7 +78,7 @@ class ContentHooks:
         self._publish(MessageCaptured(now_ns(), Content(arguments=arguments, secrets=secrets), tool=tool))
 
     @guarded
-    def tool_answered(self, tool: int, conversation_id: str, result: Any, error: BaseException | None) -> None:
+    def tool_ended(self, tool: int, conversation_id: str, result: Any, error: BaseException | None) -> None:
         """It has ended; ``result`` is an event or a list of them."""
         if not self._wanted():
             return

@@ -260,12 +260,12 @@ class ConversationHooks:
         leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number))
         timed, began = not self._suppressed(), time.perf_counter()
         self._publish(ToolStarted(now_ns(), conversation_id, tool, number, agent))
-        self._content.tool_called(number, conversation_id, action_event)
+        self._content.tool_started(number, conversation_id, action_event)
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             leave_scope()
-            self._content.tool_answered(number, conversation_id, result, error)
+            self._content.tool_ended(number, conversation_id, result, error)
             name = None if error is None else type(error).__name__
             outcome = outcome_of_tool(result, error)
             self._publish(ToolEnded(now_ns(), conversation_id, tool, number, name, outcome, seconds, agent))

@@ -1,4 +1,4 @@
-"""What a provider says of its answer: id, model and why it stopped. Nothing of what was said."""
+"""What a provider says of its response: id, model and why it stopped. Never any of its content."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from openhands_otel._internal.guard import guarded
-from openhands_otel.events import Answered
+from openhands_otel.events import ResponseMetadata
 
 
 @guarded
-def answered(result: Any) -> Answered | None:
+def response_metadata(result: Any) -> ResponseMetadata | None:
     """Read it from an ``LLMResponse``; None where there is none."""
-    return answered_by(getattr(result, "raw_response", None))
+    return metadata_of(getattr(result, "raw_response", None))
 
 
 @guarded
-def answered_by(raw: Any) -> Answered | None:
+def metadata_of(raw: Any) -> ResponseMetadata | None:
     """Read it from the response as litellm hands it out; None where there is none."""
     if raw is None:
         return None
-    return Answered(_text(getattr(raw, "id", None)), _text(getattr(raw, "model", None)), tuple(_finish_reasons(raw)))
+    reasons = tuple(_finish_reasons(raw))
+    return ResponseMetadata(_text(getattr(raw, "id", None)), _text(getattr(raw, "model", None)), reasons)
 
 
 def _finish_reasons(raw: Any) -> Iterable[str]:

@@ -19,22 +19,22 @@ DEPTH_LIMIT: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class RedactedContent:
     """``content`` has no secrets any more; ``left_out`` counts the oldest messages, which had no room."""
 
     content: Content
     left_out: int
 
 
-def captured(content: Content, redaction: Redaction) -> Captured:
+def redacted(content: Content, redaction: Redaction) -> RedactedContent:
     """Redact all of it. Raises where that fails: then there is nothing."""
     clean = _Cleaning(redaction, content.secrets)
-    asked, left_out = _newest(content.asked)
-    return Captured(
+    newest, left_out = _newest(content.input)
+    return RedactedContent(
         Content(
             system=tuple(clean.text(each) for each in content.system),
-            asked=tuple(clean.message(each) for each in asked),
-            answered=tuple(clean.message(each) for each in content.answered),
+            input=tuple(clean.message(each) for each in newest),
+            output=tuple(clean.message(each) for each in content.output),
             arguments=clean.value(content.arguments),
             result=None if content.result is None else clean.text(content.result),
             error=None if content.error is None else clean.text(content.error),

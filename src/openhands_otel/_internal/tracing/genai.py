@@ -37,6 +37,7 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 from openhands_otel import semconv
 from openhands_otel._internal.content import Content, Message, Part, Reasoning, Text, ToolAnswer, ToolRequest
 from openhands_otel._internal.version import __version__
+from openhands_otel.events import ResponseMetadata
 
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 OPENLLMETRY_SUPPRESSION: Final = "suppress_language_model_instrumentation"
@@ -99,20 +100,20 @@ class Chat(Operation):
         self._inference.request_stream = True
         self._inference.ttfc_seconds = seconds
 
-    def answered(self, response_id: str | None, model: str | None, finish_reasons: tuple[str, ...]) -> None:
-        """What the provider says of its answer."""
-        self._inference.response_id = response_id
-        self._inference.response_model_name = model
-        self._inference.finish_reasons = finish_reasons or None
+    def ended(self, response: ResponseMetadata) -> None:
+        """What the provider says of its response."""
+        self._inference.response_id = response.id
+        self._inference.response_model_name = response.model
+        self._inference.finish_reasons = response.finish_reasons or None
 
     def spoken(self, content: Content) -> None:
         super().spoken(content)
         if content.system:
             self._inference.system_instruction = [TextPart(each) for each in content.system]
-        if content.asked:
-            self._inference.input_messages = [InputMessage(each.role, _parts(each)) for each in content.asked]
-        if content.answered:
-            self._inference.output_messages = [OutputMessage(each.role, _parts(each)) for each in content.answered]
+        if content.input:
+            self._inference.input_messages = [InputMessage(each.role, _parts(each)) for each in content.input]
+        if content.output:
+            self._inference.output_messages = [OutputMessage(each.role, _parts(each)) for each in content.output]
 
 
 class ToolCall(Operation):

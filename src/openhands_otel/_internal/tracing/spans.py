@@ -23,7 +23,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.tracing import genai
-from openhands_otel._internal.tracing.content_limits import captured
+from openhands_otel._internal.tracing.content_limits import redacted
 from openhands_otel._internal.tracing.genai import GenAI
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import (
@@ -239,8 +239,8 @@ class Spans:
         opened = self._chats.pop(event.call, None)
         if opened is None:
             return
-        if event.answered is not None:
-            opened.span.answered(event.answered.id, event.answered.model, event.answered.finish_reasons)
+        if event.response is not None:
+            opened.span.ended(event.response)
         opened.end(event.error)
 
     def _first_chunk(self, event: FirstChunk) -> None:
@@ -298,7 +298,7 @@ class Spans:
         if opened is None or self._redaction is None:
             return
         # All of it or nothing: whatever is raised here, nothing has reached the span.
-        said = captured(message.content, self._redaction)
+        said = redacted(message.content, self._redaction)
         opened.span.spoken(said.content)
         if said.left_out:
             opened.span.set({semconv.MESSAGES_LEFT_OUT: said.left_out})

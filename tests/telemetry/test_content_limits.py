@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openhands_otel._internal.content import Content, Message, Reasoning, Text, ToolAnswer, ToolRequest
-from openhands_otel._internal.tracing.content_limits import MESSAGES_LIMIT, TEXT_LIMIT, captured
+from openhands_otel._internal.tracing.content_limits import MESSAGES_LIMIT, TEXT_LIMIT, redacted
 from openhands_otel._internal.tracing.redaction import REDACTED, Redaction
 
 KEY = "sk-planted4711planted4711"
@@ -15,7 +15,7 @@ REDACTION = Redaction(environ={})
 def test_every_text_is_redacted() -> None:
     parts = (Text(KEY), Reasoning(KEY), ToolRequest("1", KEY, {"a": [KEY]}), ToolAnswer("1", KEY))
     message = Message("user", parts)
-    said = captured(Content((KEY,), (message,), (message,), {KEY: {"x": KEY}}, KEY, KEY), REDACTION).content
+    said = redacted(Content((KEY,), (message,), (message,), {KEY: {"x": KEY}}, KEY, KEY), REDACTION).content
     clean = Message(
         "user",
         (Text(REDACTED), Reasoning(REDACTED), ToolRequest("1", REDACTED, {"a": [REDACTED]}), ToolAnswer("1", REDACTED)),
@@ -24,20 +24,20 @@ def test_every_text_is_redacted() -> None:
 
 
 def test_a_value_is_redacted_by_its_name() -> None:
-    said = captured(Content(arguments={"password": "hm", "n": 1, "ok": True, "api_key": {"a": 1}}), REDACTION)
+    said = redacted(Content(arguments={"password": "hm", "n": 1, "ok": True, "api_key": {"a": 1}}), REDACTION)
     assert said.content.arguments == {"password": REDACTED, "n": 1, "ok": True, "api_key": REDACTED}
 
 
 def test_a_number_that_is_a_secret_is_taken_out() -> None:
     content = Content(arguments={"pin": 47110815, "n": 4711}, secrets=frozenset({"47110815"}))
-    assert captured(content, REDACTION).content.arguments == {"pin": REDACTED, "n": 4711}
+    assert redacted(content, REDACTION).content.arguments == {"pin": REDACTED, "n": 4711}
 
 
 def test_what_is_too_long_or_too_deep_or_no_json_is_left_out_and_never_cut() -> None:
     deep: object = "planted"
     for _ in range(50):
         deep = [deep]
-    said = captured(Content(result="a" * TEXT_LIMIT + "b", arguments=[deep, {1, 2}, b"planted"]), REDACTION).content
+    said = redacted(Content(result="a" * TEXT_LIMIT + "b", arguments=[deep, {1, 2}, b"planted"]), REDACTION).content
     assert said.result == f"[left out: {TEXT_LIMIT + 1} characters]"
     assert "planted" not in str(said.arguments)
     assert "left out" in str(said.arguments)
@@ -46,10 +46,10 @@ def test_what_is_too_long_or_too_deep_or_no_json_is_left_out_and_never_cut() -> 
 def test_the_newest_messages_have_room_and_the_others_are_counted() -> None:
     each = TEXT_LIMIT // 2
     messages = tuple(Message("user", (Text(f"{number:02}" + "x" * (each - 2)),)) for number in range(20))
-    said = captured(Content(asked=messages), REDACTION)
-    assert len(said.content.asked) == MESSAGES_LIMIT // each
-    assert said.content.asked[-1] == messages[-1]
-    assert said.left_out == 20 - len(said.content.asked)
+    said = redacted(Content(input=messages), REDACTION)
+    assert len(said.content.input) == MESSAGES_LIMIT // each
+    assert said.content.input[-1] == messages[-1]
+    assert said.left_out == 20 - len(said.content.input)
 
 
 def test_a_redaction_that_fails_leaves_nothing() -> None:
@@ -58,8 +58,8 @@ def test_a_redaction_that_fails_leaves_nothing() -> None:
             raise RuntimeError("planted")
 
     with pytest.raises(RuntimeError):
-        captured(Content(system=("fine",)), Broken())
+        redacted(Content(system=("fine",)), Broken())
 
 
 def test_content_does_not_show_itself() -> None:
-    assert "planted" not in repr(Content(system=("planted",), asked=(Message("user", (Text("planted"),)),)))
+    assert "planted" not in repr(Content(system=("planted",), input=(Message("user", (Text("planted"),)),)))
