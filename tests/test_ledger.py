@@ -17,7 +17,7 @@ from openhands_otel.events import (
     LatencyRecorded,
     MetricsMerged,
     Origin,
-    OwnAccount,
+    OwnTotal,
     ResponseRecorded,
     RunEnded,
     RunStarted,
@@ -153,7 +153,7 @@ def test_a_snapshot_knows_what_lies_under_it_even_in_a_circle(ledger: Ledger) ->
 def test_what_is_spent_after_a_run_is_not_held_against_the_total_read_at_its_end(ledger: Ledger) -> None:
     opened(ledger)
     spend(ledger, 0.5)
-    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnAccount(0.5, frozenset({"agent"}))))
+    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnTotal(0.5, frozenset({"agent"}))))
     spend(ledger, 0.25)
     snapshot = ledger.snapshot("c")
     assert snapshot is not None
@@ -163,7 +163,7 @@ def test_what_is_spent_after_a_run_is_not_held_against_the_total_read_at_its_end
 def test_a_difference_without_a_known_reason_says_so(ledger: Ledger) -> None:
     opened(ledger)
     spend(ledger, 0.5)
-    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnAccount(0.75, frozenset({"agent"}))))
+    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnTotal(0.75, frozenset({"agent"}))))
     snapshot = ledger.snapshot("c")
     assert snapshot is not None
     assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (-0.25, (Reason.UNKNOWN,))
@@ -186,7 +186,7 @@ def test_what_openhands_adds_twice_is_not_taken_for_spent_before(ledger: Ledger)
     opened(ledger)
     spend(ledger, 0.5)
     # 0.25 of it is a sub-agent's, whose conversation has it too.
-    ledger.apply(ConversationClosed(2, "c", OwnAccount(0.75, frozenset({"agent"}), frozenset({Reason.SUBAGENTS}))))
+    ledger.apply(ConversationClosed(2, "c", OwnTotal(0.75, frozenset({"agent"}), frozenset({Reason.SUBAGENTS}))))
     ledger.retire("c")
     opened(ledger, restored=0.75)
     snapshot = ledger.snapshot("c")
@@ -197,7 +197,7 @@ def test_what_openhands_adds_twice_is_not_taken_for_spent_before(ledger: Ledger)
 def test_what_another_process_spent_meanwhile_was_spent_before(ledger: Ledger) -> None:
     opened(ledger, restored=2.0)
     spend(ledger, 0.5)
-    ledger.apply(ConversationClosed(2, "c", OwnAccount(2.5, frozenset({"agent"}))))
+    ledger.apply(ConversationClosed(2, "c", OwnTotal(2.5, frozenset({"agent"}))))
     spend(ledger, 0.25)
     opened(ledger, restored=3.75)
     snapshot = ledger.snapshot("c")
@@ -209,7 +209,7 @@ def test_what_was_spent_before_is_not_taken_back_where_openhands_total_fell(ledg
     """A meter that was reset meanwhile says nothing of what was spent."""
     opened(ledger, restored=2.0)
     spend(ledger, 0.5)
-    ledger.apply(ConversationClosed(2, "c", OwnAccount(2.5, frozenset({"agent"}))))
+    ledger.apply(ConversationClosed(2, "c", OwnTotal(2.5, frozenset({"agent"}))))
     opened(ledger, restored=0.0)
     snapshot = ledger.snapshot("c")
     assert snapshot is not None

@@ -137,7 +137,7 @@ def everything_that_can_happen() -> Iterator[events.Event]:
     yield events.LLMCallEnded(time.time_ns(), agent, 2, "LLMTimeoutError", 1.5)
     yield events.Condensed(time.time_ns(), "c", "Agent")
     yield events.ToolEnded(time.time_ns(), "c", "terminal", 2, "ValueError", ToolOutcome.EXCEPTION, 0.5, "Agent")
-    stuck = Status.STUCK, events.OwnAccount(9.0), RunOutcome.STUCK, "SomeError", 2.5, "Agent"
+    stuck = Status.STUCK, events.OwnTotal(9.0), RunOutcome.STUCK, "SomeError", 2.5, "Agent"
     yield events.RunEnded(time.time_ns(), "c", *stuck)
     yield events.ToolStarted(time.time_ns(), "c", "terminal", 1)
 

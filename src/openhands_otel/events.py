@@ -12,9 +12,9 @@ from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutco
 
 # fmt: off
 __all__ = [
-    "NOBODY", "UPDATES", "Answered", "CallRetried", "Condensed", "ConversationClosed", "ConversationOpened",
-    "CostAdded", "Event", "FirstChunk", "LLMCallEnded", "LLMCallStarted", "LatencyRecorded", "MetricsMerged", "Origin",
-    "OwnAccount", "ResponseRecorded", "RunEnded", "RunStarted", "TokensUsed", "ToolEnded", "ToolStarted",
+    "NOBODY", "UPDATES", "CallRetried", "Condensed", "ConversationClosed", "ConversationOpened", "CostAdded", "Event",
+    "FirstChunk", "LLMCallEnded", "LLMCallStarted", "LatencyRecorded", "MetricsMerged", "Origin", "OwnTotal",
+    "ResponseMetadata", "ResponseRecorded", "RunEnded", "RunStarted", "TokensUsed", "ToolEnded", "ToolStarted",
 ]
 # fmt: on
 
@@ -41,7 +41,7 @@ NOBODY = Origin()
 
 
 @dataclass(frozen=True, slots=True)
-class OwnAccount:
+class OwnTotal:
     """OpenHands' own total of a conversation, the usage ids in it, and what is known to make it differ from ours."""
 
     total: float
@@ -227,7 +227,7 @@ class ConversationClosed:
 
     at: int
     conversation_id: str
-    own: OwnAccount | None = None
+    own: OwnTotal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ class RunEnded:
     at: int
     conversation_id: str
     status: Status
-    own: OwnAccount | None
+    own: OwnTotal | None
     outcome: RunOutcome = RunOutcome.FINISHED
     error: str | None = None
     seconds: float | None = None

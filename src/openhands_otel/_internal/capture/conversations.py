@@ -17,7 +17,7 @@ from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.content import ContentHooks
 from openhands_otel._internal.capture.identity import OpenConversations, Scope, current_scope, enter_scope
 from openhands_otel._internal.capture.outcomes import outcome_of_run, outcome_of_tool
-from openhands_otel._internal.capture.reconciliation import COMPARED_LIMIT, meters_of, own_account, restored_cost
+from openhands_otel._internal.capture.reconciliation import COMPARED_LIMIT, meters_of, own_total, restored_cost
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.patching import Enter, Leave, Patches
 from openhands_otel.events import (
@@ -25,7 +25,7 @@ from openhands_otel.events import (
     ConversationClosed,
     ConversationOpened,
     Event,
-    OwnAccount,
+    OwnTotal,
     RunEnded,
     RunStarted,
     ToolEnded,
@@ -192,8 +192,8 @@ class ConversationHooks:
             )
         )
 
-    def _own_account(self, conversation: Any) -> OwnAccount | None:
-        return own_account(conversation, self._conversations.some(COMPARED_LIMIT))
+    def _own_total(self, conversation: Any) -> OwnTotal | None:
+        return own_total(conversation, self._conversations.some(COMPARED_LIMIT))
 
     def _enter_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         conversation = args[0]
@@ -207,7 +207,7 @@ class ConversationHooks:
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             leave_scope()
-            status, own = compat.status(conversation), self._own_account(conversation)
+            status, own = compat.status(conversation), self._own_total(conversation)
             code = self._error_codes.pop(conversation_id, None)
             if error is not None:
                 code = code or type(error.__cause__ or error).__name__
@@ -247,7 +247,7 @@ class ConversationHooks:
             leave_scope()
             # An old object closed after another was resumed under its id says nothing about that one.
             if self._conversations.is_current(conversation, conversation_id):
-                own = self._own_account(conversation)
+                own = self._own_total(conversation)
                 self._publish(ConversationClosed(now_ns(), conversation_id, own))
 
         return leave

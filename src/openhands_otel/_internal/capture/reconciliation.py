@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from openhands_otel._internal.capture import compat
-from openhands_otel.events import OwnAccount
+from openhands_otel.events import OwnTotal
 from openhands_otel.semconv import Reason
 
 COMPARED_LIMIT = 200
 """Other open conversations whose meters are compared: looking at thousands would hold the agent up."""
 
 
-def own_account(conversation: Any, others: Iterable[Any]) -> OwnAccount | None:
+def own_total(conversation: Any, others: Iterable[Any]) -> OwnTotal | None:
     """OpenHands' own total of ``conversation``; None if it cannot be read.
 
     The plain sum over usages: ``get_combined_metrics`` would copy every record of every call.
@@ -40,7 +40,7 @@ def own_account(conversation: Any, others: Iterable[Any]) -> OwnAccount | None:
             reasons.add(Reason.SHARED_METER)
             break
     total = float(sum(metrics.accumulated_cost for metrics in usages.values()))
-    return OwnAccount(total, frozenset(usages), frozenset(reasons))
+    return OwnTotal(total, frozenset(usages), frozenset(reasons))
 
 
 def meters_of(agent: Any) -> tuple[Any, ...]:

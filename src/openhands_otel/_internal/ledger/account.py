@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.usages import by_usage, most_used, token_usage
-from openhands_otel.events import OwnAccount, RunEnded
+from openhands_otel.events import OwnTotal, RunEnded
 from openhands_otel.semconv import UNKNOWN, Reason, Role, RunOutcome, Status, TokenType
 from openhands_otel.stats import ConversationStats, CostShare, ModelCalls
 
@@ -95,7 +95,7 @@ class Account:
     context_limit: int | None = None
     restored_cost: float = 0.0
     budget: float | None = None
-    own: OwnAccount | None = None
+    own: OwnTotal | None = None
     unreconciled_cost: float | None = None
     """Our total, with what it had spent before, less OpenHands' own, when that was last read."""
     compared_cost: float = 0.0
@@ -128,7 +128,7 @@ class Account:
             elsewhere = own_total - self.own.total - (self.total_cost - self.compared_cost)
             self.restored_cost += elsewhere if elsewhere > AGREEMENT else 0.0
 
-    def reconcile(self, own: OwnAccount | None) -> None:
+    def reconcile(self, own: OwnTotal | None) -> None:
         """Compare with OpenHands' own total as it is now; what is spent later says nothing about it."""
         if own is not None:
             self.own = own
