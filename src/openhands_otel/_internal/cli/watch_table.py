@@ -14,6 +14,7 @@ from rich.text import Text
 
 from openhands_otel._internal.cli.durations import duration_text
 from openhands_otel._internal.cli.trouble import trouble_lines
+from openhands_otel._internal.facts import FAILURES, OUTCOMES, STATES, Tone, Word
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import (
@@ -94,7 +95,7 @@ def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
         table.add_column(column.title, justify=justify, no_wrap=True, width=column_width, overflow="ellipsis")
     for row in zip(*(cells[column] for column in widths), strict=True):
         table.add_row(*row)
-    failed = sum(stats.outcome in _FAILURES for stats in state.conversations.values())
+    failed = sum(stats.outcome in FAILURES for stats in state.conversations.values())
     parts = [_headline(state.totals, failed, now, width), *trouble, table]
     if state.problem:
         words = f"cut off, trying again: {printable(state.problem, width)}"
@@ -185,18 +186,22 @@ def short_id(conversation_id: str) -> str:
 
 def _status(stats: ConversationStats, _: float) -> Text:
     status = "closed" if stats.closed else left_alone(stats) or stats.status or "open"
-    text = Text(_STATUS_NAMES.get(status) or printable(status, 16), style=_STATUS_STYLES.get(status, ""))
-    outcome = outcome_of(stats)
-    if outcome and outcome != text.plain:
+    word = _word(STATES, status)
+    text = Text(word.in_terminal, style="dim" if stats.closed else _STYLES[word.tone])
+    outcome = _word(OUTCOMES, stats.outcome)
+    if outcome.in_terminal not in {"", text.plain}:
         # An ending takes no result back.
-        text.append(", ", style="dim").append(outcome, style=_OUTCOME_STYLES.get(stats.outcome or "", ""))
+        text.append(", ", style="dim").append(outcome.in_terminal, style=_STYLES[outcome.tone])
     return text
 
 
 def outcome_of(stats: ConversationStats) -> str:
     """How its last run ended, in a word or two; nothing where that is not known."""
-    outcome = stats.outcome or ""
-    return _OUTCOME_NAMES.get(outcome) or printable(outcome, 16)
+    return _word(OUTCOMES, stats.outcome).in_terminal
+
+
+def _word(words: Mapping[str, Word], value: str | None) -> Word:
+    return words.get(value or "") or Word(printable(value or "", 16))
 
 
 def left_alone(stats: ConversationStats) -> str:
@@ -226,18 +231,7 @@ _GAP: Final = 2
 """Columns of the terminal between two of ours: a space of padding, and the line that the box has there."""
 _LONGEST: Final = 120
 """Characters of a name that are looked at."""
-_STATUS_NAMES: Final = {"waiting_for_confirmation": "waits for you"}
-_STATUS_STYLES: Final = {
-    "running": "green",
-    "error": "red",
-    "stuck": "red",
-    "silent": "yellow",
-    "gone": "red",
-    "closed": "dim",
-}
-_OUTCOME_NAMES: Final = {"budget": "over budget", "iterations": "out of turns", "waiting": "waits for you"}
-_OUTCOME_STYLES: Final = {"error": "red", "stuck": "red", "budget": "yellow", "iterations": "yellow"}
-_FAILURES: Final = frozenset({"error", "stuck"})
+_STYLES: Final = {Tone.RUN: "green", Tone.WAIT: "yellow", Tone.BAD: "red", Tone.REST: ""}
 _COLUMNS: Final = (
     _Column("conversation", _name, least=9),
     _Column("status", _status),

@@ -23,10 +23,11 @@ from openhands_otel._internal.collector.points.decode import DecodedMetrics, Ins
 from openhands_otel._internal.collector.points.limits import AT_ONCE, CONVERSATION_BYTES
 from openhands_otel._internal.collector.points.refusals import LOG_LIMIT, RefusalLog, Refusals
 from openhands_otel._internal.collector.points.series import Attributes, Point
-from openhands_otel._internal.collector.state.conversation import CONVERSATION_METRICS, Conversation
+from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.conversations import Conversations
 from openhands_otel._internal.collector.state.fleet import Fleet, Process, Record
 from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, OVERDUE, Life, Pulse
+from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.state.stream import Broker
 from openhands_otel._internal.collector.supervision import FORESEEN, Health
 from openhands_otel._internal.version import __version__
@@ -240,10 +241,10 @@ class Store:
             heard = min(received, point.time) if replayed else received
             conversation.seen = max(conversation.seen, heard / 1e9)
             heard = not replayed and self._hear(conversation, update.instance, received)
-            weight, left_out = conversation.weight, conversation.left_out
+            weight, left_out = conversation.weight, conversation.series.left_out
             news = conversation.apply(update.instance, point, attributes, received, replayed)
             self.conversations.weight += conversation.weight - weight
-            if conversation.left_out > left_out:
+            if conversation.series.left_out > left_out:
                 refusals.add(f"{point.metric.name} has too many series in one conversation", rule=point.metric.name)
             if news or heard:
                 conversation.received = received
@@ -448,7 +449,7 @@ class _Sorted:
 def _sort(update: MetricsUpdate) -> _Sorted:
     result = _Sorted(update.instance)
     for point in update.points:
-        metric = CONVERSATION_METRICS.get(point.metric.name)
+        metric = INFOS.get(point.metric.name)
         conversation_id = next((v for k, v in point.attributes if k == semconv.CONVERSATION_ID), None)
         ours = metric is not None and metric.kind == point.metric.kind and point.scope is None
         if metric is None or not ours or not conversation_id:

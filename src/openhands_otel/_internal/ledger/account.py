@@ -116,6 +116,11 @@ class Account:
             total.add(part.value)
         return total.value
 
+    @property
+    def spent_before(self) -> float | None:
+        """What it had spent before this process, if it had."""
+        return self.restored_cost or None
+
     def restore(self, own_total: float) -> None:
         """Take in what OpenHands says it had spent when it was opened, less what it has spent in this process.
 

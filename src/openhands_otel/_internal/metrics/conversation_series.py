@@ -17,11 +17,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
+from openhands_otel._internal.facts import FACTS
 from openhands_otel._internal.ledger.account import Account, Callee, Spender
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.version import __version__
@@ -258,13 +260,8 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
             yield _call_series(semconv.CONVERSATION_CALLS, callee), calls.made
         if calls.unpriced:
             yield _call_series(semconv.CONVERSATION_UNPRICED, callee), calls.unpriced
-    plain = (
-        (_RESTORED_COST, account.restored_cost or None),
-        (_CONTEXT_TOKENS, account.context_tokens),
-        (_CONTEXT_LIMIT, account.context_limit),
-        (_BUDGET, account.budget),
-    )
-    for series, value in plain:
+    for series, value_of in _PLAIN:
+        value = value_of(account)
         if value is not None and math.isfinite(value):
             yield series, value
     unreconciled = account.unreconciled_cost
@@ -281,10 +278,9 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
 
 
 # A flush of a busy server asks for thousands of series: what is the same each time is put together once.
-_RESTORED_COST: Series = (semconv.CONVERSATION_RESTORED_COST, ())
-_CONTEXT_TOKENS: Series = (semconv.CONVERSATION_CONTEXT_TOKENS, ())
-_CONTEXT_LIMIT: Series = (semconv.CONVERSATION_CONTEXT_LIMIT, ())
-_BUDGET: Series = (semconv.CONVERSATION_BUDGET, ())
+_PLAIN: tuple[tuple[Series, Callable[[Account], Value | None]], ...] = tuple(
+    ((fact.metric, ()), attrgetter(fact.account)) for fact in FACTS if fact.account is not None
+)
 
 
 def _named(metric: Metric, name: str, text: str) -> Series:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from openhands_otel._internal.facts import FACTS, FAILURES, OUTCOMES, REASONS, STATES, Tone
+from openhands_otel.stats import ConversationStats
 
 ASSETS: Final = "/assets/"
 
@@ -17,13 +21,38 @@ _ASSETS: Final = ("page.css", "page.js", "stream.js", "format.js", "card.js", "t
 
 def routes() -> list[Route]:
     """The page and its few files."""
-    assets = [_route(ASSETS + name, name, _MEDIA_TYPES[name.rpartition(".")[2]]) for name in _ASSETS]
-    return [_route("/", "page.html", "text/html"), *assets]
+    assets = [_file(ASSETS + name, name, _MEDIA_TYPES[name.rpartition(".")[2]]) for name in _ASSETS]
+    facts = _route(ASSETS + "facts.js", facts_module().encode(), _MEDIA_TYPES["js"])
+    return [_file("/", "page.html", "text/html"), *assets, facts]
 
 
-def _route(path: str, name: str, media_type: str) -> Route:
-    content = resources.files(__name__).joinpath(name).read_bytes()
+def facts_module() -> str:
+    """What the page takes from ``facts.py``, as JavaScript."""
+    exported = {
+        "REMARKS": [
+            {"field": fact.field, "format": fact.format, "remark": fact.remark, "nothing": _default(fact.field)}
+            for fact in FACTS
+            if fact.field and fact.remark
+        ],
+        "OUTCOMES": {name: word.text for name, word in OUTCOMES.items()},
+        "OUTCOME_TONES": {name: word.tone for name, word in OUTCOMES.items() if word.tone is not Tone.REST},
+        "FAILURES": sorted(FAILURES),
+        "STATES": {name: word.text for name, word in STATES.items()},
+        "TONES": {name: word.tone for name, word in STATES.items()},
+        "REASONS": REASONS,
+    }
+    return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in exported.items())
 
+
+def _default(field: str) -> Any:
+    return ConversationStats.model_fields[field].default
+
+
+def _file(path: str, name: str, media_type: str) -> Route:
+    return _route(path, resources.files(__name__).joinpath(name).read_bytes(), media_type)
+
+
+def _route(path: str, content: bytes, media_type: str) -> Route:
     async def serve(_: Request) -> Response:
         return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
 

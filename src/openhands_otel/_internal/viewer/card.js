@@ -1,30 +1,7 @@
 // One conversation on the page: a card of its own, or a row in its parent's card that opens to the same body.
 
-import { bar, count, duration, element, money, percent, setBar, setText, short, spent } from "./format.js";
-
-const TONES = {
-  running: "run", error: "bad", stuck: "bad", paused: "wait", waiting_for_confirmation: "wait", silent: "wait", gone: "bad",
-};
-const NAMES = { waiting_for_confirmation: "waiting for you", silent: "no word from its process", gone: "its process is gone", ended: "its process ended" };
-
-// The values of semconv.RunOutcome: how the last run ended, which no closing takes back.
-export const OUTCOMES = {
-  finished: "finished", error: "failed", stuck: "stuck", budget: "over budget", iterations: "out of turns",
-  paused: "paused", waiting: "waiting for you",
-};
-const OUTCOME_TONES = { error: "bad", stuck: "bad", budget: "wait", iterations: "wait" };
-
-// The values of semconv.Reason.
-const REASONS = {
-  subagents: "it takes in its sub-agents",
-  hooks: "it takes in agent hooks",
-  meter_twice: "it has one meter under two names",
-  shared_meter: "another conversation uses the same LLM",
-  stale_meter: "its LLM writes to another meter",
-  unregistered_llm: "it leaves an LLM out",
-  acp_report: "it misreads the agent's reports",
-  unknown: "for no known reason",
-};
+import { OUTCOMES, OUTCOME_TONES, REMARKS, STATES, TONES } from "./facts.js";
+import { bar, count, duration, element, FORMATS, money, percent, setBar, setText, short, spent } from "./format.js";
 
 export class Card {
   constructor(id) {
@@ -150,9 +127,9 @@ export class Card {
   #updateHead() {
     const { stats } = this;
     const status = this.status;
-    const result = NAMES[status] === this.result ? "" : this.result;
+    const result = STATES[status] === this.result ? "" : this.result;
     this.statusBox.dataset.tone = (result && OUTCOME_TONES[stats.outcome]) || (TONES[status] ?? "rest");
-    setText(this.statusText, `${NAMES[status] ?? status}${result && `, ${result}`}`);
+    setText(this.statusText, `${STATES[status] ?? status}${result && `, ${result}`}`);
     this.statusBox.title = stats.error_type ?? "";
     setText(this.agent, stats.agent ?? "");
     setText(this.rowCost, spent(stats.tree_cost, stats.unpriced_calls));
@@ -209,16 +186,11 @@ export class Card {
     const { stats } = this;
     const remarks = [];
     if (stats.error_type) remarks.push(`the last run ended with ${stats.error_type}`);
-    if (stats.unpriced_calls > 0) {
-      remarks.push(`${stats.unpriced_calls} ${stats.unpriced_calls === 1 ? "call" : "calls"} without a known price`);
+    for (const { field, format, remark, nothing } of REMARKS) {
+      const value = stats[field];
+      const text = value === nothing || value === undefined ? "" : FORMATS[format](value, stats);
+      if (text) remarks.push(remark.replace("{}", text).replace("{s}", value === 1 ? "" : "s"));
     }
-    if (stats.restored_cost > 0) remarks.push(`${money(stats.restored_cost)} more was spent before this process`);
-    if (Math.abs(stats.unreconciled_cost ?? 0) > 1e-9) {
-      const direction = stats.unreconciled_cost < 0 ? "more" : "less";
-      const why = stats.unreconciled_reasons.map((reason) => REASONS[reason] ?? reason).join("; ");
-      remarks.push(`OpenHands itself says ${money(Math.abs(stats.unreconciled_cost))} ${direction}${why && `: ${why}`}`);
-    }
-    if (stats.max_budget_per_task !== null) remarks.push(`budget ${money(stats.max_budget_per_task)} a run`);
     return remarks.join(" · ");
   }
 

@@ -1,5 +1,7 @@
 // Numbers, times and elements, the same way everywhere on the page.
 
+import { REASONS } from "./facts.js";
+
 const grouped = new Intl.NumberFormat("en-US");
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 
@@ -30,6 +32,18 @@ export function spent(amount, unpricedCalls) {
 export const count = (number) => grouped.format(number);
 export const short = (number) => (number < 10_000 ? grouped.format(number) : compact.format(number));
 export const percent = (part, whole) => `${Math.round((100 * part) / whole)} %`;
+
+// Facts by their format (facts.py); nothing to say is an empty text.
+export const FORMATS = {
+  text: (value) => value,
+  count,
+  money,
+  difference(amount, { unreconciled_reasons: reasons }) {
+    if (Math.abs(amount) <= 1e-9) return "";
+    const why = reasons.map((reason) => REASONS[reason] ?? reason).join("; ");
+    return `${money(Math.abs(amount))} ${amount < 0 ? "more" : "less"}${why && `: ${why}`}`;
+  },
+};
 
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));

@@ -1,6 +1,7 @@
 // The live page: follows the collector's stream and keeps one card per conversation.
 
-import { Card, OUTCOMES } from "./card.js";
+import { Card } from "./card.js";
+import { FAILURES, OUTCOMES } from "./facts.js";
 import { duration, element, setText } from "./format.js";
 import { adoptToken, ask, follow, keepToken, Unauthorized } from "./stream.js";
 import { showTrouble } from "./trouble.js";
@@ -9,7 +10,6 @@ import { showBreakdown, showChart, showTotals } from "./totals.js";
 const ORDER_EVERY_MS = 1_000; // cards that jump about cannot be read
 const ASK_EVERY_MS = 10_000;
 const CLOSED_PAGE = 30;
-const FAILED = new Set(["error", "stuck"]);
 const CARD_WIDTH = 390;
 const GAP = 14;
 
@@ -95,7 +95,7 @@ function order() {
   box.hidden = closed.length === 0;
   // With nothing open, the closed ones are what there is to see; after that it is for the reader to say.
   if (!box.dataset.touched) box.open = open.length === 0;
-  const failed = closed.filter((id) => FAILED.has(cards.get(id).stats.outcome)).length;
+  const failed = closed.filter((id) => FAILURES.includes(cards.get(id).stats.outcome)).length;
   setText(at("closed-title"), `Closed (${closed.length}${failed ? `, ${failed} failed` : ""})`);
   columns(at("closed"), box.open ? closed.slice(0, closedShown) : [], families);
   at("more").hidden = closed.length <= closedShown;

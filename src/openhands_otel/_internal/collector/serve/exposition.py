@@ -17,8 +17,8 @@ from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
 from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, MetricInfo, Series
 from openhands_otel._internal.collector.serve.families import FamilySet, Group, Sample
-from openhands_otel._internal.collector.state.conversation import CONVERSATION_METRICS
 from openhands_otel._internal.collector.state.fleet import OWN_METRICS
+from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.prometheus import label_name
 
@@ -100,11 +100,10 @@ def _gather(store: Store) -> list[Group]:
         groups.add(_INFO, Sample(_resource_labels(process.instance) | bases[key], 1), own=True)
     for conversation in store.conversations.by_id.values():
         own = (semconv.CONVERSATION_ID, conversation.id)
-        for name, all_held in conversation.held.items():
-            for (key, _), held in all_held.items():
-                if not held.series.ended and key in bases:
-                    sample = _sample((own, *held.attributes), held.series, bases[key])
-                    groups.add(CONVERSATION_METRICS[name], sample, own=True)
+        for name, held in conversation.series.each():
+            if not held.series.ended and held.process in bases:
+                sample = _sample((own, *held.attributes), held.series, bases[held.process])
+                groups.add(INFOS[name], sample, own=True)
     return groups.all()
 
 

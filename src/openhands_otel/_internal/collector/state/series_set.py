@@ -1,0 +1,236 @@
+"""The series of one conversation: of one process by its stamps (see ``points/series.py``), of several by arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.points.decode import Instance
+from openhands_otel._internal.collector.points.limits import weigh
+from openhands_otel._internal.collector.points.ranges import out_of_range
+from openhands_otel._internal.collector.points.series import (
+    Attributes,
+    MetricInfo,
+    Point,
+    Series,
+    begin,
+    is_newer,
+    series_before,
+    series_from_record,
+)
+from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS
+from openhands_otel.semconv import Metric
+
+INFOS: Final = {
+    metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
+    for metric in CONVERSATION_METRICS
+}
+"""The metrics of conversations by name."""
+
+_SERIES_LIMIT: Final = 2_000
+"""Series of one metric; ours has a few per process that worked on it."""
+_SLOTS: Final = frozenset(fact.metric.name for fact in FACTS if fact.slot)
+_LASTING: Final = frozenset(fact.metric.name for fact in FACTS if fact.lasting)
+
+SeriesKey = tuple[str, Attributes]
+"""Process, and attributes without the conversation's id (none for what has one slot)."""
+
+Heard = tuple[int, int]
+"""1 for what was heard live, 0 for what was told after the event; and when, by the collector's clock."""
+_NEVER: Final = (0, 0)
+
+
+@dataclass(slots=True)
+class ProcessSeries:
+    """A series of one process and the attributes it carries now."""
+
+    process: str
+    series: Series
+    attributes: Attributes
+    heard: Heard
+    """When it last said something new, its end apart."""
+
+    def named(self, attribute: str) -> str | None:
+        """What an attribute says."""
+        value = dict(self.attributes).get(attribute)
+        return None if value is None else str(value)
+
+
+class SeriesSet:
+    """All of them, by metric."""
+
+    __slots__ = ("_by_metric", "left_out", "taken_up", "weight")
+
+    def __init__(self) -> None:
+        self._by_metric: dict[str, dict[SeriesKey, ProcessSeries]] = {}
+        self.taken_up: dict[str, Heard] = {}
+        """When each process began, or began again, to work on the conversation."""
+        self.weight = 0
+        """Bytes that they take, about."""
+        self.left_out = 0
+        """Points whose series is one too many."""
+
+    def apply(self, instance: Instance, point: Point, attributes: Attributes, received: int, replayed: bool) -> bool:
+        """Take one point (``attributes``: without the conversation's id); True when anything changed."""
+        name = point.metric.name
+        heard = (0, min(received, point.time)) if replayed else (1, received)
+        key = (instance.key, () if name in _SLOTS else attributes)
+        of_metric = self._by_metric.setdefault(name, {})
+        held = of_metric.get(key)
+        begins = instance.key not in self.taken_up or _takes_up(name, held, attributes)
+        if held is not None and held.attributes == attributes:
+            if not held.series.apply(point, received):
+                return False
+        else:
+            held = self._begin(of_metric, key, point, instance, received)
+            if held is None:
+                return False
+        held.attributes = attributes
+        if point.value is not None:
+            held.heard = max(held.heard, heard)
+            if begins:
+                self.taken_up[instance.key] = max(heard, self.taken_up.get(instance.key, _NEVER))
+        return True
+
+    def _begin(
+        self,
+        of_metric: dict[SeriesKey, ProcessSeries],
+        key: SeriesKey,
+        point: Point,
+        instance: Instance,
+        received: int,
+    ) -> ProcessSeries | None:
+        """A new series, or one that takes the place of what its slot said; None where the point is not news."""
+        held = of_metric.get(key)
+        if point.value is None or (held is not None and not is_newer(point.time, held.series.time, received)):
+            return None
+        if held is None:
+            if len(of_metric) >= _SERIES_LIMIT:
+                self.left_out += 1
+                return None
+            self.weight += weigh(key[1])
+        series = begin(point, point.value, instance.named, received)
+        begun = ProcessSeries(instance.key, series, (), _NEVER if held is None else held.heard)
+        of_metric[key] = begun
+        return begun
+
+    def of(self, metric: Metric) -> Iterable[ProcessSeries]:
+        """The series of one metric."""
+        return self._by_metric.get(metric.name, {}).values()
+
+    def each(self) -> Iterator[tuple[str, ProcessSeries]]:
+        """Every series, with its metric's name."""
+        for name, of_metric in self._by_metric.items():
+            for held in of_metric.values():
+                yield name, held
+
+    def totals(self, metric: Metric) -> list[int | float]:
+        """The values of one metric."""
+        return [held.series.total for held in self.of(metric)]
+
+    def newest(self, metric: Metric) -> ProcessSeries | None:
+        """What was heard last of one metric, ended or not."""
+        return _newest(self.of(metric))
+
+    def current(self, metric: Metric) -> ProcessSeries | None:
+        """What was heard last of those that have not ended; of all, where all have."""
+        return _newest(held for held in self.of(metric) if not held.series.ended) or self.newest(metric)
+
+    @property
+    def last_process(self) -> str:
+        """The process that took the conversation up last."""
+        return max(self.taken_up, key=lambda process: self.taken_up[process], default="")
+
+    @property
+    def state(self) -> ProcessSeries | None:
+        """What the process says of the conversation's state that is to be believed."""
+        last = self.last_process
+
+        def rank(held: ProcessSeries) -> tuple[bool, Heard, int]:
+            # Whoever has handed it on may close what is no longer his.
+            handed_on = held.process != last and held.named(semconv.CONVERSATION_STATUS) == semconv.Status.CLOSED
+            return not handed_on, held.heard, held.series.time
+
+        return max(self.of(semconv.CONVERSATION_STATE), key=rank, default=None)
+
+    @property
+    def status(self) -> str | None:
+        """The conversation's state."""
+        state = self.state
+        return None if state is None else state.named(semconv.CONVERSATION_STATUS)
+
+    def spoken(self, metric: Metric) -> ProcessSeries | None:
+        """What the process that says the state says of another metric now."""
+        state = self.state
+        process = self.last_process if state is None else state.process
+        held = next((held for held in self.of(metric) if held.process == process), None)
+        return None if held is None or held.series.ended else held
+
+    @property
+    def closed(self) -> bool:
+        """Closed by the process that took it up last; one before may have died without a word."""
+        last = self.last_process
+        return self.status == semconv.Status.CLOSED or any(
+            held.process == last and held.series.ended
+            for name in _LASTING
+            for held in self._by_metric.get(name, {}).values()
+        )
+
+    def records(self) -> list[list[Any]]:
+        """What the archive keeps."""
+        return [
+            [process, name, held.attributes, bool(key_attributes), held.heard, held.series.record()]
+            for name, of_metric in self._by_metric.items()
+            for (process, key_attributes), held in of_metric.items()
+        ]
+
+    def restore(self, records: list[list[Any]], taken_up: Mapping[str, list[int]] | None, received: int) -> None:
+        """The opposite; ``received`` is when something last arrived, ``taken_up`` None in archives of before."""
+        for process, name, pairs, *row in records:
+            attributes = tuple((str(key), item) for key, item in pairs)
+            # A collector of before took numbers that no sum can hold, and names that are none of ours any more.
+            if name not in INFOS or (len(row) > 3 and out_of_range(INFOS[name], row[3])):
+                continue
+            if len(row) == 3:
+                keyed, (live, at), series_record = row
+                held = ProcessSeries(process, series_from_record(series_record), attributes, (live, at))
+            else:
+                keyed, held = _before(process, name, attributes, row, received)
+            key_attributes = attributes if keyed else ()
+            self._by_metric.setdefault(name, {})[process, key_attributes] = held
+            self.weight += weigh(key_attributes)
+        known = taken_up or self._taken_up_before(received)
+        self.taken_up = {process: (live, at) for process, (live, at) in known.items()}
+
+    def _taken_up_before(self, received: int) -> dict[str, list[int]]:
+        """What an archive that does not say it had to go by."""
+        begun: dict[str, list[int]] = {}
+        for name, held in self.each():
+            if name in _LASTING:
+                at = min(held.series.start or held.series.time, received)
+                begun[held.process] = max(begun.get(held.process, [1, 0]), [1, at])
+        return begun
+
+
+def _newest(some: Iterable[ProcessSeries]) -> ProcessSeries | None:
+    return max(some, key=lambda held: (held.heard, held.series.time), default=None)
+
+
+def _before(
+    process: str, name: str, attributes: Attributes, row: list[Any], received: int
+) -> tuple[bool, ProcessSeries]:
+    """A series as archives had it that knew but the senders' clocks."""
+    start, time, base, value, ended, keyed = row
+    series = series_before(INFOS[name].accumulates, start, time, base, value, ended)
+    return keyed, ProcessSeries(process, series, attributes, (1, min(time, received)))
+
+
+def _takes_up(name: str, held: ProcessSeries | None, attributes: Attributes) -> bool:
+    """Whether what takes the place of ``held`` says that its process works on the conversation again."""
+    if name == semconv.CONVERSATION_STATE.name:
+        status = dict(attributes).get(semconv.CONVERSATION_STATUS)
+        before = None if held is None else held.named(semconv.CONVERSATION_STATUS)
+        return status != before and (status == semconv.Status.RUNNING or before == semconv.Status.CLOSED)
+    return held is not None and held.series.ended and name in _LASTING

@@ -1,0 +1,208 @@
+"""The facts of a conversation, a row for each: what carries it, how processes combine, where it shows.
+
+The sender, the collector, the exposition, the page (as ``/assets/facts.js``), ``watch`` and docs/metrics.md follow this
+table or are held to it by tests/test_facts.py. A new fact takes a hook, an event and an account that tell of it, a
+metric in ``semconv``, a field of ``ConversationStats``, and a row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from openhands_otel import semconv
+from openhands_otel.semconv import Metric, Reason, RunOutcome, Status
+
+
+class Combine(StrEnum):
+    """How what several processes say of one conversation becomes one value."""
+
+    SUM = "the sum"
+    NEWEST = "what was heard last"
+    CURRENT = "what was heard last, of series that have not ended if there are any"
+    SPEAKER = "what the process says that took it up last"
+    RESULT = "what was heard last; nothing once another run has begun"
+    OPENING = "the least that a process which opened it says"
+
+
+class Format(StrEnum):
+    """How a value reads."""
+
+    TEXT = "text"
+    COUNT = "count"
+    MONEY = "money"
+    DIFFERENCE = "difference"
+    """Money that OpenHands' own total is short of, or over by, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact."""
+
+    field: str | None
+    """Of ``ConversationStats``, with the field in it after a dot; None for what only ``/metrics`` has."""
+    metric: Metric
+    combine: Combine
+    format: Format = Format.TEXT
+    attribute: str | None = None
+    """The attribute that says it; None where the value does."""
+    by: tuple[str, ...] = ()
+    """Attributes that it is broken down by."""
+    account: str | None = None
+    """The ledger's ``Account`` field that is sent as the value, where that is all there is to it."""
+    remark: str = ""
+    """On the card's last lines, if there is something to say: ``{}`` is the value, ``{s}`` an s unless that is 1."""
+
+    @property
+    def slot(self) -> bool:
+        """Whether a process has one series of it at a time, whatever the attributes: what it says gives way."""
+        return self.attribute is not None and self.metric is not semconv.CONVERSATION_UNRECONCILED
+
+    @property
+    def lasting(self) -> bool:
+        """Whether its series end only with the conversation."""
+        return self.combine is Combine.SUM or self.metric is semconv.CONVERSATION_INFO
+
+
+_CALLED: Final = (semconv.REQUEST_MODEL, semconv.PROVIDER_NAME)
+
+FACTS: Final = (
+    Fact("status", semconv.CONVERSATION_STATE, Combine.SPEAKER, attribute=semconv.CONVERSATION_STATUS),
+    Fact("outcome", semconv.CONVERSATION_OUTCOME, Combine.RESULT, attribute=semconv.RUN_OUTCOME),
+    Fact(
+        "accumulated_cost",
+        semconv.CONVERSATION_COST,
+        Combine.SUM,
+        Format.MONEY,
+        by=(semconv.LLM_ROLE, semconv.REQUEST_MODEL, semconv.USAGE_ID),
+    ),
+    Fact(
+        "accumulated_token_usage",
+        semconv.CONVERSATION_TOKENS,
+        Combine.SUM,
+        Format.COUNT,
+        by=(semconv.TOKEN_TYPE, semconv.USAGE_ID),
+    ),
+    Fact("llm_calls", semconv.CONVERSATION_CALLS, Combine.SUM, Format.COUNT, by=_CALLED),
+    Fact(
+        "unpriced_calls",
+        semconv.CONVERSATION_UNPRICED,
+        Combine.SUM,
+        Format.COUNT,
+        by=_CALLED,
+        remark="{} call{s} without a known price",
+    ),
+    Fact(
+        "restored_cost",
+        semconv.CONVERSATION_RESTORED_COST,
+        Combine.OPENING,
+        Format.MONEY,
+        account="spent_before",
+        remark="{} more was spent before this process",
+    ),
+    Fact(
+        "accumulated_token_usage.per_turn_token",
+        semconv.CONVERSATION_CONTEXT_TOKENS,
+        Combine.NEWEST,
+        Format.COUNT,
+        account="context_tokens",
+    ),
+    Fact(
+        "accumulated_token_usage.context_window",
+        semconv.CONVERSATION_CONTEXT_LIMIT,
+        Combine.NEWEST,
+        Format.COUNT,
+        account="context_limit",
+    ),
+    Fact(
+        "unreconciled_cost",
+        semconv.CONVERSATION_UNRECONCILED,
+        Combine.CURRENT,
+        Format.DIFFERENCE,
+        remark="OpenHands itself says {}",
+    ),
+    Fact(
+        "unreconciled_reasons",
+        semconv.CONVERSATION_UNRECONCILED,
+        Combine.CURRENT,
+        attribute=semconv.RECONCILIATION_REASON,
+    ),
+    Fact(
+        "max_budget_per_task",
+        semconv.CONVERSATION_BUDGET,
+        Combine.NEWEST,
+        Format.MONEY,
+        account="budget",
+        remark="budget {} a run",
+    ),
+    Fact("activity", semconv.CONVERSATION_NOW, Combine.SPEAKER, attribute=semconv.CONVERSATION_ACTIVITY),
+    Fact("activity_since", semconv.CONVERSATION_NOW, Combine.SPEAKER),
+    Fact("parent_id", semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.CONVERSATION_PARENT_ID),
+    Fact("agent", semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.AGENT_NAME),
+    Fact("sdk_version", semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.SDK_VERSION),
+    Fact(None, semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.CONVERSATION_TRACE_ID),
+)
+
+CONVERSATION_METRICS: Final = tuple(dict.fromkeys(fact.metric for fact in FACTS))
+"""The series of one conversation."""
+
+
+class Tone(StrEnum):
+    """What a word asks of its reader."""
+
+    RUN = "run"
+    REST = "rest"
+    WAIT = "wait"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """How a value reads on the page, and in ``watch`` where that has less room."""
+
+    text: str
+    tone: Tone = Tone.REST
+    brief: str = ""
+
+    @property
+    def in_terminal(self) -> str:
+        return self.brief or self.text
+
+
+OUTCOMES: Final[Mapping[str, Word]] = {
+    RunOutcome.FINISHED: Word("finished"),
+    RunOutcome.ERROR: Word("failed", Tone.BAD, "error"),
+    RunOutcome.STUCK: Word("stuck", Tone.BAD),
+    RunOutcome.BUDGET: Word("over budget", Tone.WAIT),
+    RunOutcome.ITERATIONS: Word("out of turns", Tone.WAIT),
+    RunOutcome.PAUSED: Word("paused"),
+    RunOutcome.WAITING: Word("waiting for you", brief="waits for you"),
+}
+FAILURES: Final[frozenset[str]] = frozenset({RunOutcome.ERROR, RunOutcome.STUCK})
+"""Outcomes that count as failed."""
+
+STATES: Final[Mapping[str, Word]] = {
+    Status.RUNNING: Word("running", Tone.RUN),
+    Status.ERROR: Word("error", Tone.BAD),
+    Status.STUCK: Word("stuck", Tone.BAD),
+    Status.PAUSED: Word("paused", Tone.WAIT),
+    Status.WAITING: Word("waiting for you", Tone.WAIT, "waits for you"),
+    "silent": Word("no word from its process", Tone.WAIT, "silent"),
+    "gone": Word("its process is gone", Tone.BAD, "gone"),
+    "ended": Word("its process ended", brief="ended"),
+}
+"""Of the states of a conversation, and of what may become of its process; others are their own words."""
+
+REASONS: Final[Mapping[str, str]] = {
+    Reason.SUBAGENTS: "it takes in its sub-agents",
+    Reason.HOOKS: "it takes in agent hooks",
+    Reason.METER_TWICE: "it has one meter under two names",
+    Reason.SHARED_METER: "another conversation uses the same LLM",
+    Reason.STALE_METER: "its LLM writes to another meter",
+    Reason.UNREGISTERED_LLM: "it leaves an LLM out",
+    Reason.ACP_REPORT: "it misreads the agent's reports",
+    Reason.UNKNOWN: "for no known reason",
+}
+"""Why OpenHands' own total differs, in a clause after what it says."""

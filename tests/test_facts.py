@@ -1,0 +1,241 @@
+"""A fact of a conversation is named once, in ``facts.py``: each leg of the way has its rows, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from collector.held import HeldStore
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+from telemetry.pipes import call, origin
+
+from openhands_otel import events, semconv
+from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS, OUTCOMES, REASONS, STATES, Combine, Fact
+from openhands_otel._internal.ledger.account import Account
+from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.metrics.conversation_series import ConversationSeries
+from openhands_otel._internal.viewer import facts_module
+from openhands_otel.semconv import Metric, Reason, RunOutcome, Status
+from openhands_otel.stats import ConversationStats, TokenUsage
+from otlp_sender import key_values
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
+VIEWER = Path(__file__).parent.parent / "src" / "openhands_otel" / "_internal" / "viewer"
+
+ELSEWHERE = {
+    "conversation_id": "on every series",
+    "service": "of the resource",
+    "processes": "of the resources",
+    "model_name": "of the breakdowns",
+    "provider_name": "of the breakdowns",
+    "calls_by_model": "llm_calls and unpriced_calls, broken down",
+    "costs": "accumulated_cost, broken down",
+    "usage_to_metrics": "accumulated_cost and accumulated_token_usage, broken down",
+    "error_type": "of the outcome's series",
+    "tree_cost": "of the forest",
+    "descendants": "of the forest",
+    "closed": "of the series' ends",
+    "stale": "of the process",
+    "gone": "of the process",
+    "ended": "of the process",
+    "started_unix_nano": "of all series",
+    "updated_unix_nano": "of all series",
+    "received_unix_nano": "of all series",
+}
+"""Fields of ConversationStats that no series carries, and where they come from."""
+
+
+def test_each_field_that_viewers_see_has_a_row_or_another_source() -> None:
+    with_rows = {fact.field.partition(".")[0] for fact in FACTS if fact.field}
+    assert with_rows | ELSEWHERE.keys() == ConversationStats.model_fields.keys()
+    assert with_rows & ELSEWHERE.keys() == set()
+    nested = {fact.field.partition(".")[2] for fact in FACTS if fact.field and "." in fact.field}
+    assert nested <= TokenUsage.model_fields.keys()
+    told = [fact.field for fact in FACTS if fact.field]
+    assert len(told) == len(set(told)), "a field has two rows"
+
+
+def test_each_metric_of_a_conversation_has_a_row() -> None:
+    of_conversations = {
+        each
+        for each in vars(semconv).values()
+        if isinstance(each, Metric) and each.name.startswith("openhands.conversation.")
+    }
+    assert of_conversations - {semconv.ACTIVE_CONVERSATIONS} == set(CONVERSATION_METRICS)
+
+
+def test_rows_of_one_series_agree() -> None:
+    for metric in CONVERSATION_METRICS:
+        of_metric = [fact for fact in FACTS if fact.metric is metric]
+        assert len({fact.lasting for fact in of_metric}) == 1
+        assert (metric.kind == "counter") == (of_metric[0].combine is Combine.SUM)
+        assert sum(fact.attribute is None for fact in of_metric) <= 1, "one value, two facts"
+    for fact in FACTS:
+        assert fact.account is None or hasattr(Account("c"), fact.account)
+
+
+# ---------------------------------------------------------------- from the ledger to the viewer
+
+
+def everything(conversation: str) -> Iterator[events.Event]:
+    """A conversation of which there is something to say in each row."""
+    agent = origin(conversation, agent="Agent", usage_id="agent", parent_id="p")
+    yield events.ConversationOpened(time.time_ns(), conversation, "p", "Agent", "1.58.0", 0.5, 2.0)
+    yield events.RunStarted(time.time_ns(), conversation, trace_id="0" * 31 + "1")
+    yield from call(agent, 0.25)
+    yield events.TokensUsed(time.time_ns(), agent, 10, 5, 4, 3, 2, 128_000, "r")
+    yield events.ResponseRecorded(time.time_ns(), agent, False, None)
+    yield events.RunEnded(
+        time.time_ns(), conversation, Status.STUCK, events.OwnTotal(9.0), RunOutcome.STUCK, "SomeError"
+    )
+    yield events.ToolStarted(time.time_ns(), conversation, "terminal", 1)
+
+
+def told(ledger: Ledger, instance: str = "i") -> ExportMetricsServiceRequest:
+    """The request that tells all that a ledger knows of its conversations."""
+    scope = ConversationSeries(ledger).select(True, time.time_ns()).scope
+    assert scope is not None
+    resource = pb.ResourceMetrics(scope_metrics=[scope])
+    resource.resource.attributes.extend(key_values({semconv.SERVICE_INSTANCE_ID: instance}))
+    return ExportMetricsServiceRequest(resource_metrics=[resource])
+
+
+def ledger_of(*each: events.Event) -> Ledger:
+    ledger = Ledger(100, 100)
+    for event in each:
+        ledger.apply(event)
+    return ledger
+
+
+@pytest.fixture
+def request_of_everything() -> ExportMetricsServiceRequest:
+    return told(ledger_of(*everything("c")))
+
+
+def test_the_sender_sends_each_row_and_nothing_else(request_of_everything: ExportMetricsServiceRequest) -> None:
+    expected: dict[str, set[str]] = defaultdict(set)
+    for fact in FACTS:
+        expected[fact.metric.name] |= {*fact.by, *filter(None, [fact.attribute]), semconv.CONVERSATION_ID}
+    expected[semconv.CONVERSATION_OUTCOME.name].add(semconv.ERROR_TYPE)
+    sent: dict[str, set[str]] = defaultdict(set)
+    for metric in request_of_everything.resource_metrics[0].scope_metrics[0].metrics:
+        data = metric.sum if metric.HasField("sum") else metric.gauge
+        for point in data.data_points:
+            sent[metric.name] |= {attribute.key for attribute in point.attributes}
+    assert sent == expected
+
+
+def test_the_viewer_reads_each_row(request_of_everything: ExportMetricsServiceRequest) -> None:
+    empty = ConversationStats(conversation_id="c").model_dump()
+    with HeldStore() as held:
+        assert held.take_body(request_of_everything.SerializeToString()) == 0
+        stats = held.conversation("c").model_dump()
+    for fact in FACTS:
+        if fact.field is not None:
+            name, _, inner = fact.field.partition(".")
+            seen, nothing = (each[name][inner] if inner else each[name] for each in (stats, empty))
+            assert seen != nothing, fact.field
+
+
+def test_a_database_without_a_fact_opens_and_learns_it(tmp_path: Path) -> None:
+    """As the version before wrote it: each row in turn is one that it did not know."""
+    request = told(ledger_of(*everything("c")))
+    for number, missing in enumerate(CONVERSATION_METRICS):
+        before = ExportMetricsServiceRequest.FromString(request.SerializeToString())
+        metrics = before.resource_metrics[0].scope_metrics[0].metrics
+        kept = [metric for metric in metrics if metric.name != missing.name]
+        del metrics[:]
+        metrics.extend(kept)
+        database = tmp_path / f"{number}.db"
+        with HeldStore(database) as held:
+            held.take_body(before.SerializeToString())
+            after = held.conversation("c")
+        with HeldStore(database) as held:
+            assert held.conversation("c") == after
+            held.take_body(request.SerializeToString())
+            with HeldStore() as fresh:
+                fresh.take_body(request.SerializeToString())
+                assert comparable(held.conversation("c")) == comparable(fresh.conversation("c"))
+
+
+def comparable(stats: ConversationStats) -> dict[str, Any]:
+    return stats.model_dump(exclude={"received_unix_nano"})
+
+
+def test_what_a_spool_tells_takes_the_place_of_nothing_newer() -> None:
+    """In whatever order an older request of another process comes, told after the event."""
+    newer = told(ledger_of(*everything("c")), "newer").SerializeToString()
+    older = told(
+        ledger_of(
+            events.ConversationOpened(time.time_ns(), "c", "other", "Other", "1.0.0", 0.25, 1.0),
+            events.RunStarted(time.time_ns(), "c"),
+            events.RunEnded(time.time_ns(), "c", Status.ERROR, events.OwnTotal(1.0), RunOutcome.ERROR, "Other"),
+            events.ToolStarted(time.time_ns(), "c", "browser", 1),
+        ),
+        "older",
+    ).SerializeToString()
+    with HeldStore() as held:
+        held.take_body(newer)
+        alone = held.conversation("c")
+        held.take_body(older, replayed=True)
+        both = held.conversation("c")
+    for fact in FACTS:
+        if fact.field and "." not in fact.field and fact.combine in LATEST:
+            assert getattr(both, fact.field) == getattr(alone, fact.field), fact.field
+
+
+LATEST = {Combine.NEWEST, Combine.CURRENT, Combine.SPEAKER, Combine.RESULT}
+
+
+def test_the_rows_of_several_processes_sum_to_the_totals() -> None:
+    with HeldStore() as held:
+        for instance in ("one", "two"):
+            held.take_body(told(ledger_of(*everything("c")), instance).SerializeToString())
+        stats = held.conversation("c")
+    assert stats.accumulated_cost == sum(part.accumulated_cost for part in stats.costs) == 0.5
+    assert stats.llm_calls == sum(part.llm_calls for part in stats.calls_by_model) == 2
+    assert stats.unpriced_calls == sum(part.unpriced_calls for part in stats.calls_by_model) == 2
+
+
+# ---------------------------------------------------------------- words and documents
+
+
+def test_each_value_has_words() -> None:
+    assert OUTCOMES.keys() == set(RunOutcome)
+    assert REASONS.keys() == set(Reason)
+    plain = {Status.IDLE, Status.FINISHED, Status.DELETING, Status.CLOSED}
+    assert STATES.keys() == {*Status, "silent", "gone", "ended"} - plain
+
+
+def test_the_page_has_the_words_from_the_table_and_no_others() -> None:
+    exported = dict(re.findall(r"^export const (\w+) = (.*);$", facts_module(), re.MULTILINE))
+    assert json.loads(exported["OUTCOMES"]) == {name: word.text for name, word in OUTCOMES.items()}
+    assert [row["field"] for row in json.loads(exported["REMARKS"])] == [fact.field for fact in FACTS if fact.remark]
+    scripts = {path.name: path.read_text() for path in VIEWER.glob("*.js")}
+    imported = {
+        name
+        for text in scripts.values()
+        for names in re.findall(r"import \{([^}]+)\} from \"./facts.js\"", text)
+        for name in re.findall(r"\w+", names)
+    }
+    assert imported == exported.keys()
+    for text in scripts.values():
+        assert not re.findall(r"over budget|out of turns|under two names", text)
+
+
+def test_the_documented_facts_are_the_rows() -> None:
+    section = DOCUMENT.read_text().partition("## Facts of a conversation\n")[2].partition("\n## ")[0]
+    found = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert found == [row(fact) for fact in FACTS if fact.field]
+
+
+def row(fact: Fact) -> str:
+    carrier = f"`{fact.metric.name}`" + (f", attribute `{fact.attribute}`" if fact.attribute else "")
+    return f"| `{fact.field}` | {carrier} | {fact.combine.value} |"
