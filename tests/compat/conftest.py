@@ -9,35 +9,35 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("compat.world", "compat.traced")
+pytest.register_assert_rewrite("compat.scenario", "compat.traced")
 
 from openhands_otel import OpenHandsInstrumentor  # noqa: E402
 from openhands_otel._internal.demo.llm_server import LLMServer  # noqa: E402
 from otlp_receiver import http_receiver  # noqa: E402
 
+from .scenario import Scenario  # noqa: E402
 from .traced import Traced, instrument_again  # noqa: E402
-from .world import World  # noqa: E402
 
 
 @pytest.fixture
-def world(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """An instrumented world of its own for each scenario."""
+def scenario(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
+    """An instrumented scenario for each test."""
     from openhands.sdk.llm.utils.metrics import Metrics
 
     with http_receiver() as receiver, ExitStack() as closing:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{receiver.url}/v1/metrics")
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
-        world = World(llm_server, receiver, tmp_path, closing)
-        monkeypatch.setattr(Metrics, "add_cost", _recording(Metrics.add_cost, world.recorded))
+        scenario = Scenario(llm_server, receiver, tmp_path, closing)
+        monkeypatch.setattr(Metrics, "add_cost", _recording(Metrics.add_cost, scenario.recorded))
         closing.enter_context(_logging_as_it_was())
         OpenHandsInstrumentor().instrument()
         closing.callback(OpenHandsInstrumentor().uninstrument)
-        yield world
+        yield scenario
 
 
 @pytest.fixture
-def traced(world: World) -> Iterator[Traced]:
-    """The world with spans."""
+def traced(scenario: Scenario) -> Iterator[Traced]:
+    """The scenario with spans."""
     traced = Traced()
     instrument_again(traced)
     yield traced

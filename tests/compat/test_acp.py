@@ -12,7 +12,7 @@ import pytest
 
 from openhands_otel import OpenHandsInstrumentor
 
-from .world import EXACT, World, needs
+from .scenario import EXACT, Scenario, needs
 
 STUB = Path(__file__).parent / "acp_stub.py"
 MODEL = "gpt-4o"
@@ -27,9 +27,9 @@ ESTIMATE = 100 * 2.5e-6 + 10 * 1e-5
 """What OpenHands estimates for a turn, by litellm's prices of the model: cached tokens left out."""
 
 
-def acp_agent(world: World, turns: list[Any]) -> Any:
+def acp_agent(scenario: Scenario, turns: list[Any]) -> Any:
     agent = needs("openhands.sdk.agent.acp_agent", "ACPAgent")
-    script = world.folder / "turns.json"
+    script = scenario.folder / "turns.json"
     script.write_text(json.dumps(turns))
     options = {"acp_command": [sys.executable, str(STUB), str(script)], "acp_model": MODEL}
     return agent(**{name: value for name, value in options.items() if name in agent.model_fields})
@@ -43,61 +43,61 @@ def acp_agent(world: World, turns: list[Any]) -> Any:
         pytest.param([0.10, 0.04, 0.06], 0.16, id="restarted: from zero again"),
     ],
 )
-def test_what_an_agent_reports(world: World, cumulative: list[float], spent: float) -> None:
-    conversation = world.conversation(acp_agent(world, [turn(cost) for cost in cumulative]))
+def test_what_an_agent_reports(scenario: Scenario, cumulative: list[float], spent: float) -> None:
+    conversation = scenario.conversation(acp_agent(scenario, [turn(cost) for cost in cumulative]))
     for number in range(len(cumulative)):
-        world.run(conversation, f"turn {number}")
-    world.settle()
-    assert world.fleet(openhands__llm__role="acp") == pytest.approx(spent, abs=EXACT)
-    assert world.fleet(openhands__cost__source="acp_reported") == pytest.approx(spent, abs=EXACT)
-    assert world.cost_of(conversation) == pytest.approx(spent, abs=EXACT)
+        scenario.run(conversation, f"turn {number}")
+    scenario.settle()
+    assert scenario.fleet(openhands__llm__role="acp") == pytest.approx(spent, abs=EXACT)
+    assert scenario.fleet(openhands__cost__source="acp_reported") == pytest.approx(spent, abs=EXACT)
+    assert scenario.cost_of(conversation) == pytest.approx(spent, abs=EXACT)
     turns = len(cumulative)
-    assert world.fleet("gen_ai.client.inference.usage.input_tokens") == 140 * turns
-    assert world.fleet("gen_ai.client.inference.usage.cache_read.input_tokens") == 40 * turns
-    assert world.fleet("gen_ai.client.inference.usage.output_tokens") == 10 * turns
+    assert scenario.fleet("gen_ai.client.inference.usage.input_tokens") == 140 * turns
+    assert scenario.fleet("gen_ai.client.inference.usage.cache_read.input_tokens") == 40 * turns
+    assert scenario.fleet("gen_ai.client.inference.usage.output_tokens") == 10 * turns
 
 
-def test_an_agent_that_reports_no_cost_is_estimated(world: World) -> None:
-    conversation = world.conversation(acp_agent(world, [turn(None)]))
-    world.run(conversation)
-    world.settle()
-    assert world.fleet(openhands__cost__source="acp_estimated") == pytest.approx(ESTIMATE, abs=EXACT)
+def test_an_agent_that_reports_no_cost_is_estimated(scenario: Scenario) -> None:
+    conversation = scenario.conversation(acp_agent(scenario, [turn(None)]))
+    scenario.run(conversation)
+    scenario.settle()
+    assert scenario.fleet(openhands__cost__source="acp_estimated") == pytest.approx(ESTIMATE, abs=EXACT)
 
 
-def test_a_report_in_another_currency_is_no_dollars(world: World) -> None:
-    conversation = world.conversation(acp_agent(world, [turn(0.10, currency="EUR")]))
-    world.run(conversation)
-    world.settle()
-    assert world.fleet() == 0
-    assert world.fleet("openhands.llm.unpriced_calls") == 1
+def test_a_report_in_another_currency_is_no_dollars(scenario: Scenario) -> None:
+    conversation = scenario.conversation(acp_agent(scenario, [turn(0.10, currency="EUR")]))
+    scenario.run(conversation)
+    scenario.settle()
+    assert scenario.fleet() == 0
+    assert scenario.fleet("openhands.llm.unpriced_calls") == 1
 
 
-def test_a_session_that_goes_on_in_a_new_process_of_the_agent_is_not_counted_again(world: World) -> None:
-    agent = acp_agent(world, [turn(0.10), turn(0.25), turn(0.30)])
-    folder, identity = str(world.folder / "persisted"), uuid.uuid4()
-    first = world.conversation(agent, persistence_dir=folder, conversation_id=identity)
-    world.run(first)
-    world.run(first)
+def test_a_session_that_goes_on_in_a_new_process_of_the_agent_is_not_counted_again(scenario: Scenario) -> None:
+    agent = acp_agent(scenario, [turn(0.10), turn(0.25), turn(0.30)])
+    folder, identity = str(scenario.folder / "persisted"), uuid.uuid4()
+    first = scenario.conversation(agent, persistence_dir=folder, conversation_id=identity)
+    scenario.run(first)
+    scenario.run(first)
     first.close()
     again = type(agent).model_validate(agent.model_dump(context={"expose_secrets": True}))
-    second = world.conversation(again, persistence_dir=folder, conversation_id=identity)
-    world.run(second)
+    second = scenario.conversation(again, persistence_dir=folder, conversation_id=identity)
+    scenario.run(second)
     resumed = getattr(second.agent, "_resumed_existing_session", None)
     if resumed is None:
         pytest.skip("this release of OpenHands starts a new ACP session when it resumes")
     assert resumed
-    world.settle()
-    assert world.fleet() == pytest.approx(0.30, abs=EXACT)
+    scenario.settle()
+    assert scenario.fleet() == pytest.approx(0.30, abs=EXACT)
 
 
-def test_ask_agent_of_an_acp_agent(world: World) -> None:
-    conversation = world.conversation(acp_agent(world, [turn(0.10), turn(0.02)]))
-    world.run(conversation)
+def test_ask_agent_of_an_acp_agent(scenario: Scenario) -> None:
+    conversation = scenario.conversation(acp_agent(scenario, [turn(0.10), turn(0.02)]))
+    scenario.run(conversation)
     conversation.ask_agent("how far?")
-    world.settle()
+    scenario.settle()
     # OpenHands drops what the forked session reports, and estimates.
-    assert world.cost_of(conversation) == pytest.approx(0.10 + ESTIMATE, abs=EXACT)
-    assert world.cost_of(conversation, openhands__llm__role="ask_agent") == pytest.approx(ESTIMATE, abs=EXACT)
+    assert scenario.cost_of(conversation) == pytest.approx(0.10 + ESTIMATE, abs=EXACT)
+    assert scenario.cost_of(conversation, openhands__llm__role="ask_agent") == pytest.approx(ESTIMATE, abs=EXACT)
 
 
 @pytest.mark.parametrize(
@@ -109,32 +109,32 @@ def test_ask_agent_of_an_acp_agent(world: World) -> None:
     ],
 )
 def test_an_estimate_stands_in_until_the_report_comes(
-    world: World, cumulative: list[float | None], spent: float, reported: float
+    scenario: Scenario, cumulative: list[float | None], spent: float, reported: float
 ) -> None:
     """Kind: two sources that say the same dollar, added up. The total is the larger of the report and of what was said
     before it, and what OpenHands says too much has a reason."""
-    conversation = world.conversation(acp_agent(world, [turn(cost) for cost in cumulative]))
+    conversation = scenario.conversation(acp_agent(scenario, [turn(cost) for cost in cumulative]))
     for number in range(len(cumulative)):
-        world.run(conversation, f"turn {number}")
-    world.settle()
-    assert world.fleet() == pytest.approx(spent, abs=EXACT)
-    assert world.fleet(openhands__cost__source="acp_reported") == pytest.approx(reported, abs=EXACT)
-    assert world.cost_of(conversation) == pytest.approx(spent, abs=EXACT)
+        scenario.run(conversation, f"turn {number}")
+    scenario.settle()
+    assert scenario.fleet() == pytest.approx(spent, abs=EXACT)
+    assert scenario.fleet(openhands__cost__source="acp_reported") == pytest.approx(reported, abs=EXACT)
+    assert scenario.cost_of(conversation) == pytest.approx(spent, abs=EXACT)
     own = conversation.conversation_stats.get_combined_metrics().accumulated_cost
-    (difference,) = world.facts("openhands.conversation.unreconciled_cost")
+    (difference,) = scenario.facts("openhands.conversation.unreconciled_cost")
     assert difference.value == pytest.approx(spent - own, abs=EXACT)
     reason = str(difference.attributes.get("openhands.reconciliation.reason", ""))
     assert reason == ("" if abs(spent - own) < EXACT else "acp_report")
 
 
-def test_a_report_in_dollars_covers_the_turns_before_it_whatever_they_said(world: World) -> None:
+def test_a_report_in_dollars_covers_the_turns_before_it_whatever_they_said(scenario: Scenario) -> None:
     script = [turn(0.5), turn(0.55, currency="EUR"), turn(None), turn(0.9)]
-    conversation = world.conversation(acp_agent(world, script))
+    conversation = scenario.conversation(acp_agent(scenario, script))
     for number in range(len(script)):
-        world.run(conversation, f"turn {number}")
-    world.settle()
-    assert world.fleet() == pytest.approx(0.9, abs=EXACT)
-    assert world.fleet("openhands.llm.unpriced_calls") == 1
+        scenario.run(conversation, f"turn {number}")
+    scenario.settle()
+    assert scenario.fleet() == pytest.approx(0.9, abs=EXACT)
+    assert scenario.fleet("openhands.llm.unpriced_calls") == 1
 
 
 @pytest.mark.parametrize(
@@ -145,24 +145,24 @@ def test_a_report_in_dollars_covers_the_turns_before_it_whatever_they_said(world
     ],
 )
 def test_a_session_resumed_elsewhere_goes_on_where_it_stopped(
-    world: World, before: list[float | None], after: list[float | None], spent: float
+    scenario: Scenario, before: list[float | None], after: list[float | None], spent: float
 ) -> None:
     """Kind: OpenHands' total, which is wrong, taken for the truth. Nothing is remembered here of the first part."""
-    agent = acp_agent(world, [turn(cost) for cost in (*before, *after)])
-    folder, identity = str(world.folder / "persisted"), uuid.uuid4()
-    first = world.conversation(agent, persistence_dir=folder, conversation_id=identity)
+    agent = acp_agent(scenario, [turn(cost) for cost in (*before, *after)])
+    folder, identity = str(scenario.folder / "persisted"), uuid.uuid4()
+    first = scenario.conversation(agent, persistence_dir=folder, conversation_id=identity)
     for number in range(len(before)):
-        world.run(first, f"turn {number}")
+        scenario.run(first, f"turn {number}")
     first.close()
-    world.settle()
-    said = world.fleet()
+    scenario.settle()
+    said = scenario.fleet()
     OpenHandsInstrumentor().uninstrument()
     OpenHandsInstrumentor().instrument()
     again = type(agent).model_validate(agent.model_dump(context={"expose_secrets": True}))
-    second = world.conversation(again, persistence_dir=folder, conversation_id=identity)
+    second = scenario.conversation(again, persistence_dir=folder, conversation_id=identity)
     for number in range(len(after)):
-        world.run(second, f"later turn {number}")
+        scenario.run(second, f"later turn {number}")
     if not getattr(second.agent, "_resumed_existing_session", False):
         pytest.skip("this release of OpenHands starts a new ACP session when it resumes")
-    world.settle()
-    assert world.fleet() - said == pytest.approx(spent, abs=EXACT)
+    scenario.settle()
+    assert scenario.fleet() - said == pytest.approx(spent, abs=EXACT)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from openhands_otel import subscribe
 from openhands_otel.events import CostAdded, ResponseRecorded
 
+from .scenario import EXACT, needs
 from .test_acp import ESTIMATE, MODEL
-from .world import EXACT, needs
 
 ACP_AGENT = "openhands.sdk.agent.acp_agent"
 

@@ -33,7 +33,7 @@ from openhands_otel import OpenHandsInstrumentor
 from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_receiver import http_receiver
 
-from .world import EXACT, World, called, needs, said
+from .scenario import EXACT, Scenario, called, needs, said
 
 SEQUENCES = int(os.environ.get("TEST_SEQUENCES", "20"))
 MODELS = ("gpt-4o", "gpt-4o-mini")
@@ -66,8 +66,8 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
             OpenHandsInstrumentor().instrument()
             self.closing = ExitStack()
             folder = Path(self.closing.enter_context(tempfile.TemporaryDirectory()))
-            self.world = World(server, receiver, folder, self.closing)
-            self.world.script("main", self.answer)
+            self.scenario = Scenario(server, receiver, folder, self.closing)
+            self.scenario.script("main", self.answer)
             self.conversations: list[Any] = []
             self.llms: list[Any] = []
 
@@ -83,7 +83,7 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
             return self.conversations[number % len(self.conversations)]
 
         def new_llm(self, number: int) -> Any:
-            llm = self.world.llm("main", model=MODELS[number % 2], usage_id=f"usage-{len(self.llms)}")
+            llm = self.scenario.llm("main", model=MODELS[number % 2], usage_id=f"usage-{len(self.llms)}")
             self.llms.append(llm)
             return llm
 
@@ -92,15 +92,15 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
             if len(self.conversations) >= 4:
                 return
             llm = self.llms[number % len(self.llms)] if shared and self.llms else self.new_llm(number)
-            folder = str(self.world.folder / "persisted")
+            folder = str(self.scenario.folder / "persisted")
             self.conversations.append(
-                self.world.conversation(llm, persistence_dir=folder, conversation_id=uuid.uuid4())
+                self.scenario.conversation(llm, persistence_dir=folder, conversation_id=uuid.uuid4())
             )
 
         @precondition(lambda self: self.conversations)
         @rule(number=pick)
         def run(self, number: int) -> None:
-            self.world.run(self.chosen(number))
+            self.scenario.run(self.chosen(number))
 
         @precondition(lambda self: self.conversations)
         @rule(number=pick)
@@ -112,7 +112,7 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
         @precondition(lambda self: len(self.conversations) > 1)
         @rule()
         def run_all_at_once(self) -> None:
-            threads = [threading.Thread(target=self.world.run, args=(each,)) for each in self.conversations]
+            threads = [threading.Thread(target=self.scenario.run, args=(each,)) for each in self.conversations]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -150,8 +150,8 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
         def close_and_resume(self, number: int) -> None:
             old = self.chosen(number)
             old.close()
-            again = self.world.conversation(
-                self.new_llm(number), persistence_dir=str(self.world.folder / "persisted"), conversation_id=old.id
+            again = self.scenario.conversation(
+                self.new_llm(number), persistence_dir=str(self.scenario.folder / "persisted"), conversation_id=old.id
             )
             self.conversations[number % len(self.conversations)] = again
 
@@ -178,13 +178,13 @@ def test_any_order(stage: tuple[LLMServer, Any]) -> None:
 
         @invariant()
         def the_counters_equal_the_bill(self) -> None:
-            if not hasattr(self, "world"):
+            if not hasattr(self, "scenario"):
                 return
-            self.world.settle()
-            assert self.world.fleet() == pytest.approx(server.bill.total, abs=EXACT)
+            self.scenario.settle()
+            assert self.scenario.fleet() == pytest.approx(server.bill.total, abs=EXACT)
             for conversation in self.conversations:
                 own = server.bill.of_session(str(conversation.id)).total
-                assert self.world.cost_of(conversation) == pytest.approx(own, abs=EXACT)
+                assert self.scenario.cost_of(conversation) == pytest.approx(own, abs=EXACT)
 
         def teardown(self) -> None:
             nonlocal played

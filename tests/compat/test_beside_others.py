@@ -12,8 +12,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from openhands_otel import OpenHandsInstrumentor
 
+from .scenario import Scenario, called, needs, said
 from .traced import Traced, leaf
-from .world import World, called, needs, said
 
 INSTRUMENTATIONS = {"OpenTelemetry": "opentelemetry.instrumentation.genai.openai",
                     "OpenLLMetry": "opentelemetry.instrumentation.openai"}  # fmt: skip
@@ -39,19 +39,19 @@ def beside(traced: Traced, request: pytest.FixtureRequest) -> Iterator[InMemoryM
     meters.shutdown()
 
 
-def ask(world: World) -> None:
+def ask(scenario: Scenario) -> None:
     """A call of the application's own, with no OpenHands in it."""
     import openai
 
-    client = openai.OpenAI(base_url=world.server.base_url("main"), api_key="x")
+    client = openai.OpenAI(base_url=scenario.server.base_url("main"), api_key="x")
     client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
 
 
-def think(world: World, how: str) -> None:
+def think(scenario: Scenario, how: str) -> None:
     if how == "arun":
         needs("openhands.sdk.conversation.impl.local_conversation", "LocalConversation.arun")
-    world.script("main", lambda request: called("think", {"thought": "hm"}) if request.turn % 2 == 0 else said())
-    conversation = world.conversation(world.llm("main"))
+    scenario.script("main", lambda request: called("think", {"thought": "hm"}) if request.turn % 2 == 0 else said())
+    conversation = scenario.conversation(scenario.llm("main"))
     conversation.send_message("hello")
     if how == "run":
         conversation.run()
@@ -60,12 +60,12 @@ def think(world: World, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["run", "arun"])
-def test_a_call_has_one_span(world: World, traced: Traced, beside: InMemoryMetricReader, how: str) -> None:
-    think(world, how)
+def test_a_call_has_one_span(scenario: Scenario, traced: Traced, beside: InMemoryMetricReader, how: str) -> None:
+    think(scenario, how)
     assert traced.tree() == THINKING
     assert {span.instrumentation_scope.name for span in traced.spans} == {"openhands_otel.spans"}
     assert beside.get_metrics_data() is None, "and is counted once"
-    ask(world)
+    ask(scenario)
     (asked,) = [span for span in traced.spans if span.instrumentation_scope.name != "openhands_otel.spans"]
     assert asked.parent is None, "what is no call of OpenHands is theirs"
 
@@ -78,37 +78,37 @@ def assert_that_the_last_is_theirs(tree: Any) -> None:
 
 @pytest.mark.parametrize("how", ["run", "arun"])
 def test_without_spans_of_ours_theirs_stay(
-    world: World, traced: Traced, beside: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch, how: str
+    scenario: Scenario, traced: Traced, beside: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setenv("OPENHANDS_OTEL_TRACES", "off")
     OpenHandsInstrumentor().uninstrument()
     OpenHandsInstrumentor().instrument()
-    think(world, how)
+    think(scenario, how)
     assert len(traced.tree()) == 2
 
 
 def test_it_is_over_with_the_call_also_where_that_fails(
-    world: World, traced: Traced, beside: InMemoryMetricReader
+    scenario: Scenario, traced: Traced, beside: InMemoryMetricReader
 ) -> None:
     from openhands_otel._internal.demo.answers import refuse
 
-    world.script("main", lambda request: refuse(401))
+    scenario.script("main", lambda request: refuse(401))
     with pytest.raises(Exception):  # noqa: B017, PT011
-        world.run(world.conversation(world.llm("main")))
-    world.script("main", lambda request: said())
-    ask(world)
+        scenario.run(scenario.conversation(scenario.llm("main")))
+    scenario.script("main", lambda request: said())
+    ask(scenario)
     assert_that_the_last_is_theirs(traced.tree())
 
 
 def test_it_is_over_with_the_call_also_where_we_are_taken_away_meanwhile(
-    world: World, traced: Traced, beside: InMemoryMetricReader
+    scenario: Scenario, traced: Traced, beside: InMemoryMetricReader
 ) -> None:
     def answer(request: Any) -> Any:
         OpenHandsInstrumentor().uninstrument()
         return said()
 
-    world.script("main", answer)
-    world.run(world.conversation(world.llm("main")))
-    world.script("main", lambda request: said())
-    ask(world)
+    scenario.script("main", answer)
+    scenario.run(scenario.conversation(scenario.llm("main")))
+    scenario.script("main", lambda request: said())
+    ask(scenario)
     assert_that_the_last_is_theirs(traced.tree())

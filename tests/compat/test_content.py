@@ -15,24 +15,24 @@ from openhands_otel._internal.demo.answers import refuse
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event
 
+from .scenario import Scenario, called, said
 from .traced import Traced, instrument_again
-from .world import World, called, said
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 KEY = "sk-planted4711planted4711"
 
 
-def capturing(world: World, monkeypatch: pytest.MonkeyPatch, mode: str = "SPAN_ONLY") -> Traced:
+def capturing(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, mode: str = "SPAN_ONLY") -> Traced:
     monkeypatch.setenv(CAPTURE, mode)
     traced = Traced()
     instrument_again(traced)
     return traced
 
 
-def thinking(world: World, **options: Any) -> Any:
-    world.script("main", [called("think", {"thought": f"a thought, {KEY}"}), said("the answer", prompt=3000)])
-    conversation = world.conversation(world.llm("main"), **options)
-    world.run(conversation, f"the question, {KEY}")
+def thinking(scenario: Scenario, **options: Any) -> Any:
+    scenario.script("main", [called("think", {"thought": f"a thought, {KEY}"}), said("the answer", prompt=3000)])
+    conversation = scenario.conversation(scenario.llm("main"), **options)
+    scenario.run(conversation, f"the question, {KEY}")
     return conversation
 
 
@@ -41,10 +41,10 @@ def every_byte(traced: Traced) -> str:
 
 
 def test_messages_arguments_and_results_stand_on_the_spans_that_own_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced = capturing(world, monkeypatch)
-    thinking(world)
+    traced = capturing(scenario, monkeypatch)
+    thinking(scenario)
     first, second = (dict(span.attributes or {}) for span in traced.named("chat"))
     (system, *_) = json.loads(str(first["gen_ai.system_instructions"]))
     assert system["type"] == "text"
@@ -67,86 +67,88 @@ def test_messages_arguments_and_results_stand_on_the_spans_that_own_them(
 
 
 @pytest.mark.parametrize("mode", ["NO_CONTENT", "true", "EVENT_ONLY"])
-def test_other_modes_leave_spans_without_content(world: World, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    traced = capturing(world, monkeypatch, mode)
-    world.script("main", lambda request: refuse(401, text="planted"))
+def test_other_modes_leave_spans_without_content(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    traced = capturing(scenario, monkeypatch, mode)
+    scenario.script("main", lambda request: refuse(401, text="planted"))
     with pytest.raises(Exception):  # noqa: B017, PT011
-        world.run(world.conversation(world.llm("main")), "the question")
-    thinking(world)
+        scenario.run(scenario.conversation(scenario.llm("main")), "the question")
+    thinking(scenario)
     exported = every_byte(traced)
     for word in ("the question", "a thought", "the answer", "planted"):
         assert word not in exported
 
 
-def test_a_secret_that_openhands_knows_is_taken_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    traced = capturing(world, monkeypatch)
-    world.script("main", [called("think", {"thought": "hush-hush and my-llm-key"}), said("hush-hush")])
-    conversation = world.conversation(world.llm("main", api_key="my-llm-key"))
+def test_a_secret_that_openhands_knows_is_taken_out(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = capturing(scenario, monkeypatch)
+    scenario.script("main", [called("think", {"thought": "hush-hush and my-llm-key"}), said("hush-hush")])
+    conversation = scenario.conversation(scenario.llm("main", api_key="my-llm-key"))
     conversation.update_secrets({"word": "hush-hush"})
-    world.run(conversation, "say hush-hush")
+    scenario.run(conversation, "say hush-hush")
     exported = every_byte(traced)
     assert "say [redacted]" in exported
     assert "hush" not in exported
     assert "my-llm-key" not in exported
 
 
-def test_an_exceptions_message_is_content_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    traced = capturing(world, monkeypatch)
-    world.script("main", lambda request: refuse(401, text=f"no such key: {KEY}"))
+def test_an_exceptions_message_is_content_too(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = capturing(scenario, monkeypatch)
+    scenario.script("main", lambda request: refuse(401, text=f"no such key: {KEY}"))
     with pytest.raises(Exception):  # noqa: B017, PT011
-        world.run(world.conversation(world.llm("main")))
+        scenario.run(scenario.conversation(scenario.llm("main")))
     for span in (traced.one("chat"), traced.one("invoke_agent")):
         assert "no such key" in str(span.status.description)
     assert "planted" not in every_byte(traced)
 
 
-def test_where_redaction_fails_nothing_is_exported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_redaction_fails_nothing_is_exported(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Redaction, text: str, secrets: Any = ()) -> str:
         raise RuntimeError("planted")
 
     monkeypatch.setattr(Redaction, "text", broken)
-    traced = capturing(world, monkeypatch)
+    traced = capturing(scenario, monkeypatch)
     before = guard.error_counts().get("Spans.put", 0)
-    thinking(world)
+    thinking(scenario)
     assert guard.error_counts()["Spans.put"] > before
     assert len(traced.named("chat")) == 2
     exported = every_byte(traced)
     for word in ("the question", "a thought", "the answer", "planted", "gen_ai.input.messages"):
         assert word not in exported
-    world.check()
+    scenario.check()
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000], ids=["syntax", "number", "depth"])
 def test_a_pattern_that_is_none_captures_nothing_and_says_so(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pattern: str
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pattern: str
 ) -> None:
     monkeypatch.setenv("OPENHANDS_OTEL_REDACT", f"fine {pattern}")
     with caplog.at_level(logging.WARNING, "openhands_otel"):
-        traced = capturing(world, monkeypatch)
+        traced = capturing(scenario, monkeypatch)
     assert "OPENHANDS_OTEL_REDACT" in caplog.text
-    thinking(world)
+    thinking(scenario)
     assert len(traced.named("chat")) == 2
     assert "the question" not in every_byte(traced)
 
 
-def test_a_pattern_of_ones_own_is_heeded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_of_ones_own_is_heeded(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENHANDS_OTEL_REDACT", r"ACME-\d+ the\squestion")
-    traced = capturing(world, monkeypatch)
-    thinking(world)
+    traced = capturing(scenario, monkeypatch)
+    thinking(scenario)
     assert "the question" not in every_byte(traced)
     assert "a thought" in every_byte(traced)
 
 
-def test_nobody_else_hears_what_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    traced = capturing(world, monkeypatch)
+def test_nobody_else_hears_what_is_said(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = capturing(scenario, monkeypatch)
     heard: list[Event] = []
     unsubscribe = subscribe(heard.append, kinds=object)  # pyright: ignore[reportArgumentType]
     try:
-        thinking(world)
+        thinking(scenario)
     finally:
         unsubscribe()
     assert heard
     assert not [event for event in heard if isinstance(event, MessageCaptured)]
-    world.settle()
+    scenario.settle()
     assert traced.named("chat")
-    assert not [body for body in world.receiver.bodies if b"question" in body]
+    assert not [body for body in scenario.receiver.bodies if b"question" in body]

@@ -15,7 +15,7 @@ from openhands_otel._internal.demo.answers import refuse
 from openhands_otel.events import CostAdded, LLMCallEnded, LLMCallStarted
 from openhands_otel.semconv import UNKNOWN
 
-from .world import EXACT, World, needs, said
+from .scenario import EXACT, Scenario, needs, said
 
 CALLS = 4
 
@@ -132,7 +132,7 @@ def ask(llm: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["completion", "responses", "acompletion", "aresponses", "generate", "agenerate"])
-def test_a_method_of_a_subclasss_own_is_a_call_like_any_other(world: World, name: str) -> None:
+def test_a_method_of_a_subclasss_own_is_a_call_like_any_other(scenario: Scenario, name: str) -> None:
     """Kind: a hook on a method that need not be called. Each way to come to one, made before us and after us."""
     needs("openhands.sdk.llm.llm", f"LLM.{name}")
     OpenHandsInstrumentor().uninstrument()
@@ -144,8 +144,8 @@ def test_a_method_of_a_subclasss_own_is_a_call_like_any_other(world: World, name
     try:
         for number, (kind, each) in enumerate(classes):
             script = f"own{number}"
-            world.script(script, lambda request: said())
-            llm = each(**{**world.llm(script).model_dump(), "api_key": "x", "usage_id": script})
+            scenario.script(script, lambda request: said())
+            llm = each(**{**scenario.llm(script).model_dump(), "api_key": "x", "usage_id": script})
             events.clear()
             for _ in range(CALLS):
                 ask(llm, name)
@@ -156,12 +156,12 @@ def test_a_method_of_a_subclasss_own_is_a_call_like_any_other(world: World, name
             assert {(event.origin.model, event.origin.provider) for event in events} == {("gpt-4o", "openai")}, kind
             assert [event.call for event in costs] == [event.call for event in started], kind
             assert all(event.error is None and event.seconds for event in ended), kind
-            assert sum(event.amount for event in costs) == pytest.approx(world.bill(script).total, abs=EXACT)
+            assert sum(event.amount for event in costs) == pytest.approx(scenario.bill(script).total, abs=EXACT)
     finally:
         unsubscribe()
 
 
-def test_nothing_can_be_told_from_a_class_that_is_hooked(world: World) -> None:
+def test_nothing_can_be_told_from_a_class_that_is_hooked(scenario: Scenario) -> None:
     """Identity, nature, signature; and all of it is as it was when we are gone."""
     llm = llm_class()
     OpenHandsInstrumentor().uninstrument()
@@ -186,10 +186,10 @@ def test_nothing_can_be_told_from_a_class_that_is_hooked(world: World) -> None:
     assert "__init_subclass__" not in vars(llm)
 
 
-def test_a_call_that_fails_in_a_method_put_there_later_is_a_call(world: World) -> None:
-    world.script("main", lambda request: refuse(401))
+def test_a_call_that_fails_in_a_method_put_there_later_is_a_call(scenario: Scenario) -> None:
+    scenario.script("main", lambda request: refuse(401))
     changed = put_on_the_class("completion")
-    llm = changed(**{**world.llm("main").model_dump(), "api_key": "x"})
+    llm = changed(**{**scenario.llm("main").model_dump(), "api_key": "x"})
     events: list[Any] = []
     unsubscribe = subscribe(events.append, kinds=(LLMCallStarted, LLMCallEnded))
     try:
@@ -203,21 +203,23 @@ def test_a_call_that_fails_in_a_method_put_there_later_is_a_call(world: World) -
 
 
 @pytest.mark.parametrize("kind", [without_super, put_on_the_class])
-def test_in_a_conversation_its_calls_are_the_conversations(world: World, kind: Callable[[str], Any]) -> None:
-    world.script("main", lambda request: said())
+def test_in_a_conversation_its_calls_are_the_conversations(scenario: Scenario, kind: Callable[[str], Any]) -> None:
+    scenario.script("main", lambda request: said())
     mine = kind("completion")
-    llm = mine(**{**world.llm("main").model_dump(), "api_key": "x", "usage_id": "mine"})
-    conversation = world.conversation(world.agent(llm))
+    llm = mine(**{**scenario.llm("main").model_dump(), "api_key": "x", "usage_id": "mine"})
+    conversation = scenario.conversation(scenario.agent(llm))
     for _ in range(CALLS):
-        world.run(conversation)
-    world.check()
-    assert world.cost_of(conversation, openhands__llm__role="agent") == pytest.approx(world.bill().total, abs=EXACT)
+        scenario.run(conversation)
+    scenario.check()
+    assert scenario.cost_of(conversation, openhands__llm__role="agent") == pytest.approx(
+        scenario.bill().total, abs=EXACT
+    )
     known = {"gen_ai__request__model": "gpt-4o", "gen_ai__provider__name": "openai"}
-    assert world.fleet("openhands.llm.calls", **known) == len(world.server.bill.entries)
-    assert world.fleet("openhands.llm.cost", gen_ai__provider__name=UNKNOWN) == 0
+    assert scenario.fleet("openhands.llm.calls", **known) == len(scenario.server.bill.entries)
+    assert scenario.fleet("openhands.llm.cost", gen_ai__provider__name=UNKNOWN) == 0
 
 
-def test_a_router_and_a_test_llm_work_as_before(world: World) -> None:
+def test_a_router_and_a_test_llm_work_as_before(scenario: Scenario) -> None:
     """A router's call is the routed LLM's; one that plays a script is a call that costs nothing."""
     router = needs("openhands.sdk.llm.router.base", "RouterLLM")
 
@@ -225,8 +227,8 @@ def test_a_router_and_a_test_llm_work_as_before(world: World) -> None:
         def select_llm(self, messages: Any) -> str:
             return "cheap"
 
-    world.script("cheap", lambda request: said())
-    inner = world.llm("cheap", model="gpt-4o-mini", usage_id="cheap")
+    scenario.script("cheap", lambda request: said())
+    inner = scenario.llm("cheap", model="gpt-4o-mini", usage_id="cheap")
     llm = Cheapest(model="router", usage_id="router", llms_for_routing={"cheap": inner})
     events: list[Any] = []
     unsubscribe = subscribe(events.append, kinds=(LLMCallStarted, LLMCallEnded))

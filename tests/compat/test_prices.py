@@ -16,7 +16,7 @@ from openhands_otel import subscribe
 from openhands_otel.events import CostAdded, ResponseRecorded
 from openhands_otel.semconv import CostSource
 
-from .world import COST, EXACT, World, needs, said
+from .scenario import COST, EXACT, Scenario, needs, said
 
 SAVINGS = "openhands.llm.cache_savings"
 UNPRICED = "openhands.llm.unpriced_calls"
@@ -247,24 +247,26 @@ class recorded_like:
         return isinstance(other, ResponseRecorded) and other.priced is self.priced and other.free is None
 
 
-def test_a_known_zero_is_shown_as_such(world: World) -> None:
+def test_a_known_zero_is_shown_as_such(scenario: Scenario) -> None:
     """End to end: no unpriced call, and a series of 0 that says who named the price."""
-    free = world.conversation(world.llm("mine", model="my-own", input_cost_per_token=0.0, output_cost_per_token=0.0))
-    world.run(free)
-    world.script("gateway", lambda request: said(cost=0.0))
-    world.run(world.conversation(world.llm("gateway", usage_id="gateway")))
-    world.settle()
-    assert world.fleet(UNPRICED) == 0
-    points = [points[-1] for points in world.receiver.streams(COST).values()]
+    free = scenario.conversation(
+        scenario.llm("mine", model="my-own", input_cost_per_token=0.0, output_cost_per_token=0.0)
+    )
+    scenario.run(free)
+    scenario.script("gateway", lambda request: said(cost=0.0))
+    scenario.run(scenario.conversation(scenario.llm("gateway", usage_id="gateway")))
+    scenario.settle()
+    assert scenario.fleet(UNPRICED) == 0
+    points = [points[-1] for points in scenario.receiver.streams(COST).values()]
     assert {(point.attributes["openhands.cost.source"], point.value) for point in points} == {
         ("custom", 0.0),
         ("provider", 0.0),
     }
-    assert world.cost_of(free) == 0
-    assert world.fleet("gen_ai.client.inference.usage.input_tokens") == 2000
+    assert scenario.cost_of(free) == 0
+    assert scenario.fleet("gen_ai.client.inference.usage.input_tokens") == 2000
 
 
-def test_what_litellm_counts_itself_is_an_estimate(world: World) -> None:
+def test_what_litellm_counts_itself_is_an_estimate(scenario: Scenario) -> None:
     """Kind: a guess that passes for a price. The provider says nothing of what was used, of a streamed answer."""
     needs("openhands.sdk.llm.llm", "LLM.completion")
     from openhands.sdk import LLM, Message, TextContent
@@ -273,22 +275,22 @@ def test_what_litellm_counts_itself_is_an_estimate(world: World) -> None:
         pytest.skip("this release of OpenHands does not stream")
     question = [Message(role="user", content=[TextContent(text="What is it?")])]
     for name, usage_sent in (("silent", False), ("exact", True)):
-        world.script(name, lambda request, sent=usage_sent: said("It is what it is.", usage_sent=sent))
-        llm = world.llm(name, usage_id=name, stream=True)
+        scenario.script(name, lambda request, sent=usage_sent: said("It is what it is.", usage_sent=sent))
+        llm = scenario.llm(name, usage_id=name, stream=True)
         llm.completion(question, on_token=lambda chunk: None)
         if hasattr(llm, "acompletion"):
             asyncio.run(llm.acompletion(question, on_token=lambda chunk: None))
-    world.settle()
-    estimated, exact = world.fleet(openhands__cost__source="estimated"), world.bill("exact").total
+    scenario.settle()
+    estimated, exact = scenario.fleet(openhands__cost__source="estimated"), scenario.bill("exact").total
     assert 0 < estimated < exact
-    listed = world.fleet(openhands__cost__source="price_table")
+    listed = scenario.fleet(openhands__cost__source="price_table")
     if listed == 0:
         pytest.skip("this release of OpenHands never asks a provider for the usage of a streamed answer")
     assert listed == pytest.approx(exact, abs=EXACT)
 
 
-def test_an_answer_that_says_nothing_of_its_usage_is_unpriced(world: World) -> None:
-    world.script("main", lambda request: said(usage_sent=False))
-    world.run(world.conversation(world.llm("main")))
-    world.settle()
-    assert world.fleet(UNPRICED) + world.fleet(openhands__cost__source="estimated") > 0
+def test_an_answer_that_says_nothing_of_its_usage_is_unpriced(scenario: Scenario) -> None:
+    scenario.script("main", lambda request: said(usage_sent=False))
+    scenario.run(scenario.conversation(scenario.llm("main")))
+    scenario.settle()
+    assert scenario.fleet(UNPRICED) + scenario.fleet(openhands__cost__source="estimated") > 0

@@ -1,4 +1,4 @@
-"""The world with spans: what was exported to a real provider of the application, and its tree."""
+"""The scenario with spans: what was exported to a real provider of the application, and its tree."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A small world in which one scenario plays: the scripted provider, real OpenHands parts of whatever release is
-installed, our instrumentation, and an OTLP receiver whose sums are held against the provider's bill.
+"""A scenario: the scripted provider, real OpenHands parts of whatever release is installed, our instrumentation, and an
+OTLP receiver whose sums are held against the provider's bill.
 
 Each LLM gets a script of its own, so the bill says what each part of a scenario really cost.
 """
@@ -62,7 +62,7 @@ def needs(module: str, name: str) -> Any:
     return found
 
 
-class World:
+class Scenario:
     """See the module's docstring."""
 
     def __init__(self, server: LLMServer, receiver: Receiver, folder: Path, closing: ExitStack) -> None:
@@ -182,4 +182,4 @@ class World:
         ]
 
 
-Play = Callable[[World], None]
+Play = Callable[[Scenario], None]
