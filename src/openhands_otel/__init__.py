@@ -7,8 +7,8 @@ Zero-code: ``openhands-otel run -- CMD`` or ``opentelemetry-instrument CMD``. In
     OpenHandsInstrumentor().instrument()           # metrics over OTLP, as the OTEL_* variables say
     unsubscribe = subscribe(lambda event: print(event))
 
-What is named here is imported when it is first used: the commands and the client have no use for the instrumentor, and
-it takes a third of a second. So this file imports nothing that Python has not loaded.
+Each name is imported when it is first used: the commands and the client do not need the instrumentor, whose import
+takes a third of a second. So this file imports only what Python has already loaded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Instruments the process that imports it, for places where nothing but a module's name can be given.
+"""Instruments the process that imports this module, for places where only a module's name can be given.
 
     python -m openhands.agent_server --import-modules openhands_otel.auto
 
-An agent server imports such modules when OpenHands is loaded already, and ends when one of them cannot be imported.
-So this never raises, whatever is missing here; and where an OTLP endpoint alone has started OpenHands' Laminar tracing
-by then, it ends it, since that endpoint is meant for us.
+An agent server imports such modules after OpenHands, and exits if one of them cannot be imported. So this module never
+raises. Where an OTLP endpoint alone has already started OpenHands' Laminar tracing, this module ends it, since the
+endpoint is meant for this plugin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["instrument"]
 
 
 def instrument() -> None:
-    """Instrument this process if it isn't yet; one line on standard error if that cannot be."""
+    """Instrument this process unless it is instrumented already; on failure, write one line to standard error."""
     try:
         from openhands_otel._internal.capture.laminar import end_uninvited_laminar
         from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor

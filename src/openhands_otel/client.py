@@ -62,7 +62,7 @@ class StatsError(Exception):
 
 
 class Unreachable(StatsError):
-    """Nobody answers, or the connection broke: trying again may help."""
+    """No collector answers, or the connection broke: trying again may help."""
 
 
 class StatsClient:
@@ -246,7 +246,7 @@ class StatsClient:
         if response.status_code == 401:
             raise StatsError(f"{self.url} wants a token: pass the one that it was started with")
         if response.has_redirect_location:
-            # Not followed: the token would be shown to somebody that nobody named.
+            # Not followed: the token would go to a host that the user has not named.
             there = printable(without_secrets(response.headers["location"]), 200)
             raise StatsError(f"{self.url} redirects to {there}: name that address if it is meant")
         said = f"{self.url} answered {response.status_code}: {self._told(response)}"

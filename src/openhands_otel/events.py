@@ -1,7 +1,7 @@
-"""What happens in an OpenHands process, as plain frozen events, and the bus that hands them out.
+"""What happens in an OpenHands process, as plain frozen events: the arguments of what ``subscribe`` calls.
 
-``capture/`` makes the events, everything else only reads them. Nothing here knows OpenHands or OpenTelemetry.
-Times are unix nanoseconds, money is US dollars, durations are seconds.
+The hooks on OpenHands make the events, everything else only reads them. The field ``at`` is in unix nanoseconds, money
+is in US dollars, durations are in seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose call it is, resolved once where an LLM call starts and shared by all its events.
+    """Whose LLM call it is: resolved once, where the call starts, and shared by all of its events.
 
     ``conversation_id`` is None for a call that belongs to no conversation (a profile check, say).
     """
@@ -38,6 +38,7 @@ class Origin:
 
 
 NOBODY = Origin()
+"""Of a call about which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class OwnTotal:
 class CostAdded:
     """``Metrics.add_cost`` was called.
 
-    ``amount`` is what was spent by that. ``recorded`` is what OpenHands adds: the same, but for ACP agents, whose
-    cumulative reports it misreads in some cases (``capture/acp.py``).
+    ``amount`` is what was spent, ``recorded`` what OpenHands adds to its own total. They differ only where OpenHands
+    misreads the cumulative report of an ACP agent.
     """
 
     at: int
@@ -70,8 +71,8 @@ class CostAdded:
 class TokensUsed:
     """``Metrics.add_token_usage`` was called.
 
-    ``input`` holds cached tokens and ``output`` holds reasoning, whatever the caller's own habit (ACP reports cached
-    tokens beside the input; here they are in it).
+    ``input`` includes cached tokens and ``output`` includes reasoning, also where the caller counts them apart (as ACP
+    agents do with cached tokens).
     """
 
     at: int
@@ -87,7 +88,7 @@ class TokensUsed:
 
     @property
     def counts(self) -> tuple[int, int, int, int, int]:
-        """What was used of each type, in the order of ``semconv.TokenType``."""
+        """The five counts in the order of ``semconv.TokenType``."""
         return self.input, self.output, self.cache_read, self.cache_write, self.reasoning
 
 
@@ -104,7 +105,7 @@ class LatencyRecorded:
 
 @dataclass(frozen=True, slots=True)
 class MetricsMerged:
-    """``Metrics.merge`` was called. Announced, never counted: what it adds was counted when it was spent."""
+    """``Metrics.merge`` was called. It is announced and never counted: the cost was counted when it was added first."""
 
     at: int
     origin: Origin
@@ -113,10 +114,10 @@ class MetricsMerged:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRecorded:
-    """OpenHands has finished recording one response; ``priced`` is False when nobody knows what it cost.
+    """OpenHands has finished recording one response; ``priced`` is False where no price is known for it.
 
-    ``cache_savings`` is what its cached input would have cost more without the cache, None where prices are unknown.
-    ``free`` is who said that it costs nothing, where that is its price: no CostAdded tells of it.
+    ``cache_savings`` is how much more its input would have cost without the cache; None where prices are unknown.
+    ``free`` is set where its price is zero, and names the source of that price: no CostAdded comes for it.
     """
 
     at: int
@@ -128,7 +129,7 @@ class ResponseRecorded:
 
 @dataclass(frozen=True, slots=True)
 class LLMCallStarted:
-    """A logical LLM call (retries included) begins; ``tool`` is the tool call that makes it, if one does."""
+    """A logical LLM call (retries included) begins; ``tool`` is the number of the tool call that makes it, if any."""
 
     at: int
     origin: Origin
@@ -147,9 +148,9 @@ class ResponseMetadata:
 
 @dataclass(frozen=True, slots=True)
 class LLMCallEnded:
-    """It ended; ``error`` is the name of an exception's class, or None.
+    """A logical LLM call has ended; ``error`` is the name of an exception's class, or None.
 
-    ``seconds`` is None where nobody wants durations (``suppress_instrumentation``).
+    ``seconds`` is None under ``suppress_instrumentation``.
     """
 
     at: int
@@ -182,7 +183,7 @@ class CallRetried:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool begins to work."""
+    """A tool starts."""
 
     at: int
     conversation_id: str | None
@@ -193,9 +194,9 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """It is done; ``error`` is the name of an exception's class, or None. A call that was rejected never started.
+    """A tool has ended, or its call was rejected, in which case it never started.
 
-    ``seconds`` is None where nobody wants durations.
+    ``error`` is the name of an exception's class, or None; ``seconds`` is None under ``suppress_instrumentation``.
     """
 
     at: int
@@ -223,7 +224,7 @@ class ConversationOpened:
 
 @dataclass(frozen=True, slots=True)
 class ConversationClosed:
-    """It was closed, or its object died; ``own`` as in RunEnded."""
+    """A conversation was closed, or its object was collected; ``own`` as in RunEnded."""
 
     at: int
     conversation_id: str
@@ -234,7 +235,7 @@ class ConversationClosed:
 class RunStarted:
     """``run`` or ``arun`` begins. ``parent_id`` is set for a sub-agent's, ``tool`` is the tool call that started it.
 
-    ``trace_id`` is what the ledger is told of the run's span, in hexadecimal digits; None where there is none.
+    ``trace_id`` is the trace of the run's span in hexadecimal digits; None where there is no span.
     """
 
     at: int
@@ -248,9 +249,9 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """It ended with this state; ``own`` is OpenHands' own account then, None if it cannot be read.
+    """A run has ended; ``own`` is OpenHands' own total at that moment, None if it cannot be read.
 
-    ``error`` is the code of the error that ended it; ``seconds`` is None where nobody wants durations.
+    ``error`` is the code of the error that ended it; ``seconds`` is None under ``suppress_instrumentation``.
     """
 
     at: int
@@ -293,4 +294,4 @@ Event = (
 )
 
 UPDATES: tuple[type[Event], ...] = (CostAdded, TokensUsed, LatencyRecorded, MetricsMerged)
-"""What a subscriber hears unless it asks for more: one event for each change of a ``Metrics`` object."""
+"""The events that a subscriber gets by default: one for each change of a ``Metrics`` object."""

@@ -1,7 +1,6 @@
-"""All settings of ours, read once from ``OPENHANDS_OTEL_*``. Nothing else in the package reads those variables.
+"""The settings of this package, read once from ``OPENHANDS_OTEL_*``. No other module reads those variables.
 
-Where telemetry goes (endpoint, headers, protocol, certificates, resource) is said with OpenTelemetry's own ``OTEL_*``
-variables; see ``export/otlp_config.py``.
+OpenTelemetry's own ``OTEL_*`` variables say where telemetry goes: endpoint, headers, protocol, certificates, resource.
 """
 
 from __future__ import annotations
