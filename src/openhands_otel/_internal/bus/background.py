@@ -28,7 +28,7 @@ QUEUE_SIZE = 10_000
 THREAD_NAME = "openhands-otel-subscribers"
 
 
-class Receiver(Protocol):
+class BackgroundSubscriber(Protocol):
     """One who wants events on another thread."""
 
     def wants(self, event: Event) -> bool: ...
@@ -50,7 +50,7 @@ class Background:
 
     def __init__(self) -> None:
         # SimpleQueue.put may be called there; Queue.put may not.
-        self._queue: queue.SimpleQueue[tuple[Receiver, Event] | _Mark] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[BackgroundSubscriber, Event] | _Mark] = queue.SimpleQueue()
         self._start_thread = Once()
         self._threads: set[int] = set()
         """Identifiers of the thread, and of those that do its work."""
@@ -72,7 +72,7 @@ class Background:
             except RuntimeError:
                 self._alone = True
 
-    def put(self, receiver: Receiver, event: Event) -> None:
+    def put(self, receiver: BackgroundSubscriber, event: Event) -> None:
         """Have ``receiver`` called with ``event``."""
         if self._queue.qsize() >= QUEUE_SIZE:
             self._drop(1)
@@ -157,7 +157,7 @@ class Background:
         finally:
             self._threads.discard(identifier)
 
-    def _deliver(self, item: tuple[Receiver, Event] | _Mark) -> None:
+    def _deliver(self, item: tuple[BackgroundSubscriber, Event] | _Mark) -> None:
         try:
             if isinstance(item, _Mark):
                 item.reached.set()

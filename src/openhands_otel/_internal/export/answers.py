@@ -63,7 +63,7 @@ def not_taken(
         there = credentials.told(without_secrets(headers["Location"]))
         words.append(f": it redirects to {there}, which is not followed; name that in {config.variable('ENDPOINT')}")
         return Outcome(False, "".join(words), retry_after(headers))
-    said = credentials.told(_said(headers.get("Content-Type", ""), content))
+    said = credentials.told(_words_of(headers.get("Content-Type", ""), content))
     words.append(f": {said}" if said else "")
     another_door = _ANOTHER_DOOR.search(said) is not None
     words.append(f" (write https:// in {config.variable('ENDPOINT')})" if another_door else _advice(config, status))
@@ -104,7 +104,7 @@ def _rejection_in_json(content: bytes) -> tuple[int, str]:
     return rejected, message if isinstance(message, str) else ""
 
 
-def _said(content_type: str, content: bytes) -> str:
+def _words_of(content_type: str, content: bytes) -> str:
     """What a body has to say to people: its message, its title or its first line."""
     if _media_type(content_type) in _PROTOBUF - {""}:
         try:

@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.resources import Resource
 
 from openhands_otel import semconv
+from openhands_otel._internal.background_task import Waiting
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
 from openhands_otel._internal.export.spool.destination import Destination
@@ -45,9 +46,6 @@ from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
-
-Answer = Callable[[], bool]
-"""Waits for what was begun, as long as was said then; whether all of it was delivered."""
 
 POLL_S = 0.002
 FAREWELL_S = 0.3
@@ -157,7 +155,7 @@ class Pipeline:
         """
         return self.begin_flush(timeout_s, last)()
 
-    def begin_flush(self, timeout_s: float, last: bool = False) -> Answer:
+    def begin_flush(self, timeout_s: float, last: bool = False) -> Waiting:
         """Begin to do so."""
         deadline = time.monotonic() + timeout_s
         flusher = self._started(deadline)

@@ -46,7 +46,7 @@ COMPLETION_HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
 Value = str | bool | int | float
 
 
-class Operation:
+class GenAISpan:
     """A span that is open."""
 
     def __init__(self, invocation: GenAIInvocation) -> None:
@@ -88,7 +88,7 @@ class Operation:
             self._invocation.fail(Error(message=self._said_by_error, type=error_type))
 
 
-class Chat(Operation):
+class ChatSpan(GenAISpan):
     """The span of a logical LLM call."""
 
     def __init__(self, invocation: InferenceInvocation) -> None:
@@ -116,7 +116,7 @@ class Chat(Operation):
             self._inference.output_messages = [OutputMessage(each.role, _parts(each)) for each in content.output]
 
 
-class ToolCall(Operation):
+class ToolSpan(GenAISpan):
     """The span of a tool call."""
 
     def __init__(self, invocation: ToolInvocation) -> None:
@@ -143,18 +143,18 @@ class GenAI:
             instrumentation_scope_version=__version__,
         )
 
-    def run(self, agent: str | None, conversation_id: str, context: Context) -> Operation:
+    def run(self, agent: str | None, conversation_id: str, context: Context) -> GenAISpan:
         """``invoke_agent``. Should it run inside an LLM call of the application, that is not a call of the agent's."""
         context = set_value(CLIENT_INFERENCE_CONTEXT_KEY, None, context)
-        return Operation(
+        return GenAISpan(
             self._handler.invoke_local_agent(
                 agent_name=agent, conversation_id=conversation_id, context=context, _attach_to_context=False
             )
         )
 
-    def chat(self, provider: str, model: str, conversation_id: str | None, context: Context) -> Chat:
+    def chat(self, provider: str, model: str, conversation_id: str | None, context: Context) -> ChatSpan:
         """``chat``."""
-        return Chat(
+        return ChatSpan(
             self._handler.inference(
                 provider,
                 request_model=model,
@@ -164,9 +164,9 @@ class GenAI:
             )
         )
 
-    def tool(self, name: str, agent: str | None, context: Context) -> ToolCall:
+    def tool(self, name: str, agent: str | None, context: Context) -> ToolSpan:
         """``execute_tool``."""
-        return ToolCall(
+        return ToolSpan(
             self._handler.tool(name, tool_type="function", agent_name=agent, context=context, _attach_to_context=False)
         )
 

@@ -84,7 +84,7 @@ class _Usage:
 
 
 @dataclass(slots=True)
-class _Open[S: genai.Operation]:
+class _Open[S: genai.GenAISpan]:
     span: S
     conversation_id: str | None
     before: int | None = None
@@ -108,11 +108,11 @@ class Spans:
         self._made = False
         self._making = threading.Lock()
         self._genai: GenAI | None = None
-        self._runs: dict[int, _Open[genai.Operation]] = {}
+        self._runs: dict[int, _Open[genai.GenAISpan]] = {}
         self._run_of: dict[str, int] = {}
         """The newest open run of a conversation."""
-        self._chats: dict[int, _Open[genai.Chat]] = {}
-        self._tools: dict[int, _Open[genai.ToolCall]] = {}
+        self._chats: dict[int, _Open[genai.ChatSpan]] = {}
+        self._tools: dict[int, _Open[genai.ToolSpan]] = {}
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RunEnded: self._run_ended,
@@ -303,7 +303,7 @@ class Spans:
         if said.left_out:
             opened.span.set({semconv.MESSAGES_LEFT_OUT: said.left_out})
 
-    def _run_in(self, conversation_id: str | None) -> _Open[genai.Operation] | None:
+    def _run_in(self, conversation_id: str | None) -> _Open[genai.GenAISpan] | None:
         number = None if conversation_id is None else self._run_of.get(conversation_id)
         return None if number is None else self._runs.get(number)
 

@@ -22,9 +22,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer_provider
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
-from openhands_otel._internal.background_task import BackgroundTask
+from openhands_otel._internal.background_task import BackgroundTask, Waiting
 from openhands_otel._internal.content import MessageCaptured
-from openhands_otel._internal.export.otlp_config import EXPORTERS, exporter_names
+from openhands_otel._internal.export.otlp_config import ENDPOINT, EXPORTERS, TRACES_ENDPOINT, exporter_names
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.ledger.intake import Item, OfSpan
 from openhands_otel._internal.tracing.redaction import Redaction
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from openhands_otel._internal.tracing.spans import Spans
 
 logger = logging.getLogger("openhands_otel")
-
-Answer = Callable[[], bool]
-"""Waits for what was begun, as long as was said then; whether all of it was delivered."""
-
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class Traces:
@@ -114,7 +109,7 @@ class Traces:
 
         return guarded(suppress_inner_calls())
 
-    def flush(self, timeout_s: float) -> Answer:
+    def flush(self, timeout_s: float) -> Waiting:
         """Begin to send what has ended. The application's provider sends when it wants to."""
         sender = self._sender
         if sender is None:
@@ -122,14 +117,14 @@ class Traces:
         asked = sender.ask(timeout_s)
         return lambda: sender.answered(asked)
 
-    def finish(self, timeout_s: float) -> Answer:
+    def finish(self, timeout_s: float) -> Waiting:
         """End what is open, for nobody else will, and begin to send it."""
         until = time.monotonic() + timeout_s
         ended = _end_open(self._spans, here=self._sender is not None)
         sent = self.flush(timeout_s)
         return lambda: all((ended.wait_until(until), sent()))
 
-    def stop(self, timeout_s: float) -> Answer:
+    def stop(self, timeout_s: float) -> Waiting:
         """The same, and take no more."""
         until = time.monotonic() + timeout_s
         spans, self._spans = self._spans, None
@@ -164,22 +159,22 @@ class Traces:
 
     def _provider(self) -> TracerProviderApi | None:
         if self._given is not None:
-            return _said(self._given, "to the provider that was given")
+            return _logged(self._given, "to the provider that was given")
         laminar, wanted = self._laminar_wanted(), self._settings.traces
         if laminar and wanted != "own":
-            return _said(None, "none of ours, Laminar has been asked for; OPENHANDS_OTEL_TRACES=own adds them")
+            return _logged(None, "none of ours, Laminar has been asked for; OPENHANDS_OTEL_TRACES=own adds them")
         provider, exporters = get_tracer_provider(), _exporters()
         # Laminar makes its provider the global one where there is none.
         if not laminar and not isinstance(provider, ProxyTracerProvider) and not _is_idle(provider, exporters):
-            return _said(provider, "to the application's TracerProvider")
+            return _logged(provider, "to the application's TracerProvider")
         otlp_wanted = wanted == "otlp" or not exporters.isdisjoint(EXPORTERS)
         if wanted == "own" or (otlp_wanted and _endpoint_is_named()):
             from openhands_otel._internal.tracing.own_tracing import own_provider
 
             assert self._resource is not None
             self._own, self._sender = own_provider(self._resource, self._settings.token_file)
-            return _said(self._own, "over OTLP, as the OTEL_* variables say")
-        return _said(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
+            return _logged(self._own, "over OTLP, as the OTEL_* variables say")
+        return _logged(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
 
 
 def _end_open(spans: Spans | None, here: bool) -> BackgroundTask:
@@ -219,9 +214,9 @@ def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:
 
 
 def _endpoint_is_named() -> bool:
-    return any(os.environ.get(name, "").strip() for name in ENDPOINTS)
+    return any(os.environ.get(name, "").strip() for name in (TRACES_ENDPOINT, ENDPOINT))
 
 
-def _said[P](provider: P, where: str) -> P:
+def _logged[P](provider: P, where: str) -> P:
     logger.info("spans: %s", where)
     return provider

@@ -17,19 +17,19 @@ class FewLines(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, tuple[float, int]] = {}
         """When a kind was said last, and how many were held back since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
         kind = str(record.msg)
-        last, held_back = self._said.get(kind, (-EVERY_S, 0))
+        last, held_back = self._last.get(kind, (-EVERY_S, 0))
         if now - last < EVERY_S:
-            self._said[kind] = (last, held_back + 1)
+            self._last[kind] = (last, held_back + 1)
             return False
-        if len(self._said) >= _KIND_LIMIT:
-            self._said.clear()
-        self._said[kind] = (now, 0)
+        if len(self._last) >= _KIND_LIMIT:
+            self._last.clear()
+        self._last[kind] = (now, 0)
         _shorten(record, held_back)
         return True
 
