@@ -2,9 +2,11 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack soak fuzz lint types check bench bench-stack bench-fleet clean
+.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack soak fuzz mutants lint types check bench bench-stack bench-fleet clean
 
 BIN := .venv/bin
+# A command for each line of standard input, {} in it; two at once for each core, since most of the time is waiting.
+BESIDE = xargs -I{} -P $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -31,15 +33,9 @@ dashboards: setup ## generate deploy/grafana/dashboards anew
 
 test-compat: setup ## run what must hold on older releases of OpenHands, from 1.0.0 on
 	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons
-	@for python in $$(cat .cache/compat-pythons); do \
-	    echo "== $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
-	    $$python -m pytest tests/compat tests/capture/test_laminar.py $(ARGS) || exit 1; \
-	done
+	@$(BESIDE) <.cache/compat-pythons sh scripts/with_release.sh {} {} -m pytest tests/compat tests/capture/test_laminar.py $(ARGS)
 	@$(BIN)/python scripts/compat_env.py --servers >.cache/compat-servers
-	@for python in $$(cat .cache/compat-servers); do \
-	    echo "== agent server of $$($$python -c 'from importlib.metadata import version; print("openhands-sdk", version("openhands-sdk"))')"; \
-	    AGENT_SERVER_PYTHON=$$python $(BIN)/python -m pytest tests/server $(ARGS) || exit 1; \
-	done
+	@$(BESIDE) <.cache/compat-servers sh scripts/with_release.sh {} env AGENT_SERVER_PYTHON={} $(BIN)/python -m pytest tests/server $(ARGS)
 	@echo "== image of an agent server"; TEST_IMAGE=1 $(BIN)/python -m pytest tests/server/test_image.py $(ARGS)
 
 test-sequences: setup ## play 500 random sequences against the bill
@@ -58,6 +54,11 @@ soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector i
 
 fuzz: setup ## send 50,000 bent requests to a viewer
 	@TEST_BODIES=50000 $(BIN)/python -m pytest -s tests/collector/test_mutated_bodies.py $(ARGS)
+
+# Once a week. Of the first 966 of 1,272 mutants 612 died, 61 are run by no test that is named there, 292 lived: most
+# in what is said of a conversation (names, stamps, outcomes), which the tests of whole runs hold and no quick one does.
+mutants: setup ## change the arithmetic of money, one place at a time, and see which change no quick test notices
+	@$(BIN)/mutmut run $(ARGS); $(BIN)/mutmut results
 
 lint: setup ## check style, and that each room imports only from below
 	@$(BIN)/ruff check .

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,10 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown release: {', '.join(sorted(unknown))}")
     try:
-        for version in arguments.versions or (SERVERS_UNTIL if arguments.servers else UNTIL):
-            if arguments.lock:
+        versions = arguments.versions or list(SERVERS_UNTIL if arguments.servers else UNTIL)
+        if arguments.lock:
+            for version in versions:
                 lock(version)
-            print(build(version), flush=True)
+        # Several at once: what takes time is the network and the disk.
+        with ThreadPoolExecutor(4) as builders:
+            for python in builders.map(build, versions):
+                print(python, flush=True)
     except BuildError as error:
         print(f"compat_env: {error}", file=sys.stderr)
         return 1
@@ -98,9 +104,9 @@ def build(version: str) -> Path:
     place = CACHE / version
     python = place / "bin" / "python"
     stamp = place / "built-from"
-    wanted = hashlib.sha256(
-        pins.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()
-    ).hexdigest()
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packaging = [own["build-system"], own["project"], own["tool"]["hatch"]]
+    wanted = hashlib.sha256(f"{pins.read_text()}{json.dumps(packaging)}{sys.version}".encode()).hexdigest()
     if stamp.exists() and python.exists() and stamp.read_text() == wanted:
         return python
     shutil.rmtree(place, ignore_errors=True)

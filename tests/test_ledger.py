@@ -169,6 +169,15 @@ def test_a_difference_without_a_known_reason_says_so(ledger: Ledger) -> None:
     assert (snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (-0.25, (Reason.UNKNOWN,))
 
 
+def test_what_was_spent_before_it_was_opened_here_is_held_against_the_total_too(ledger: Ledger) -> None:
+    opened(ledger, restored=0.5)
+    spend(ledger, 0.25)
+    ledger.apply(RunEnded(2, "c", Status.FINISHED, OwnTotal(0.75, frozenset({"agent"}))))
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.restored_cost, snapshot.unreconciled_cost, snapshot.unreconciled_reasons) == (0.5, 0.0, ())
+
+
 def test_a_conversation_resumed_under_its_id_goes_on(ledger: Ledger) -> None:
     opened(ledger)
     spend(ledger, 0.5)
@@ -257,6 +266,19 @@ def test_past_the_cap_values_fall_into_one_counted_bucket() -> None:
     assert items[OVERFLOW_KEY] == 7.5
     assert fleet_total(ledger) == 12.5
     assert ledger.overflowed == 15
+
+
+def test_what_is_known_keeps_its_place_when_there_is_no_room_for_another() -> None:
+    ledger = Ledger(series_limit=1, conversation_limit=1)
+    for _ in range(3):
+        spend(ledger, 0.25, "known")
+        spend(ledger, 1.0, "another", model="another")
+    known, others = ledger.fleet[semconv.COST.name].items()
+    assert (known[1], others) == (0.75, (OVERFLOW_KEY, 3.0))
+    assert {name: account.total_cost for name, account in ledger.accounts.items()} == {
+        "known": 0.75,
+        semconv.OVERFLOW: 3.0,
+    }
 
 
 def test_past_the_cap_conversations_share_an_account_and_fleet_totals_stay_exact() -> None:

@@ -165,6 +165,25 @@ def test_a_gauge_of_the_future_hides_none_that_come_later() -> None:
     assert held.total == 0.5
 
 
+def test_a_level_that_ended_is_taken_up_by_what_is_newer_than_the_end_alone() -> None:
+    held = series(point(2.0, 20, metric=GAUGE))
+    assert not held.apply(point(2.0, 21, metric=GAUGE), NOW), "it says the same"
+    assert held.apply(point(None, 30, metric=GAUGE), NOW)
+    assert not held.apply(point(None, 30, metric=GAUGE), NOW), "it ended already"
+    assert not held.apply(point(3.0, 30, metric=GAUGE), NOW), "a retry from before the end"
+    assert (held.total, held.ended) == (2.0, True)
+    assert held.apply(point(2.0, 31, metric=GAUGE), NOW), "the same value is news after an end"
+    assert (held.total, held.ended) == (2.0, False)
+
+
+def test_a_level_gives_way_to_a_stamp_of_now_and_to_none_before_where_a_clock_was_a_little_ahead() -> None:
+    now = NOW / SECOND
+    held = series(point(2.0, now + 1, metric=GAUGE))
+    assert not held.apply(point(1.0, now + 0.5, metric=GAUGE), NOW), "both are now: the later stamp holds"
+    ahead = series(point(2.0, now + 1.5, metric=GAUGE))
+    assert ahead.apply(point(1.0, now + 0.5, metric=GAUGE), NOW), "that one was of the future"
+
+
 def test_an_ended_series_keeps_its_value_until_it_is_taken_up_again() -> None:
     held = series(point(2.0, 20))
     assert held.apply(point(None, 20), NOW)

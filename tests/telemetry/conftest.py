@@ -101,7 +101,7 @@ class Prepared:
 
     def start(self, source: str, directory: Path, environ: Mapping[str, str]) -> Child:
         """Run ``source`` as a main program in ``directory``."""
-        assert self._ready.wait(100), "OpenHands could not be imported"
+        assert self._ready.wait(250), "OpenHands could not be imported"
         for name in ("out", "err"):
             (directory / name).touch()
         program = {
