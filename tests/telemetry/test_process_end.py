@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -43,6 +44,62 @@ def test_a_burst_right_before_the_end_arrives_and_the_exit_status_is_what_it_was
     assert receiver.total(COST) == pytest.approx(BURST * 0.001, abs=1e-9)
     assert receiver.total(semconv.INPUT_TOKENS.name) == BURST * 100
     assert sum(points[-1].count for points in receiver.streams(semconv.RESPONSE_LATENCY.name).values()) == BURST
+
+
+EXECS = {
+    "execv": "os.execv(sys.executable, [sys.executable, '-c', AFTER])",
+    "execle": "os.execle(sys.executable, 'python', '-c', AFTER, {**os.environ, 'A': 'b'})",
+    "execlp, on the way through PATH": "os.execlp('true', 'true')",
+    "a child of its own": "os.fork() or (spending.spend(5), os.execv(sys.executable, [sys.executable, '-c', AFTER]))"
+    "; os.wait(); os._exit(0)",
+    "a thread": "threading.Thread(target=os.execv, args=(sys.executable, ['python', '-c', AFTER])).start()"
+    "; time.sleep(60)",
+    "none": "os.execv('/nothing/there', ['x'])",
+}
+EXEC = """
+import os, sys, threading, time
+import spending
+AFTER = "import sys; sys.exit('spending' in sys.modules)"
+spending.instrument()
+spending.spend({burst})
+try:
+    {statement}
+except OSError:
+    spending.spend(5)
+"""
+
+
+@pytest.mark.parametrize("way", EXECS)
+def test_what_was_spent_before_a_process_becomes_another_program_arrives(
+    way: str, start: Start, receiver: Receiver
+) -> None:
+    child = start(EXEC.format(burst=BURST, statement=EXECS[way]), f"{receiver.url}/v1/metrics")
+    assert child.wait() == 0, child.err
+    more = 5 * (way in {"a child of its own", "none"})
+    # A child that was forked is on its own way.
+    receiver.wait_for(lambda each: each.total(COST) == pytest.approx((BURST + more) * 0.001, abs=1e-9))
+
+
+def test_without_a_collector_it_lies_in_the_spool_then_and_the_next_program_is_waited_for_two_seconds_at_most(
+    start: Start,
+) -> None:
+    with COLLECTORS["silent"]() as port:
+        child = start(
+            EXEC.format(burst=BURST, statement="spending.mark('end'); os.execlp('true', 'true')"),
+            f"http://127.0.0.1:{port}/v1/metrics",
+            PATH=os.pathsep.join([*(f"/nothing/{number}" for number in range(40)), os.environ["PATH"]]),
+        )
+        assert child.wait() == 0, child.err
+        plain = start(
+            EXEC.format(burst=BURST, statement="spending.mark('end'); os.execlp('true', 'true')"),
+            f"http://127.0.0.1:{port}/v1/metrics",
+            WITHOUT_US="1",
+        )
+        assert plain.wait() == 0, plain.err
+        assert child.exit_time() < plain.exit_time() + 2.0
+        (line,) = (line for line in child.log if "did not reach" in line)
+        assert f"of {BURST} calls" in line
+        assert "kept in" in line
 
 
 MAY_LOSE_S = {

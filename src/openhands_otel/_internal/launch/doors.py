@@ -24,6 +24,9 @@ _POPEN_ENV: Final = 10
 """Where ``env`` stands among Popen's positional arguments, ``self`` apart."""
 _FORK_EXEC_ENV: Final = 5
 
+before_exec: Final[list[Callable[[], object]]] = []
+"""Called before the application has this process become another program; they raise nothing."""
+
 
 def close(replace: Replace, clean: Clean) -> None:
     """Have what is started for the agent from now on started with a clean environment."""
@@ -115,6 +118,7 @@ def _posix_spawn(original: Callable[..., int], cleaned: Cleaned) -> Callable[...
 def _execve(original: Callable[..., Any], cleaned: Cleaned) -> Callable[..., Any]:
     @functools.wraps(original)
     def execve(path: Any, argv: Any, env: Any) -> Any:
+        _leave()
         clean = cleaned(env)
         return original(path, argv, env if clean is None else clean)
 
@@ -124,10 +128,18 @@ def _execve(original: Callable[..., Any], cleaned: Cleaned) -> Callable[..., Any
 def _execv(original: Callable[..., Any], execve: Callable[..., Any], cleaned: Cleaned) -> Callable[..., Any]:
     @functools.wraps(original)
     def execv(path: Any, argv: Any, /) -> Any:
+        _leave()
         clean = cleaned(None)
         return original(path, argv) if clean is None else execve(path, argv, clean)
 
     return execv
+
+
+def _leave() -> None:
+    # What runs for the agent here is a child on its way to a tool.
+    if before_exec and not is_for_agent():
+        for prepare in tuple(before_exec):
+            prepare()
 
 
 def _system(original: Callable[..., int], cleaned: Cleaned) -> Callable[..., int]:

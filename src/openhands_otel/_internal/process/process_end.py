@@ -5,6 +5,7 @@
 * SIGTERM would end Python without ``atexit``. Where the default handler stands, ours flushes, puts the default back and
   sends the signal again, so that the exit status stays what it was. uvicorn saves a handler that it finds and calls it
   after its own shutdown.
+* ``os.exec*`` ends a program and no handler of Python's is called; should it fail, the program goes on.
 * A forked child calls ``after_fork``. On SIGTERM it waits much less than other processes: whoever ends several waits
   for all of them.
 * Children of ``multiprocessing`` skip ``atexit`` and run the finalizers of ``multiprocessing.util``, from which they
@@ -24,6 +25,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.launch.doors import before_exec
 
 SIGTERM_IN_CHILD_S = 0.2
 LATE = -100
@@ -58,6 +62,8 @@ class ProcessEnd:
         self._fork_hook = False
         self._worker_hook = False
         self._forked = False
+        self._exec_patience_s = patience_s
+        """Of its own: an ``exec`` that fails, as most do on the way through PATH, leaves the end its time."""
 
     def watch(self) -> None:
         """Begin to watch."""
@@ -65,6 +71,7 @@ class ProcessEnd:
             return
         self._watching = True
         atexit.register(self._on_exit)
+        before_exec.append(self._on_exec)
         self._take_sigterm()
         if not self._fork_hook and hasattr(os, "register_at_fork"):
             # Cannot be taken back, so it is registered once and asks whether we still watch.
@@ -78,6 +85,7 @@ class ProcessEnd:
             return
         self._watching = False
         atexit.unregister(self._on_exit)
+        before_exec.remove(self._on_exec)
         self._give_sigterm_back()
 
     def _take_sigterm(self) -> None:
@@ -93,6 +101,12 @@ class ProcessEnd:
 
     def _on_exit(self) -> None:
         self.wait_for(self._stop)
+
+    @guarded
+    def _on_exec(self) -> None:
+        began = time.monotonic()
+        self._flush(self._exec_patience_s)
+        self._exec_patience_s = max(0.0, self._exec_patience_s - (time.monotonic() - began))
 
     def _on_worker_exit(self) -> None:
         # Threads that are no daemons may outlive a worker's finalizers.

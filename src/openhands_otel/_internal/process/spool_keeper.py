@@ -76,6 +76,8 @@ class SpoolKeeper:
         self._written: object = None
         """What stood when it was written last."""
         self._owed = Owed()
+        self._told = Owed()
+        """What the last line about it said: an end may be tried more than once."""
         self._trouble = ""
         """Why there is no file, or only an old one."""
 
@@ -244,8 +246,9 @@ class SpoolKeeper:
         self._trouble = what
 
     def _say_farewell(self) -> None:
-        if not (self._owed.cost or self._owed.calls):
+        if not (self._owed.cost or self._owed.calls) or self._owed == self._told:
             return
+        self._told = self._owed
         what = f"{money(self._owed.cost)} of {self._owed.calls} calls"
         where, why = self._whose.destination.shown, self._reason or self._refused_in_part
         if self._file is None:
