@@ -67,7 +67,7 @@ def test_a_sum_keeps_the_small_one_beside_the_large_one_in_whatever_order_they_c
         assert total.value == math.fsum(amounts)
 
 
-OUT_OF_RANGE = (2**53 + 1, 2**63, 2**70, -1)
+OUT_OF_RANGE = (10**12 + 1, 2**53 + 1, 2**63, 2**70, -1)
 
 
 @pytest.mark.parametrize("place", range(5))

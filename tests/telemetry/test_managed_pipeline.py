@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, AGGREGATION_TEMPORALITY_DELTA
 
 from openhands_otel import semconv
-from openhands_otel.semconv import Status
+from openhands_otel.semconv import Status, ToolOutcome
 from otlp_receiver import NO_RECORDED_VALUE, Point, Receiver, grpc_receiver, http_receiver
 
 from .conftest import slow_link
@@ -387,3 +387,41 @@ def test_the_sdks_own_metrics_are_beside_ours_and_change_nothing(monkeypatch: py
         (points,) = receiver.streams(metric).values()
         assert {point.scope for point in points} == {semconv.SCOPE_FLEET}
         assert len({point.time for point in points}) == len(points)
+
+
+@pytest.mark.parametrize("seconds", [math.inf, -math.inf, math.nan, 1e300, -1.0])
+def test_a_latency_that_can_be_none_is_a_call_and_no_value(seconds: float, receiver: Receiver) -> None:
+    """Kind: numbers without a range. One such sum, and a receiver refuses the series from then on, and all of the
+    process's money is kept as refused in part when it ends."""
+    from openhands_otel import events
+
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        for each in (0.25, seconds, 0.5):
+            put(pipe, events.LatencyRecorded(time.time_ns(), origin("c"), each, "r"))
+        assert pipe.flush(5)
+    latency = receiver.points(semconv.RESPONSE_LATENCY.name)[-1]
+    assert (latency.value, latency.count) == (0.75, 2)
+    assert receiver.total(semconv.CALLS.name) == 3
+
+
+HALF = "caf\udce9 \ud800"
+"""What a name looks like to Python that is no UTF-8 in the environment, and half a character."""
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_name_that_no_wire_holds_is_escaped_and_costs_nothing(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: one value that breaks every request of the process, and its spool, from then on."""
+    from openhands_otel import events
+
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=caf\udce9,caf\udce9=x")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "caf\udce9")
+    whose = origin(f"c{HALF}", model=HALF, provider=HALF, agent=HALF, usage_id=HALF)
+    with receiving(protocol) as (receiver, environ), pipeline(environ) as pipe:
+        put(pipe, *call(whose, 0.5), *call(origin("d"), 0.25))
+        put(pipe, events.ToolEnded(time.time_ns(), f"c{HALF}", HALF, 1, HALF, ToolOutcome.EXCEPTION, 0.5, HALF))
+        assert pipe.flush(5)
+        assert receiver.total(COST) == receiver.total(CONVERSATION_COST) == 0.75
+        assert receiver.total(COST, gen_ai__request__model="caf\\udce9 \\ud800") == 0.5
+        (point, *_) = receiver.points(semconv.TOOL_DURATION.name)
+        assert point.attributes[semconv.TOOL_NAME] == "caf\\udce9 \\ud800"
+        assert point.resource["service.name"] == point.resource["team"] == "caf\\udce9"

@@ -7,8 +7,12 @@ from typing import Final
 
 COUNT_LIMIT: Final = 2**53
 """Up to here a float holds every whole number, and so does a page's JavaScript."""
+TOKENS_LIMIT: Final = 10**12
+"""Of one response: millions of such sums find room in 64 bits."""
 MONEY_LIMIT: Final = 1e9
 """US dollars of one value: far beyond anything true."""
+SECONDS_LIMIT: Final = 1e11
+"""Also a point in time: unix seconds, until the year 5138."""
 
 
 class ExactSum:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from openhands_otel import events, semconv
-from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, ExactSum
+from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, TOKENS_LIMIT, ExactSum
 from openhands_otel._internal.ledger.account import (
     Account,
     Callee,
@@ -248,8 +248,8 @@ class Ledger:
         return calls
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
-        if not all(0 <= count <= COUNT_LIMIT for count in event.counts):
-            raise ValueError(f"token counts of {event.counts}, and each is from 0 to 2**53")
+        if not all(0 <= count <= TOKENS_LIMIT for count in event.counts):
+            raise ValueError(f"token counts of {event.counts}, and each is from 0 to {TOKENS_LIMIT:.0e}")
         key = self._keys.of(event.origin)
         account = self._account_of(event.origin, event.at)
         for kind, count in zip(TOKEN_TYPES, event.counts, strict=True):

@@ -26,6 +26,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.facts import FACTS
 from openhands_otel._internal.ledger.account import Account, Callee, Spender
 from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.metrics.attributes import sendable
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import Metric, Reason, RunOutcome, Status, TokenType
 
@@ -383,7 +384,7 @@ class _Batch:
 
 
 def _attribute(name: str, text: str) -> KeyValue:
-    return KeyValue(key=name, value=AnyValue(string_value=text))
+    return KeyValue(key=name, value=AnyValue(string_value=sendable(text)))
 
 
 @lru_cache(CACHED)

@@ -18,6 +18,7 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 
+from openhands_otel._internal.metrics.attributes import sendable
 from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 DEFAULT_SERVICE_NAME = "openhands"
@@ -35,7 +36,11 @@ def base_resource() -> Resource:
     # Where it is not given the id is one that the SDK has made up.
     if SERVICE_INSTANCE_ID in given and PINNED_INSTANCE_ID not in given:
         attributes[PINNED_INSTANCE_ID] = str(resource.attributes.get(SERVICE_INSTANCE_ID, ""))
-    return resource.merge(Resource(attributes))
+    sent = {
+        sendable(name): sendable(value) if isinstance(value, str) else value
+        for name, value in {**resource.attributes, **attributes}.items()
+    }
+    return Resource(sent, resource.schema_url)
 
 
 def _detected() -> Resource:

@@ -7,10 +7,11 @@ from typing import NamedTuple, Protocol
 from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
+from openhands_otel._internal.exact import SECONDS_LIMIT
 from openhands_otel._internal.ledger.account import RunRecord
 from openhands_otel._internal.ledger.intake import Sample
 from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, FleetKeys, agent_key
-from openhands_otel._internal.metrics.attributes import Attributes, fleet_attributes
+from openhands_otel._internal.metrics.attributes import Attributes, fleet_attributes, sendable
 from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, TokensUsed, ToolEnded
 from openhands_otel.semconv import Metric, Role, TokenType
 
@@ -37,7 +38,7 @@ class Labels(NamedTuple):
 
     def attributes(self) -> Attributes:
         """As they leave the process."""
-        return {**fleet_attributes(self.fleet), **dict(self.more)}
+        return fleet_attributes(self.fleet) | {name: sendable(text) for name, text in self.more}
 
 
 OVERFLOW = Labels(OVERFLOW_KEY)
@@ -63,7 +64,9 @@ class Sampler:
             case TokensUsed():
                 self._tokens(sample, span)
             case LatencyRecorded():
-                self._record(semconv.RESPONSE_LATENCY, Labels(self._keys.of(sample.origin)), sample.seconds, span)
+                # It comes from outside, and a sum that is no number would have the series refused from then on.
+                if 0 <= sample.seconds <= SECONDS_LIMIT:
+                    self._record(semconv.RESPONSE_LATENCY, Labels(self._keys.of(sample.origin)), sample.seconds, span)
             case LLMCallEnded():
                 if sample.seconds is not None:
                     labels = Labels(self._keys.of(sample.origin), _failed(sample.error))

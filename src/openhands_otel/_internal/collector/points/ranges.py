@@ -14,10 +14,8 @@ from typing import Final
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import MetricInfo
 from openhands_otel._internal.collector.points.values import Distribution, Value
-from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT
+from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, SECONDS_LIMIT
 
-SECONDS_LIMIT: Final = 1e11
-"""Also a point in time: unix seconds, until the year 5138."""
 STAMP_LIMIT: Final = 2**63 - 1
 """Unix nanoseconds, until the year 2262."""
 
