@@ -90,6 +90,15 @@ def test_a_cost_that_can_be_none_changes_nothing(ledger: Ledger, cost: float) ->
     assert ledger.accounts == {}
 
 
+@pytest.mark.parametrize("savings", [math.nan, math.inf, -0.25, 1e300])
+def test_savings_that_can_be_none_are_left_out(ledger: Ledger, savings: float) -> None:
+    for each in (0.25, savings, 0.5):
+        ledger.apply(ResponseRecorded(1, origin(), False, each))
+    (value,) = (value for _, value in ledger.fleet[semconv.CACHE_SAVINGS.name].items())
+    assert value == 0.75
+    assert ledger.accounts["c"].unpriced == 3
+
+
 def test_a_context_window_that_can_be_none_is_left_out(ledger: Ledger) -> None:
     ledger.apply(TokensUsed(1, origin(), 10, 1, 0, 0, 0, 2**63, "r"))
     assert ledger.accounts["c"].context_limit is None

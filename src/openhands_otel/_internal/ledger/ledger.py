@@ -290,7 +290,8 @@ class Ledger:
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 self._spent(account, event.origin)
-        if event.cache_savings:
+        # An odd price table may say anything, also that what is cached costs more; and a counter cannot go down.
+        if event.cache_savings is not None and 0 < event.cache_savings <= MONEY_LIMIT:
             self._add(semconv.CACHE_SAVINGS, self._keys.of(event.origin), event.cache_savings)
 
     def _retried(self, event: events.CallRetried) -> None:
