@@ -33,7 +33,7 @@ from openhands_otel._internal.host.network import chain_of, proxy_for, tls_conte
 from openhands_otel._internal.host.state_folder import unasked_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
+from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S, RunOutcome
 from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
 
 # fmt: off
@@ -44,10 +44,6 @@ __all__ = [
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 
-_SILENCE_S: Final = 45.0
-"""A collector that does not say how often it is heard says something every 15 s."""
-_PATIENCE: Final = 4.0
-"""So many times what it says may pass before the connection is taken for dead."""
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -291,9 +287,9 @@ def _tell(on_connection: Callable[[StatsError | None], object] | None, problem: 
 
 def _silence_s(response: httpx.Response) -> float:
     try:
-        return min(_SILENCE_S, max(1.0, _PATIENCE * float(response.headers[KEEP_ALIVE_HEADER])))
+        return min(STREAM_SILENCE_S, max(1.0, STREAM_PATIENCE * float(response.headers[KEEP_ALIVE_HEADER])))
     except (KeyError, ValueError):
-        return _SILENCE_S
+        return STREAM_SILENCE_S
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from openhands_otel.semconv import OVERFLOW, UNKNOWN, Role, TokenType
+from openhands_otel.semconv import AGENT_ROLES, OVERFLOW, UNKNOWN, TokenType
 from openhands_otel.stats import CostShare, ModelCalls, TokenUsage, UsageMetrics
 
 Counts = Mapping[str, int]
@@ -13,7 +13,6 @@ Counts = Mapping[str, int]
 Context = tuple[int, int]
 """Tokens of the agent's last turn, and how many its model takes."""
 
-_AGENTS = frozenset({Role.AGENT, Role.SUBAGENT, Role.ACP})
 _USAGE_LIMIT = 32
 
 
@@ -57,7 +56,7 @@ def by_usage(
     groups = {name: [name] for name in named[:_USAGE_LIMIT]}
     if rest := named[_USAGE_LIMIT:]:
         groups.setdefault(OVERFLOW, []).extend(rest)
-    agents = next((share.usage_id for share in shares if share.role in _AGENTS), None)
+    agents = next((share.usage_id for share in shares if share.role in AGENT_ROLES), None)
     return {
         name: UsageMetrics(
             model_name=next((share.model for each in group for share in costs.get(each, ())), otherwise),

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from openhands_otel import semconv
 from openhands_otel._internal.facts import FACTS, FAILURES, OUTCOMES, REASONS, STATES, Tone
 from openhands_otel.stats import ConversationStats
 
@@ -27,7 +28,7 @@ def routes() -> list[Route]:
 
 
 def facts_module() -> str:
-    """What the page takes from ``facts.py``, as JavaScript."""
+    """What the page takes from ``facts.py`` and ``semconv.py``, as JavaScript."""
     exported = {
         "REMARKS": [
             {"field": fact.field, "format": fact.format, "remark": fact.remark, "nothing": _default(fact.field)}
@@ -40,6 +41,10 @@ def facts_module() -> str:
         "STATES": {name: word.text for name, word in STATES.items()},
         "TONES": {name: word.tone for name, word in STATES.items()},
         "REASONS": REASONS,
+        "LLM_ACTIVITY": semconv.LLM_ACTIVITY,
+        "KEEP_ALIVE_HEADER": semconv.KEEP_ALIVE_HEADER,
+        "STREAM_PATIENCE": semconv.STREAM_PATIENCE,
+        "STREAM_SILENCE_S": semconv.STREAM_SILENCE_S,
     }
     return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in exported.items())
 

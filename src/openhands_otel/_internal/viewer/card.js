@@ -1,6 +1,6 @@
 // One conversation on the page: a card of its own, or a row in its parent's card that opens to the same body.
 
-import { OUTCOMES, OUTCOME_TONES, REMARKS, STATES, TONES } from "./facts.js";
+import { LLM_ACTIVITY, OUTCOMES, OUTCOME_TONES, REMARKS, STATES, TONES } from "./facts.js";
 import { bar, count, duration, element, FORMATS, money, percent, setBar, setText, short, spent } from "./format.js";
 
 export class Card {
@@ -62,7 +62,7 @@ export class Card {
     const idle = closed ? "closed" : "nothing right now";
     this.now.classList.toggle("busy", busy);
     this.now.hidden = closed;
-    setText(this.what, busy ? (activity === "llm" ? "waiting for the model" : activity) : idle);
+    setText(this.what, busy ? (activity === LLM_ACTIVITY ? "waiting for the model" : activity) : idle);
     setText(this.since, busy && since !== null ? duration(now - since) : "");
     setText(this.updated, `changed ${duration(now - updated / 1e9)} ago`);
     setText(this.rowNow, busy ? activity : "");

@@ -1,7 +1,7 @@
 // The collector's event stream by fetch, because EventSource cannot send a token in a header.
 
-const SILENCE_MS = 45_000; // for a collector that does not say how often it is heard
-const PATIENCE = 4; // so many times what it says
+import { KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S } from "./facts.js";
+
 const LONGEST_OPENING_MS = 10_000;
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 5_000;
@@ -63,7 +63,7 @@ async function readOnce(abort, lastId, onEvent, onOpen) {
   try {
     const response = await ask("/api/v1/events", { headers, signal: abort.signal });
     onOpen();
-    silence = Math.min(SILENCE_MS, PATIENCE * 1000 * Number(response.headers.get("openhands-otel-keep-alive")) || SILENCE_MS);
+    silence = 1000 * Math.min(STREAM_SILENCE_S, STREAM_PATIENCE * Number(response.headers.get(KEEP_ALIVE_HEADER)) || STREAM_SILENCE_S);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let waiting = "";
     for (;;) {
