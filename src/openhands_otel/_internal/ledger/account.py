@@ -42,7 +42,7 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """How a run ended, and the code of its error; of one that has begun and not ended nothing is known."""
 
     how: RunOutcome | None = None
@@ -79,7 +79,7 @@ class Account:
     agent: str = ""
     sdk_version: str = ""
     status: Status = Status.IDLE
-    outcome: Outcome | None = None
+    outcome: RunResult | None = None
     """Of the last run that began in this process, or of the one before while that is under way."""
     trace_id: str | None = None
     """Of its last run, where that has a trace."""
@@ -180,7 +180,7 @@ class Account:
             tokens.setdefault(usage_id or UNKNOWN, {})[kind] = count
         context = self.context_tokens or 0, self.context_limit or 0
         model, provider = most_used(shares, calls)
-        outcome = self.outcome if self.outcome is not None and self.outcome.stands else Outcome()
+        outcome = self.outcome if self.outcome is not None and self.outcome.stands else RunResult()
         activity, since = self.activity or (None, None)
         return ConversationStats(
             conversation_id=self.conversation_id,

@@ -22,8 +22,8 @@ from openhands_otel._internal.ledger.account import (
     Account,
     Callee,
     Calls,
-    Outcome,
     RunRecord,
+    RunResult,
     RunTally,
     Spender,
 )
@@ -349,7 +349,7 @@ class Ledger:
         account.status = Status.RUNNING
         account.trace_id = event.trace_id
         account.closed = False
-        account.outcome = replace(account.outcome or Outcome(), stands=False)
+        account.outcome = replace(account.outcome or RunResult(), stands=False)
         account.run = RunTally(account.calls, account.total_cost)
         self.runs_running.add(event.conversation_id)
 
@@ -359,7 +359,7 @@ class Ledger:
             self._add(semconv.STUCK_RUNS, agent_key(event.agent), 1)
         account = self._account(event.conversation_id, event.at)
         account.status = event.status
-        account.outcome = Outcome(event.outcome, event.error, stands=True)
+        account.outcome = RunResult(event.outcome, event.error, stands=True)
         account.running.clear()
         account.reconcile(event.own)
         tally, account.run = account.run, None

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from openhands_otel._internal.collector.archive.history import EVERYTHING
 from openhands_otel._internal.collector.serve.exposition import Exposition
-from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, Subscription
+from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
 from openhands_otel._internal.terminal_text import printable
@@ -114,7 +114,7 @@ class Api:
 class _EventResponse(StreamingResponse):
     """Gives the viewer's place back whatever becomes of the answer, also where it never began."""
 
-    def __init__(self, store: Store, subscription: Subscription, last_event_id: str | None) -> None:
+    def __init__(self, store: Store, subscription: StreamSubscription, last_event_id: str | None) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", KEEP_ALIVE_HEADER: f"{HEARTBEAT_S:g}"}
         super().__init__(self._events(last_event_id), media_type="text/event-stream", headers=headers)
         self._store = store

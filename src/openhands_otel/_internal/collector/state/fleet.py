@@ -40,7 +40,7 @@ from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_
 SILENT_AFTER_S: Final = 3600.0
 """A process without a word for so long (60 heartbeats) leaves memory; its record stays in the archive."""
 
-SeriesKey = tuple[str, Attributes]
+MetricSeries = tuple[str, Attributes]
 Record = dict[str, Any]
 """What the archive keeps, plain enough for JSON."""
 
@@ -58,7 +58,7 @@ class Process:
     instance: Instance
     seen: float
     """When something of it last arrived, unix seconds by the collector's clock."""
-    series: dict[SeriesKey, Series] = field(default_factory=dict[SeriesKey, Series])
+    series: dict[MetricSeries, Series] = field(default_factory=dict[MetricSeries, Series])
     counts_calls: bool = False
     """Whether it has a counter of its calls, so that nothing else may stand for them."""
     pulse: Pulse = field(default_factory=Pulse)

@@ -21,7 +21,7 @@ GREETING_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of greetings that viewers have not taken yet; each viewer has one of its own."""
 
 
-class Subscription:
+class StreamSubscription:
     """One viewer's queue."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Broker:
 
     def __init__(self) -> None:
         self._run = uuid.uuid4().hex[:12]
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[StreamSubscription] = set()
         self.position = 0
         self.greeting_bytes = 0
 
@@ -94,15 +94,15 @@ class Broker:
             return None
         return int(position)
 
-    def subscribe(self) -> Subscription | None:
+    def subscribe(self) -> StreamSubscription | None:
         """A place for one more viewer, or None: looking first and taking it later would let too many in."""
         if self.full or self.greeting_bytes >= GREETING_LIMIT:
             return None
-        subscription = Subscription()
+        subscription = StreamSubscription()
         self._subscriptions.add(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: StreamSubscription) -> None:
         self._subscriptions.discard(subscription)
 
     def close(self) -> None:
