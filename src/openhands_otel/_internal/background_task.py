@@ -1,4 +1,4 @@
-"""Work on a thread of its own, for which whoever began it waits as long as there is time."""
+"""Runs a piece of work on a thread of its own; the caller waits for it as long as there is time."""
 
 from __future__ import annotations
 

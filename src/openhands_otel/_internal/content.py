@@ -1,4 +1,4 @@
-"""What is said in calls and tool calls, as plain values. Made only where somebody captures it, as it was said.
+"""Content of calls and tool calls as plain values, not redacted yet. It is made only where capture is on.
 
 Nothing here may be printed or sent as it is: ``tracing/redaction.py`` comes first. So it has no ``repr``.
 """

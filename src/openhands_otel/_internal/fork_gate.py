@@ -1,4 +1,4 @@
-"""Lets a fork wait for the end of what must not be forked in the middle of.
+"""Makes a fork wait until work that must not be forked halfway has ended.
 
 A child has but the thread that forked; what another thread was about to do stays half done in it for good. During a
 call gRPC's own state is half changed: one child in some hundred could never call again, and gRPC wrote a line to

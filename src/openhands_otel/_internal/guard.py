@@ -1,4 +1,4 @@
-"""The one place where errors of our own end: telemetry never raises into the host.
+"""The one place where errors of this package end: telemetry never raises into the host.
 
 Every hook that runs on the agent's threads is wrapped once by ``guarded``. An ``Exception`` in it is counted and, the
 first time for each hook, logged in one line (its type only: messages may hold prompts). ``BaseException`` passes:

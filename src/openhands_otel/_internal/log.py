@@ -1,4 +1,4 @@
-"""What all of our log lines have in common: they are text, whoever's words are in them.
+"""Makes every log line of this package printable text, whatever a server or a peer put into it.
 
 Importing this puts the filter on our logger, ``openhands_otel``, which every module writes to.
 """

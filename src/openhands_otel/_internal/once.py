@@ -1,4 +1,4 @@
-"""Lets one caller do what is done once."""
+"""Lets exactly one of several callers do something."""
 
 from __future__ import annotations
 

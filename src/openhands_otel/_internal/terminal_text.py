@@ -1,4 +1,4 @@
-"""Text of strangers as it may be printed: on a terminal, in a table, in a log.
+"""Makes text from elsewhere safe to print: on a terminal, in a table, in a log.
 
 A name or a reason comes from whoever could reach the collector, or from a server that answered. Written to a terminal
 as it is, it may set the window's title, clear the screen, turn letters around or split a row in two. What would do

@@ -1,3 +1,3 @@
-"""The one place that knows the release."""
+"""The release of this package."""
 
 __version__ = "0.1.0"

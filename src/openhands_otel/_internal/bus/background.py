@@ -1,4 +1,4 @@
-"""Calls the subscribers that do not want to be called on the agent's thread: a queue, and a thread of ours behind it.
+"""Calls background subscribers: a bounded queue, and a thread of this package behind it.
 
 What one of them raises, ``SystemExit`` included, ends with that call: it is counted and logged once, and the next
 event is delivered. The thread is a daemon, so at the process's end somebody waits for what is in the queue

@@ -1,4 +1,4 @@
-"""Hands events to whoever asked for them.
+"""Hands each event to the sinks and subscribers that want it.
 
 Two kinds of receivers. *Sinks* are ours (the pipeline's queue): called first, with every event, and safe to call from
 anywhere, even from a garbage collection. *Subscribers* are the user's callbacks: called in the order in which they

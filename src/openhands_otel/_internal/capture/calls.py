@@ -1,4 +1,4 @@
-"""Surrounds LLM calls: who calls is decided at the start, and what runs now is announced.
+"""Hooks LLM calls: resolves at the start whose call it is, and announces its start and its end.
 
 ``LLM.completion``, ``responses`` and their async twins call each other (fallback, retry without cache, refreshed key,
 router). The outermost is the logical call; an inner one only changes the model. A fallback of an async call runs in an

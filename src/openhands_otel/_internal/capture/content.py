@@ -1,4 +1,4 @@
-"""Reads what is said from OpenHands' objects, where somebody captures it. Images are left out.
+"""Reads messages, tool arguments and results from OpenHands' objects where capture is on. Images are left out.
 
 Beside it goes what OpenHands knows to be secret: the conversation's registry (looked at, never asked: a lookup may be
 a request over the network) and the LLM's own keys.

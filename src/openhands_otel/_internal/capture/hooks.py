@@ -1,4 +1,4 @@
-"""All hooks of ours on OpenHands, put in place and taken away together.
+"""All hooks on OpenHands, put in place and removed together.
 
 ``attach`` waits for each module of OpenHands to be imported and patches it then; ``detach`` leaves OpenHands byte for
 byte as it was. Both are called by one thread at a time, in turn (see ``subscriptions.py``). Modules may be imported

@@ -1,4 +1,4 @@
-"""Whose call is it: conversation, role, model and provider of an LLM call, decided where the call starts.
+"""Resolves whose an LLM call is (conversation, role, model, provider) where the call starts.
 
 Two context variables carry what is known. ``Scope`` says in which conversation and in which part of its work this
 thread or task is (set around the methods of a conversation, its condenser, its tools). ``Origin`` is the verdict on

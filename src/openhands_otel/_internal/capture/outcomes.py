@@ -1,4 +1,4 @@
-"""How a tool call and a run ended, in words of which there are few."""
+"""Maps the end of a tool call or a run to one of a few outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenHands itself says a conversation cost, and what is known to make that differ from what was billed.
+"""OpenHands' own total of a conversation, and the known reasons why it may differ from what was billed.
 
 Its stats hold one ``Metrics`` per usage id, and go wrong where such an object is one of two, or is another's, or is no
 longer the one that is written to; and they take in what children spent. Each of these can be seen on the live objects.

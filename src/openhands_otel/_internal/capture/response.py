@@ -1,5 +1,6 @@
-"""One response while OpenHands records it: who named its price, what is to be counted of it, and what is known of it
-at the end. A price of zero is a price, though OpenHands adds none of it.
+"""One response while OpenHands records it: the source of its price, the amounts to count, what is known at its end.
+
+A price of zero is a price, though OpenHands adds none of it.
 """
 
 from __future__ import annotations

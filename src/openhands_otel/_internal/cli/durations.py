@@ -1,4 +1,4 @@
-"""How long something takes or took, in words."""
+"""Durations as text for people."""
 
 from __future__ import annotations
 

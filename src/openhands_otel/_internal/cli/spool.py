@@ -1,4 +1,4 @@
-"""``openhands-otel spool``: what processes could not deliver and left on this disk."""
+"""``openhands-otel spool``: lists, sends and drops what processes could not deliver and left on this disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a collector cannot do, and what it did not take and from whom, as lines for a terminal."""
+"""A collector's problems and refusals as lines for a terminal."""
 
 from __future__ import annotations
 

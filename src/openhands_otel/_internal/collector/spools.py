@@ -1,4 +1,4 @@
-"""Takes in, when the viewer starts, what processes wanted to tell it while it was not there.
+"""Takes in, when the viewer starts, the spools that processes left while it was down.
 
 Each request goes through the viewer's own door, as from anybody, so that one place decides what counts.
 """

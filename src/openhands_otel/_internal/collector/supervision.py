@@ -1,4 +1,4 @@
-"""What does not work now: said once when it goes wrong and once when it is well again, and by /healthz meanwhile."""
+"""What does not work now: logged once when it fails and once when it works again, and shown by /healthz meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one maker of HTTP sessions that carry telemetry: what the environment may change, and what it may not."""
+"""Opens the HTTP sessions that carry telemetry, and decides what the environment may change about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans on their way out: a queue, and a thread of ours that sends them in batches.
+"""Sends ended spans in batches: a queue, and a thread of this package behind it.
 
 OpenTelemetry's own batch processor does that too, but whoever waits for it cannot say for how long, is not told what
 was lost, and at the process's end has to send by himself or start a thread, which Python then refuses. This one is

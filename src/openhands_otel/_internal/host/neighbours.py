@@ -1,4 +1,4 @@
-"""Whose a connection on this machine is: the kernel knows which user's socket is at the other end.
+"""Tells which user owns a connection on this machine: the kernel knows whose socket is at the other end.
 
 Linux tells by netlink (one exact question) or, where that is closed, in ``/proc/net/tcp``. Elsewhere nobody tells
 without rights that we do not have, and the answer is None: not known. So is a socket that its process has let go of,

@@ -1,4 +1,4 @@
-"""What the environment has to say about our connections, decided in one place for all that sends or asks.
+"""Reads proxies and certificates from the environment, in one place for everything that sends or asks.
 
 Proxies are honoured as everywhere (``HTTPS_PROXY``, ``NO_PROXY`` ...), except on the way to this machine itself.
 ``~/.netrc`` never is: it would put its password where our token belongs. A certificate that was named for us wins over

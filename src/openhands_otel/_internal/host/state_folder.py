@@ -1,4 +1,4 @@
-"""The folder of what outlives our processes, which is this user's alone: 0700, and every file in it 0600.
+"""The folder of what outlives the processes of this package. It is this user's alone: 0700, every file in it 0600.
 
 What earlier releases left open to others is corrected. Beside the history and the spool it has a token, which stands
 for "the same user" where the kernel does not tell whose a connection is.

@@ -1,4 +1,4 @@
-"""What ``openhands-otel run`` gives to a Python in front of its program: KIND PROGRAM BEHIND WORDS.
+"""The script that ``openhands-otel run`` puts in front of a Python program: KIND PROGRAM BEHIND WORDS.
 
 It runs in any Python 3, installed beside this package or not. It leaves nothing of itself in ``__main__``. The work is
 done by ``program.py``, loaded by its path: the program's own modules must win every name.

@@ -1,4 +1,4 @@
-"""The module ``os`` as it would be without us: another ``environ``, and what reads it."""
+"""The module ``os`` as it would be without this package: another ``environ``, and what reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ends of a process, and its forks: what to do so that nothing is lost and nobody waits long.
+"""The ends of a process, and its forks: what to do so that nothing is lost and no exit takes long.
 
 * Normal exit, ``sys.exit``, an uncaught exception, SIGINT: ``atexit``. By then Python starts no thread any more (3.12),
   those that run go on. Handlers that were registered before ours are called after it, and may still spend.

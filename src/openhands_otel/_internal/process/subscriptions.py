@@ -1,4 +1,4 @@
-"""The process's one bus and the hooks that feed it: in place while anybody listens, gone when nobody does."""
+"""The process's one bus, and the hooks that feed it: in place while there is a listener, removed with the last one."""
 
 from __future__ import annotations
 

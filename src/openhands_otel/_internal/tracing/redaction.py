@@ -1,4 +1,4 @@
-"""Takes what looks like a secret out of a text before it may leave: keys, tokens, credentials, and known values.
+"""Removes what looks like a secret from text before it leaves the process: keys, tokens, credentials, known values.
 
 It would rather take out too much. A quantifier before or behind a fixed word has an upper bound, so that a long text
 costs time in proportion to its length. All look at the text as it was given: what one has taken out could hide from

@@ -1,4 +1,4 @@
-"""What was acknowledged and is not in the database yet: a collector that is killed has all of it when it is back.
+"""Requests that were acknowledged and are not in the database yet: a killed collector reads them when it starts again.
 
 Changes reach the database some four times a second. A process that ended just before a ``kill -9`` would not say a
 second time what was acknowledged in between, so each body is appended to a file before it is acknowledged: written,

@@ -1,4 +1,4 @@
-"""What a series' deltas come to: each interval once, however often and in whatever order it comes.
+"""Adds up a series' deltas: each interval counts once, however often and in whatever order it arrives.
 
 An interval is known by its start. Another of the same start is a retry, or the same interval grown by what came since:
 the larger holds. The newest are held one by one; older ones are settled into a sum and into the spans of time that they

@@ -1,4 +1,4 @@
-"""How much senders may make the collector hold, and what gives way.
+"""How much memory senders may make the collector use, and what leaves memory first beyond that.
 
 Money never does. What is too much goes to the archive and comes back when it speaks again (processes, conversations),
 or shares one series whose sum stays right (attribute sets under our own names), or, where it is not ours, is refused.

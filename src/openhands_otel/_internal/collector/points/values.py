@@ -1,4 +1,4 @@
-"""What a point may say: a number, or how values are distributed; and how several of them come to one."""
+"""Values of points: numbers and histograms, and how several of them are combined into one."""
 
 from __future__ import annotations
 

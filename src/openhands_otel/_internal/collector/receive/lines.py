@@ -1,4 +1,4 @@
-"""Log lines that strangers can cause: one when it begins, one a minute while it goes on, whatever the flood."""
+"""Limits log lines that peers can cause: one when the trouble begins, then one a minute while it goes on."""
 
 from __future__ import annotations
 

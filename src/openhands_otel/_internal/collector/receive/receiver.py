@@ -1,4 +1,4 @@
-"""What both OTLP receivers do with a body: read all of it, then take it; or refuse it and keep what is held."""
+"""What both OTLP receivers do with a body: decode all of it and then take it, or refuse it and change nothing."""
 
 from __future__ import annotations
 

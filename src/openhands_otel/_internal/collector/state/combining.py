@@ -1,4 +1,4 @@
-"""What several processes say of one fact, as one value: ``Combine`` of ``facts.py`` in practice."""
+"""Combines what several processes report of one fact into one value, as ``Combine`` in ``facts.py`` says."""
 
 from __future__ import annotations
 

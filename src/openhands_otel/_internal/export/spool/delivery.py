@@ -1,4 +1,4 @@
-"""Sends what stands in spools, request by request, and leaves on disk what is not wanted where it was meant for."""
+"""Sends spools, request by request, and leaves on disk what its destination refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For whom a spool is meant: protocol, host, port and path, and nothing of what opens the door there."""
+"""The destination of a spool: protocol, host, port and path, and never a credential."""
 
 from __future__ import annotations
 

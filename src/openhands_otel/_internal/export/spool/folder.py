@@ -1,4 +1,4 @@
-"""Where spools lie: files of 0600 in a folder of 0700, each replaced as a whole, each locked while somebody is at it.
+"""The folder of spools: files of 0600 in a folder of 0700, each replaced as a whole and locked while it is in use.
 
 The lock is on the file itself, taken before it gets its name, so whoever finds a file unlocked finds one whose owner
 has gone. A lock on a file that has been replaced meanwhile is worth nothing, and is told by its inode.

@@ -1,4 +1,4 @@
-"""Makes a request smaller without a cent less in it: counters stay, all else goes."""
+"""Makes a request smaller without losing money: counters stay, everything else goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that a Python under ``openhands-otel run`` has of us until it imports ``openhands.sdk``.
+"""All that a Python under ``openhands-otel run`` loads of this package until it imports ``openhands.sdk``.
 
 ``wait`` puts a finder on ``sys.meta_path`` that starts instrumentation when an import of that package really begins,
 before its first line runs; whoever only looks for it (``find_spec``) starts nothing. It also sees to it that the
