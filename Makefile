@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards test-compat test-sequences test-life test-stack soak fuzz mutants lint types check bench bench-stack bench-fleet clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz mutants lint types check bench bench-stack bench-fleet clean
 
 BIN := .venv/bin
 # A command for each line of standard input, {} in it; two at once for each core, since most of the time is waiting.
@@ -30,6 +30,9 @@ test: setup ## run the tests, several at once (one after the other: ARGS='-n 0')
 
 dashboards: setup ## generate deploy/grafana/dashboards anew
 	@$(BIN)/python -m deploy.grafana.generator
+
+api: setup ## make docs/api.md of the docstrings anew
+	@$(BIN)/python scripts/api_page.py
 
 test-compat: setup ## run what must hold on older releases of OpenHands, from 1.0.0 on
 	@$(BIN)/python scripts/compat_env.py >.cache/compat-pythons

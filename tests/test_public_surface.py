@@ -141,3 +141,12 @@ def test_the_keywords_of_opentelemetrys_own_are_taken() -> None:
         assert instrumentor.is_instrumented_by_opentelemetry
     finally:
         instrumentor.uninstrument()
+
+
+def test_the_page_about_the_api_is_what_the_docstrings_say() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import api_page  # pyright: ignore[reportMissingImports]
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    assert (ROOT / "docs/api.md").read_text() == api_page.page(), "make api"

@@ -315,13 +315,13 @@ def environment(
         instrumentor.uninstrument()
 
 
-def run_snippet(name: str, viewer: Viewer | None = None) -> dict[str, Any]:
-    """Run one as it stands, but for the viewer's address."""
+def run_snippet(name: str, viewer: Viewer | None = None, **given: object) -> dict[str, Any]:
+    """Run one as it stands, but for the viewer's address, where what it takes for granted is ``given``."""
     code = SNIPPETS[name]
     if viewer is not None:
         assert "http://127.0.0.1:4318" in code
         code = code.replace("http://127.0.0.1:4318", viewer.url)
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    namespace: dict[str, Any] = {"__name__": "__main__", **given}
     exec(compile(code, f"<snippet {name}>", "exec"), namespace)
     return namespace
 
@@ -378,6 +378,20 @@ def test_instrumenting_in_code_tells_what_the_provider_billed(
     held = next(each for each in viewer.state().conversations if each.conversation_id == conversation_id)
     assert held.accumulated_cost == pytest.approx(llm_server.bill.total, abs=1e-9)
     assert held.closed
+    told = ("costs", "calls_by_model", "usage_to_metrics", "accumulated_token_usage", "model_name", "provider_name")
+    assert [getattr(namespace["stats"], name) for name in told] == [getattr(held, name) for name in told]
+
+
+def test_a_test_is_held_to_what_it_may_spend(
+    llm_server: LLMServer,
+    make_llm: Callable[..., Any],
+    make_agent: Callable[..., Any],
+    make_conversation: Callable[..., LocalConversation],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    namespace = run_snippet("testing", conversation=make_conversation(make_agent(make_llm(), tools=False)))
+    assert namespace["spent"].cost == pytest.approx(llm_server.bill.total, abs=1e-9)
+    assert str(llm_server.bill.tokens.input) in capsys.readouterr().out
 
 
 def test_a_subscriber_is_told_of_each_cost(

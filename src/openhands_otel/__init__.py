@@ -9,6 +9,8 @@ Zero-code: ``openhands-otel run -- CMD`` or ``opentelemetry-instrument CMD``. In
 
 Each name is imported when it is first used: the commands and the client do not need the instrumentor, whose import
 takes a third of a second. So this file imports only what Python has already loaded.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
 An agent server imports such modules after OpenHands, and exits if one of them cannot be imported. So this module never
 raises. Where an OTLP endpoint alone has already started OpenHands' Laminar tracing, this module ends it, since the
 endpoint is meant for this plugin.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
             ...
 
 What goes wrong is raised as StatsError, whose message is one line.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations
@@ -62,10 +64,20 @@ class Unreachable(StatsError):
 
 
 class StatsClient:
-    """Reads one collector (``openhands-otel view``). Usable from one thread at a time.
+    """Reads one collector (``openhands-otel view``). Usable from one thread at a time, and as a context manager.
 
-    ``certificate`` is a file of authorities to trust beside those that everybody does; OTEL_EXPORTER_OTLP_CERTIFICATE
-    unless given. Proxies of the environment are used as everywhere, except on the way to this machine.
+    Proxies of the environment are used as everywhere, except on the way to this machine.
+
+    Args:
+        url: The viewer's address, with a path where a proxy puts one in front.
+        token: What it asks for; unless given, this user's own viewer on this machine is shown its token unasked.
+        timeout_s: How long an answer may take, seconds.
+        certificate: File of authorities (PEM) to trust beside those that everybody does;
+            ``OTEL_EXPORTER_OTLP_CERTIFICATE`` unless given.
+
+    Raises:
+        StatsError: The URL, the token or the certificate cannot be used. Every method raises it where the collector
+            refuses or its answer cannot be used, and Unreachable where nobody answers.
     """
 
     def __init__(
@@ -114,12 +126,23 @@ class StatsClient:
         return self._get("/api/v1/state", State)
 
     def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
-        """All conversations in the collector's memory, or those whose last run ended so; latest change first."""
+        """All conversations in the collector's memory, latest change first.
+
+        Args:
+            outcome: Only those whose last run ended so.
+        """
         query = None if outcome is None else {"outcome": str(outcome)}
         return self._check(lambda: _conversations.validate_json(self._fetch("/api/v1/conversations", query)))
 
     def conversation(self, conversation_id: str) -> ConversationStats:
-        """One conversation, an old one too."""
+        """One conversation, one that has left the collector's memory too.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+
+        Raises:
+            StatsError: The collector does not know it.
+        """
         return self._get(f"/api/v1/conversations/{quote(conversation_id, safe='')}", ConversationStats)
 
     def totals(self) -> Breakdown:
@@ -134,7 +157,14 @@ class StatsClient:
         until: float | None = None,
         bucket_s: float | None = None,
     ) -> History:
-        """Spend over time; of everything, or of one conversation. The last hour unless told."""
+        """Spend over time.
+
+        Args:
+            conversation_id: Of this conversation; of everything unless given.
+            since: Begin, unix seconds; an hour before the end unless given.
+            until: End, unix seconds; now unless given.
+            bucket_s: Length of a bucket, seconds; by the length of the time unless given.
+        """
         asked = {"conversation": conversation_id, "since": since, "until": until, "bucket_s": bucket_s}
         given = {name: value for name, value in asked.items() if value is not None}
         return self._get("/api/v1/history", History, given)
@@ -146,8 +176,17 @@ class StatsClient:
 
         A connection that breaks is made again and goes on where it was (or with a new snapshot). A collector that was
         never reached, or that refuses, raises StatsError; with ``reconnect=False`` a broken connection does too. One
-        that says nothing any more, as a stopped one, is noticed within five seconds. ``on_connection`` is called with
-        what is wrong when a connection breaks, and with None when it is back.
+        that says nothing any more, as a stopped one, is noticed within five seconds.
+
+        Args:
+            reconnect: Whether to connect again.
+            on_connection: Called with what is wrong when a connection breaks, and with None when it is back.
+
+        Returns:
+            Updates without end; kinds that this release does not know are left out.
+
+        Raises:
+            StatsError: As said above.
         """
         last_event_id: str | None = None
         pause = _FIRST_PAUSE_S
@@ -173,6 +212,7 @@ class StatsClient:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def close(self) -> None:
+        """Close its connections; leaving a ``with`` block does so."""
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -2,6 +2,54 @@
 
 The hooks on OpenHands make the events, everything else only reads them. The field ``at`` is in unix nanoseconds, money
 is in US dollars, durations are in seconds.
+
+Fields:
+    at: When it happened, unix nanoseconds.
+    origin: Whose call it is.
+    conversation_id: Id of the conversation, as text; None outside of one.
+    call: Number, unique in the process, of the logical LLM call that it belongs to (None outside of one); of a tool's
+        events, of the tool call.
+    tool: Name of the tool in a tool's events; elsewhere the number of the tool call that began it, if one did.
+    run: Number of the run, unique in the process.
+    agent: Name of the agent's class.
+    parent_id: Id of the conversation whose sub-agent this one is, if it is one's.
+    model: Name of the model, as the LLM has it.
+    provider: Provider of the model, in the GenAI conventions' words (``openai``, ``anthropic``, ...).
+    usage_id: The LLM's usage id in OpenHands.
+    role: Who made the call.
+    fallback: Whether it is a fallback for another LLM's failed call.
+    operation: What kind of call it is.
+    amount: US dollars.
+    source: Who named the price.
+    recorded: US dollars that OpenHands adds to its own total.
+    priced: Whether the response's price is known.
+    cache_savings: US dollars that cached input would have cost more without the cache; None where prices are unknown.
+    free: Who said that it costs nothing, where that is its price.
+    input: Tokens of the prompt, cached ones included.
+    output: Tokens of the answer, reasoning included.
+    cache_read: Those of the input that were read from the provider's cache.
+    cache_write: Those of the input that were written to it.
+    reasoning: Those of the output that are reasoning.
+    context_window: Tokens that the model takes at most; 0 where that is unknown.
+    response_id: The provider's id of the response.
+    seconds: How long it took; None where durations are suppressed.
+    error: Class of the exception, or code of the error, that ended it; None where none did.
+    response: What the provider says of its response; None without one.
+    id: The provider's id of it.
+    finish_reasons: Why the provider ended it, one for each choice.
+    attempt: Number of the attempt that begins, from 2 on.
+    outcome: How it ended.
+    status: State of the conversation then.
+    own: OpenHands' own account of the conversation then; None where it cannot be read.
+    total: US dollars.
+    usages: Usage ids that are in it.
+    reasons: Why it may differ from the sum of the events.
+    sdk_version: Release of ``openhands-sdk``.
+    restored_cost: US dollars that the conversation had spent by OpenHands' own account when it was opened.
+    budget: US dollars that one run may spend; None without a limit.
+    trace_id: Id of the trace that the run's span belongs to, 32 hexadecimal digits; None where there is none.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations

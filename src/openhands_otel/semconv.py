@@ -4,6 +4,8 @@ Two vocabularies meet here. ``gen_ai.*`` follows the OpenTelemetry GenAI semanti
 (open-telemetry/semantic-conventions-genai, status Development: no package publishes its newest names yet, so they
 stand here as strings). ``openhands.*`` is ours. Attributes on fleet metrics come from small sets; ids stand only on
 conversation series and spans.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations
@@ -272,10 +274,15 @@ class Metric:
     """One metric: name, kind, unit, help text and (histograms) bucket bounds. Each exists once and equals itself."""
 
     name: str
+    """As it is sent."""
     kind: Kind
+    """Kind of instrument."""
     unit: str
+    """UCUM, and ``USD``."""
     description: str
+    """Help text."""
     buckets: tuple[float, ...] | None = None
+    """Upper bounds of a histogram's buckets, in the unit."""
 
     @property
     def prometheus_name(self) -> str:

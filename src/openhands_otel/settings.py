@@ -1,6 +1,8 @@
 """The settings of this package, read once from ``OPENHANDS_OTEL_*``. No other module reads those variables.
 
 OpenTelemetry's own ``OTEL_*`` variables say where telemetry goes: endpoint, headers, protocol, certificates, resource.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations
@@ -114,9 +116,14 @@ class ViewerSettings(BaseSettings):
 
 
 def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:
-    """Read settings of ``kind`` from the environment; ``overrides`` (None ones apart) win.
+    """Read settings from the environment.
 
-    Raises SettingsError, whose message is one line, when a value cannot be used.
+    Args:
+        kind: Settings or ViewerSettings. Further keywords are settings by name that win over the environment, unless
+            they are None.
+
+    Raises:
+        SettingsError: A value cannot be used; the message is one line that names the variable.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:

@@ -2,6 +2,73 @@
 
 Fields that mean what OpenHands' own ``MetricsSnapshot`` and ``TokenUsage`` mean carry their names. Money is US dollars,
 ``*_unix_nano`` are unix nanoseconds.
+
+Fields:
+    conversation_id: Id of the conversation, as OpenHands has it; of a history None where it is of everything.
+    accumulated_cost: US dollars spent.
+    accumulated_token_usage: Tokens used.
+    prompt_tokens: Input, cached tokens included.
+    completion_tokens: Output, reasoning included.
+    cache_read_tokens: Those of the prompt that were read from a cache.
+    cache_write_tokens: Those of the prompt that were written to a cache.
+    reasoning_tokens: Those of the completion that are reasoning.
+    context_window: Tokens that the agent's model takes at most; 0 where that is unknown.
+    per_turn_token: Tokens of the agent's last turn, prompt and completion.
+    llm_calls: Responses of LLMs.
+    unpriced_calls: Those of them with tokens for which no price was known.
+    role: Who made the calls: a value of semconv.Role.
+    model: Name of the model.
+    provider: Provider of the model; None where that is unknown.
+    usage_id: The LLM's usage id in OpenHands; None where it has none.
+    parent_id: Id of the conversation whose sub-agent this one is; None if it is no sub-agent's.
+    agent: Name of the agent's class.
+    sdk_version: Release of ``openhands-sdk``.
+    service: ``service.name`` of the process.
+    descendants: Conversations under it.
+    max_budget_per_task: US dollars that one run may spend; None without a limit.
+    costs: Its cost by role, model and usage id, dearest first.
+    status: Its state: a value of semconv.Status.
+    closed: Whether it was closed.
+    started_unix_nano: When it, or the collector, began.
+    received_unix_nano: When the change arrived at the collector.
+    first_unix_nano: When that first happened.
+    last_unix_nano: When that last happened.
+    server_unix_nano: The collector's clock.
+    per_minute: US dollars a minute.
+    per_hour: US dollars an hour.
+    window_s: Over how many seconds that was measured.
+    cache_savings: US dollars that cached input would have cost more without the cache.
+    burn: How fast money goes now.
+    conversations_running: Conversations that run now.
+    conversations_open: Conversations that are not closed and whose process is there.
+    conversations_seen: Conversations ever seen.
+    processes_live: Processes that are there now.
+    name: Whose part it is.
+    by_model: By the model's name.
+    by_role: By who made the call.
+    by_provider: By the model's provider.
+    by_agent: By the agent's class.
+    by_service: By ``service.name``.
+    reason: Why, in words.
+    points: Data points; of a history, the values of each bucket.
+    requests: Requests.
+    refused_requests: Requests that were refused as a whole.
+    refused_points: Points that were refused.
+    spans: Spans, which are counted and not kept.
+    log_records: Log records, which are counted and not kept.
+    viewers: Streams that are open now.
+    database: Path of the database; None where everything is in memory.
+    history_error: Why there is no history, where there is none.
+    totals: Everything spent.
+    conversations: All conversations in memory, latest change first.
+    conversation: Its whole state.
+    receiver: What the collector did.
+    state: Everything that the collector holds.
+    version: Release of the collector.
+    unix_s: Begin of the bucket, unix seconds.
+    bucket_s: Length of a bucket, seconds.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations

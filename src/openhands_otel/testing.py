@@ -11,6 +11,8 @@ The events and the totals are those that an instrumented process exports, from t
 makes no difference whether the process is instrumented as well, nor what the ``OPENHANDS_OTEL_*`` and ``OTEL_*``
 variables say. Captures may be nested, and one sees what every thread and every task of the process does while it is
 open; child processes are not seen.
+
+Since 0.1.0.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ class OpenHandsInstrumentor(BaseInstrumentor):
 
         Raises:
             TypeError: A keyword is none of these; the message names the one that is nearest.
+            DependencyConflictError: OpenTelemetry's; only where ``raise_exception_on_conflict`` asks for it.
         """
         for name in unknown:
             raise TypeError(_unknown_keyword(name))

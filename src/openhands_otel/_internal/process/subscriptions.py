@@ -9,7 +9,7 @@ from uuid import UUID
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from openhands_otel._internal.bus.dispatch import Bus, Callback
+from openhands_otel._internal.bus.dispatch import Bus
 from openhands_otel._internal.capture.hooks import Hooks
 from openhands_otel._internal.process.process_end import ProcessEnd, main_has_returned
 from openhands_otel.events import UPDATES, Event
@@ -89,7 +89,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def subscribe(
-    callback: Callback,
+    callback: Callable[[Event], object],
     conversation: str | UUID | None = None,
     usage_id: str | None = None,
     *,
@@ -98,16 +98,24 @@ def subscribe(
 ) -> Callable[[], None]:
     """Call ``callback(event)`` at each change of an OpenHands ``Metrics`` object, until unsubscribed.
 
-    The events are those of ``openhands_otel.events``: CostAdded, TokensUsed, LatencyRecorded and MetricsMerged unless
-    ``kinds`` names others. ``conversation`` and ``usage_id`` select; ``background=True`` calls on a thread of ours, so
-    that a slow callback doesn't hold the agent up (it waits behind at most 10,000 events; more are dropped and
-    counted; at the process's end two seconds are given to those that wait). Otherwise it is called on the thread that
-    made the change, in the order of subscription.
+    It makes no difference whether LLMs and conversations exist before or after. Subscribing patches the SDK if nothing
+    has yet, and the last unsubscribe undoes that. An Exception in a callback is counted and logged once: neither the
+    agent nor other callbacks notice.
 
-    Returns a function that ends the subscription. Nothing is called after it; calling it again does nothing. It makes
-    no difference whether LLMs and conversations exist before or after. Subscribing patches the SDK if nothing has yet,
-    and the last unsubscribe undoes that. An Exception in a callback is counted and logged once: neither the agent nor
-    other callbacks notice.
+    Args:
+        callback: Called with each event (a class of ``openhands_otel.events``) on the thread that made the change, in
+            the order of subscription: it must be quick.
+        conversation: Only events of this conversation: its id.
+        usage_id: Only events of calls with this usage id.
+        kinds: Which events; CostAdded, TokensUsed, LatencyRecorded and MetricsMerged unless given.
+        background: Call on a thread of the plugin's, so that a slow callback does not hold the agent up. At most 10,000
+            events wait for it, more are dropped and counted; at the process's end those that wait get two seconds.
+
+    Returns:
+        A function that ends the subscription. Nothing is called after it; calling it again does nothing.
+
+    Raises:
+        TypeError: ``callback`` cannot be called, or ``kinds`` are no classes.
     """
     # First what may be refused: a subscription that failed must leave no hooks behind.
     end_subscription = bus.subscribe(
