@@ -20,7 +20,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from openhands_otel._internal.capture.identity import Scope, inside
-from openhands_otel._internal.demo.answers import say
+from openhands_otel._internal.demo.answers import call, say
 from openhands_otel._internal.demo.children import Child
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -58,8 +58,8 @@ class Talk:
 
 
 @contextmanager
-def conversation(delay_s: float = 0.0) -> Iterator[Talk]:
-    """A conversation, and a provider for it that takes ``delay_s`` for an answer."""
+def conversation(delay_s: float = 0.0, tool_calls: int = 0) -> Iterator[Talk]:
+    """A conversation, and a provider for it that takes ``delay_s`` for an answer. Its first run calls tools."""
     from openhands.sdk import LLM, Agent, LocalConversation
 
     with tempfile.TemporaryDirectory() as name:
@@ -67,7 +67,8 @@ def conversation(delay_s: float = 0.0) -> Iterator[Talk]:
         command = [sys.executable, "-m", "openhands_otel._internal.demo.llm_server", "--ready-json", "--stop-on-eof"]
         with Child("provider", command, os.environ, Path(name)) as provider:
             url = provider.ready(60)["url"]
-            answers = [say("Done.", delay=delay_s).model_dump()] * 1_000
+            thoughts = [call("think", {"thought": "hm"}, delay=delay_s).model_dump()] * tool_calls
+            answers = thoughts + [say("Done.", delay=delay_s).model_dump()] * 1_000
             script = Request(f"{url}/scripts/benchmark", json.dumps(answers).encode(), method="PUT")
             urlopen(script, timeout=10).close()
             url = f"{url}/s/benchmark/v1"

@@ -27,7 +27,7 @@ from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
 from openhands_otel.client import StatsClient
 from openhands_otel.stats import ConversationUpdate, SnapshotUpdate
 
-SHARE_AIM, P99_AIM_S = 0.03, 1.0
+SHARE_AIM, P99_AIM_S = 0.02, 1.0
 THREADS = 8
 PRICE = 0.001
 SETTLE_S = 2.0

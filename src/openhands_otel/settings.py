@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         default=5.0, ge=0, le=1000, description="How long a change waits for others before it is sent, milliseconds."
     )
     flush_cpu_share: float = Field(
-        default=0.03, gt=0, le=1, description="Share of one core that flushes may use on average."
+        default=0.02, gt=0, le=1, description="Share of one core that flushes may use on average."
     )
     heartbeat_s: float = Field(
         default=60.0, gt=0, le=3600, description="How often unchanged series are sent again, seconds."

@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, AGGREGATION_TEMPORALITY_DELTA
 
 from openhands_otel import semconv
+from openhands_otel._internal.metrics.samples import HISTOGRAMS
 from openhands_otel.semconv import Status, ToolOutcome
 from otlp_receiver import NO_RECORDED_VALUE, Point, Receiver, grpc_receiver, http_receiver
 
@@ -86,6 +87,26 @@ def test_histograms_start_with_an_exported_0_too(receiver: Receiver) -> None:
             assert (first.count, sum(first.buckets)) == (1, 1)
             assert zero.time + 1_000_000 <= first.time
             assert len(first.buckets) == len(metric.buckets or ()) + 1
+
+
+def test_money_does_not_wait_for_distributions_and_these_come_without_being_asked_for(receiver: Receiver) -> None:
+    histograms = {metric.name for metric in HISTOGRAMS}
+    with pipeline({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as pipe:
+        put(pipe, *call(origin("a")))
+        receiver.wait_for(lambda seen: bool(seen.points(semconv.RESPONSE_LATENCY.name)), timeout_s=20)
+        before = len(receiver.requests)
+        *first, last = (_metrics_of(receiver, at) for at in range(before))
+        assert {COST, CONVERSATION_COST} <= set().union(*first)
+        assert not histograms & set().union(*first)
+        assert histograms & last
+        # From now on with a heartbeat, a flush or the end.
+        put(pipe, *call(origin("a")))
+        receiver.wait_for(lambda seen: seen.total(COST) == pytest.approx(0.002))
+        assert pipe.flush(5)
+        *then, last = (_metrics_of(receiver, at) for at in range(before, len(receiver.requests)))
+    assert not histograms & set().union(*then)
+    assert histograms & last
+    assert [points[-1].count for points in receiver.streams(semconv.RESPONSE_LATENCY.name).values()] == [2]
 
 
 def test_a_metric_has_small_attributes_and_a_conversation_series_its_id(receiver: Receiver) -> None:
@@ -365,6 +386,10 @@ def test_a_running_conversation_has_one_status_in_its_last_points(receiver: Rece
 def _points_of(receiver: Receiver, first: int, end: int | None = None) -> list[Point]:
     part = Receiver(requests=receiver.requests[first:end])
     return part.points()
+
+
+def _metrics_of(receiver: Receiver, at: int) -> set[str]:
+    return {point.metric for point in _points_of(receiver, at, at + 1)}
 
 
 def _ids(points: list[Point]) -> set[str]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from openhands_otel._internal.process.schedule import LAZY_WINDOW_S, LONGEST_HOLD_S, LONGEST_PAUSE_S, Schedule
+from openhands_otel._internal.process.schedule import (
+    DISTRIBUTIONS_WINDOW_S,
+    LAZY_WINDOW_S,
+    LONGEST_HOLD_S,
+    LONGEST_PAUSE_S,
+    Schedule,
+)
 
 
 def schedule(cpu_share: float = 0.03) -> Schedule:
@@ -81,3 +87,30 @@ def test_a_delivered_heartbeat_comes_again_after_a_minute_and_other_flushes_do_n
     beating.flushed(60, 0.0, everything=True)
     beating.flushed(100, 0.0, everything=False)
     assert beating.wait_s(100) == 20
+
+
+def test_distributions_wait_a_second_and_then_a_heartbeat_from_the_last_ones_on() -> None:
+    recorded = schedule()
+    recorded.want_distributions(1.0)
+    recorded.want_distributions(1.5)
+    assert recorded.wait_s(1.0) == DISTRIBUTIONS_WINDOW_S
+    assert not recorded.pending, "it goes on sleeping, and any change wakes it"
+    assert not recorded.has_distributions(1.9)
+    recorded.flushed(1.9, 0.0, everything=False, complete=False)
+    assert recorded.has_distributions(2.0)
+    recorded.flushed(2.0, 0.0, everything=False)
+    assert not recorded.has_distributions(1000.0)
+    recorded.want_distributions(3.0)
+    assert not recorded.has_distributions(61.9)
+    assert recorded.has_distributions(62.0)
+
+
+def test_distributions_that_were_not_delivered_are_tried_again_with_the_rest() -> None:
+    recorded = schedule()
+    recorded.want_distributions(0.0)
+    recorded.flushed(0.5, 0.0, everything=False)
+    recorded.failed(1.0, None)
+    assert recorded.wait_s(1.0) == 0.5
+    assert recorded.has_distributions(1.5)
+    recorded.failed(1.5, None, complete=False)
+    assert recorded.has_distributions(1.5)

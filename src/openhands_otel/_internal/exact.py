@@ -32,6 +32,9 @@ class ExactSum:
 
     def add(self, number: float) -> None:
         """Add a float or an int."""
+        if not self._scale and isinstance(number, int):
+            self._units += number
+            return
         numerator, denominator = number.as_integer_ratio()
         self._add(numerator, denominator.bit_length() - 1)
 

@@ -27,7 +27,7 @@ from openhands_otel._internal.ledger.account import (
     RunTally,
     Spender,
 )
-from openhands_otel.events import NOBODY, Event, Origin
+from openhands_otel.events import Event, Origin
 from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
 from openhands_otel.stats import ConversationStats
 
@@ -36,7 +36,7 @@ CLOSED_LIMIT = 1_000
 BREAKDOWN_LIMIT = 64
 """Role, model and usage id sets of one conversation; later ones share one."""
 
-TOKEN_TYPES = tuple(TokenType)
+_TOKEN_COUNTERS = tuple(semconv.TOKEN_COUNTERS.items())
 
 
 class FleetKey(NamedTuple):
@@ -68,15 +68,16 @@ class FleetTotals:
         self._sums: dict[FleetKey, ExactSum] = {}
         self.overflowed = 0
 
-    def add(self, key: FleetKey, amount: float) -> None:
-        """Add ``amount`` under ``key``, or under OVERFLOW_KEY where there is no room for another."""
+    def of(self, key: FleetKey) -> tuple[ExactSum, bool]:
+        """The total of ``key``, or of OVERFLOW_KEY where there is no room for another; whether it is ``key``'s own."""
         total = self._sums.get(key)
-        if total is None:
-            if len(self._sums) >= self._limit:
-                self.overflowed += 1
-                key = OVERFLOW_KEY
-            total = self._sums.setdefault(key, ExactSum())
-        total.add(amount)
+        if total is not None:
+            return total, True
+        own = len(self._sums) < self._limit
+        if not own:
+            self.overflowed += 1
+            key = OVERFLOW_KEY
+        return self._sums.setdefault(key, ExactSum()), own
 
     @property
     def total(self) -> float:
@@ -90,6 +91,9 @@ class FleetTotals:
         """Current totals."""
         return [(key, total.value) for key, total in self._sums.items()]
 
+
+_Totals = dict[Metric | CostSource, ExactSum]
+"""Of one attribute set, by metric; costs by who named the price."""
 
 FLEET_METRICS: tuple[Metric, ...] = (
     semconv.COST,
@@ -114,7 +118,11 @@ class Ledger:
         self.on_forgotten: Callable[[str], object] | None = None
         """Called with the id of a conversation that is forgotten for good."""
         self._closed: OrderedDict[str, Account] = OrderedDict()
-        self._keys = FleetKeys()
+        self._origin: Origin | None = None
+        self._totals: _Totals = {}
+        """Of the attributes of ``_origin``: the events of one call share theirs and mostly come together."""
+        self._by_key: dict[tuple[object, ...], _Totals] = {}
+        self._most_keys = series_limit
         self._conversation_limit = conversation_limit
         self._overflowed = 0
         self.calls_running: set[int] = set()
@@ -212,13 +220,36 @@ class Ledger:
         # One that is closed stays so: what is late is delivered, and its series end again.
         return self._account(origin.conversation_id, at)
 
+    def _totals_of(self, origin: Origin) -> _Totals:
+        if origin is not self._origin:
+            self._origin = origin
+            # Without a name for each part, which takes as long as all the rest here.
+            key = (origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)
+            found = self._by_key.get(key)
+            if found is None:
+                if len(self._by_key) >= self._most_keys:
+                    self._by_key.clear()
+                found = self._by_key[key] = {}
+            self._totals = found
+        return self._totals
+
+    def _total(self, origin: Origin, metric: Metric, source: CostSource | None = None) -> ExactSum:
+        """Where ``metric`` is added up for calls such as ``origin``'s; a cost by its source."""
+        totals = self._totals_of(origin)
+        total = totals.get(source or metric)
+        if total is None:
+            total, own = self.fleet[metric.name].of(fleet_key(origin, source))
+            if own:
+                totals[source or metric] = total
+        return total
+
     def _add(self, metric: Metric, key: FleetKey, amount: float) -> None:
-        self.fleet[metric.name].add(key, amount)
+        self.fleet[metric.name].of(key)[0].add(amount)
 
     def _cost_added(self, event: events.CostAdded) -> None:
         if not abs(event.amount) <= MONEY_LIMIT:
             raise ValueError(f"a cost of {event.amount} dollars, and none is over {MONEY_LIMIT:.0e}")
-        self._add(semconv.COST, fleet_key(event.origin, event.source), event.amount)
+        self._total(event.origin, semconv.COST, event.source).add(event.amount)
         account = self._account_of(event.origin, event.at)
         if account is None:
             return
@@ -248,30 +279,34 @@ class Ledger:
         return calls
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
-        if not all(0 <= count <= TOKENS_LIMIT for count in event.counts):
-            raise ValueError(f"token counts of {event.counts}, and each is from 0 to {TOKENS_LIMIT:.0e}")
-        key = self._keys.of(event.origin)
-        account = self._account_of(event.origin, event.at)
-        for kind, count in zip(TOKEN_TYPES, event.counts, strict=True):
-            if count or kind is TokenType.INPUT or kind is TokenType.OUTPUT:
-                self._add(semconv.TOKEN_COUNTERS[kind], key, count)
+        counts = event.counts
+        for count in counts:
+            if not 0 <= count <= TOKENS_LIMIT:
+                raise ValueError(f"token counts of {counts}, and each is from 0 to {TOKENS_LIMIT:.0e}")
+        origin = event.origin
+        usage_id = origin.usage_id or ""
+        totals = self._totals_of(origin)
+        account = self._account_of(origin, event.at)
+        for (kind, metric), count in zip(_TOKEN_COUNTERS, counts, strict=True):
+            if count or metric is semconv.INPUT_TOKENS or metric is semconv.OUTPUT_TOKENS:
+                (totals.get(metric) or self._total(origin, metric)).add(count)
                 if account is not None:
-                    self._add_tokens(account, event.origin.usage_id or "", kind, count)
+                    self._add_tokens(account, usage_id, kind, count)
         if account is not None and event.origin.role in (Role.AGENT, Role.SUBAGENT, Role.ACP):
             account.context_tokens = event.input + event.output
             if 0 < event.context_window <= COUNT_LIMIT:
                 account.context_limit = event.context_window
 
     def _add_tokens(self, account: Account, usage_id: str, kind: TokenType, count: int) -> None:
-        known = account.tokens.get((usage_id, kind))
-        if known is None and len(account.tokens) >= BREAKDOWN_LIMIT * len(TOKEN_TYPES):
+        counted = account.tokens
+        key = usage_id, kind
+        if key not in counted and len(counted) >= BREAKDOWN_LIMIT * len(_TOKEN_COUNTERS):
             self._overflowed += 1
-            usage_id = semconv.OVERFLOW
-            known = account.tokens.get((usage_id, kind))
-        account.tokens[usage_id, kind] = (known or 0) + count
+            key = semconv.OVERFLOW, kind
+        counted[key] = counted.get(key, 0) + count
 
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
-        self._add(semconv.CALLS, self._keys.of(event.origin), 1)
+        self._total(event.origin, semconv.CALLS).add(1)
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.calls += 1
@@ -279,23 +314,23 @@ class Ledger:
 
     def _response_recorded(self, event: events.ResponseRecorded) -> None:
         if not event.priced:
-            self._add(semconv.UNPRICED_CALLS, self._keys.of(event.origin), 1)
+            self._total(event.origin, semconv.UNPRICED_CALLS).add(1)
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 account.unpriced += 1
                 self._calls_to(account, event.origin).unpriced += 1
         elif event.free is not None:
             # A series of 0 says that it is known to cost nothing.
-            self._add(semconv.COST, fleet_key(event.origin, event.free), 0.0)
+            self._total(event.origin, semconv.COST, event.free).add(0.0)
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 self._spent(account, event.origin)
         # An odd price table may say anything, also that what is cached costs more; and a counter cannot go down.
         if event.cache_savings is not None and 0 < event.cache_savings <= MONEY_LIMIT:
-            self._add(semconv.CACHE_SAVINGS, self._keys.of(event.origin), event.cache_savings)
+            self._total(event.origin, semconv.CACHE_SAVINGS).add(event.cache_savings)
 
     def _retried(self, event: events.CallRetried) -> None:
-        self._add(semconv.RETRIES, self._keys.of(event.origin), 1)
+        self._total(event.origin, semconv.RETRIES).add(1)
 
     def _condensed(self, event: events.Condensed) -> None:
         self._add(semconv.CONDENSATIONS, agent_key(event.agent), 1)
@@ -366,20 +401,6 @@ class Ledger:
         if tally is None:
             return None
         return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
-
-
-class FleetKeys:
-    """Keys of LLM calls. The events of one call share their Origin and mostly come together: the last key is kept."""
-
-    def __init__(self) -> None:
-        self._origin = NOBODY
-        self._key = fleet_key(NOBODY)
-
-    def of(self, origin: Origin) -> FleetKey:
-        """Key of ``origin``."""
-        if origin is not self._origin:
-            self._origin, self._key = origin, fleet_key(origin)
-        return self._key
 
 
 def fleet_key(origin: Origin, source: CostSource | None = None) -> FleetKey:

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from openhands_otel._internal.clock import SECOND_NS
-from openhands_otel._internal.metrics import conversation_series
-from openhands_otel._internal.metrics import delta_reader as changed_points
-from openhands_otel._internal.metrics.conversation_series import CONVERSATIONS_PER_REQUEST, Series, Value
-from openhands_otel._internal.metrics.delta_reader import adds_up, extent
-from openhands_otel._internal.metrics.exemplars import Key
+from openhands_otel._internal.metrics import conversation_series, fleet_series
+from openhands_otel._internal.metrics.conversation_series import CONVERSATIONS_PER_REQUEST
+from openhands_otel._internal.metrics.fleet_series import adds_up, extent
+from openhands_otel._internal.metrics.points import Number, Series
 
 QUARTER_NS = 900 * SECOND_NS
 HOUR_NS = 3600 * SECOND_NS
@@ -31,7 +30,7 @@ class Mark:
     """What was not acknowledged at one time. ``body`` is that as it stands in a spool, once it was put together."""
 
     at: int
-    fleet: changed_points.Held
+    fleet: fleet_series.Held
     conversations: conversation_series.Held
     body: bytes | None = None
 
@@ -56,8 +55,8 @@ class Backlog:
 
     marks: deque[Mark] = field(default_factory=deque[Mark])
     _newest: Mark | None = None
-    _fleet: dict[Key, float] = field(default_factory=dict[Key, float])
-    _conversations: dict[str, dict[Series, Value]] = field(default_factory=dict[str, dict[Series, Value]])
+    _fleet: dict[Series, Number] = field(default_factory=dict[Series, Number])
+    _conversations: dict[str, dict[Series, Number]] = field(default_factory=dict[str, dict[Series, Number]])
     """As the marks have them last."""
 
     def note(self, newest: Mark) -> None:
@@ -80,12 +79,8 @@ class Backlog:
         self._conversations.clear()
 
     def _marks_of(self, last: Mark) -> Iterator[Mark]:
-        fleet = {
-            key: held
-            for key, held in last.fleet.items()
-            if adds_up(held[0]) and self._fleet.get(key) != extent(held[1])
-        }
-        self._fleet.update((key, extent(point)) for key, (_, point) in fleet.items())
+        fleet = {s: value for s, value in last.fleet.items() if adds_up(s) and self._fleet.get(s) != extent(value)}
+        self._fleet.update((series, extent(value)) for series, value in fleet.items())
         conversations: conversation_series.Held = {}
         for name, values in last.conversations.items():
             known = self._conversations.setdefault(name, {})

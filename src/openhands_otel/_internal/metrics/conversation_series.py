@@ -19,29 +19,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from openhands_otel import semconv
 from openhands_otel._internal.facts import FACTS
 from openhands_otel._internal.ledger.account import Account, Callee, Spender
 from openhands_otel._internal.ledger.ledger import Ledger
-from openhands_otel._internal.metrics.attributes import sendable
-from openhands_otel._internal.version import __version__
+from openhands_otel._internal.metrics.points import CACHED, MILLISECOND_NS, Batch, Labels, Number, Selection, Series
 from openhands_otel.semconv import Metric, Reason, RunOutcome, Status, TokenType
 
-NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
-MILLISECOND_NS = 1_000_000
 CONVERSATIONS_PER_REQUEST = 500
 """Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
 
-CACHED = 1_024
-
-Labels = tuple[tuple[str, str], ...]
-Series = tuple[Metric, Labels]
-"""One series of a conversation: metric and attributes other than the conversation's id."""
-Value = int | float
-Held = dict[str, dict[Series, Value]]
+Held = dict[str, dict[Series, Number]]
 """Conversations as they were at one time: values as the ledger has them."""
 
 
@@ -49,23 +39,14 @@ Held = dict[str, dict[Series, Value]]
 class _Delivered:
     """What a collector has of one conversation."""
 
-    values: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    values: dict[Series, Number] = field(default_factory=dict[Series, Number])
     """As the ledger has them."""
     starts: dict[Series, int] = field(default_factory=dict[Series, int])
     """Of counters, from the first request on that had them: what is told twice is to look the same."""
-    counted: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    counted: dict[Series, Number] = field(default_factory=dict[Series, Number])
     """Counters of this instance as they were told last, ended ones included; the first time with their 0."""
-    base: dict[Series, Value] = field(default_factory=dict[Series, Value])
+    base: dict[Series, Number] = field(default_factory=dict[Series, Number])
     """Counters as they were when the instance began: what was counted before is not its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationPoints:
-    """Points to send (None: nothing changed) and what to call when they are delivered, or are not."""
-
-    scope: pb.ScopeMetrics | None
-    commit: Callable[[], None]
-    put_back: Callable[[], None]
 
 
 class ConversationSeries:
@@ -80,7 +61,7 @@ class ConversationSeries:
         self._selected: set[str] = set()
         """Conversations of which nobody knows yet whether they are delivered."""
 
-    def select(self, everything: bool, now: int) -> ConversationPoints:
+    def select(self, everything: bool, now: int) -> Selection:
         """Points, stamped ``now``, of the conversations that changed; ``everything`` takes unchanged ones as well.
 
         Those that find no room in one request stay for the next. ``now`` grows by a millisecond at least.
@@ -88,7 +69,7 @@ class ConversationSeries:
         ledger = self._ledger
         if everything:
             self._unchanged = set(ledger.accounts)
-        batch = _Batch(now)
+        batch = Batch(semconv.SCOPE_CONVERSATIONS, now)
         commits: list[Callable[[], None]] = []
         chosen = self._choose()
         for conversation_id, repeat in chosen.items():
@@ -106,7 +87,7 @@ class ConversationSeries:
             ledger.changed.update(chosen.keys() & ledger.accounts.keys())
             self._unchanged.update(name for name, repeat in chosen.items() if repeat and name in ledger.accounts)
 
-        return ConversationPoints(batch.scope(), commit, put_back)
+        return Selection(batch.message(), commit, put_back)
 
     def held(self, everything: bool) -> Held:
         """What is not acknowledged, or ``everything``. Nothing is different afterwards."""
@@ -117,9 +98,9 @@ class ConversationSeries:
             if (account := self._ledger.accounts.get(name)) and (values := self._unacknowledged(account, everything))
         }
 
-    def select_held(self, held: Held, now: int) -> ConversationPoints:
+    def select_held(self, held: Held, now: int) -> Selection:
         """Counters of ``held`` as they are to be sent."""
-        batch = _Batch(now)
+        batch = Batch(semconv.SCOPE_CONVERSATIONS, now)
         told: Held = {}
         self._tell(held, batch, told)
 
@@ -129,18 +110,18 @@ class ConversationSeries:
                 delivered.values.update(values)
                 delivered.counted.update(values)
 
-        return ConversationPoints(batch.scope(), commit, lambda: None)
+        return Selection(batch.message(), commit)
 
-    def spooled(self, held: Held, now: int, told: Held) -> Iterator[pb.ScopeMetrics]:
+    def spooled(self, held: Held, now: int, told: Held) -> Iterator[ScopeMetrics]:
         """``held`` for whoever sends it later; ``told`` stands before it there."""
         for names in itertools.batched(held, CONVERSATIONS_PER_REQUEST):
-            batch = _Batch(now)
+            batch = Batch(semconv.SCOPE_CONVERSATIONS, now)
             self._tell({name: held[name] for name in names}, batch, told)
-            scope = batch.scope()
+            scope = batch.message()
             if scope is not None:
                 yield scope
 
-    def acknowledged(self, held: Held, now: int) -> Iterator[pb.ScopeMetrics]:
+    def acknowledged(self, held: Held, now: int) -> Iterator[ScopeMetrics]:
         """What was acknowledged last of the counters of ``held``."""
         last = {
             name: {series: value for series, value in self._of(name).counted.items() if series in values}
@@ -148,7 +129,7 @@ class ConversationSeries:
         }
         return self.spooled(last, now, {name: dict(values) for name, values in last.items()})
 
-    def _unacknowledged(self, account: Account, everything: bool) -> dict[Series, Value]:
+    def _unacknowledged(self, account: Account, everything: bool) -> dict[Series, Number]:
         delivered = self._of(account.conversation_id)
         return {
             series: value
@@ -156,7 +137,7 @@ class ConversationSeries:
             if delivered.base.get(series) != value and (everything or delivered.values.get(series) != value)
         }
 
-    def _tell(self, held: Held, batch: _Batch, told: Held) -> None:
+    def _tell(self, held: Held, batch: Batch, told: Held) -> None:
         for name, values in held.items():
             delivered, before = self._of(name), told.setdefault(name, {})
             for series, value in values.items():
@@ -166,7 +147,7 @@ class ConversationSeries:
                 if series[0].kind == "counter":
                     before[series] = value
 
-    def _begin(self, delivered: _Delivered, name: str, series: Series, batch: _Batch, known: bool) -> int:
+    def _begin(self, delivered: _Delivered, name: str, series: Series, batch: Batch, known: bool) -> int:
         """Where a series starts; with the 0 that it starts from, unless that is ``known``."""
         if series[0].kind != "counter":
             return 0
@@ -178,12 +159,12 @@ class ConversationSeries:
     def _of(self, conversation_id: str) -> _Delivered:
         return self._delivered.setdefault(conversation_id, _Delivered())
 
-    def start_over(self, now: int) -> pb.ScopeMetrics | None:
+    def start_over(self, now: int) -> ScopeMetrics | None:
         """Go on as another instance: what was told until now was told under the id before.
 
         Returns the ends of the series under that id.
         """
-        batch = _Batch(now)
+        batch = Batch(semconv.SCOPE_CONVERSATIONS, now)
         for conversation_id, delivered in self._delivered.items():
             for series in delivered.values:
                 batch.end(conversation_id, series, delivered.starts.get(series, 0))
@@ -193,7 +174,7 @@ class ConversationSeries:
         }
         self._unchanged.clear()
         self._ledger.changed.update(self._ledger.accounts)
-        return batch.scope()
+        return batch.message()
 
     @property
     def has_more(self) -> bool:
@@ -213,32 +194,42 @@ class ConversationSeries:
                 names.discard(conversation_id)
         return chosen
 
-    def _add(self, account: Account, batch: _Batch, everything: bool) -> Callable[[], None]:
+    def _add(self, account: Account, batch: Batch, everything: bool) -> Callable[[], None]:
         delivered = self._of(account.conversation_id)
-        base = delivered.base
-        wanted = {series: value for series, value in _series_of(account) if base.get(series) != value}
-        if account.closed and all(delivered.values.get(series) == value for series, value in wanted.items()):
+        known, base = delivered.values, delivered.base
+        wanted = dict(_series_of(account))
+        if base:
+            wanted = {series: value for series, value in wanted.items() if base.get(series) != value}
+        if account.closed and all(known.get(series) == value for series, value in wanted.items()):
             return self._end(account, delivered, batch)
+        counted: dict[Series, Number] = {}
+        goes_on = 0
+        # Of a busy server this is done for thousands of series a second: each look into a dictionary counts.
         for series, value in wanted.items():
-            before = delivered.values.get(series)
+            before = known.get(series)
+            goes_on += before is not None
             if before == value and not everything:
                 continue
-            start = self._begin(delivered, account.conversation_id, series, batch, series in delivered.counted)
-            batch.add(account.conversation_id, series, value - base.get(series, 0), batch.now, start)
-        gone = [series for series in delivered.values if series not in wanted]
-        for series in gone:
-            batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
+            is_known = before is not None or series in delivered.counted
+            start = self._begin(delivered, account.conversation_id, series, batch, is_known)
+            batch.add(account.conversation_id, series, value - base.get(series, 0) if base else value, batch.now, start)
+            if series[0].kind == "counter":
+                counted[series] = value
+        if goes_on < len(known):
+            for series in known:
+                if series not in wanted:
+                    batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
 
         def commit() -> None:
             delivered.values = wanted
-            delivered.counted.update((series, wanted[series]) for series in wanted if series[0].kind == "counter")
+            delivered.counted.update(counted)
             if account.closed:
                 # Its end is what the next request tells.
                 self._ledger.changed.add(account.conversation_id)
 
         return commit
 
-    def _end(self, account: Account, delivered: _Delivered, batch: _Batch) -> Callable[[], None]:
+    def _end(self, account: Account, delivered: _Delivered, batch: Batch) -> Callable[[], None]:
         for series in delivered.values:
             batch.end(account.conversation_id, series, delivered.starts.get(series, 0))
 
@@ -251,7 +242,7 @@ class ConversationSeries:
         return commit
 
 
-def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
+def _series_of(account: Account) -> Iterator[tuple[Series, Number]]:
     for spender, cost in account.cost.items():
         yield _cost_series(spender), cost.value
     for (usage_id, kind), count in account.tokens.items():
@@ -279,7 +270,7 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Value]]:
 
 
 # A flush of a busy server asks for thousands of series: what is the same each time is put together once.
-_PLAIN: tuple[tuple[Series, Callable[[Account], Value | None]], ...] = tuple(
+_PLAIN: tuple[tuple[Series, Callable[[Account], Number | None]], ...] = tuple(
     ((fact.metric, ()), attrgetter(fact.account)) for fact in FACTS if fact.account is not None
 )
 
@@ -336,57 +327,3 @@ def _told(labels: Mapping[str, str | None]) -> Labels:
 def _unreconciled_series(reasons: tuple[Reason, ...]) -> Series:
     labels = ((semconv.RECONCILIATION_REASON, ",".join(reasons)),) if reasons else ()
     return semconv.CONVERSATION_UNRECONCILED, labels
-
-
-class _Batch:
-    """Points of one request, gathered by metric."""
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-        self._metrics: dict[str, pb.Metric] = {}
-        self._ids: dict[str, KeyValue] = {}
-
-    def add(self, conversation_id: str, series: Series, value: Value, at: int, start: int) -> None:
-        """Add a value."""
-        point = self._point(conversation_id, series, at, start)
-        if isinstance(value, int):
-            point.as_int = value
-        else:
-            point.as_double = value
-
-    def end(self, conversation_id: str, series: Series, start: int) -> None:
-        """Add the point that ends a series."""
-        self._point(conversation_id, series, self.now, start).flags = NO_RECORDED_VALUE
-
-    def scope(self) -> pb.ScopeMetrics | None:
-        """All points, or None."""
-        if not self._metrics:
-            return None
-        scope = InstrumentationScope(name=semconv.SCOPE_CONVERSATIONS, version=__version__)
-        return pb.ScopeMetrics(scope=scope, metrics=self._metrics.values())
-
-    def _point(self, conversation_id: str, series: Series, at: int, start: int) -> pb.NumberDataPoint:
-        metric, labels = series
-        holder = self._metrics.get(metric.name)
-        if holder is None:
-            holder = self._metrics[metric.name] = pb.Metric(
-                name=metric.name, unit=metric.unit, description=metric.description
-            )
-            if metric.kind == "counter":
-                holder.sum.is_monotonic = True
-                holder.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
-        points = holder.sum.data_points if metric.kind == "counter" else holder.gauge.data_points
-        whose = self._ids.get(conversation_id)
-        if whose is None:
-            whose = self._ids[conversation_id] = _attribute(semconv.CONVERSATION_ID, conversation_id)
-        attributes = [whose, *(_label(*label) for label in labels)]
-        return points.add(time_unix_nano=at, start_time_unix_nano=start, attributes=attributes)
-
-
-def _attribute(name: str, text: str) -> KeyValue:
-    return KeyValue(key=name, value=AnyValue(string_value=sendable(text)))
-
-
-@lru_cache(CACHED)
-def _label(name: str, text: str) -> KeyValue:
-    return _attribute(name, text)

@@ -1,142 +1,153 @@
-"""The fleet's histograms, recorded by the flusher alone: as totals of our own, or on a Meter.
+"""The values of one histogram series, counted in buckets: fixed ones, or exponential ones that grow with what comes.
 
-In the managed pipeline they are ``Distributions``: a bucket list for each attribute set, read by ``ChangedPoints``
-beside what the SDK collects. An SDK instrument takes 8 us a value, which for a server with 2,000 calls a second would
-be all that a flush may cost; this takes less than one. ``InstrumentHistograms`` are the SDK's: for guests, whose
-reader collects them, and for exponential histograms. A cap bounds the attribute sets of each, as the ledger does for
-the counters.
+The flusher records 2,000 calls a second of a busy server; an instrument of the SDK takes eight times as long for a
+value.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections import Counter
+from typing import Any, Self
 
-from opentelemetry.context import Context
-from opentelemetry.metrics import Meter
-from opentelemetry.sdk.metrics import Exemplar
-from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint
-from opentelemetry.sdk.metrics.export import Histogram as HistogramData
-from opentelemetry.sdk.metrics.export import Metric as MetricData
-from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
-
-from openhands_otel._internal import fork_gate
-from openhands_otel._internal.clock import now_ns
-from openhands_otel._internal.metrics.attributes import Attributes
-from openhands_otel._internal.metrics.samples import METRICS, OVERFLOW, Labels
-from openhands_otel.semconv import Metric
-
-OnOverflow = Callable[[], None]
+MOST_BUCKETS, FINEST_SCALE = 160, 20
+"""What the SDK's exponential histograms begin with, too."""
 
 
 class Distribution:
-    """The values of one histogram series: a count for each bucket, as the SDK's explicit-bucket aggregation has."""
+    """What both kinds have in common. Nothing that is recorded here can be below 0."""
 
-    __slots__ = ("_bounds", "_counts", "_exemplar", "_max", "_min", "_sum", "attributes", "count")
-
-    def __init__(self, bounds: tuple[float, ...], attributes: Attributes) -> None:
-        self.attributes = attributes
+    def __init__(self) -> None:
         self.count = 0
+        self.total = 0.0
+        self._least, self._greatest = math.inf, -math.inf
+
+    def add(self, amount: float) -> None:
+        """Take one value."""
+        self.count += 1
+        self.total += amount
+        if amount < self._least:
+            self._least = amount
+        if amount > self._greatest:
+            self._greatest = amount
+        self._put(amount)
+
+    def _put(self, amount: float) -> None:
+        """Count it in its bucket."""
+        raise NotImplementedError
+
+    def write(self, point: Any) -> None:
+        """Put it into a point of OTLP."""
+        point.count = self.count
+        point.sum = self.total
+        if self._least <= self._greatest:
+            point.min, point.max = self._least, self._greatest
+
+    def empty(self) -> Self:
+        """One of the same kind without a value."""
+        raise NotImplementedError
+
+    def copy(self) -> Self:
+        """As it is now."""
+        copy = self.less(self.empty())
+        copy._least, copy._greatest = self._least, self._greatest
+        return copy
+
+    def less(self, before: Any) -> Self:
+        """What it has grown by since ``before``, one of its kind. The least and the greatest of it nobody knows."""
+        rest = self.empty()
+        rest.count, rest.total = self.count - before.count, self.total - before.total
+        return rest
+
+
+class ExplicitBuckets(Distribution):
+    """Buckets with fixed upper bounds."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        super().__init__()
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-        self._min, self._max = math.inf, -math.inf
-        self._exemplar: Exemplar | None = None
 
-    def add(self, amount: float, span: SpanContext | None) -> None:
-        """Take one value."""
+    def _put(self, amount: float) -> None:
         self._counts[bisect_left(self._bounds, amount)] += 1
-        self.count += 1
-        self._sum += amount
-        if amount < self._min:
-            self._min = amount
-        if amount > self._max:
-            self._max = amount
-        if span is not None:
-            self._exemplar = Exemplar({}, amount, now_ns(), span.span_id, span.trace_id)
 
-    def point(self, now: int) -> HistogramDataPoint:
-        """What it holds at ``now``, and what came last since it was last asked.
+    def write(self, point: Any) -> None:
+        super().write(point)
+        point.explicit_bounds.extend(self._bounds)
+        point.bucket_counts.extend(self._counts)
 
-        Where it starts is for ``ChangedPoints`` to say.
-        """
-        exemplar, self._exemplar = self._exemplar, None
-        return HistogramDataPoint(
-            attributes=self.attributes,
-            start_time_unix_nano=0,
-            time_unix_nano=now,
-            count=self.count,
-            sum=self._sum,
-            bucket_counts=tuple(self._counts),
-            explicit_bounds=self._bounds,
-            min=self._min,
-            max=self._max,
-            exemplars=[] if exemplar is None else [exemplar],
-        )
+    def empty(self) -> Self:
+        return type(self)(self._bounds)
+
+    def less(self, before: Any) -> Self:
+        rest = super().less(before)
+        rest._counts = [now - then for now, then in zip(self._counts, before._counts, strict=True)]
+        return rest
 
 
-class _Series[S]:
-    """What stands for each attribute set of each histogram, up to a cap."""
+class ExponentialBuckets(Distribution):
+    """Bucket ``i`` takes what is above ``2 ** (i * 2 ** -scale)``, up to the same of ``i + 1``.
 
-    def __init__(self, limit: int, on_overflow: OnOverflow, make: Callable[[Metric, Labels], S]) -> None:
-        self.known: dict[str, dict[Labels, S]] = {metric.name: {} for metric in METRICS}
-        self._limit = limit
-        self._on_overflow = on_overflow
-        self._make = make
+    The scale becomes coarser, and never finer, so that no more than ``MOST_BUCKETS`` are needed.
+    """
 
-    def find(self, metric: Metric, labels: Labels) -> S:
-        """What stands for ``labels``, or for all that the cap keeps out."""
-        known = self.known[metric.name]
-        if labels not in known and len(known) >= self._limit and labels != OVERFLOW:
-            self._on_overflow()
-            labels = OVERFLOW
-        found = known.get(labels)
-        if found is None:
-            found = known[labels] = self._make(metric, labels)
-        return found
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = FINEST_SCALE
+        self._zeros = 0
+        self._counts: Counter[int] = Counter()
 
+    def _put(self, amount: float) -> None:
+        if amount <= 0:
+            self._zeros += 1
+            return
+        index = self._index(amount)
+        is_known = index in self._counts
+        self._counts[index] += 1
+        if is_known:
+            return
+        low, high = min(self._counts), max(self._counts)
+        coarser = 0
+        while (high >> coarser) - (low >> coarser) >= MOST_BUCKETS:
+            coarser += 1
+        if coarser:
+            self._counts = self._coarser(coarser)
+            self.scale -= coarser
 
-class Distributions:
-    """Histograms as totals of our own."""
+    def write(self, point: Any) -> None:
+        super().write(point)
+        point.scale, point.zero_count = self.scale, self._zeros
+        if self._counts:
+            low, high = min(self._counts), max(self._counts)
+            point.positive.offset = low
+            point.positive.bucket_counts.extend(self._counts[index] for index in range(low, high + 1))
 
-    def __init__(self, series_limit: int, on_overflow: OnOverflow) -> None:
-        self._series = _Series(series_limit, on_overflow, _distribution)
+    def empty(self) -> Self:
+        empty = type(self)()
+        empty.scale = self.scale
+        return empty
 
-    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
-        """Take one value."""
-        found = self._series.known[metric.name].get(labels) or self._series.find(metric, labels)
-        found.add(amount, span)
+    def less(self, before: Any) -> Self:
+        rest = super().less(before)
+        rest._zeros = self._zeros - before._zeros
+        rest._counts = self._counts - before._coarser(before.scale - self.scale)
+        return rest
 
-    def collect(self, now: int) -> Iterator[MetricData]:
-        """All of them, as the SDK would hand them to a reader."""
-        for metric in METRICS:
-            series = self._series.known[metric.name].values()
-            if series:
-                points = [each.point(now) for each in series]
-                data = HistogramData(points, AggregationTemporality.CUMULATIVE)
-                yield MetricData(metric.name, metric.description, metric.unit, data)
+    def _index(self, amount: float) -> int:
+        mantissa, exponent = math.frexp(amount)
+        below = exponent - 1 - (mantissa == 0.5)
+        """Of the power of two below; a power itself lies in the bucket that ends with it."""
+        if self.scale <= 0:
+            return below >> -self.scale
+        if mantissa == 0.5:
+            return (below + 1 << self.scale) - 1
+        # The logarithm of what is nearly a power of two may be rounded to it.
+        first = exponent - 1 << self.scale
+        return min(first + int(math.log2(2 * mantissa) * (1 << self.scale)), first + (1 << self.scale) - 1)
 
-
-def _distribution(metric: Metric, labels: Labels) -> Distribution:
-    return Distribution(metric.buckets or (), labels.attributes())
-
-
-class InstrumentHistograms:
-    """Histograms on one Meter."""
-
-    def __init__(self, meter: Meter, series_limit: int, on_overflow: OnOverflow) -> None:
-        self._histograms = {
-            metric.name: meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
-            )
-            for metric in METRICS
-        }
-        self._attributes = _Series(series_limit, on_overflow, lambda metric, labels: labels.attributes())
-
-    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
-        """Take one value."""
-        attributes = self._attributes.find(metric, labels)
-        context = None if span is None else set_span_in_context(NonRecordingSpan(span), Context())
-        with fork_gate.recordings.closed():
-            self._histograms[metric.name].record(amount, attributes, context)
+    def _coarser(self, steps: int) -> Counter[int]:
+        merged: Counter[int] = Counter()
+        for index, count in self._counts.items():
+            merged[index >> steps] += count
+        return merged

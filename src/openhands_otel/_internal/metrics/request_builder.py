@@ -1,4 +1,4 @@
-"""Makes one OTLP request of what changed: fleet points from the SDK's reader, conversation points from the ledger.
+"""Makes one OTLP request of what changed, of the fleet and of conversations.
 
 Both stand in one ResourceMetrics. If the request fails everything in it is still to be delivered: the values are
 totals, so the next request simply says the newer ones.
@@ -20,7 +20,7 @@ from functools import partial
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics, ScopeMetrics
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.metrics.export import ResourceMetrics as ResourceMetricsData
@@ -30,15 +30,13 @@ from openhands_otel._internal.clock import Clock, process_clock
 from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, FIRST, MARK, NEWEST, Part
 from openhands_otel._internal.export.transport import DELIVERED, Outcome, Transport
 from openhands_otel._internal.ledger.intake import Intake
-from openhands_otel._internal.metrics import conversation_series
-from openhands_otel._internal.metrics import delta_reader as changed_points
+from openhands_otel._internal.metrics import conversation_series, fleet_series
 from openhands_otel._internal.metrics.backlog import Backlog, Mark
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
-from openhands_otel._internal.metrics.delta_reader import ChangedPoints
+from openhands_otel._internal.metrics.fleet_series import FleetSeries
+from openhands_otel._internal.metrics.points import MILLISECOND_NS
 from openhands_otel._internal.metrics.resource import process_resource
 from openhands_otel._internal.metrics.vitals import BEAT_TIMEOUT_S, Vitals
-
-MILLISECOND_NS = 1_000_000
 
 Done = Callable[[Outcome], None]
 """What is to be done about something that was sent, whether it was taken or refused for good."""
@@ -53,7 +51,7 @@ class LastWords:
 
 
 class ChangeSender:
-    """``reader`` is None in guest mode, where the application's provider exports the fleet's metrics itself."""
+    """``fleet`` has nothing to say in guest mode: the application's provider exports the fleet's metrics itself."""
 
     def __init__(
         self,
@@ -61,7 +59,7 @@ class ChangeSender:
         resource: Resource,
         intake: Intake,
         series: ConversationSeries,
-        reader: ChangedPoints | None,
+        fleet: FleetSeries,
         clock: Clock = process_clock,
         vitals: Vitals | None = None,
     ) -> None:
@@ -71,7 +69,7 @@ class ChangeSender:
         self._encoded_resource = _encoded(resource)
         self._intake = intake
         self._series = series
-        self._reader = reader
+        self._fleet = fleet
         self._clock = clock
         self._epoch = clock.epoch
         self._stamped = 0
@@ -82,8 +80,8 @@ class ChangeSender:
         self._backlog = Backlog()
         self._unacknowledged = False
         """Whether the last request may or may not have arrived."""
-        self._put_off = (False, False)
-        """Whether everything, and whether the last things, were asked for while something else went first."""
+        self._put_off = (False, False, False)
+        """What was asked for (everything, the last, distributions) while something else went first."""
 
     @property
     def has_more(self) -> bool:
@@ -100,29 +98,32 @@ class ChangeSender:
         """In how long something is to be said whether or not anything has changed."""
         return self._vitals.beat_in_s
 
-    def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
-        """Choose the points, and encode them when the returned function is called."""
+    def prepare(self, everything: bool, last: bool, complete: bool) -> Callable[[float], Outcome]:
+        """Choose the points; the returned function sends them. Unless it is ``complete``, distributions wait."""
         self._clock.watch()
         if self._epoch != self._clock.epoch:
             self._start_over()
-        everything, last = everything or self._put_off[0], last or self._put_off[1]
+        asked = everything, last, complete = (
+            everything or self._put_off[0],
+            last or self._put_off[1],
+            complete or self._put_off[2],
+        )
         older = self._older()
         if older is not None:
-            self._put_off = everything, last
+            self._put_off = asked
             return older
-        self._put_off = (False, False)
+        self._put_off = (False, False, False)
         self._vitals.prepare(everything, last)
         now = self._stamp()
-        fleet = self._reader.select(everything, last, now) if self._reader is not None else None
+        fleet = self._fleet.select(everything, last, complete, now)
         conversations = self._series.select(everything, now)
 
         def send(timeout_s: float) -> Outcome:
-            outcome = self._send(fleet.data if fleet is not None else None, conversations.scope, timeout_s)
+            outcome = self._send(fleet.scope, conversations.scope, timeout_s)
             with self._intake.lock:
                 self._unacknowledged = not outcome.delivered
                 if outcome.delivered:
-                    if fleet is not None:
-                        fleet.commit()
+                    fleet.commit()
                     conversations.commit()
                     self._backlog.clear()
                 else:
@@ -134,14 +135,14 @@ class ChangeSender:
     def spool(self, everything: bool = False) -> list[Part]:
         """What is not acknowledged, ``everything`` even what is, for a file. Under the ledger's lock."""
         now = self._stamp()
-        fleet = self._reader.held(now, everything) if self._reader is not None else {}
+        fleet = self._fleet.held(now, everything)
         newest = Mark(now, fleet, self._series.held(everything))
         self._backlog.note(newest)
         parts = [part for words in (*self._refused, *self._first) for part in words.parts]
         return parts + self._parts(self._backlog.marks, newest)
 
     def _parts(self, marks: Iterable[Mark], newest: Mark) -> list[Part]:
-        fleet: dict[changed_points.Key, object] = {}
+        fleet: fleet_series.Told = {}
         conversations: conversation_series.Held = {}
         parts: list[Part] = []
         for mark in marks:
@@ -150,17 +151,15 @@ class ChangeSender:
             mark.body = mark.body or next(iter(bodies), b"")
             parts.append(Part(MARK, mark.at, mark.body))
         parts += [Part(NEWEST, newest.at, body) for body in self._bodies(newest, fleet, conversations)]
-        known = self._reader.acknowledged(newest.fleet) if self._reader is not None else None
+        known = self._fleet.acknowledged(newest.fleet, newest.at)
         known_of = self._series.acknowledged(newest.conversations, newest.at)
         return parts + [Part(ACKNOWLEDGED, newest.at, body) for body in self._requests(known, known_of)]
 
-    def _bodies(
-        self, mark: Mark, fleet: dict[changed_points.Key, object], conversations: conversation_series.Held
-    ) -> list[bytes]:
-        data = self._reader.spooled(mark.fleet, fleet) if self._reader is not None else None
-        return self._requests(data, self._series.spooled(mark.conversations, mark.at, conversations))
+    def _bodies(self, mark: Mark, fleet: fleet_series.Told, conversations: conversation_series.Held) -> list[bytes]:
+        scope = self._fleet.spooled(mark.fleet, mark.at, fleet)
+        return self._requests(scope, self._series.spooled(mark.conversations, mark.at, conversations))
 
-    def _requests(self, fleet: MetricsData | None, scopes: Iterable[ScopeMetrics]) -> list[bytes]:
+    def _requests(self, fleet: ScopeMetrics | None, scopes: Iterable[ScopeMetrics]) -> list[bytes]:
         first, *rest = (*scopes,) or (None,)
         requests = [self._request(fleet, first), *(self._request(None, scope) for scope in rest)]
         return [request.SerializeToString() for request in requests if request is not None]
@@ -192,8 +191,7 @@ class ChangeSender:
         ends = self._request(None, self._series.start_over(self._stamped + MILLISECOND_NS))
         if ends is not None:
             self._first.append(LastWords(ends, []))
-        if self._reader is not None:
-            self._reader.start_over()
+        self._fleet.start_over()
         self._resource = process_resource(self._resource)
         self._encoded_resource = _encoded(self._resource)
         self._stamped = 0
@@ -210,14 +208,13 @@ class ChangeSender:
             # The clock is behind already, and what was said last is later.
             self._stamped += MILLISECOND_NS
             now = self._stamped
-            fleet = self._reader.select(False, True, now) if self._reader is not None else None
-            held = self._reader.held(now, False) if self._reader is not None else {}
+            fleet = self._fleet.select(False, True, True, now)
+            held = self._fleet.held(now, False)
             newest = Mark(now, held, self._series.held(False))
             conversations = self._series.select(False, now)
-            request = self._request(fleet.data if fleet is not None else None, conversations.scope)
+            request = self._request(fleet.scope, conversations.scope)
             self._say_first(request, self._parts((), newest))
-            if fleet is not None:
-                fleet.commit()
+            fleet.commit()
             conversations.commit()
             more = self._series.has_more
         self._backlog.clear()
@@ -228,16 +225,15 @@ class ChangeSender:
             self._first.append(LastWords(request, words))
 
     def _request_of(self, mark: Mark) -> tuple[ExportMetricsServiceRequest | None, Done]:
-        fleet = self._reader.select_held(mark.fleet) if self._reader is not None else None
+        fleet = self._fleet.selection(mark.fleet, mark.at)
         conversations = self._series.select_held(mark.conversations, mark.at)
 
         def commit(_: Outcome) -> None:
-            if fleet is not None:
-                fleet.commit()
+            fleet.commit()
             conversations.commit()
             self._backlog.done(mark)
 
-        return self._request(fleet.data if fleet is not None else None, conversations.scope), commit
+        return self._request(fleet.scope, conversations.scope), commit
 
     def _send_older(self, request: ExportMetricsServiceRequest, done: Done, timeout_s: float) -> Outcome:
         outcome = self._transport.send(request, timeout_s)
@@ -255,7 +251,7 @@ class ChangeSender:
 
         return done
 
-    def _send(self, fleet: MetricsData | None, conversations: ScopeMetrics | None, timeout_s: float) -> Outcome:
+    def _send(self, fleet: ScopeMetrics | None, conversations: ScopeMetrics | None, timeout_s: float) -> Outcome:
         try:
             news = self._request(fleet, conversations)
             request = self._vitals.complete(news, self._encoded_resource)
@@ -267,16 +263,14 @@ class ChangeSender:
             return Outcome(False, f"{type(error).__name__} while sending")
 
     def _request(
-        self, fleet: MetricsData | None, conversations: ScopeMetrics | None
+        self, fleet: ScopeMetrics | None, conversations: ScopeMetrics | None
     ) -> ExportMetricsServiceRequest | None:
-        request = ExportMetricsServiceRequest() if fleet is None else encode_metrics(fleet)
-        if not request.resource_metrics:
-            request.resource_metrics.append(ResourceMetrics())
-        # Not the provider's, which keeps the instance id that it was made with.
-        request.resource_metrics[0].resource.CopyFrom(self._encoded_resource)
-        if conversations is not None:
-            request.resource_metrics[0].scope_metrics.append(conversations)
-        return request if request.resource_metrics[0].scope_metrics else None
+        scopes = [scope for scope in (fleet, conversations) if scope is not None]
+        if not scopes:
+            return None
+        request = ExportMetricsServiceRequest()
+        request.resource_metrics.add(resource=self._encoded_resource).scope_metrics.extend(scopes)
+        return request
 
 
 def _encoded(resource: Resource) -> ResourceMessage:

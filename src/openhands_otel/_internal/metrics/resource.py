@@ -18,7 +18,7 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 
-from openhands_otel._internal.metrics.attributes import sendable
+from openhands_otel._internal.metrics.points import sendable
 from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 DEFAULT_SERVICE_NAME = "openhands"

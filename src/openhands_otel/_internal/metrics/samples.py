@@ -1,21 +1,31 @@
-"""What each event is a value of: histogram, attribute set and amount."""
+"""What events are values of: histogram, attribute set and amount; and exemplars, of histograms and of counters.
+
+An exemplar is the newest call that a series grew by, with the span of that call. It waits for the next request that has
+a point of its series, so there is one for each series at most.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
+from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.exact import SECONDS_LIMIT
 from openhands_otel._internal.ledger.account import RunRecord
 from openhands_otel._internal.ledger.intake import Sample
-from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, FleetKeys, agent_key
-from openhands_otel._internal.metrics.attributes import Attributes, fleet_attributes, sendable
-from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, TokensUsed, ToolEnded
+from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, agent_key, fleet_key
+from openhands_otel._internal.metrics.histograms import Distribution, ExplicitBuckets, ExponentialBuckets
+from openhands_otel._internal.metrics.points import CACHED, Exemplar, Series, fleet_labels, sendable
+from openhands_otel._internal.metrics.points import Labels as Spelled
+from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, Origin, TokensUsed, ToolEnded
 from openhands_otel.semconv import Metric, Role, TokenType
 
-METRICS = (
+HISTOGRAMS = (
     semconv.TOKEN_USAGE,
     semconv.RESPONSE_LATENCY,
     semconv.OPERATION_DURATION,
@@ -36,13 +46,26 @@ class Labels(NamedTuple):
     fleet: FleetKey
     more: tuple[tuple[str, str], ...] = ()
 
-    def attributes(self) -> Attributes:
+    @property
+    def spelled(self) -> Spelled:
         """As they leave the process."""
-        return fleet_attributes(self.fleet) | {name: sendable(text) for name, text in self.more}
+        return fleet_labels(self.fleet) + tuple((name, sendable(text)) for name, text in self.more)
 
 
 OVERFLOW = Labels(OVERFLOW_KEY)
-_TOKEN_TYPE = {kind: ((semconv.TOKEN_TYPE, kind.value),) for kind in (TokenType.INPUT, TokenType.OUTPUT)}
+
+
+class _LabelsOfCalls:
+    """Of what belongs to the LLM calls of one attribute set."""
+
+    def __init__(self, key: FleetKey) -> None:
+        self.plain = Labels(key)
+        self.input, self.output = (
+            Labels(key, ((semconv.TOKEN_TYPE, kind.value),)) for kind in (TokenType.INPUT, TokenType.OUTPUT)
+        )
+
+
+_labels_of_calls = lru_cache(CACHED)(_LabelsOfCalls)
 
 
 class Histograms(Protocol):
@@ -52,11 +75,27 @@ class Histograms(Protocol):
 
 
 class Sampler:
-    """Records everything that events are values of. Used by one thread at a time."""
+    """Records everything that events are values of. Used by one thread at a time.
 
-    def __init__(self, histograms: Histograms) -> None:
+    ``note`` is told what counters may have an exemplar of.
+    """
+
+    def __init__(self, histograms: Histograms, note: Callable[[Sample, SpanContext], None] | None = None) -> None:
         self._record = histograms.record
-        self._keys = FleetKeys()
+        self._note = note
+        self._origin: Origin | None = None
+        self._labels = _LabelsOfCalls(OVERFLOW_KEY)
+        """Of ``_origin``: the events of one call share theirs and mostly come together."""
+
+    def record_all(self, waiting: deque[tuple[Sample, SpanContext | None]]) -> bool:
+        """Record all that waits; whether there was anything."""
+        any_waits = bool(waiting)
+        while waiting:
+            sample, span = waiting.popleft()
+            self.record(sample, span)
+            if span is not None and self._note is not None:
+                self._note(sample, span)
+        return any_waits
 
     def record(self, sample: Sample, span: SpanContext | None) -> None:
         """Record what ``sample`` is a value of; ``span`` is the one that it came from."""
@@ -66,13 +105,13 @@ class Sampler:
             case LatencyRecorded():
                 # It comes from outside, and a sum that is no number would have the series refused from then on.
                 if 0 <= sample.seconds <= SECONDS_LIMIT:
-                    self._record(semconv.RESPONSE_LATENCY, Labels(self._keys.of(sample.origin)), sample.seconds, span)
+                    self._record(semconv.RESPONSE_LATENCY, self._of(sample.origin).plain, sample.seconds, span)
             case LLMCallEnded():
                 if sample.seconds is not None:
-                    labels = Labels(self._keys.of(sample.origin), _failed(sample.error))
+                    labels = self._of(sample.origin).plain._replace(more=_failed(sample.error))
                     self._record(semconv.OPERATION_DURATION, labels, sample.seconds, span)
             case FirstChunk():
-                self._record(semconv.TIME_TO_FIRST_CHUNK, Labels(self._keys.of(sample.origin)), sample.seconds, span)
+                self._record(semconv.TIME_TO_FIRST_CHUNK, self._of(sample.origin).plain, sample.seconds, span)
             case ToolEnded():
                 self._tool(sample, span)
             case RunRecord():
@@ -81,14 +120,18 @@ class Sampler:
                 # Of counters alone; an exemplar may come of it.
                 pass
 
+    def _of(self, origin: Origin) -> _LabelsOfCalls:
+        if origin is not self._origin:
+            self._origin, self._labels = origin, _labels_of_calls(fleet_key(origin))
+        return self._labels
+
     def _tokens(self, used: TokensUsed, span: SpanContext | None) -> None:
-        key = self._keys.of(used.origin)
-        self._record(semconv.TOKEN_USAGE, Labels(key, _TOKEN_TYPE[TokenType.INPUT]), used.input, span)
-        self._record(semconv.TOKEN_USAGE, Labels(key, _TOKEN_TYPE[TokenType.OUTPUT]), used.output, span)
+        labels = self._of(used.origin)
+        self._record(semconv.TOKEN_USAGE, labels.input, used.input, span)
+        self._record(semconv.TOKEN_USAGE, labels.output, used.output, span)
         if used.context_window and used.origin.role in AGENT_ROLES:
-            self._record(
-                semconv.CONTEXT_UTILIZATION, Labels(key), (used.input + used.output) / used.context_window, span
-            )
+            share = (used.input + used.output) / used.context_window
+            self._record(semconv.CONTEXT_UTILIZATION, labels.plain, share, span)
 
     def _tool(self, ended: ToolEnded, span: SpanContext | None) -> None:
         if ended.seconds is None:
@@ -110,3 +153,62 @@ class Sampler:
 
 def _failed(error: str | None) -> tuple[tuple[str, str], ...]:
     return ((semconv.ERROR_TYPE, error),) if error else ()
+
+
+class Known[S]:
+    """What stands for each attribute set of each histogram. Past the cap they share one, as the ledger's do."""
+
+    def __init__(self, limit: int, on_overflow: Callable[[], None], make: Callable[[Metric, Labels], S]) -> None:
+        self.of: dict[Metric, dict[Labels, S]] = {metric: {} for metric in HISTOGRAMS}
+        self._limit = limit
+        self._on_overflow = on_overflow
+        self._make = make
+
+    def find(self, metric: Metric, labels: Labels) -> S:
+        """What stands for ``labels``, or for all that the cap keeps out."""
+        known = self.of[metric]
+        found = known.get(labels)
+        if found is None:
+            if len(known) >= self._limit and labels != OVERFLOW:
+                self._on_overflow()
+                return self.find(metric, OVERFLOW)
+            found = known[labels] = self._make(metric, labels)
+        return found
+
+
+class Distributions:
+    """The managed pipeline's histograms, and the exemplars of all its metrics."""
+
+    def __init__(self, limit: int, on_overflow: Callable[[], None], exponential: bool = False) -> None:
+        self._exponential = exponential
+        self._known = Known(limit, on_overflow, self._make)
+        self.exemplars: dict[Series, Exemplar] = {}
+
+    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
+        """Take one value."""
+        self._known.find(metric, labels).add(amount)
+        if span is not None:
+            self.exemplars[metric, labels.spelled] = amount, now_ns(), span
+
+    def read(self) -> Iterator[tuple[Series, Distribution]]:
+        """All of them, as they are now; they go on growing."""
+        for metric, known in self._known.of.items():
+            for labels, distribution in known.items():
+                yield (metric, labels.spelled), distribution
+
+    def note(self, sample: Sample, span: SpanContext) -> None:
+        """The counters that ``sample`` makes grow have an exemplar."""
+        match sample:
+            case CostAdded():
+                grown = [(semconv.COST, fleet_key(sample.origin, sample.source), sample.amount)]
+            case TokensUsed():
+                key = fleet_key(sample.origin)
+                counts = zip(semconv.TOKEN_COUNTERS.values(), sample.counts, strict=True)
+                grown = [(metric, key, count) for metric, count in counts if count]
+            case _:
+                return
+        for metric, key, amount in grown:
+            self.exemplars[metric, fleet_labels(key)] = amount, sample.at, span
+
+    def _make(self, metric: Metric, labels: Labels) -> Distribution:
+        return ExponentialBuckets() if self._exponential else ExplicitBuckets(metric.buckets or ())

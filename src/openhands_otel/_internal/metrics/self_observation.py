@@ -10,10 +10,8 @@ from collections.abc import Callable
 from openhands_otel import semconv
 from openhands_otel._internal import guard
 from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel._internal.metrics.points import Labels, Number
 from openhands_otel.semconv import Metric
-
-Readings = list[tuple[float, dict[str, str | bool]]]
-"""Values with their attributes."""
 
 METRICS = (
     semconv.HOOK_ERRORS,
@@ -36,10 +34,10 @@ class SelfObservation:
         self.flushes = 0
         self.flush_cpu_s = 0.0
 
-    def read(self, metric: Metric) -> Readings:
-        """Current values of one of METRICS."""
+    def read(self, metric: Metric) -> list[tuple[Labels, Number]]:
+        """Attributes and current values of one of METRICS."""
         if metric is semconv.HOOK_ERRORS:
-            return [(count, {semconv.HOOK_NAME: name}) for name, count in guard.error_counts().items()]
+            return [(((semconv.HOOK_NAME, name),), count) for name, count in guard.error_counts().items()]
         values = {
             semconv.OVERFLOWS: self._ledger.overflowed + self.overflowed,
             semconv.FAILED_EXPORTS: self.failed_exports,
@@ -47,4 +45,4 @@ class SelfObservation:
             semconv.FLUSH_TIME: self.flush_cpu_s,
             semconv.FLUSHES: self.flushes,
         }
-        return [(values[metric], {})]
+        return [((), values[metric])]

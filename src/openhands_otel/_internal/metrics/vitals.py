@@ -12,17 +12,15 @@ import time
 from collections.abc import Callable
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from openhands_otel import semconv
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.export.transport import DELIVERED, Outcome
-from openhands_otel._internal.version import __version__
+from openhands_otel._internal.metrics.points import Batch
 from openhands_otel.semconv import Metric
 
-NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 BEAT_TIMEOUT_S = 3.0
 SHORTEST_BEAT_S, LONGEST_BEAT_S = 1.0, 300.0
 FIRST_BEAT_S = 0.2
@@ -75,11 +73,10 @@ class Vitals:
             return None
         self._saying = self._promises()
         points = self._points(alone=request is None)
-        if points:
+        if points is not None:
             if request is None:
                 request = ExportMetricsServiceRequest(resource_metrics=[pb.ResourceMetrics(resource=resource)])
-            scope = InstrumentationScope(name=semconv.SCOPE_PROCESS, version=__version__)
-            request.resource_metrics[0].scope_metrics.append(pb.ScopeMetrics(scope=scope, metrics=points))
+            request.resource_metrics[0].scope_metrics.append(points)
         return request
 
     def settle(self, outcome: Outcome, alone: bool) -> Outcome:
@@ -109,25 +106,15 @@ class Vitals:
             promises[semconv.BEAT_INTERVAL] = self._beat_s
         return promises
 
-    def _points(self, alone: bool) -> list[pb.Metric]:
-        now = now_ns()
-        points = [
-            _point(metric, value, now)
-            for metric, value in self._saying.items()
-            if self._everything or self._told.get(metric) != value or (alone and metric is semconv.BEAT_INTERVAL)
-        ]
+    def _points(self, alone: bool) -> pb.ScopeMetrics | None:
+        batch = Batch(semconv.SCOPE_PROCESS, now_ns())
+        for metric, value in self._saying.items():
+            if self._everything or self._told.get(metric) != value or (alone and metric is semconv.BEAT_INTERVAL):
+                batch.add("", (metric, ()), value, batch.now, 0)
         ended = [metric for metric in self._told if metric not in self._saying]
         if self._last and not (self._left or ended):
             # All that it had to say fits into one request, and that is the last.
             ended = [semconv.HEARTBEAT_INTERVAL]
-        return points + [_point(metric, None, now) for metric in ended]
-
-
-def _point(metric: Metric, value: float | None, now: int) -> pb.Metric:
-    point = pb.NumberDataPoint(time_unix_nano=now)
-    if value is None:
-        point.flags = NO_RECORDED_VALUE
-    else:
-        point.as_double = value
-    gauge = pb.Gauge(data_points=[point])
-    return pb.Metric(name=metric.name, unit=metric.unit, description=metric.description, gauge=gauge)
+        for metric in ended:
+            batch.end("", (metric, ()), 0)
+        return batch.message()

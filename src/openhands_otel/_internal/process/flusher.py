@@ -1,8 +1,8 @@
 """The one thread that takes events into the ledger and sends what changed.
 
-It sleeps while nothing happens. An event wakes it; it takes in whatever else arrives within the window, collects the
-fleet's instruments and the conversations' series under the ledger's lock, and sends both in one request outside of it.
-Only this thread records histograms, collects, encodes and sends, so none of that can hold an agent up. Its own spans
+It sleeps while nothing happens. An event wakes it; it takes in whatever else arrives within the window, chooses what
+has changed of the fleet's and the conversations' series under the ledger's lock, and sends it in one request outside of
+it. Only this thread records histograms, encodes and sends, so none of that can hold an agent up. Its own spans
 and metrics are suppressed (it would otherwise trace its exports).
 """
 
@@ -37,8 +37,11 @@ MOST_REQUESTS = 100
 class Sender(Protocol):
     """What a flush does; see ``metrics/request_builder.py``."""
 
-    def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
-        """Choose what to send, under the ledger's lock; the returned function sends it within a time."""
+    def prepare(self, everything: bool, last: bool, complete: bool) -> Callable[[float], Outcome]:
+        """Choose what to send, under the ledger's lock; the returned function sends it within a time.
+
+        Unless it is to be ``complete``, distributions wait.
+        """
         ...
 
     @property
@@ -69,13 +72,16 @@ class Watcher(Protocol):
 
 
 class Flusher:
-    """Owns the thread. ``settle`` is called after events were taken in, before anything is collected."""
+    """Owns the thread. ``settle`` is called after events were taken in, before anything is chosen to be sent.
+
+    It says whether distributions of ours have changed.
+    """
 
     def __init__(
         self,
         intake: Intake,
         sender: Sender | None,
-        settle: Callable[[], None],
+        settle: Callable[[], bool],
         schedule: Schedule,
         observation: SelfObservation,
         timeout_s: float,
@@ -193,8 +199,9 @@ class Flusher:
                 wake.done.set()
 
     def _answer(self, taken: Taken) -> None:
-        self._settle_guarded()
         now = time.monotonic()
+        if self._settle_guarded():
+            self._schedule.want_distributions(now)
         for since, urgent in ((taken.urgent_since, True), (taken.lazy_since, False)):
             if since is not None:
                 self._used = True
@@ -205,7 +212,8 @@ class Flusher:
         # A process in which nothing happened has nothing to say at its end.
         delivered = True
         if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
-            delivered = self._send_all(self._schedule.is_heartbeat(now), last=bool(last))
+            complete = bool(taken.wakes) or self._schedule.has_distributions(now)
+            delivered = self._send_all(self._schedule.is_heartbeat(now), bool(last), complete)
             if last and not delivered and self._reached:
                 delivered = self._insist(max(last))
         if taken.wakes and not delivered and self._watcher is not None:
@@ -213,20 +221,21 @@ class Flusher:
         for wake in taken.wakes:
             wake.delivered = delivered
 
-    def _settle_guarded(self) -> None:
+    def _settle_guarded(self) -> bool:
         try:
-            self._settle()
+            return self._settle()
         except Exception as error:
             # One value that cannot be recorded holds no others up.
             note_error("Flusher", error)
+            return True
 
-    def _send_all(self, everything: bool, last: bool) -> bool:
-        outcome = self._send(everything, last)
+    def _send_all(self, everything: bool, last: bool, complete: bool) -> bool:
+        outcome = self._send(everything, last, complete)
         for _ in range(MOST_REQUESTS):
             if not outcome.delivered or self._sender is None or not self._sender.has_more:
                 return outcome.delivered
             # Still the last words, if they were: whoever hears them is not to take what follows for a return.
-            outcome = self._send(everything=False, last=last)
+            outcome = self._send(False, last, complete)
         self._schedule.want(time.monotonic(), urgent=False)
         return False
 
@@ -234,13 +243,13 @@ class Flusher:
         """The last request failed: try again while somebody waits, for a collector that was there may be restarting."""
         while time.monotonic() + INSIST_S < until:
             time.sleep(INSIST_S)
-            if self._send_all(everything=False, last=True):
+            if self._send_all(everything=False, last=True, complete=True):
                 return True
         return False
 
-    def _send(self, everything: bool, last: bool) -> Outcome:
+    def _send(self, everything: bool, last: bool, complete: bool) -> Outcome:
         with self._intake.lock if self._sender is not None else nullcontext():
-            send = self._sender.prepare(everything, last) if self._sender is not None else None
+            send = self._sender.prepare(everything, last, complete) if self._sender is not None else None
         if self._watcher is not None:
             self._watcher.sending()
         outcome = Outcome(True) if send is None else self._try(send)
@@ -251,10 +260,10 @@ class Flusher:
         self._observation.flush_cpu_s += cpu_s
         if outcome.delivered:
             self._reached = True
-            self._schedule.flushed(time.monotonic(), cpu_s, everything)
+            self._schedule.flushed(time.monotonic(), cpu_s, everything, complete)
         else:
             self._observation.failed_exports += 1
-            self._schedule.failed(time.monotonic(), outcome.retry_after_s)
+            self._schedule.failed(time.monotonic(), outcome.retry_after_s, complete)
         if self._sender is not None:
             self._schedule.beat_in(self._sender.beat_in_s, time.monotonic())
         self._log.note(outcome)

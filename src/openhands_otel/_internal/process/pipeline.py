@@ -1,8 +1,8 @@
-"""From events to a collector: intake, ledger, instruments, reader, series, sender and flusher, put together.
+"""From events to a collector: intake, ledger, series, sender and flusher, put together.
 
-*Managed* (the default): a MeterProvider of our own, never set as the global one. *Guest*: the fleet's instruments
-stand on a provider that the application gave; its reader and its exit decide about them, and only the conversations'
-series go through our own sender.
+*Managed* (the default): the fleet's series are read from the ledger, as those of conversations are. *Guest*: the
+fleet's instruments stand on a MeterProvider that the application gave; its reader and its exit decide about them, and
+only the conversations' series go through our own sender.
 
 A pipeline is made empty and started then. The process's own is started at once and not at the first call: a burst
 followed by the process's end would lose all. A forked child's is started by its first event.
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import _thread
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from opentelemetry.metrics import MeterProvider as MeterProviderApi
-from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.resources import Resource
 
-from openhands_otel import semconv
 from openhands_otel._internal.background_task import Waiting
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
@@ -28,13 +26,13 @@ from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import URGENT, Intake, Item, OfSpan
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
-from openhands_otel._internal.metrics.delta_reader import ChangedPoints
-from openhands_otel._internal.metrics.exemplars import CounterExemplars
-from openhands_otel._internal.metrics.guest import guest_instruments
-from openhands_otel._internal.metrics.histograms import Distributions
-from openhands_otel._internal.metrics.instruments import FleetInstruments
+from openhands_otel._internal.metrics.fleet_series import FleetSeries
+from openhands_otel._internal.metrics.guest import FleetInstruments, guest_instruments
+from openhands_otel._internal.metrics.points import Series, Value
+from openhands_otel._internal.metrics.readings import FleetReadings
 from openhands_otel._internal.metrics.request_builder import ChangeSender
 from openhands_otel._internal.metrics.resource import base_resource, process_resource
+from openhands_otel._internal.metrics.samples import Distributions, Sampler
 from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.metrics.vitals import Vitals
 from openhands_otel._internal.once import Once
@@ -42,7 +40,6 @@ from openhands_otel._internal.process.flusher import Flusher
 from openhands_otel._internal.process.replays import Replays
 from openhands_otel._internal.process.schedule import Schedule
 from openhands_otel._internal.process.spool_keeper import SpoolKeeper, Whose
-from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
@@ -86,25 +83,26 @@ class Pipeline:
     def start(self) -> None:
         """Build what sends, and begin to."""
         resource = self.resource
-        reader, instruments = None, self._guest
-        if instruments is None:
+        if self._guest is not None:
+            sampler, fleet = self._guest.sampler, FleetSeries(lambda: ())
+        else:
             limit = self._settings.series_limit
-            # The SDK alone knows how to grow an exponential histogram.
-            own = None if self._config.exponential_histograms else Distributions(limit, self._overflowed)
-            exemplars = CounterExemplars()
-            reader = ChangedPoints(self._config.temporality, own, exemplars)
-            # Where exemplars are switched off, events come without their spans.
-            by_span = TraceBasedExemplarFilter()
-            provider = MeterProvider([reader], resource, exemplar_filter=by_span, shutdown_on_exit=False)
-            meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
-            instruments = FleetInstruments(meter, limit, self._settings.budgets, own, exemplars)
-            instruments.feed(self._intake, self._observation)
+            distributions = Distributions(limit, self._overflowed, self._config.exponential_histograms)
+            sampler = Sampler(distributions, distributions.note)
+            readings = FleetReadings(self._settings.budgets)
+            readings.feed(self._intake, self._observation)
+
+            def read() -> Iterator[tuple[Series, Value]]:
+                yield from readings.read()
+                yield from distributions.read()
+
+            fleet = FleetSeries(read, self._config.temporality, distributions.exemplars)
         sender = None
         if self._config.exporter == "otlp":
             self._transport = open_transport(self._config)
             series = ConversationSeries(self._intake.ledger)
             vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
-            sender = ChangeSender(self._transport, resource, self._intake, series, reader, vitals=vitals)
+            sender = ChangeSender(self._transport, resource, self._intake, series, fleet, vitals=vitals)
             self._spool = self._spool_of(sender, resource)
         settings = self._settings
         schedule = Schedule(
@@ -113,7 +111,7 @@ class Pipeline:
         flusher = Flusher(
             self._intake,
             sender,
-            self._settling(instruments),
+            self._settling(sampler),
             schedule,
             self._observation,
             self._config.timeout_s,
@@ -193,15 +191,16 @@ class Pipeline:
             self._intake.drain()
             return self._intake.ledger.snapshot(conversation_id)
 
-    def _settling(self, instruments: FleetInstruments) -> Callable[[], None]:
+    def _settling(self, sampler: Sampler) -> Callable[[], bool]:
+        waiting = self._intake.to_record
         if self._guest is not None:
             # The application's reader holds locks of its own when it asks for ours.
-            return instruments.record_histograms
+            return lambda: sampler.record_all(waiting) and False
 
-        def settle() -> None:
+        def settle() -> bool:
             # A spool is written on another thread, and is to find no histogram that is half recorded.
             with self._intake.lock:
-                instruments.record_histograms()
+                return sampler.record_all(waiting)
 
         return settle
 
