@@ -38,7 +38,6 @@ ELSEWHERE = {
     "calls_by_model": "llm_calls and unpriced_calls, broken down",
     "costs": "accumulated_cost, broken down",
     "usage_to_metrics": "accumulated_cost and accumulated_token_usage, broken down",
-    "error_type": "of the outcome's series",
     "tree_cost": "of the forest",
     "descendants": "of the forest",
     "closed": "of the series' ends",
@@ -123,7 +122,6 @@ def test_the_sender_sends_each_row_and_nothing_else(request_of_everything: Expor
     expected: dict[str, set[str]] = defaultdict(set)
     for fact in FACTS:
         expected[fact.metric.name] |= {*fact.by, *filter(None, [fact.attribute]), semconv.CONVERSATION_ID}
-    expected[semconv.CONVERSATION_OUTCOME.name].add(semconv.ERROR_TYPE)
     sent: dict[str, set[str]] = defaultdict(set)
     for metric in request_of_everything.resource_metrics[0].scope_metrics[0].metrics:
         data = metric.sum if metric.HasField("sum") else metric.gauge

@@ -36,6 +36,9 @@ RECORDED = Path(__file__).parent / "recorded"
 LATER: dict[str, Any] = {}
 """Fields of ConversationStats that came after the record, with what they say of an agent that knows nothing of them."""
 
+LATER_COLUMNS = ("error",)
+"""Of ``watch``."""
+
 _DURATION = re.compile(r"(?<![\d.,$])[\d.]+ (?:d \d+ h|h \d\d min|min \d\d s|[hs])\b")
 _RATE = re.compile(r"\$[\d.]+(?=\s*/ ?(?:h|min|hour)\b)|(?<=most: )\S+")
 
@@ -84,7 +87,15 @@ def watched(viewer: Viewer) -> str:
     """The table of ``watch --once``."""
     command = [sys.executable, "-m", "openhands_otel", "watch", viewer.url, "--once"]
     environment = os.environ | {"COLUMNS": "180"}
-    return without_clock(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    return without_clock(without_later_columns(shown))
+
+
+def without_later_columns(table: str) -> str:
+    """``watch`` draws columns that came after the record behind the others: each line ends before them."""
+    lines = table.splitlines()
+    begin = min((lines[1].find(f"  {title}") for title in LATER_COLUMNS if f"  {title}" in lines[1]), default=None)
+    return "\n".join([lines[0], *(line[:begin].rstrip() for line in lines[1:])]) + "\n"
 
 
 def without_clock(text: str) -> str:

@@ -97,6 +97,7 @@ def test_watch_says_it(crowd: Viewer) -> None:
     assert sum("closed, error" in row or "closed, stuck" in row for row in rows) == FAILED
     assert sum("closed, over budget" in row for row in rows) == 20
     assert f"{FAILED} failed" in shown.stdout
+    assert sum("RateLimitError" in row for row in rows) == 150
 
 
 def test_the_page_says_it_and_shows_those_that_are_asked_for(crowd: Viewer, page: Page) -> None:  # noqa: F811

@@ -38,6 +38,14 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of ``watch``, in terminals of at least ``from_width`` columns."""
+
+    title: str
+    from_width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """One fact."""
 
@@ -52,6 +60,8 @@ class Fact:
     """Attributes that it is broken down by."""
     account: str | None = None
     """The ledger's ``Account`` field that is sent as the value, where that is all there is to it."""
+    column: Column | None = None
+    """Of ``watch``, after those that it always has; it stays away while no conversation has something to say there."""
     remark: str = ""
     """On the card's last lines, if there is something to say: ``{}`` is the value, ``{s}`` an s unless that is 1."""
 
@@ -71,6 +81,14 @@ _CALLED: Final = (semconv.REQUEST_MODEL, semconv.PROVIDER_NAME)
 FACTS: Final = (
     Fact("status", semconv.CONVERSATION_STATE, Combine.SPEAKER, attribute=semconv.CONVERSATION_STATUS),
     Fact("outcome", semconv.CONVERSATION_OUTCOME, Combine.RESULT, attribute=semconv.RUN_OUTCOME),
+    Fact(
+        "error_type",
+        semconv.CONVERSATION_OUTCOME,
+        Combine.RESULT,
+        attribute=semconv.ERROR_TYPE,
+        column=Column("error", 120),
+        remark="the last run ended with {}",
+    ),
     Fact(
         "accumulated_cost",
         semconv.CONVERSATION_COST,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import set_cell_size
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from openhands_otel._internal.cli.durations import duration_text
 from openhands_otel._internal.cli.trouble import trouble_lines
-from openhands_otel._internal.facts import FAILURES, OUTCOMES, STATES, Tone, Word
+from openhands_otel._internal.facts import FACTS, FAILURES, OUTCOMES, STATES, Column, Fact, Format, Tone, Word
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import (
@@ -86,8 +86,9 @@ def render(state: LiveState, now: float, rows: int | None, width: int) -> Group:
     trouble = trouble_lines(state.receiver, now, width)
     ordered = _families(state.conversations)
     shown = ordered[: None if rows is None else max(1, rows - len(trouble))]
-    columns = [column for column in _COLUMNS if width >= column.from_width]
+    columns = [column for column in (*_COLUMNS, *_FACT_COLUMNS) if width >= column.from_width]
     cells = {column: [column.cell(stats, now) for stats in shown] for column in columns}
+    cells = {column: texts for column, texts in cells.items() if column not in _FACT_COLUMNS or any(texts)}
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     widths = _widths(cells, width)
     for column, column_width in widths.items():
@@ -257,3 +258,21 @@ _COLUMNS: Final = (
         from_width=80,
     ),
 )
+
+
+def _fact_column(fact: Fact, column: Column) -> _Column:
+    field = fact.field or ""
+    nothing = ConversationStats.model_fields[field].default
+    read = _FORMATS[fact.format]
+
+    def cell(stats: ConversationStats, now: float) -> Text:
+        value = getattr(stats, field)
+        return Text() if value == nothing else Text(read(value, now))
+
+    return _Column(column.title, cell, column.from_width, least=8 if fact.format is Format.TEXT else None)
+
+
+_FORMATS: Final[dict[Format, Callable[[Any, float], str]]] = {
+    Format.TEXT: lambda text, _: printable(text, _LONGEST),
+}
+_FACT_COLUMNS: Final = tuple(_fact_column(fact, fact.column) for fact in FACTS if fact.column is not None)

@@ -185,7 +185,6 @@ export class Card {
   #remarks() {
     const { stats } = this;
     const remarks = [];
-    if (stats.error_type) remarks.push(`the last run ended with ${stats.error_type}`);
     for (const { field, format, remark, nothing } of REMARKS) {
       const value = stats[field];
       const text = value === nothing || value === undefined ? "" : FORMATS[format](value, stats);

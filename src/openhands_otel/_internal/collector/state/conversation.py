@@ -147,11 +147,8 @@ class Conversation:
             "accumulated_token_usage": token_usage(tokens.values(), context),
             "unreconciled_reasons": tuple(reasons.split(",")) if reasons else (),
         }
-        outcome = series.newest(semconv.CONVERSATION_OUTCOME)
-        if outcome is None:
+        if series.newest(semconv.CONVERSATION_OUTCOME) is None:
             told["outcome"] = self.result
-        elif outcome.series.total == 1:
-            told["error_type"] = outcome.named(semconv.ERROR_TYPE)
         if closed:
             told |= {"activity": None, "activity_since": None}
         return ConversationStats(
