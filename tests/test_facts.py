@@ -202,6 +202,21 @@ def test_the_rows_of_several_processes_sum_to_the_totals() -> None:
     assert stats.unpriced_calls == sum(part.unpriced_calls for part in stats.calls_by_model) == 2
 
 
+def test_how_long_calls_took_is_added_up_and_the_slowest_kept_over_processes() -> None:
+    calls = {"one": (0.5, 4.0, float("nan")), "two": (1.25,)}
+    with HeldStore() as held:
+        for instance, seconds in calls.items():
+            now = time.time_ns()
+            took = [events.LatencyRecorded(now, origin("c"), each, "r") for each in seconds]
+            ledger = ledger_of(*took)
+            known = ledger.snapshot("c")
+            assert known is not None
+            assert known.longest_call_seconds == seconds[len(seconds) > 1]
+            held.take_body(told(ledger, instance).SerializeToString())
+        stats = held.conversation("c")
+    assert (stats.llm_calls, stats.llm_seconds, stats.longest_call_seconds) == (4, 5.75, 4.0)
+
+
 # ---------------------------------------------------------------- words and documents
 
 

@@ -22,7 +22,8 @@ __all__ = [
     "BEAT_HEADER", "BEAT_INTERVAL", "BUDGET", "BUDGET_SCOPE", "CACHE_READ_TOKENS", "CACHE_SAVINGS",
     "CACHE_WRITE_TOKENS", "CALLS", "CALL_BUCKETS", "CONDENSATIONS", "CONTEXT_UTILIZATION", "CONVERSATION_ACTIVITY",
     "CONVERSATION_BUDGET", "CONVERSATION_CALLS", "CONVERSATION_CONTEXT_LIMIT", "CONVERSATION_CONTEXT_TOKENS",
-    "CONVERSATION_COST", "CONVERSATION_ID", "CONVERSATION_INFO", "CONVERSATION_NOW", "CONVERSATION_OUTCOME",
+    "CONVERSATION_COST", "CONVERSATION_ID", "CONVERSATION_INFO", "CONVERSATION_LLM_TIME",
+    "CONVERSATION_LONGEST_CALL", "CONVERSATION_NOW", "CONVERSATION_OUTCOME",
     "CONVERSATION_PARENT_ID", "CONVERSATION_RESTORED_COST", "CONVERSATION_STATE", "CONVERSATION_STATUS",
     "CONVERSATION_TOKENS", "CONVERSATION_TRACE_ID", "CONVERSATION_UNPRICED", "CONVERSATION_UNRECONCILED", "COST",
     "COST_BY_CLIENT", "COST_BY_PROVIDER", "COST_SOURCE", "DROPPED_CALLBACKS", "DURATION_BUCKETS", "ERROR_TYPE",
@@ -418,6 +419,15 @@ CONVERSATION_UNPRICED: Final = Metric(
     "counter",
     "{call}",
     "Calls of a conversation for which no price was known, by model, provider.",
+)
+CONVERSATION_LLM_TIME: Final = Metric(
+    "openhands.conversation.llm_time",
+    "counter",
+    SECONDS,
+    "How long a conversation's LLM responses took, in this process.",
+)
+CONVERSATION_LONGEST_CALL: Final = Metric(
+    "openhands.conversation.longest_llm_call", "gauge", SECONDS, "How long the slowest of them took."
 )
 CONVERSATION_RESTORED_COST: Final = Metric(
     "openhands.conversation.restored_cost", "gauge", USD, "What a conversation had spent before this process."

@@ -33,10 +33,10 @@ from viewer.test_page import pytestmark as needs_chromium
 from viewer_process import Viewer, running_viewer, wait_for
 
 RECORDED = Path(__file__).parent / "recorded"
-LATER: dict[str, Any] = {}
+LATER: dict[str, Any] = {"llm_seconds": 0.0, "longest_call_seconds": None}
 """Fields of ConversationStats that came after the record, with what they say of an agent that knows nothing of them."""
 
-LATER_COLUMNS = ("error",)
+LATER_COLUMNS = ("error", "slowest")
 """Of ``watch``."""
 
 _DURATION = re.compile(r"(?<![\d.,$])[\d.]+ (?:d \d+ h|h \d\d min|min \d\d s|[hs])\b")

@@ -101,11 +101,14 @@ def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> 
         sender.add(semconv.CONVERSATION_TOKENS, number, named | {semconv.TOKEN_TYPE: token_type})
     sender.add(semconv.CONVERSATION_CALLS, 12, named).add(semconv.CONVERSATION_RESTORED_COST, 1.5, named)
     sender.add(semconv.CONVERSATION_CONTEXT_TOKENS, 50_000, named)
+    sender.add(semconv.CONVERSATION_LLM_TIME, 12.5, named).add(semconv.CONVERSATION_LONGEST_CALL, 4.0, named)
     sender.add(semconv.CONVERSATION_CONTEXT_LIMIT, 200_000, named)
     viewer.send(sender)
     page.goto(viewer.url)
     shown = card(page, "abcdefgh-1")
     for text in ("abcdefgh", "Agent", "running", "terminal", "9,000 in", "50 % from cache", "700 out", "12 calls"):
+        expect(shown).to_contain_text(text)
+    for text in ("12.5 s in LLM calls", "the slowest took 4.0 s"):
         expect(shown).to_contain_text(text)
     for text in ("50K of 200K (25 %)", "condenser · mini", "$0.1250", "$1.500 more was spent before", "runner"):
         expect(shown).to_contain_text(text)

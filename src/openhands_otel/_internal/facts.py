@@ -21,6 +21,7 @@ class Combine(StrEnum):
 
     SUM = "the sum"
     NEWEST = "what was heard last"
+    LARGEST = "the largest"
     CURRENT = "what was heard last, of series that have not ended if there are any"
     SPEAKER = "what the process says that took it up last"
     RESULT = "what was heard last; nothing once another run has begun"
@@ -33,6 +34,7 @@ class Format(StrEnum):
     TEXT = "text"
     COUNT = "count"
     MONEY = "money"
+    SECONDS = "seconds"
     DIFFERENCE = "difference"
     """Money that OpenHands' own total is short of, or over by, and why."""
 
@@ -111,6 +113,23 @@ FACTS: Final = (
         Format.COUNT,
         by=_CALLED,
         remark="{} call{s} without a known price",
+    ),
+    Fact(
+        "llm_seconds",
+        semconv.CONVERSATION_LLM_TIME,
+        Combine.SUM,
+        Format.SECONDS,
+        account="llm_seconds",
+        remark="{} in LLM calls",
+    ),
+    Fact(
+        "longest_call_seconds",
+        semconv.CONVERSATION_LONGEST_CALL,
+        Combine.LARGEST,
+        Format.SECONDS,
+        account="longest_call_seconds",
+        column=Column("slowest", 140),
+        remark="the slowest took {}",
     ),
     Fact(
         "restored_cost",

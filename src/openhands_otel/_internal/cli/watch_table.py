@@ -273,6 +273,7 @@ def _fact_column(fact: Fact, column: Column) -> _Column:
 
 
 _FORMATS: Final[dict[Format, Callable[[Any, float], str]]] = {
+    Format.SECONDS: lambda seconds, _: f"{seconds:.1f} s" if seconds < 100 else duration_text(seconds),
     Format.TEXT: lambda text, _: printable(text, _LONGEST),
 }
 _FACT_COLUMNS: Final = tuple(_fact_column(fact, fact.column) for fact in FACTS if fact.column is not None)

@@ -5,6 +5,7 @@ The ledger keeps one account per conversation and changes it; everybody else rea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -91,6 +92,9 @@ class Account:
     unpriced: int = 0
     callees: dict[Callee, Calls] = field(default_factory=dict[Callee, Calls])
     """The same by model and provider."""
+    llm_seconds: float | None = None
+    """How long its calls took, all added up."""
+    longest_call_seconds: float | None = None
     context_tokens: int | None = None
     context_limit: int | None = None
     restored_cost: float = 0.0
@@ -115,6 +119,12 @@ class Account:
         for part in self.cost.values():
             total.add(part.value)
         return total.value
+
+    def took(self, seconds: float) -> None:
+        """A call ended that took so long; what is no such number changes nothing."""
+        if math.isfinite(seconds) and seconds >= 0:
+            self.llm_seconds = (self.llm_seconds or 0.0) + seconds
+            self.longest_call_seconds = max(self.longest_call_seconds or 0.0, seconds)
 
     @property
     def spent_before(self) -> float | None:
@@ -198,6 +208,8 @@ class Account:
             accumulated_token_usage=token_usage(tokens.values(), context),
             llm_calls=self.calls,
             unpriced_calls=self.unpriced,
+            llm_seconds=self.llm_seconds or 0.0,
+            longest_call_seconds=self.longest_call_seconds,
             calls_by_model=tuple(calls),
             costs=tuple(shares),
             usage_to_metrics=by_usage(shares, tokens, context, calls),

@@ -310,6 +310,7 @@ class Ledger:
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.calls += 1
+            account.took(event.seconds)
             self._calls_to(account, event.origin).made += 1
 
     def _response_recorded(self, event: events.ResponseRecorded) -> None:

@@ -38,6 +38,7 @@ export const FORMATS = {
   text: (value) => value,
   count,
   money,
+  seconds: (value) => (value < 100 ? `${value.toFixed(1)} s` : duration(value)),
   difference(amount, { unreconciled_reasons: reasons }) {
     if (Math.abs(amount) <= 1e-9) return "";
     const why = reasons.map((reason) => REASONS[reason] ?? reason).join("; ");
