@@ -217,6 +217,20 @@ def test_how_long_calls_took_is_added_up_and_the_slowest_kept_over_processes() -
     assert (stats.llm_calls, stats.llm_seconds, stats.longest_call_seconds) == (4, 5.75, 4.0)
 
 
+def test_the_first_and_the_last_call_are_those_of_all_processes() -> None:
+    began = {"one": (1_700_000_100, 1_700_000_300), "two": (1_700_000_000, 1_700_000_200)}
+    with HeldStore() as held:
+        for instance, times in began.items():
+            started = [events.LLMCallStarted(at * 10**9, origin("c"), at) for at in times]
+            ledger = ledger_of(*started)
+            known = ledger.snapshot("c")
+            assert known is not None
+            assert (known.first_call_unix_s, known.last_call_unix_s) == times
+            held.take_body(told(ledger, instance).SerializeToString(), replayed=instance == "two")
+        stats = held.conversation("c")
+    assert (stats.first_call_unix_s, stats.last_call_unix_s) == (1_700_000_000, 1_700_000_300)
+
+
 # ---------------------------------------------------------------- words and documents
 
 

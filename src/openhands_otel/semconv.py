@@ -22,7 +22,8 @@ __all__ = [
     "BEAT_HEADER", "BEAT_INTERVAL", "BUDGET", "BUDGET_SCOPE", "CACHE_READ_TOKENS", "CACHE_SAVINGS",
     "CACHE_WRITE_TOKENS", "CALLS", "CALL_BUCKETS", "CONDENSATIONS", "CONTEXT_UTILIZATION", "CONVERSATION_ACTIVITY",
     "CONVERSATION_BUDGET", "CONVERSATION_CALLS", "CONVERSATION_CONTEXT_LIMIT", "CONVERSATION_CONTEXT_TOKENS",
-    "CONVERSATION_COST", "CONVERSATION_ID", "CONVERSATION_INFO", "CONVERSATION_LLM_TIME",
+    "CONVERSATION_COST", "CONVERSATION_FIRST_CALL", "CONVERSATION_ID", "CONVERSATION_INFO", "CONVERSATION_LAST_CALL",
+    "CONVERSATION_LLM_TIME",
     "CONVERSATION_LONGEST_CALL", "CONVERSATION_NOW", "CONVERSATION_OUTCOME",
     "CONVERSATION_PARENT_ID", "CONVERSATION_RESTORED_COST", "CONVERSATION_STATE", "CONVERSATION_STATUS",
     "CONVERSATION_TOKENS", "CONVERSATION_TRACE_ID", "CONVERSATION_UNPRICED", "CONVERSATION_UNRECONCILED", "COST",
@@ -428,6 +429,12 @@ CONVERSATION_LLM_TIME: Final = Metric(
 )
 CONVERSATION_LONGEST_CALL: Final = Metric(
     "openhands.conversation.longest_llm_call", "gauge", SECONDS, "How long the slowest of them took."
+)
+CONVERSATION_FIRST_CALL: Final = Metric(
+    "openhands.conversation.first_llm_call", "gauge", SECONDS, "When its first LLM call here began (unix seconds)."
+)
+CONVERSATION_LAST_CALL: Final = Metric(
+    "openhands.conversation.last_llm_call", "gauge", SECONDS, "When its last LLM call here began (unix seconds)."
 )
 CONVERSATION_RESTORED_COST: Final = Metric(
     "openhands.conversation.restored_cost", "gauge", USD, "What a conversation had spent before this process."

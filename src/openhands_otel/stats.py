@@ -153,6 +153,8 @@ class ConversationStats(_Model, frozen=True):
     unpriced_calls: int = Field(default=0, description="Calls with tokens for which no price was known.")
     llm_seconds: float = Field(default=0.0, description="How long its LLM calls took, all added up.")
     longest_call_seconds: float | None = Field(default=None, description="How long the slowest of them took.")
+    first_call_unix_s: float | None = Field(default=None, description="When its first LLM call began, unix seconds.")
+    last_call_unix_s: float | None = Field(default=None, description="When its last LLM call began, unix seconds.")
     calls_by_model: tuple[ModelCalls, ...] = Field(default=(), description="Most calls first; they sum to llm_calls.")
     costs: tuple[CostShare, ...] = ()
     usage_to_metrics: dict[str, UsageMetrics] = Field(

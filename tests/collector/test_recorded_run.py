@@ -33,10 +33,15 @@ from viewer.test_page import pytestmark as needs_chromium
 from viewer_process import Viewer, running_viewer, wait_for
 
 RECORDED = Path(__file__).parent / "recorded"
-LATER: dict[str, Any] = {"llm_seconds": 0.0, "longest_call_seconds": None}
+LATER: dict[str, Any] = {
+    "llm_seconds": 0.0,
+    "longest_call_seconds": None,
+    "first_call_unix_s": None,
+    "last_call_unix_s": None,
+}
 """Fields of ConversationStats that came after the record, with what they say of an agent that knows nothing of them."""
 
-LATER_COLUMNS = ("error", "slowest")
+LATER_COLUMNS = ("error", "slowest", "last call")
 """Of ``watch``."""
 
 _DURATION = re.compile(r"(?<![\d.,$])[\d.]+ (?:d \d+ h|h \d\d min|min \d\d s|[hs])\b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -101,6 +102,7 @@ def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> 
         sender.add(semconv.CONVERSATION_TOKENS, number, named | {semconv.TOKEN_TYPE: token_type})
     sender.add(semconv.CONVERSATION_CALLS, 12, named).add(semconv.CONVERSATION_RESTORED_COST, 1.5, named)
     sender.add(semconv.CONVERSATION_CONTEXT_TOKENS, 50_000, named)
+    sender.add(semconv.CONVERSATION_FIRST_CALL, time.time() - 60, named)
     sender.add(semconv.CONVERSATION_LLM_TIME, 12.5, named).add(semconv.CONVERSATION_LONGEST_CALL, 4.0, named)
     sender.add(semconv.CONVERSATION_CONTEXT_LIMIT, 200_000, named)
     viewer.send(sender)
@@ -108,6 +110,7 @@ def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> 
     shown = card(page, "abcdefgh-1")
     for text in ("abcdefgh", "Agent", "running", "terminal", "9,000 in", "50 % from cache", "700 out", "12 calls"):
         expect(shown).to_contain_text(text)
+    expect(shown).to_contain_text(re.compile(r"first call 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"))
     for text in ("12.5 s in LLM calls", "the slowest took 4.0 s"):
         expect(shown).to_contain_text(text)
     for text in ("50K of 200K (25 %)", "condenser · mini", "$0.1250", "$1.500 more was spent before", "runner"):

@@ -22,6 +22,7 @@ class Combine(StrEnum):
     SUM = "the sum"
     NEWEST = "what was heard last"
     LARGEST = "the largest"
+    EARLIEST = "the earliest"
     CURRENT = "what was heard last, of series that have not ended if there are any"
     SPEAKER = "what the process says that took it up last"
     RESULT = "what was heard last; nothing once another run has begun"
@@ -35,6 +36,8 @@ class Format(StrEnum):
     COUNT = "count"
     MONEY = "money"
     SECONDS = "seconds"
+    MOMENT = "moment"
+    """Unix seconds."""
     DIFFERENCE = "difference"
     """Money that OpenHands' own total is short of, or over by, and why."""
 
@@ -130,6 +133,23 @@ FACTS: Final = (
         account="longest_call_seconds",
         column=Column("slowest", 140),
         remark="the slowest took {}",
+    ),
+    Fact(
+        "first_call_unix_s",
+        semconv.CONVERSATION_FIRST_CALL,
+        Combine.EARLIEST,
+        Format.MOMENT,
+        account="first_call_unix_s",
+        remark="first call {}",
+    ),
+    Fact(
+        "last_call_unix_s",
+        semconv.CONVERSATION_LAST_CALL,
+        Combine.LARGEST,
+        Format.MOMENT,
+        account="last_call_unix_s",
+        column=Column("last call", 150),
+        remark="last call {}",
     ),
     Fact(
         "restored_cost",

@@ -273,6 +273,7 @@ def _fact_column(fact: Fact, column: Column) -> _Column:
 
 
 _FORMATS: Final[dict[Format, Callable[[Any, float], str]]] = {
+    Format.MOMENT: lambda moment, now: f"{duration_text(now - moment)} ago",
     Format.SECONDS: lambda seconds, _: f"{seconds:.1f} s" if seconds < 100 else duration_text(seconds),
     Format.TEXT: lambda text, _: printable(text, _LONGEST),
 }

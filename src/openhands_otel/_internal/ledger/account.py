@@ -95,6 +95,9 @@ class Account:
     llm_seconds: float | None = None
     """How long its calls took, all added up."""
     longest_call_seconds: float | None = None
+    first_call_unix_s: float | None = None
+    last_call_unix_s: float | None = None
+    """When its first and its last call began."""
     context_tokens: int | None = None
     context_limit: int | None = None
     restored_cost: float = 0.0
@@ -125,6 +128,12 @@ class Account:
         if math.isfinite(seconds) and seconds >= 0:
             self.llm_seconds = (self.llm_seconds or 0.0) + seconds
             self.longest_call_seconds = max(self.longest_call_seconds or 0.0, seconds)
+
+    def called(self, at: int) -> None:
+        """A call began (unix nanoseconds)."""
+        moment = at / 1e9
+        self.first_call_unix_s = min(self.first_call_unix_s or moment, moment)
+        self.last_call_unix_s = max(self.last_call_unix_s or moment, moment)
 
     @property
     def spent_before(self) -> float | None:
@@ -210,6 +219,8 @@ class Account:
             unpriced_calls=self.unpriced,
             llm_seconds=self.llm_seconds or 0.0,
             longest_call_seconds=self.longest_call_seconds,
+            first_call_unix_s=self.first_call_unix_s,
+            last_call_unix_s=self.last_call_unix_s,
             calls_by_model=tuple(calls),
             costs=tuple(shares),
             usage_to_metrics=by_usage(shares, tokens, context, calls),

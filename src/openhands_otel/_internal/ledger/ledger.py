@@ -340,6 +340,7 @@ class Ledger:
         self.calls_running.add(event.call)
         account = self._account_of(event.origin, event.at)
         if account is not None:
+            account.called(event.at)
             account.running["llm", event.call] = ("llm", event.at)
 
     def _call_ended(self, event: events.LLMCallEnded) -> None:

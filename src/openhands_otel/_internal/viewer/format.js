@@ -39,6 +39,7 @@ export const FORMATS = {
   count,
   money,
   seconds: (value) => (value < 100 ? `${value.toFixed(1)} s` : duration(value)),
+  moment: (seconds) => new Date(seconds * 1000).toLocaleString("sv-SE"),
   difference(amount, { unreconciled_reasons: reasons }) {
     if (Math.abs(amount) <= 1e-9) return "";
     const why = reasons.map((reason) => REASONS[reason] ?? reason).join("; ");

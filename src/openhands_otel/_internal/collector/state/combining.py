@@ -52,6 +52,7 @@ def _opening(series: SeriesSet, fact: Fact) -> Value:
 
 _COMBINE: Final[dict[Combine, Callable[[SeriesSet, Fact], Value]]] = {
     Combine.SUM: _sum,
+    Combine.EARLIEST: lambda series, fact: min(series.totals(fact.metric), default=None),
     Combine.LARGEST: lambda series, fact: max(series.totals(fact.metric), default=None),
     Combine.NEWEST: lambda series, fact: _said(fact, series.newest(fact.metric)),
     Combine.CURRENT: lambda series, fact: _said(fact, series.current(fact.metric)),
