@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz mutants lint types check bench bench-stack bench-fleet clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz coverage mutants lint types check bench bench-stack bench-fleet clean
 
 BIN := .venv/bin
 # A command for each line of standard input, {} in it; two at once for each core, since most of the time is waiting.
@@ -57,6 +57,10 @@ soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector i
 
 fuzz: setup ## send 50,000 bent requests to a viewer
 	@TEST_BODIES=50000 $(BIN)/python -m pytest -s tests/collector/test_mutated_bodies.py $(ARGS)
+
+# Not part of CI's run: it costs two thirds more processor time in the tests' own process (15.7 s for 9.1 s).
+coverage: setup ## run the tests and see which lines and branches they leave out in their own process
+	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
 # Once a week. Of the first 966 of 1,272 mutants 612 died, 61 are run by no test that is named there, 292 lived: most
 # in what is said of a conversation (names, stamps, outcomes), which the tests of whole runs hold and no quick one does.
