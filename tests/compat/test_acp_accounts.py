@@ -3,17 +3,15 @@ record whatever sequence of reports, estimates, falls, currencies, restarts and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openhands_otel import subscribe
-from openhands_otel.events import CostAdded, ResponseRecorded
+from openhands_otel.events import CostAdded
+from openhands_otel.testing import capture
 
 from .scenario import EXACT, needs
 from .test_acp import ESTIMATE, MODEL
@@ -64,31 +62,6 @@ class Talk:
         return talk
 
 
-class Heard:
-    """What a subscriber hears, attached anew: what was remembered before is gone, as in another process."""
-
-    def __init__(self) -> None:
-        self.costs: list[CostAdded] = []
-        self.recorded: list[ResponseRecorded] = []
-
-    @property
-    def total(self) -> float:
-        return sum(event.amount for event in self.costs)
-
-    def hear(self, event: Any) -> None:
-        (self.costs if isinstance(event, CostAdded) else self.recorded).append(event)
-
-
-@contextmanager
-def listening() -> Iterator[Heard]:
-    heard = Heard()
-    unsubscribe = subscribe(heard.hear, kinds=(CostAdded, ResponseRecorded))
-    try:
-        yield heard
-    finally:
-        unsubscribe()
-
-
 def truth(said: Sequence[Said]) -> float:
     """The most that was ever known to be spent: a report covers all before it, an estimate what comes after."""
     most = ended = estimated = last = 0.0
@@ -132,36 +105,36 @@ def quick(function: Callable[..., None]) -> Callable[..., None]:
 def test_a_session_comes_to_the_most_that_is_known_of_it(said: list[Said]) -> None:
     """Kind: two sources that say the same dollar, added up; any order of them, from zero again, in any currency."""
     talk = Talk()
-    with listening() as heard:
+    with capture() as heard:
         for number, each in enumerate(said):
             talk.turn(each)
-            assert heard.total == pytest.approx(truth(said[: number + 1]), abs=EXACT)
+            assert heard.cost == pytest.approx(truth(said[: number + 1]), abs=EXACT)
         own = talk.agent.llm.metrics.accumulated_cost
-        assert sum(event.recorded for event in heard.costs) == pytest.approx(own, abs=EXACT)
-        assert all(event.amount >= 0 for event in heard.costs)
+        assert sum(event.recorded for event in heard.of(CostAdded)) == pytest.approx(own, abs=EXACT)
+        assert all(event.amount >= 0 for event in heard.of(CostAdded))
 
 
 @quick
 @given(STEPS.map(grown))
 def test_a_report_has_the_last_word_unless_more_was_said(said: list[Said]) -> None:
     talk = Talk()
-    with listening() as heard:
+    with capture() as heard:
         for each in said:
-            before = heard.total
+            before = heard.cost
             talk.turn(each)
             if each.report is not None:
-                assert heard.total == pytest.approx(max(before, each.report), abs=EXACT)
+                assert heard.cost == pytest.approx(max(before, each.report), abs=EXACT)
 
 
 @quick
 @given(st.lists(st.tuples(st.sampled_from("ab"), SAID), max_size=12))
 def test_sessions_are_told_apart(said: list[tuple[str, Said]]) -> None:
     talk = Talk()
-    with listening() as heard:
+    with capture() as heard:
         for session, each in said:
             talk.turn(each, session)
         sessions = [[each for name, each in said if name == session] for session in "ab"]
-        assert heard.total == pytest.approx(sum(map(truth, sessions)), abs=EXACT)
+        assert heard.cost == pytest.approx(sum(map(truth, sessions)), abs=EXACT)
 
 
 @quick
@@ -171,10 +144,10 @@ def test_a_session_goes_on_wherever_it_is_resumed(said: list[Said], place: int, 
 
     A report that did not grow has left no trace there."""
     talk = Talk()
-    with listening() as heard:
+    with capture() as heard:
         for each in said[:place]:
             talk.turn(each)
-        first = heard.total
+        first = heard.cost
         if not elsewhere:
             if not hasattr(talk.agent, "_resumed_existing_session"):
                 return
@@ -182,13 +155,13 @@ def test_a_session_goes_on_wherever_it_is_resumed(said: list[Said], place: int, 
             talk.agent._resumed_existing_session = True
             for each in said[place:]:
                 talk.turn(each)
-            assert heard.total == pytest.approx(truth(said), abs=EXACT)
+            assert heard.cost == pytest.approx(truth(said), abs=EXACT)
             return
-    with listening() as heard:
+    with capture() as heard:
         again = talk.resumed_elsewhere()
         for each in said[place:]:
             again.turn(each)
-        assert first + heard.total == pytest.approx(truth(said), abs=EXACT)
+        assert first + heard.cost == pytest.approx(truth(said), abs=EXACT)
 
 
 @quick
@@ -197,28 +170,28 @@ def test_what_was_spent_before_anybody_listened_is_not_counted(said: list[Said],
     talk = Talk()
     for each in said[:place]:
         talk.turn(each)
-    with listening() as heard:
+    with capture() as heard:
         for each in said[place:]:
             talk.turn(each)
-        assert heard.total == pytest.approx(truth(said) - truth(said[:place]), abs=EXACT)
+        assert heard.cost == pytest.approx(truth(said) - truth(said[:place]), abs=EXACT)
 
 
 def test_two_agents_that_number_their_sessions_alike_are_told_apart() -> None:
     first, second = Talk(), Talk()
-    with listening() as heard:
+    with capture() as heard:
         for report in (0.5, 0.6, 0.9):
             first.turn(Said(report))
             second.turn(Said(report / 2))
-        assert heard.total == pytest.approx(0.9 + 0.45, abs=EXACT)
+        assert heard.cost == pytest.approx(0.9 + 0.45, abs=EXACT)
 
 
 def test_a_new_session_under_an_old_number_starts_at_zero() -> None:
     talk = Talk()
-    with listening() as heard:
+    with capture() as heard:
         talk.turn(Said(0.5))
         talk.new_bridge()
         talk.turn(Said(0.8))
-        assert heard.total == pytest.approx(1.3, abs=EXACT)
+        assert heard.cost == pytest.approx(1.3, abs=EXACT)
 
 
 @pytest.mark.parametrize("amount", [float("nan"), float("inf"), -1.0])
@@ -226,9 +199,9 @@ def test_a_report_that_is_no_amount_is_none(amount: float) -> None:
     from openhands_otel.semconv import CostSource
 
     talk = Talk()
-    with listening() as heard:
+    with capture() as heard:
         talk.turn(Said(0.5))
         talk.turn(Said(amount))
         talk.turn(Said(0.9))
-        assert heard.total == pytest.approx(0.9, abs=EXACT)
-        assert {event.source for event in heard.costs if event.amount > 0.1} == {CostSource.ACP_REPORTED}
+        assert heard.cost == pytest.approx(0.9, abs=EXACT)
+        assert {event.source for event in heard.of(CostAdded) if event.amount > 0.1} == {CostSource.ACP_REPORTED}

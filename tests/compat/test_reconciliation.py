@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from openhands_otel.events import ConversationOpened, RunEnded
+from openhands_otel.events import ConversationOpened
+from openhands_otel.testing import capture
 
 from .scenario import EXACT, Scenario, called, needs, said
 from .test_children import agent_with_task_tool
@@ -97,18 +98,14 @@ def test_what_an_llm_spent_elsewhere_is_not_what_a_new_conversation_had_spent(sc
 
 
 def test_what_was_spent_before_is_shown_apart(scenario: Scenario) -> None:
-    from openhands_otel import subscribe
-
     folder, identity = str(scenario.folder / "persisted"), uuid.uuid4()
     first = scenario.conversation(scenario.llm("main"), persistence_dir=folder, conversation_id=identity)
     scenario.run(first)
     first.close()
     spent = scenario.bill().total
-    opened: list[Any] = []
-    unsubscribe = subscribe(opened.append, kinds=(ConversationOpened, RunEnded))
-    second = scenario.conversation(scenario.llm("main"), persistence_dir=folder, conversation_id=identity)
-    unsubscribe()
-    (event,) = opened
+    with capture() as opening:
+        second = scenario.conversation(scenario.llm("main"), persistence_dir=folder, conversation_id=identity)
+    (event,) = opening.of(ConversationOpened)
     if event.restored_cost == 0:
         pytest.skip("this release of OpenHands forgets what a resumed conversation had spent")
     assert event.restored_cost == pytest.approx(spent, abs=EXACT)
