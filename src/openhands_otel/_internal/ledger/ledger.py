@@ -292,7 +292,7 @@ class Ledger:
                 (totals.get(metric) or self._total(origin, metric)).add(count)
                 if account is not None:
                     self._add_tokens(account, usage_id, kind, count)
-        if account is not None and event.origin.role in (Role.AGENT, Role.SUBAGENT, Role.ACP):
+        if account is not None and event.origin.role in semconv.AGENT_ROLES:
             account.context_tokens = event.input + event.output
             if 0 < event.context_window <= COUNT_LIMIT:
                 account.context_limit = event.context_window
@@ -341,13 +341,13 @@ class Ledger:
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.called(event.at)
-            account.running["llm", event.call] = ("llm", event.at)
+            account.running[semconv.LLM_ACTIVITY, event.call] = (semconv.LLM_ACTIVITY, event.at)
 
     def _call_ended(self, event: events.LLMCallEnded) -> None:
         self.calls_running.discard(event.call)
         account = self._account_of(event.origin, event.at)
         if account is not None:
-            account.running.pop(("llm", event.call), None)
+            account.running.pop((semconv.LLM_ACTIVITY, event.call), None)
 
     def _tool_started(self, event: events.ToolStarted) -> None:
         self.tools_running.add(event.call)

@@ -25,9 +25,9 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 from openhands_otel import semconv
 from openhands_otel._internal.clock import SECOND_NS, now_ns
 from openhands_otel._internal.export.otlp_config import Temporality
-from openhands_otel._internal.metrics.histograms import Distribution
+from openhands_otel._internal.metrics.histograms import BucketCounts
 from openhands_otel._internal.metrics.points import MILLISECOND_NS, Batch, Exemplar, Number, Selection, Series, Value
-from openhands_otel._internal.metrics.self_observation import METRICS as SELF_OBSERVATION
+from openhands_otel._internal.metrics.self_observation import SELF_OBSERVATION
 from openhands_otel.semconv import Metric
 
 AS_DELTA: Final[Mapping[Temporality, frozenset[str]]] = {
@@ -123,7 +123,7 @@ class FleetSeries:
                 is_old_news = not everything and extent(value) == extent(before[0])
             if not is_old_news:
                 self._begin(series, now)
-                yield series, value.copy() if isinstance(value, Distribution) else value
+                yield series, value.copy() if isinstance(value, BucketCounts) else value
 
     def _tell(
         self, held: Held, batch: Batch, known: Mapping[Series, tuple[Value, int]], exemplars: dict[Series, Exemplar]
@@ -137,7 +137,7 @@ class FleetSeries:
                     continue
                 own, start = less(value, before[0]), before[1]
             elif before is None and adds_up(series) and not batch.sends_delta(series[0]):
-                batch.add("", series, own.empty() if isinstance(own, Distribution) else 0, start, start)
+                batch.add("", series, own.empty() if isinstance(own, BucketCounts) else 0, start, start)
             batch.add("", series, own, batch.now, start, exemplars.pop(series, None))
         return {series: (value, batch.now) for series, value in held.items()}
 
@@ -155,12 +155,12 @@ def adds_up(series: Series) -> bool:
 
 def extent(value: Value) -> Number:
     """What differs when a value has changed."""
-    return value.count if isinstance(value, Distribution) else value
+    return value.count if isinstance(value, BucketCounts) else value
 
 
 def less(value: Value, before: Value) -> Value:
     """What a value has grown by since ``before``."""
-    if isinstance(value, Distribution):
-        assert isinstance(before, Distribution)
+    if isinstance(value, BucketCounts):
+        assert isinstance(before, BucketCounts)
         return value.less(before)
     return value - extent(before)

@@ -20,7 +20,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 from openhands_otel import semconv
 from openhands_otel._internal import fork_gate
 from openhands_otel._internal.ledger.intake import Intake
-from openhands_otel._internal.metrics.readings import METRICS, FleetReadings
+from openhands_otel._internal.metrics.readings import READ_METRICS, FleetReadings
 from openhands_otel._internal.metrics.samples import HISTOGRAMS, Known, Labels, Sampler
 from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.version import __version__
@@ -39,7 +39,7 @@ class FleetInstruments:
         }
         self._readings = FleetReadings(budgets)
         self._observation: SelfObservation | None = None
-        for metric in METRICS:
+        for metric in READ_METRICS:
             if metric is not semconv.BUDGET or budgets:
                 make[metric.kind](metric.name, [self._observer(metric)], metric.unit, metric.description)
         self._histograms = {

@@ -15,7 +15,7 @@ MOST_BUCKETS, FINEST_SCALE = 160, 20
 """What the SDK's exponential histograms begin with, too."""
 
 
-class Distribution:
+class BucketCounts:
     """What both kinds have in common. Nothing that is recorded here can be below 0."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Distribution:
         return rest
 
 
-class ExplicitBuckets(Distribution):
+class ExplicitBuckets(BucketCounts):
     """Buckets with fixed upper bounds."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
@@ -86,7 +86,7 @@ class ExplicitBuckets(Distribution):
         return rest
 
 
-class ExponentialBuckets(Distribution):
+class ExponentialBuckets(BucketCounts):
     """Bucket ``i`` takes what is above ``2 ** (i * 2 ** -scale)``, up to the same of ``i + 1``.
 
     The scale becomes coarser, and never finer, so that no more than ``MOST_BUCKETS`` are needed.

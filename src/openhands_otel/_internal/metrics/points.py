@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
 from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey
-from openhands_otel._internal.metrics.histograms import Distribution, ExponentialBuckets
+from openhands_otel._internal.metrics.histograms import BucketCounts, ExponentialBuckets
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import Metric
 
@@ -26,7 +26,7 @@ Labels = tuple[tuple[str, str | bool], ...]
 Series = tuple[Metric, Labels]
 """One series: metric and attributes, of a conversation's other than its id."""
 Number = int | float
-Value = Number | Distribution
+Value = Number | BucketCounts
 Exemplar = tuple[float, int, SpanContext]
 """What one call added, when (unix nanoseconds), and the span that it was made in."""
 

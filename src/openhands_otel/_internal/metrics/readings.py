@@ -12,8 +12,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.ledger.intake import Intake
 from openhands_otel._internal.ledger.ledger import FLEET_METRICS, Ledger
 from openhands_otel._internal.metrics.points import Labels, Number, Series, fleet_labels
-from openhands_otel._internal.metrics.self_observation import METRICS as SELF_OBSERVATION
-from openhands_otel._internal.metrics.self_observation import SelfObservation
+from openhands_otel._internal.metrics.self_observation import SELF_OBSERVATION, SelfObservation
 from openhands_otel.semconv import BudgetScope, Metric
 
 _RUNNING: dict[Metric, Callable[[Ledger], int]] = {
@@ -21,7 +20,7 @@ _RUNNING: dict[Metric, Callable[[Ledger], int]] = {
     semconv.ACTIVE_CALLS: lambda ledger: len(ledger.calls_running),
     semconv.ACTIVE_TOOLS: lambda ledger: len(ledger.tools_running),
 }
-METRICS = (*FLEET_METRICS, *SELF_OBSERVATION, *_RUNNING, semconv.BUDGET)
+READ_METRICS = (*FLEET_METRICS, *SELF_OBSERVATION, *_RUNNING, semconv.BUDGET)
 
 
 class FleetReadings:
@@ -39,7 +38,7 @@ class FleetReadings:
 
     def read(self) -> Iterator[tuple[Series, Number]]:
         """All of them."""
-        for metric in METRICS:
+        for metric in READ_METRICS:
             for labels, value in self.of(metric):
                 yield (metric, labels), value
 

@@ -50,7 +50,7 @@ class LastWords:
     parts: list[Part]
 
 
-class ChangeSender:
+class RequestBuilder:
     """``fleet`` has nothing to say in guest mode: the application's provider exports the fleet's metrics itself."""
 
     def __init__(
@@ -168,7 +168,7 @@ class ChangeSender:
         """What sends the oldest of what goes first, if there is any."""
         if self._first:
             words = self._first[0]
-            return partial(self._send_older, words.request, self._said(words))
+            return partial(self._send_older, words.request, self._note_delivery(words))
         while self._backlog.marks:
             mark = self._backlog.marks[0]
             request, commit = self._request_of(mark)
@@ -243,7 +243,7 @@ class ChangeSender:
             done(outcome)
         return Outcome(True, outcome.reason)
 
-    def _said(self, words: LastWords) -> Done:
+    def _note_delivery(self, words: LastWords) -> Done:
         def done(outcome: Outcome) -> None:
             self._first.remove(words)
             if outcome.reason and words.parts:

@@ -19,11 +19,11 @@ from openhands_otel._internal.exact import SECONDS_LIMIT
 from openhands_otel._internal.ledger.account import RunRecord
 from openhands_otel._internal.ledger.intake import Sample
 from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, agent_key, fleet_key
-from openhands_otel._internal.metrics.histograms import Distribution, ExplicitBuckets, ExponentialBuckets
+from openhands_otel._internal.metrics.histograms import BucketCounts, ExplicitBuckets, ExponentialBuckets
 from openhands_otel._internal.metrics.points import CACHED, Exemplar, Series, fleet_labels, sendable
 from openhands_otel._internal.metrics.points import Labels as Spelled
 from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, Origin, TokensUsed, ToolEnded
-from openhands_otel.semconv import Metric, Role, TokenType
+from openhands_otel.semconv import Metric, TokenType
 
 HISTOGRAMS = (
     semconv.TOKEN_USAGE,
@@ -37,7 +37,6 @@ HISTOGRAMS = (
     semconv.RUN_COST,
     semconv.CONTEXT_UTILIZATION,
 )
-AGENT_ROLES = (Role.AGENT, Role.SUBAGENT, Role.ACP)
 
 
 class Labels(NamedTuple):
@@ -52,7 +51,7 @@ class Labels(NamedTuple):
         return fleet_labels(self.fleet) + tuple((name, sendable(text)) for name, text in self.more)
 
 
-OVERFLOW = Labels(OVERFLOW_KEY)
+OVERFLOW_LABELS = Labels(OVERFLOW_KEY)
 
 
 class _LabelsOfCalls:
@@ -129,7 +128,7 @@ class Sampler:
         labels = self._of(used.origin)
         self._record(semconv.TOKEN_USAGE, labels.input, used.input, span)
         self._record(semconv.TOKEN_USAGE, labels.output, used.output, span)
-        if used.context_window and used.origin.role in AGENT_ROLES:
+        if used.context_window and used.origin.role in semconv.AGENT_ROLES:
             share = (used.input + used.output) / used.context_window
             self._record(semconv.CONTEXT_UTILIZATION, labels.plain, share, span)
 
@@ -169,9 +168,9 @@ class Known[S]:
         known = self.of[metric]
         found = known.get(labels)
         if found is None:
-            if len(known) >= self._limit and labels != OVERFLOW:
+            if len(known) >= self._limit and labels != OVERFLOW_LABELS:
                 self._on_overflow()
-                return self.find(metric, OVERFLOW)
+                return self.find(metric, OVERFLOW_LABELS)
             found = known[labels] = self._make(metric, labels)
         return found
 
@@ -190,7 +189,7 @@ class Distributions:
         if span is not None:
             self.exemplars[metric, labels.spelled] = amount, now_ns(), span
 
-    def read(self) -> Iterator[tuple[Series, Distribution]]:
+    def read(self) -> Iterator[tuple[Series, BucketCounts]]:
         """All of them, as they are now; they go on growing."""
         for metric, known in self._known.of.items():
             for labels, distribution in known.items():
@@ -210,5 +209,5 @@ class Distributions:
         for metric, key, amount in grown:
             self.exemplars[metric, fleet_labels(key)] = amount, sample.at, span
 
-    def _make(self, metric: Metric, labels: Labels) -> Distribution:
+    def _make(self, metric: Metric, labels: Labels) -> BucketCounts:
         return ExponentialBuckets() if self._exponential else ExplicitBuckets(metric.buckets or ())

@@ -13,7 +13,7 @@ from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.points import Labels, Number
 from openhands_otel.semconv import Metric
 
-METRICS = (
+SELF_OBSERVATION = (
     semconv.HOOK_ERRORS,
     semconv.OVERFLOWS,
     semconv.FAILED_EXPORTS,
@@ -35,7 +35,7 @@ class SelfObservation:
         self.flush_cpu_s = 0.0
 
     def read(self, metric: Metric) -> list[tuple[Labels, Number]]:
-        """Attributes and current values of one of METRICS."""
+        """Attributes and current values of one of SELF_OBSERVATION."""
         if metric is semconv.HOOK_ERRORS:
             return [(((semconv.HOOK_NAME, name),), count) for name, count in guard.error_counts().items()]
         values = {

@@ -30,7 +30,7 @@ from openhands_otel._internal.metrics.fleet_series import FleetSeries
 from openhands_otel._internal.metrics.guest import FleetInstruments, guest_instruments
 from openhands_otel._internal.metrics.points import Series, Value
 from openhands_otel._internal.metrics.readings import FleetReadings
-from openhands_otel._internal.metrics.request_builder import ChangeSender
+from openhands_otel._internal.metrics.request_builder import RequestBuilder
 from openhands_otel._internal.metrics.resource import base_resource, process_resource
 from openhands_otel._internal.metrics.samples import Distributions, Sampler
 from openhands_otel._internal.metrics.self_observation import SelfObservation
@@ -102,7 +102,7 @@ class Pipeline:
             self._transport = open_transport(self._config)
             series = ConversationSeries(self._intake.ledger)
             vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
-            sender = ChangeSender(self._transport, resource, self._intake, series, fleet, vitals=vitals)
+            sender = RequestBuilder(self._transport, resource, self._intake, series, fleet, vitals=vitals)
             self._spool = self._spool_of(sender, resource)
         settings = self._settings
         schedule = Schedule(
@@ -204,7 +204,7 @@ class Pipeline:
 
         return settle
 
-    def _spool_of(self, sender: ChangeSender, resource: Resource) -> SpoolKeeper | None:
+    def _spool_of(self, sender: RequestBuilder, resource: Resource) -> SpoolKeeper | None:
         try:
             destination = Destination.of(self._config.protocol, self._config.endpoint, self._config.insecure)
         except ValueError:

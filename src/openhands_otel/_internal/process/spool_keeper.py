@@ -25,7 +25,7 @@ from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, Unu
 from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import Intake
-from openhands_otel._internal.metrics.request_builder import ChangeSender
+from openhands_otel._internal.metrics.request_builder import RequestBuilder
 from openhands_otel._internal.process.replays import Replays
 
 logger = logging.getLogger("openhands_otel")
@@ -52,7 +52,7 @@ class SpoolKeeper:
     Once something was delivered, ``replays`` sends what other processes have left.
     """
 
-    def __init__(self, sender: ChangeSender, intake: Intake, whose: Whose, replays: Replays) -> None:
+    def __init__(self, sender: RequestBuilder, intake: Intake, whose: Whose, replays: Replays) -> None:
         self._replays = replays
         self._look_due = True
         """Whether to look for others' spools after the next delivery that leaves nothing to say."""
