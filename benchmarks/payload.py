@@ -3,9 +3,10 @@
 ``one update`` is the request that follows the three updates of one response (cost, latency, tokens), in the steady
 state, without the zeros of a first request. Numbers and times in OTLP have eight bytes whatever their value, so nothing
 in it grows. ``real call`` is everything that one real LLM call caused, in as many requests as it took: what runs now is
-told while a call lasts, and its end by itself if OpenHands takes long to copy its records. ``distributions`` is what a
-flush adds to that; otherwise they come once a minute, however many calls there were. Beside them the same
-conversation's statistics as OpenHands itself would send them: ``ConversationStats.model_dump_json()``, with every call.
+told while a call lasts, and its end by itself if OpenHands takes long to copy its records. ``distributions`` is what
+a flush adds to that; otherwise they come in a request of their own a second later, once for all calls of that second.
+Beside them the same conversation's statistics as OpenHands itself would send them:
+``ConversationStats.model_dump_json()``, with every call.
 
 Before all that a run of five calls with tools, as the first thing that a process does: everything from the start of the
 process to a flush at the end of the run, the zeros that series begin with included.

@@ -46,9 +46,17 @@ def test_every_line_of_ours_goes_through_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["instrumentor", "subscriptions", "collector.server", "telemetry.pipeline", "remote.follower", "cli.view"]
+    "module",
+    [
+        "process.instrumentor",
+        "process.subscriptions",
+        "collector.server",
+        "process.pipeline",
+        "remote.follower",
+        "cli.view",
+    ],
 )
 def test_whoever_is_imported_first_the_filter_is_there(module: str) -> None:
-    program = f"import logging, openhands_otel.{module}; print(logging.getLogger('openhands_otel').filters)"
+    program = f"import logging, openhands_otel._internal.{module}; print(logging.getLogger('openhands_otel').filters)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert result.stdout.count("PrintableRecords") == 1

@@ -91,6 +91,10 @@ def test_every_metric_has_its_place_in_a_dashboard_or_a_rule() -> None:
     unused = {name for name in {re.sub("_(bucket|count|sum)$", "", name) for name in KNOWN} if name not in families}
     assert unused == {
         "openhands_conversation_budget_limit_USD",
+        "openhands_conversation_first_llm_call_seconds",
+        "openhands_conversation_last_llm_call_seconds",
+        "openhands_conversation_llm_time_seconds_total",
+        "openhands_conversation_longest_llm_call_seconds",
         "openhands_conversation_outcome_ratio",
         "openhands_conversation_restored_cost_USD",
         "openhands_conversation_unpriced_calls_total",

@@ -278,7 +278,7 @@ def test_a_task_of_ours_goes_on_whatever_ends_its_work(error: BaseException, cap
         has_more = False
         beat_in_s = None
 
-        def prepare(self, everything: bool, last: bool) -> Callable[[float], Outcome]:
+        def prepare(self, everything: bool, last: bool, complete: bool) -> Callable[[float], Outcome]:
             if failed[0]:
                 failed[0] -= 1
                 raise error
@@ -286,7 +286,7 @@ def test_a_task_of_ours_goes_on_whatever_ends_its_work(error: BaseException, cap
             return lambda timeout_s: Outcome(True)
 
     observation = SelfObservation(intake.ledger, lambda: 0)
-    flusher = Flusher(intake, Failing(), lambda: None, Schedule(0.0, 1.0, 60, time.monotonic()), observation, 1)
+    flusher = Flusher(intake, Failing(), lambda: False, Schedule(0.0, 1.0, 60, time.monotonic()), observation, 1)
     flusher.start()
     answers: list[bool] = []
     for _ in range(4):

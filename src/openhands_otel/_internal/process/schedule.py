@@ -1,10 +1,10 @@
 """When the next flush is due.
 
-A change that people wait for is sent after a window of some milliseconds, what may wait after a tenth of a second, and
-everything once a minute even if nothing changed (exact totals in PromQL need series that stay alive). Distributions
-are half of the bytes: they wait a second for company, and are not sent again before a minute is over. Two things hold a
-flush back: a budget of CPU time, so that a process with thousands of changes a second spends a bounded share of one
-core on flushes, and a pause that doubles from 0.5 to 5 s after failures.
+A change that people wait for is sent after a window of some milliseconds, what may wait after a tenth of a second,
+and everything once a minute even if nothing changed (exact totals in PromQL need series that stay alive).
+Distributions are half of the bytes: they wait a second for company, no longer, since a killed process may lose a
+second at most. Two things hold a flush back: a budget of CPU time, so that a process with thousands of changes a
+second spends a bounded share of one core on flushes, and a pause that doubles from 0.5 to 5 s after failures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class Schedule:
         self._wanted_at: float | None = None
         self._distributions_at: float | None = None
         """When distributions that have changed are to be sent; None: none has."""
-        self._distributions_not_before = now
         self._not_before = now
         self._budget = BURST_CPU_S
         self._budget_at = now
@@ -45,7 +44,7 @@ class Schedule:
     def want_distributions(self, now: float) -> None:
         """Distributions changed."""
         if self._distributions_at is None:
-            self._distributions_at = max(now + DISTRIBUTIONS_WINDOW_S, self._distributions_not_before)
+            self._distributions_at = now + DISTRIBUTIONS_WINDOW_S
 
     def wait_s(self, now: float) -> float:
         """Seconds until something is due; zero or less: now."""
@@ -75,7 +74,6 @@ class Schedule:
         self._wanted_at = None
         if complete or everything:
             self._distributions_at = None
-            self._distributions_not_before = now + self._heartbeat_s
         if everything:
             self._heartbeat_at = now + self._heartbeat_s
         earned = min(BURST_CPU_S, self._budget + (now - self._budget_at) * self._cpu_share)
