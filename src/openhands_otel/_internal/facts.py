@@ -69,6 +69,8 @@ class Fact:
     """Of ``watch``, after those that it always has; it stays away while no conversation has something to say there."""
     remark: str = ""
     """On the card's last lines, if there is something to say: ``{}`` is the value, ``{s}`` an s unless that is 1."""
+    quiet: bool = False
+    """Whether the remark is there to be looked up, and nothing to worry about."""
 
     @property
     def slot(self) -> bool:
@@ -124,6 +126,7 @@ FACTS: Final = (
         Format.SECONDS,
         account="llm_seconds",
         remark="{} in LLM calls",
+        quiet=True,
     ),
     Fact(
         "longest_call_seconds",
@@ -133,6 +136,7 @@ FACTS: Final = (
         account="longest_call_seconds",
         column=Column("slowest", 140),
         remark="the slowest took {}",
+        quiet=True,
     ),
     Fact(
         "first_call_unix_s",
@@ -141,6 +145,7 @@ FACTS: Final = (
         Format.MOMENT,
         account="first_call_unix_s",
         remark="first call {}",
+        quiet=True,
     ),
     Fact(
         "last_call_unix_s",
@@ -150,6 +155,7 @@ FACTS: Final = (
         account="last_call_unix_s",
         column=Column("last call", 150),
         remark="last call {}",
+        quiet=True,
     ),
     Fact(
         "restored_cost",

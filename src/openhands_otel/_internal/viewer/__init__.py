@@ -31,7 +31,13 @@ def facts_module() -> str:
     """What the page takes from ``facts.py`` and ``semconv.py``, as JavaScript."""
     exported = {
         "REMARKS": [
-            {"field": fact.field, "format": fact.format, "remark": fact.remark, "nothing": _default(fact.field)}
+            {
+                "field": fact.field,
+                "format": fact.format,
+                "remark": fact.remark,
+                "quiet": fact.quiet,
+                "nothing": _default(fact.field),
+            }
             for fact in FACTS
             if fact.field and fact.remark
         ],

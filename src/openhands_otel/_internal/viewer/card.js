@@ -50,7 +50,8 @@ export class Card {
     this.#updateTokens(usage);
     this.#updateContext(usage);
     this.#updateCosts();
-    setText(this.extra, this.#remarks());
+    setText(this.extra, this.#remarks(false));
+    setText(this.quiet, this.#remarks(true));
     setText(this.calls, `${count(stats.llm_calls)} ${stats.llm_calls === 1 ? "call" : "calls"}`);
     if (flash) this.#flash();
   }
@@ -97,6 +98,7 @@ export class Card {
     this.context = element("div", "meter", element("div", "line", element("span", "", "context"), this.contextText), this.contextBar);
     this.costs = element("div", "costs");
     this.extra = element("p", "extra");
+    this.quiet = element("p", "extra quiet");
     this.updated = element("span");
     this.service = element("span");
     this.body = element(
@@ -104,7 +106,7 @@ export class Card {
       element("div", "money", this.cost, this.tree),
       this.now,
       element("div", "meter", element("div", "line", element("span", "", this.tokenText, " tokens"), this.calls), this.tokenBar, this.facts),
-      this.context, this.costs, this.extra,
+      this.context, this.costs, this.extra, this.quiet,
       element("div", "foot", this.updated, this.service),
     );
   }
@@ -182,10 +184,12 @@ export class Card {
     this.costs.hidden = rows.length === 0;
   }
 
-  #remarks() {
+  // Those to worry about, or those that are only there to be looked up.
+  #remarks(quietly) {
     const { stats } = this;
     const remarks = [];
-    for (const { field, format, remark, nothing } of REMARKS) {
+    for (const { field, format, remark, quiet, nothing } of REMARKS) {
+      if (quiet !== quietly) continue;
       const value = stats[field];
       const text = value === nothing || value === undefined ? "" : FORMATS[format](value, stats);
       if (text) remarks.push(remark.replace("{}", text).replace("{s}", value === 1 ? "" : "s"));
