@@ -103,3 +103,20 @@ def test_nothing_heavy_is_imported() -> None:
     modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
     for heavy in ("pydantic", "httpx", "rich", "opentelemetry.sdk", "asyncio", "grpc"):
         assert f"'{heavy}'" not in modules
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["status", "--json"], ["watch", "--once"], ["watch", "--once", "--json"]]
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_an_output_that_takes_nothing_is_one_line_and_one_that_is_closed_none(command: list[str]) -> None:
+    """Kind: what the output of a command does is not a fault of the command."""
+    with running_viewer() as viewer:
+        words = [sys.executable, "-m", "openhands_otel", *command, viewer.url]
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+        assert "cannot be written" in result.stderr
+        closed = ["sh", "-c", '"$@" >&-', "sh", *words]
+        result = subprocess.run(closed, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (result.returncode, result.stderr) == (0, "")

@@ -7,8 +7,10 @@ can mend is raised as CommandError and printed as one line on standard error.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
@@ -52,12 +54,17 @@ class _OneLineParser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        # A shell's >&- closes it: then nobody reads, and that is all.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # Where a terminal knows few characters, the others are shown by number: better than no line at all.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except CommandError as error:
         print(f"{PROGRAM}: {printable(str(error))}", file=sys.stderr)
         return error.code
@@ -66,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # Else the interpreter tries to write the rest at its end, and says so once more.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        print(f"{PROGRAM}: what there is to say cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(words: list[str]) -> int:
