@@ -18,11 +18,11 @@ from contextlib import contextmanager
 class ForkGate:
     """Closed while something runs that a fork would tear; one for each kind of work, as they don't wait for each other.
 
-    ``longest_wait_s`` is what a fork waits at most.
+    ``longest_wait_s`` is what a fork waits at most; it may be changed at any time.
     """
 
     def __init__(self, longest_wait_s: float) -> None:
-        self._longest_wait_s = longest_wait_s
+        self.longest_wait_s = longest_wait_s
         self._lock = threading.Lock()
         self._closed_by: int | None = None
         self._held_by: int | None = None
@@ -41,7 +41,7 @@ class ForkGate:
 
     def _before(self) -> None:
         forks_inside = self._closed_by == threading.get_ident()
-        if not forks_inside and self._lock.acquire(timeout=self._longest_wait_s):
+        if not forks_inside and self._lock.acquire(timeout=self.longest_wait_s):
             self._held_by = threading.get_ident()
 
     def _in_parent(self) -> None:
@@ -54,11 +54,15 @@ class ForkGate:
         self._closed_by = self._held_by = None
 
 
-grpc_calls = ForkGate(longest_wait_s=0.1)
+SHORT_WAIT_S = 0.1
+LONG_WAIT_S = 1.0
+"""For a collector that answered last time: on a busy machine its answer takes a while, but it comes."""
+
+grpc_calls = ForkGate(SHORT_WAIT_S)
 """One for the process: what gRPC has at stake is."""
 
 imports = ForkGate(longest_wait_s=1.0)
 """Modules that are imported on our account while the agent runs: litellm imports its providers when asked for them."""
 
-recordings = ForkGate(longest_wait_s=0.1)
+recordings = ForkGate(SHORT_WAIT_S)
 """Values that the flusher records on instruments of the OpenTelemetry SDK; a child of the application has them too."""
