@@ -6,6 +6,7 @@ It knows nothing of the collector in the package, so that a mistake there cannot
 from __future__ import annotations
 
 import gzip
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ class Receiver:
     requests: list[ExportMetricsServiceRequest] = field(default_factory=list)
     received_at: list[int] = field(default_factory=list)
     answer: Callable[[], tuple[int, bytes]] = lambda: (200, b"")
+    asking: threading.local = field(default_factory=threading.local, repr=False)
+    """``headers`` of the request that ``answer`` is asked about, on the thread that asks."""
     content_type: str = "application/x-protobuf"
 
     def forget(self) -> None:
@@ -73,6 +76,7 @@ class Receiver:
             kept.clear()
 
     def take(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        self.asking.headers = headers
         status, answer = self.answer()
         if status == 200:
             raw = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
