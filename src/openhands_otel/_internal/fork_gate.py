@@ -18,11 +18,14 @@ from contextlib import contextmanager
 class ForkGate:
     """Closed while something runs that a fork would tear; one for each kind of work, as they don't wait for each other.
 
-    ``longest_wait_s`` is what a fork waits at most; it may be changed at any time.
+    A fork waits for ``longest_wait_s`` at most; for ``until_one_ends_well_s``, where that is given, as long as the work
+    that ran last raised or none has run.
     """
 
-    def __init__(self, longest_wait_s: float) -> None:
-        self.longest_wait_s = longest_wait_s
+    def __init__(self, longest_wait_s: float, until_one_ends_well_s: float | None = None) -> None:
+        self._longest_wait_s = longest_wait_s
+        self._after_failure_s = longest_wait_s if until_one_ends_well_s is None else until_one_ends_well_s
+        self._wait_s = self._after_failure_s
         self._lock = threading.Lock()
         self._closed_by: int | None = None
         self._held_by: int | None = None
@@ -34,14 +37,17 @@ class ForkGate:
         """Keep forks waiting."""
         with self._lock:
             self._closed_by = threading.get_ident()
+            next_wait_s = self._after_failure_s
             try:
                 yield
+                next_wait_s = self._longest_wait_s
             finally:
                 self._closed_by = None
+                self._wait_s = next_wait_s
 
     def _before(self) -> None:
         forks_inside = self._closed_by == threading.get_ident()
-        if not forks_inside and self._lock.acquire(timeout=self.longest_wait_s):
+        if not forks_inside and self._lock.acquire(timeout=self._wait_s):
             self._held_by = threading.get_ident()
 
     def _in_parent(self) -> None:
@@ -54,15 +60,12 @@ class ForkGate:
         self._closed_by = self._held_by = None
 
 
-SHORT_WAIT_S = 0.1
-LONG_WAIT_S = 1.0
-"""For a collector that answered last time: on a busy machine its answer takes a while, but it comes."""
-
-grpc_calls = ForkGate(SHORT_WAIT_S)
-"""One for the process: what gRPC has at stake is."""
+grpc_calls = ForkGate(longest_wait_s=1.0, until_one_ends_well_s=0.1)
+"""One for the process: what gRPC has at stake is. A collector that answered last time does so again, but on a busy
+machine that takes a while."""
 
 imports = ForkGate(longest_wait_s=1.0)
 """Modules that are imported on our account while the agent runs: litellm imports its providers when asked for them."""
 
-recordings = ForkGate(SHORT_WAIT_S)
+recordings = ForkGate(longest_wait_s=0.1)
 """Values that the flusher records on instruments of the OpenTelemetry SDK; a child of the application has them too."""

@@ -77,9 +77,7 @@ class GrpcTransport:
             with fork_gate.grpc_calls.closed():
                 response, call = export.with_call(request, timeout=timeout_s, metadata=metadata)
                 told = cast(dict[str, object], dict(cast(Any, call.initial_metadata()) or ()))
-            fork_gate.grpc_calls.longest_wait_s = fork_gate.LONG_WAIT_S
         except grpc.RpcError as error:
-            fork_gate.grpc_calls.longest_wait_s = fork_gate.SHORT_WAIT_S
             return self._failed(error)
         except TokenFileError as error:
             return Outcome(False, str(error))
