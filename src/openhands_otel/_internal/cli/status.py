@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.cli import CommandError
+from openhands_otel._internal.facts import FAILURES
 from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import tls_context, without_secrets
 from openhands_otel._internal.host.state_folder import unasked_token
@@ -27,7 +28,7 @@ from openhands_otel.semconv import RunOutcome
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 LINE: Final = "{today} today, {hour}/h, {running} running"
-WAITS_FOR_A_PERSON: Final = (RunOutcome.WAITING, RunOutcome.STUCK, RunOutcome.ERROR)
+WAITS_FOR_A_PERSON: Final = FAILURES | {RunOutcome.WAITING}
 """How a run ended that goes on only when a person does something: confirms, or looks what is wrong."""
 _TIMEOUT_S: Final = 2.0
 _FIELDS: Final = "today, hour, total (money), running, needs_you (numbers)"

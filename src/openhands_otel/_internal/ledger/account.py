@@ -201,6 +201,7 @@ class Account:
         model, provider = most_used(shares, calls)
         outcome = self.outcome if self.outcome is not None and self.outcome.stands else RunResult()
         activity, since = self.activity or (None, None)
+        cost = self.total_cost
         return ConversationStats(
             conversation_id=self.conversation_id,
             parent_id=self.parent_id,
@@ -208,8 +209,8 @@ class Account:
             sdk_version=self.sdk_version or None,
             model_name=model,
             provider_name=provider,
-            accumulated_cost=self.total_cost,
-            tree_cost=self.total_cost,
+            accumulated_cost=cost,
+            tree_cost=cost,
             restored_cost=self.restored_cost,
             max_budget_per_task=self.budget,
             unreconciled_cost=self.unreconciled_cost,
