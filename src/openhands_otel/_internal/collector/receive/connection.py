@@ -67,7 +67,7 @@ class Connection(H11Protocol):
         self, config: Config, server_state: ServerState, peer: str, on_lost: Callable[[Connection], None]
     ) -> None:
         super().__init__(config, server_state, {STATE_KEY: self})
-        self.logger = few_lines("openhands_otel._internal.collector.http")
+        self.logger = few_lines("openhands_otel.collector.http")
         self.peer = peer
         self.is_mine = False
         """Whether a process of this user is at the other end, or root's."""
