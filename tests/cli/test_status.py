@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, running_viewer, wait_for
 
+import faketime
 from openhands_otel import semconv
 from openhands_otel.semconv import RunOutcome
 from otlp_sender import Sender
 
-FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
-TWO_DAYS_AGO = ("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME=-2d", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+TWO_DAYS_AGO = ("env", f"LD_PRELOAD={faketime.LIBRARY}", "FAKETIME=-2d", "FAKETIME_DONT_FAKE_MONOTONIC=1")
 COMMAND = [sys.executable, "-m", "openhands_otel", "status"]
 
 
@@ -48,7 +48,7 @@ def test_it_says_what_runs_what_it_costs_and_who_waits_for_a_person() -> None:
         assert status(viewer.url, "--format", "{running}|{needs_you}|{today}|{total}").stdout == "1|3|$0.7500|$0.7500\n"
 
 
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: apt-get install faketime")
+@pytest.mark.skipif(faketime.LIBRARY is None, reason="libfaketime is not installed: apt-get install faketime")
 def test_what_was_spent_before_midnight_is_not_todays(tmp_path: Path) -> None:
     database = tmp_path / "history.db"
     with running_viewer(database=database, wrapper=TWO_DAYS_AGO) as yesterday:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, start_viewer
 
+import faketime
 from deploy.native.build import binary
 from deploy.native.ports import HOST, free_ports
 from deploy.native.server import Server
@@ -31,7 +32,6 @@ SECONDS = float(os.environ.get("TEST_SOAK_S", "40"))
 KILLS = 3
 SETTLE_S = 60
 KEPT = ("PATH", "HOME")
-FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 STEPS = ("+0", "+400", "-200", "+86400", "-1900")
 """Seconds by which the clock of the agents with a faked one is off, one after the other."""
 
@@ -96,9 +96,9 @@ class Soak:
         }
         if kind == "delta":
             environ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"] = "delta"
-        if kind == "clock" and FAKETIME is not None and self.clock is not None:
+        if kind == "clock" and faketime.LIBRARY is not None and self.clock is not None:
             environ |= {
-                "LD_PRELOAD": str(FAKETIME),
+                "LD_PRELOAD": str(faketime.LIBRARY),
                 "FAKETIME_TIMESTAMP_FILE": str(self.clock),
                 "FAKETIME_NO_CACHE": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -155,7 +155,7 @@ def soak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Soak]:
         collector.start()
         collector.wait_ready()
         found = Soak(tmp_path, viewer, f"http://{HOST}:{receive}")
-        if FAKETIME is not None:
+        if faketime.LIBRARY is not None:
             found.clock = tmp_path / "clock"
             found.clock.write_text("+0")
         try:
@@ -171,7 +171,7 @@ def soak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Soak]:
 
 def kinds() -> list[str]:
     found = ["http", "grpc", "delta", "collector"]
-    if FAKETIME is None:
+    if faketime.LIBRARY is None:
         print("libfaketime is not installed: no agent's clock is set in this soak")
         return found
     return [*found, "clock"]

@@ -6,7 +6,6 @@ Each test stands for the kind "the sender's wall clock is taken for the order of
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from viewer_process import running_viewer, wait_for
 
+import faketime
 from openhands_otel import semconv
 from openhands_otel._internal.clock import process_clock
 from openhands_otel.semconv import Status
@@ -25,7 +25,6 @@ from .pipes import call, closed, opened, origin, pipeline, put, run_ended, run_s
 
 COST = semconv.COST.name
 CONVERSATION_COST = semconv.CONVERSATION_COST.name
-FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1")
 MINUTE_S, DAY_S = 60, 86_400
 
 
@@ -190,7 +189,7 @@ MACHINE = ("+1d", "+0d", "-30s", "-60s", "-90s", "-30m", "+1d", "-2h")
 
 def test_a_process_on_a_machine_whose_clock_is_set_eight_times(tmp_path: Path, receiver: Receiver) -> None:
     """Truth is $1.00: with Debian's faketime, the real SDK, a viewer of today and PromQL's arithmetic."""
-    if not FAKETIME.exists() and shutil.which("faketime") is None:
+    if faketime.LIBRARY is None:
         pytest.skip("faketime is not installed (apt-get install faketime): clocks are turned inside one process only")
     with running_viewer() as viewer:
         receiver.answer = lambda: (200, b"")
@@ -198,7 +197,7 @@ def test_a_process_on_a_machine_whose_clock_is_set_eight_times(tmp_path: Path, r
         clock.write_text(MACHINE[0])
         here = Path(__file__).parent
         environ = os.environ | {
-            "LD_PRELOAD": str(FAKETIME),
+            "LD_PRELOAD": str(faketime.LIBRARY),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_NO_CACHE": "1",
             "NO_FAKE_STAT": "1",
