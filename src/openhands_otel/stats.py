@@ -80,8 +80,8 @@ from pydantic import BaseModel, Field
 # fmt: off
 __all__ = [
     "Breakdown", "BurnRate", "ConversationStats", "ConversationUpdate", "CostShare", "History", "HistoryPoint",
-    "ModelCalls", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "State", "TokenUsage",
-    "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+    "ModelCalls", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "Spend", "SpendGroup",
+    "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
 ]
 # fmt: on
 
@@ -281,6 +281,38 @@ class History(_Model, frozen=True):
     bucket_s: float
     before: HistoryPoint | None = Field(default=None, description="The last known values before the first bucket.")
     points: tuple[HistoryPoint, ...] = ()
+
+
+class SpendGroup(_Model, frozen=True):
+    """What one group of a report spent."""
+
+    keys: dict[str, str] = Field(
+        default_factory=dict[str, str], description="What the group stands for, a value for each name in Spend.by."
+    )
+    accumulated_cost: float = 0.0
+    read_cost: float = Field(
+        default=0.0, description="That part of it that was read from OpenHands' own files: a lower bound."
+    )
+    cache_savings: float = 0.0
+    accumulated_token_usage: TokenUsage = TokenUsage()
+    llm_calls: int = 0
+    unpriced_calls: int = 0
+    llm_seconds: float = Field(default=0.0, description="How long its LLM calls took, all added up.")
+    outcome: str | None = Field(default=None, description="Of a group that is one conversation or run: how it ended.")
+    remainder: bool = Field(default=False, description="Whether it stands for all groups that are not shown.")
+
+
+class Spend(_Model, frozen=True):
+    """What was spent in a period, by what was asked for; the groups add up to the total."""
+
+    format_version: int = Field(default=1, description="Of this shape; it grows only when a field changes its meaning.")
+    timezone: str = Field(default="UTC", description="Whose days and hours the groups are.")
+    since: float | None = Field(default=None, description="Begin of the period, unix seconds; None: from the first.")
+    until: float | None = Field(default=None, description="End of the period, unix seconds; None: to the last.")
+    by: tuple[str, ...] = Field(default=(), description="Names that it is grouped by: units of time, facts, labels.")
+    groups: tuple[SpendGroup, ...] = Field(default=(), description="Time first, then dearest first.")
+    total: SpendGroup = Field(default=SpendGroup(), description="All of it, whatever is shown.")
+    remarks: tuple[str, ...] = Field(default=(), description="What a reader has to know of these figures, a line each.")
 
 
 class SnapshotUpdate(_Model, frozen=True):

@@ -1,0 +1,4 @@
+"""What OpenHands left on disk: its conversations' own files, read as rows of spend.
+
+This room never imports OpenHands and writes nothing. What it reads is a lower bound, and foreign text.
+"""
