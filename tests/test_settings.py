@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openhands_otel.semconv import BudgetScope
-from openhands_otel.settings import Settings, SettingsError, load
+from openhands_otel.settings import Settings, SettingsError, ViewerSettings, load
 
 VARIABLE = "OPENHANDS_OTEL_BUDGETS"
 
@@ -24,3 +24,11 @@ def test_a_budget_that_is_none_is_refused_in_one_line(value: str, monkeypatch: p
     (line,) = str(refused.value).splitlines()
     assert line.startswith(f"{VARIABLE}: ")
     assert value in line
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "../../etc/passwd", "UTC+2"])
+def test_a_zone_that_is_not_known_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_TIMEZONE", name)
+    with pytest.raises(SettingsError, match=r"^OPENHANDS_OTEL_VIEWER_TIMEZONE: .*is no time zone") as error:
+        load(ViewerSettings)
+    assert "\n" not in str(error.value)
