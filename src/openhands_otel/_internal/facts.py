@@ -83,7 +83,7 @@ class Fact:
         return self.combine is Combine.SUM or self.metric is semconv.CONVERSATION_INFO
 
 
-_CALLED: Final = (semconv.REQUEST_MODEL, semconv.PROVIDER_NAME)
+_USE: Final = (semconv.LLM_ROLE, semconv.REQUEST_MODEL, semconv.PROVIDER_NAME, semconv.USAGE_ID)
 
 FACTS: Final = (
     Fact("status", semconv.CONVERSATION_STATE, Combine.SPEAKER, attribute=semconv.CONVERSATION_STATUS),
@@ -101,22 +101,22 @@ FACTS: Final = (
         semconv.CONVERSATION_COST,
         Combine.SUM,
         Format.MONEY,
-        by=(semconv.LLM_ROLE, semconv.REQUEST_MODEL, semconv.USAGE_ID),
+        by=(*_USE, semconv.COST_SOURCE),
     ),
     Fact(
         "accumulated_token_usage",
         semconv.CONVERSATION_TOKENS,
         Combine.SUM,
         Format.COUNT,
-        by=(semconv.TOKEN_TYPE, semconv.USAGE_ID),
+        by=(*_USE, semconv.TOKEN_TYPE),
     ),
-    Fact("llm_calls", semconv.CONVERSATION_CALLS, Combine.SUM, Format.COUNT, by=_CALLED),
+    Fact("llm_calls", semconv.CONVERSATION_CALLS, Combine.SUM, Format.COUNT, by=_USE),
     Fact(
         "unpriced_calls",
         semconv.CONVERSATION_UNPRICED,
         Combine.SUM,
         Format.COUNT,
-        by=_CALLED,
+        by=_USE,
         remark="{} call{s} without a known price",
     ),
     Fact(
@@ -124,7 +124,7 @@ FACTS: Final = (
         semconv.CONVERSATION_LLM_TIME,
         Combine.SUM,
         Format.SECONDS,
-        account="llm_seconds",
+        by=_USE,
         remark="{} in LLM calls",
         quiet=True,
     ),

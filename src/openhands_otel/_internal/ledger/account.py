@@ -6,40 +6,47 @@ The ledger keeps one account per conversation and changes it; everybody else rea
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.usages import by_usage, most_used, token_usage
 from openhands_otel.events import OwnTotal, RunEnded
-from openhands_otel.semconv import UNKNOWN, Reason, Role, RunOutcome, Status, TokenType
+from openhands_otel.semconv import UNKNOWN, CostSource, Reason, Role, RunOutcome, Status, TokenType
 from openhands_otel.stats import ConversationStats, CostShare, ModelCalls
 
 AGREEMENT = 1e-9
 """US dollars up to which two totals agree."""
 
 
-class Spender(NamedTuple):
-    """What a conversation's cost is broken down by."""
+class Use(NamedTuple):
+    """What all that a conversation spends is broken down by."""
 
     role: Role
     model: str
+    provider: str
     usage_id: str
 
 
-class Callee(NamedTuple):
-    """Whom a conversation's calls went to, whether or not a price is known."""
-
-    model: str
-    provider: str
-
-
 @dataclass(slots=True)
-class Calls:
-    """How many went there, and how many of them without a known price."""
+class Part:
+    """What one use of a conversation spent."""
 
-    made: int = 0
+    cost: dict[CostSource, ExactSum] = field(default_factory=dict[CostSource, ExactSum])
+    tokens: dict[TokenType, int] = field(default_factory=dict[TokenType, int])
+    calls: int = 0
     unpriced: int = 0
+    """Calls without a known price."""
+    seconds: float | None = None
+    """How long its calls took, all added up."""
+
+    def spent(self, source: CostSource) -> ExactSum:
+        """Where it holds what was spent at prices that ``source`` named."""
+        spent = self.cost.get(source)
+        if spent is None:
+            spent = self.cost[source] = ExactSum()
+        return spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +92,9 @@ class Account:
     trace_id: str | None = None
     """Of its last run, where that has a trace."""
     run: RunTally | None = None
-    cost: dict[Spender, ExactSum] = field(default_factory=dict[Spender, ExactSum])
-    tokens: dict[tuple[str, TokenType], int] = field(default_factory=dict[tuple[str, TokenType], int])
-    """By usage id and type."""
+    parts: dict[Use, Part] = field(default_factory=dict[Use, Part])
     calls: int = 0
     unpriced: int = 0
-    callees: dict[Callee, Calls] = field(default_factory=dict[Callee, Calls])
-    """The same by model and provider."""
-    llm_seconds: float | None = None
-    """How long its calls took, all added up."""
     longest_call_seconds: float | None = None
     first_call_unix_s: float | None = None
     last_call_unix_s: float | None = None
@@ -116,17 +117,24 @@ class Account:
     closed: bool = False
 
     @property
+    def cost(self) -> dict[tuple[Use, CostSource], ExactSum]:
+        """What each use spent, by who named the price."""
+        return {(use, source): sum_ for use, part in self.parts.items() for source, sum_ in part.cost.items()}
+
+    @property
     def total_cost(self) -> float:
         """Cost in this process."""
         total = ExactSum()
-        for part in self.cost.values():
-            total.add(part.value)
+        for spent in self.cost.values():
+            total.add(spent.value)
         return total.value
 
-    def took(self, seconds: float) -> None:
-        """A call ended that took so long; what is no such number changes nothing."""
+    def answered(self, part: Part, seconds: float) -> None:
+        """A call of ``part`` was answered after so long; what is no such number adds no time."""
+        self.calls += 1
+        part.calls += 1
         if math.isfinite(seconds) and seconds >= 0:
-            self.llm_seconds = (self.llm_seconds or 0.0) + seconds
+            part.seconds = (part.seconds or 0.0) + seconds
             self.longest_call_seconds = max(self.longest_call_seconds or 0.0, seconds)
 
     def called(self, at: int) -> None:
@@ -165,7 +173,7 @@ class Account:
         if self.own is None or abs(self.unreconciled_cost or 0.0) < AGREEMENT:
             return ()
         found = set(self.own.reasons)
-        if any(spender.usage_id not in self.own.usages for spender in self.cost):
+        if any(use.usage_id not in self.own.usages for use, part in self.parts.items() if part.cost):
             found.add(Reason.UNREGISTERED_LLM)
         if self.misread:
             found.add(Reason.ACP_REPORT)
@@ -180,23 +188,7 @@ class Account:
 
     def stats(self) -> ConversationStats:
         """A copy to hand out, named as a viewer names what it knows over all processes."""
-        shares = sorted(
-            (
-                CostShare(role=key.role, model=key.model, usage_id=key.usage_id or None, accumulated_cost=part.value)
-                for key, part in self.cost.items()
-            ),
-            key=lambda share: -share.accumulated_cost,
-        )
-        calls = sorted(
-            (
-                ModelCalls(model=to.model, provider=to.provider, llm_calls=calls.made, unpriced_calls=calls.unpriced)
-                for to, calls in self.callees.items()
-            ),
-            key=lambda part: -part.llm_calls,
-        )
-        tokens: dict[str, dict[str, int]] = {}
-        for (usage_id, kind), count in self.tokens.items():
-            tokens.setdefault(usage_id or UNKNOWN, {})[kind] = count
+        shares, calls, tokens = self._shares(), self._calls(), self._tokens()
         context = self.context_tokens or 0, self.context_limit or 0
         model, provider = most_used(shares, calls)
         outcome = self.outcome if self.outcome is not None and self.outcome.stands else RunResult()
@@ -218,7 +210,7 @@ class Account:
             accumulated_token_usage=token_usage(tokens.values(), context),
             llm_calls=self.calls,
             unpriced_calls=self.unpriced,
-            llm_seconds=self.llm_seconds or 0.0,
+            llm_seconds=math.fsum(part.seconds or 0.0 for part in self.parts.values()),
             longest_call_seconds=self.longest_call_seconds,
             first_call_unix_s=self.first_call_unix_s,
             last_call_unix_s=self.last_call_unix_s,
@@ -234,3 +226,37 @@ class Account:
             started_unix_nano=self.opened_at,
             updated_unix_nano=self.updated_at,
         )
+
+    def _shares(self) -> list[CostShare]:
+        """Cost by role, model and usage id, dearest first."""
+        costs: defaultdict[tuple[Role, str, str], ExactSum] = defaultdict(ExactSum)
+        for (use, _), spent in self.cost.items():
+            costs[use.role, use.model, use.usage_id].include(spent)
+        shares = (
+            CostShare(role=role, model=model, usage_id=usage_id or None, accumulated_cost=spent.value)
+            for (role, model, usage_id), spent in costs.items()
+        )
+        return sorted(shares, key=lambda share: -share.accumulated_cost)
+
+    def _calls(self) -> list[ModelCalls]:
+        """Calls by model and provider, most first."""
+        counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for use, part in self.parts.items():
+            if part.calls or part.unpriced:
+                made = counts[use.model, use.provider]
+                made[0] += part.calls
+                made[1] += part.unpriced
+        calls = (
+            ModelCalls(model=model, provider=provider, llm_calls=made, unpriced_calls=unpriced)
+            for (model, provider), (made, unpriced) in counts.items()
+        )
+        return sorted(calls, key=lambda part: -part.llm_calls)
+
+    def _tokens(self) -> dict[str, dict[str, int]]:
+        """Tokens by usage id and type."""
+        tokens: dict[str, dict[str, int]] = {}
+        for use, part in self.parts.items():
+            for kind, count in part.tokens.items():
+                of_usage = tokens.setdefault(use.usage_id or UNKNOWN, {})
+                of_usage[kind] = of_usage.get(kind, 0) + count
+        return tokens

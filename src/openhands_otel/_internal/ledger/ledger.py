@@ -1,4 +1,4 @@
-"""Exact totals: of the fleet by small attribute sets, and of each conversation by role, model and usage.
+"""Exact totals: of the fleet by small attribute sets, and of each conversation by role, model, provider and usage.
 
 The ledger is the one truth from which counters, conversation series and snapshots are read. It knows neither OpenHands
 nor OpenTelemetry: events go in, numbers come out. Whoever owns it serialises access (``ledger/intake.py``).
@@ -20,21 +20,20 @@ from openhands_otel import events, semconv
 from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, TOKENS_LIMIT, ExactSum
 from openhands_otel._internal.ledger.account import (
     Account,
-    Callee,
-    Calls,
+    Part,
     RunRecord,
     RunResult,
     RunTally,
-    Spender,
+    Use,
 )
 from openhands_otel.events import Event, Origin
-from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status, TokenType
+from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status
 from openhands_otel.stats import ConversationStats
 
 CLOSED_LIMIT = 1_000
 """Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
 BREAKDOWN_LIMIT = 64
-"""Role, model and usage id sets of one conversation; later ones share one."""
+"""Uses of one conversation; later ones share one."""
 
 _TOKEN_COUNTERS = tuple(semconv.TOKEN_COUNTERS.items())
 
@@ -55,6 +54,8 @@ def agent_key(agent: str | None) -> FleetKey:
     """Key of what is an agent's and no LLM's."""
     return FleetKey("", "", Operation.INVOKE_AGENT, agent, Role.AGENT, False)
 
+
+_OVERFLOW_USE = Use(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW, semconv.OVERFLOW)
 
 OVERFLOW_KEY = FleetKey("", "", Operation.CHAT, None, Role.OTHER, False)
 """Stands for the bucket that takes what the cap keeps out."""
@@ -253,30 +254,19 @@ class Ledger:
         account = self._account_of(event.origin, event.at)
         if account is None:
             return
-        self._spent(account, event.origin).add(event.amount)
+        self._part(account, event.origin).spent(event.source).add(event.amount)
         account.misread = account.misread or event.amount != event.recorded
 
-    def _spent(self, account: Account, origin: Origin) -> ExactSum:
-        """Where an account holds what ``origin`` spent."""
-        spender = Spender(origin.role, origin.model, origin.usage_id or "")
-        spent = account.cost.get(spender)
-        if spent is None:
-            if len(account.cost) >= BREAKDOWN_LIMIT:
+    def _part(self, account: Account, origin: Origin) -> Part:
+        """Where an account holds what calls such as ``origin``'s spent."""
+        use = Use(origin.role, origin.model, origin.provider, origin.usage_id or "")
+        part = account.parts.get(use)
+        if part is None:
+            if len(account.parts) >= BREAKDOWN_LIMIT:
                 self._overflowed += 1
-                spender = Spender(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW)
-            spent = account.cost.setdefault(spender, ExactSum())
-        return spent
-
-    def _calls_to(self, account: Account, origin: Origin) -> Calls:
-        """Where an account counts the calls that went the way of ``origin``'s."""
-        callee = Callee(origin.model, origin.provider)
-        calls = account.callees.get(callee)
-        if calls is None:
-            if len(account.callees) >= BREAKDOWN_LIMIT:
-                self._overflowed += 1
-                callee = Callee(semconv.OVERFLOW, semconv.OVERFLOW)
-            calls = account.callees.setdefault(callee, Calls())
-        return calls
+                use = _OVERFLOW_USE
+            part = account.parts.setdefault(use, Part())
+        return part
 
     def _tokens_used(self, event: events.TokensUsed) -> None:
         counts = event.counts
@@ -284,34 +274,24 @@ class Ledger:
             if not 0 <= count <= TOKENS_LIMIT:
                 raise ValueError(f"token counts of {counts}, and each is from 0 to {TOKENS_LIMIT:.0e}")
         origin = event.origin
-        usage_id = origin.usage_id or ""
         totals = self._totals_of(origin)
         account = self._account_of(origin, event.at)
+        tokens = None if account is None else self._part(account, origin).tokens
         for (kind, metric), count in zip(_TOKEN_COUNTERS, counts, strict=True):
             if count or metric is semconv.INPUT_TOKENS or metric is semconv.OUTPUT_TOKENS:
                 (totals.get(metric) or self._total(origin, metric)).add(count)
-                if account is not None:
-                    self._add_tokens(account, usage_id, kind, count)
+                if tokens is not None:
+                    tokens[kind] = tokens.get(kind, 0) + count
         if account is not None and event.origin.role in semconv.AGENT_ROLES:
             account.context_tokens = event.input + event.output
             if 0 < event.context_window <= COUNT_LIMIT:
                 account.context_limit = event.context_window
 
-    def _add_tokens(self, account: Account, usage_id: str, kind: TokenType, count: int) -> None:
-        counted = account.tokens
-        key = usage_id, kind
-        if key not in counted and len(counted) >= BREAKDOWN_LIMIT * len(_TOKEN_COUNTERS):
-            self._overflowed += 1
-            key = semconv.OVERFLOW, kind
-        counted[key] = counted.get(key, 0) + count
-
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
         self._total(event.origin, semconv.CALLS).add(1)
         account = self._account_of(event.origin, event.at)
         if account is not None:
-            account.calls += 1
-            account.took(event.seconds)
-            self._calls_to(account, event.origin).made += 1
+            account.answered(self._part(account, event.origin), event.seconds)
 
     def _response_recorded(self, event: events.ResponseRecorded) -> None:
         if not event.priced:
@@ -319,13 +299,13 @@ class Ledger:
             account = self._account_of(event.origin, event.at)
             if account is not None:
                 account.unpriced += 1
-                self._calls_to(account, event.origin).unpriced += 1
+                self._part(account, event.origin).unpriced += 1
         elif event.free is not None:
             # A series of 0 says that it is known to cost nothing.
             self._total(event.origin, semconv.COST, event.free).add(0.0)
             account = self._account_of(event.origin, event.at)
             if account is not None:
-                self._spent(account, event.origin)
+                self._part(account, event.origin).spent(event.free)
         # An odd price table may say anything, also that what is cached costs more; and a counter cannot go down.
         if event.cache_savings is not None and 0 < event.cache_savings <= MONEY_LIMIT:
             self._total(event.origin, semconv.CACHE_SAVINGS).add(event.cache_savings)

@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
+from typing import NamedTuple
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from openhands_otel import semconv
 from openhands_otel._internal.facts import FACTS
-from openhands_otel._internal.ledger.account import Account, Callee, Spender
+from openhands_otel._internal.ledger.account import Account, Part, Use
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.points import CACHED, MILLISECOND_NS, Batch, Labels, Number, Selection, Series
-from openhands_otel.semconv import Metric, Reason, RunOutcome, Status, TokenType
+from openhands_otel.semconv import CostSource, Metric, Reason, RunOutcome, Status, TokenType
 
 CONVERSATIONS_PER_REQUEST = 500
 """Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
@@ -243,15 +244,8 @@ class ConversationSeries:
 
 
 def _series_of(account: Account) -> Iterator[tuple[Series, Number]]:
-    for spender, cost in account.cost.items():
-        yield _cost_series(spender), cost.value
-    for (usage_id, kind), count in account.tokens.items():
-        yield _token_series(usage_id, kind), count
-    for callee, calls in account.callees.items():
-        if calls.made:
-            yield _call_series(semconv.CONVERSATION_CALLS, callee), calls.made
-        if calls.unpriced:
-            yield _call_series(semconv.CONVERSATION_UNPRICED, callee), calls.unpriced
+    for use, part in account.parts.items():
+        yield from _series_of_part(_series_of_use(use), part)
     for series, value_of in _PLAIN:
         value = value_of(account)
         if value is not None and math.isfinite(value):
@@ -269,6 +263,19 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Number]]:
     yield _info_series(account.parent_id, account.agent, account.sdk_version, account.trace_id), 1
 
 
+def _series_of_part(named: _UseSeries, part: Part) -> Iterator[tuple[Series, Number]]:
+    for source, spent in part.cost.items():
+        yield named.cost[source], spent.value
+    for kind, count in part.tokens.items():
+        yield named.tokens[kind], count
+    if part.calls:
+        yield named.calls, part.calls
+    if part.unpriced:
+        yield named.unpriced, part.unpriced
+    if part.seconds is not None:
+        yield named.seconds, part.seconds
+
+
 # A flush of a busy server asks for thousands of series: what is the same each time is put together once.
 _PLAIN: tuple[tuple[Series, Callable[[Account], Number | None]], ...] = tuple(
     ((fact.metric, ()), attrgetter(fact.account)) for fact in FACTS if fact.account is not None
@@ -282,24 +289,37 @@ def _named(metric: Metric, name: str, text: str) -> Series:
 _STATE_SERIES = {each: _named(semconv.CONVERSATION_STATE, semconv.CONVERSATION_STATUS, each.value) for each in Status}
 
 
-@lru_cache(CACHED)
-def _cost_series(spender: Spender) -> Series:
-    labels = {
-        semconv.LLM_ROLE: spender.role.value,
-        semconv.REQUEST_MODEL: spender.model,
-        semconv.USAGE_ID: spender.usage_id,
-    }
-    return semconv.CONVERSATION_COST, _told(labels)
+class _UseSeries(NamedTuple):
+    """The series that one use may have."""
+
+    cost: dict[CostSource, Series]
+    tokens: dict[TokenType, Series]
+    calls: Series
+    unpriced: Series
+    seconds: Series
 
 
 @lru_cache(CACHED)
-def _call_series(metric: Metric, callee: Callee) -> Series:
-    return metric, _told({semconv.REQUEST_MODEL: callee.model, semconv.PROVIDER_NAME: callee.provider})
+def _series_of_use(use: Use) -> _UseSeries:
+    labels = _told(
+        {
+            semconv.LLM_ROLE: use.role.value,
+            semconv.REQUEST_MODEL: use.model,
+            semconv.PROVIDER_NAME: use.provider,
+            semconv.USAGE_ID: use.usage_id,
+        }
+    )
 
+    def by(metric: Metric, attribute: str, value: CostSource | TokenType) -> Series:
+        return metric, (*labels, (attribute, value.value))
 
-@lru_cache(CACHED)
-def _token_series(usage_id: str, kind: TokenType) -> Series:
-    return semconv.CONVERSATION_TOKENS, _told({semconv.TOKEN_TYPE: kind.value, semconv.USAGE_ID: usage_id})
+    return _UseSeries(
+        {each: by(semconv.CONVERSATION_COST, semconv.COST_SOURCE, each) for each in CostSource},
+        {each: by(semconv.CONVERSATION_TOKENS, semconv.TOKEN_TYPE, each) for each in TokenType},
+        (semconv.CONVERSATION_CALLS, labels),
+        (semconv.CONVERSATION_UNPRICED, labels),
+        (semconv.CONVERSATION_LLM_TIME, labels),
+    )
 
 
 @lru_cache(CACHED)
