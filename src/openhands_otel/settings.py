@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openhands_otel.semconv import BudgetScope
@@ -45,15 +45,6 @@ def _budgets(given: object) -> object:
 
 
 Budgets = Annotated[Mapping[BudgetScope, float], NoDecode, BeforeValidator(_budgets)]
-
-
-def _zone_name(given: str | None) -> str | None:
-    """As it is, where there is such a zone; only looked at where one is set, so that other processes import nothing."""
-    if given is not None:
-        from openhands_otel._internal.spend.zones import zone_of
-
-        zone_of(given)
-    return given
 
 
 class SettingsError(ValueError):
@@ -122,9 +113,19 @@ class ViewerSettings(BaseSettings):
     retention_days: float = Field(
         default=30.0, gt=0, le=36_500, description="How long history is kept, days; totals are kept for ever."
     )
-    timezone: Annotated[str | None, AfterValidator(_zone_name)] = Field(
+    timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, given: str | None) -> str | None:
+        if given is not None:
+            # Only here, so that a process that shows nothing does not import it.
+            from openhands_otel._internal.spend.zones import zone_of
+
+            zone_of(given)
+        return given
 
 
 def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:
