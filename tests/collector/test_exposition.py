@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -72,6 +73,8 @@ def test_a_prometheus_parser_reads_both_formats_alike(viewer: Viewer) -> None:
     }
     # The text format has no place for when a series began, OpenMetrics has.
     [began] = [at for (name, _), at in created.items() if name == "openhands_llm_cost_USD_created"]
+    assert abs(began - time.time()) < 600
+    [began] = [at for (name, _), at in created.items() if name == "openhands_otel_collector_points_created"]
     assert abs(began - time.time()) < 600
     assert "# UNIT openhands_llm_cost_USD USD\n" in response.text
     latency = "openhands_llm_response_latency_seconds"
@@ -193,19 +196,50 @@ values = (
 )
 attribute_sets = st.dictionaries(st.sampled_from(LABELS), values | st.integers(-5, 5), max_size=4)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63 - 1)
+IDS = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
+
+
+@st.composite
+def exemplars(draw: st.DrawFn) -> pb.Exemplar:
+    trace_id, span_id = (draw(st.just(bytes.fromhex(good)) | st.binary(max_size=20)) for good in IDS.values())
+    made = pb.Exemplar(trace_id=trace_id, span_id=span_id, time_unix_nano=draw(st.integers(0, 2**64 - 1)))
+    made.filtered_attributes.extend(key_values(draw(attribute_sets)))
+    value = draw(st.none() | st.floats() | st.integers(-(2**63), 2**63 - 1) | st.floats(-1e6, 1e6))
+    if value is not None:
+        setattr(made, "as_int" if isinstance(value, int) else "as_double", value)
+    return made
 
 
 @st.composite
 def metrics(draw: st.DrawFn) -> pb.Metric:
     name, unit = draw(st.sampled_from(NAMES)), draw(st.sampled_from(["", "1", "s", "USD", "{x}", "By/s", "total", "%"]))
     metric = pb.Metric(name=name, unit=unit, description=draw(st.sampled_from(["", "a\\b\n# EOF", "what it is"])))
-    kind = draw(st.sampled_from(["counter", "updown", "gauge", "histogram"]))
+    kind = draw(st.sampled_from(["counter", "updown", "gauge", "histogram", "exponential"]))
+    temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+    if kind != "updown" and draw(st.booleans()):
+        temporality = pb.AGGREGATION_TEMPORALITY_DELTA
     for attributes in draw(st.lists(attribute_sets, min_size=1, max_size=3)):
-        common = {"attributes": key_values(attributes), "start_time_unix_nano": 10**18, "time_unix_nano": 2 * 10**18}
+        common = {
+            "attributes": key_values(attributes),
+            "start_time_unix_nano": 10**18,
+            "time_unix_nano": 2 * 10**18,
+            "exemplars": draw(st.lists(exemplars(), max_size=2)),
+        }
+        if kind == "exponential":
+            counts = draw(st.lists(st.integers(0, 2**40), max_size=4))
+            metric.exponential_histogram.aggregation_temporality = temporality
+            metric.exponential_histogram.data_points.add(
+                **common,
+                count=sum(counts),
+                sum=draw(st.floats(-1e9, 1e9)),
+                scale=draw(st.integers(-10, 20)),
+                positive={"offset": draw(st.integers(-1000, 1000)), "bucket_counts": counts},
+            )
+            continue
         if kind == "histogram":
             bounds = sorted(draw(st.sets(st.floats(-1e6, 1e6), max_size=3)))
             counts = draw(st.lists(st.integers(0, 2**40), min_size=len(bounds) + 1, max_size=len(bounds) + 1))
-            metric.histogram.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+            metric.histogram.aggregation_temporality = temporality
             total = draw(st.floats(-1e9, 1e9))
             metric.histogram.data_points.add(
                 **common, count=sum(counts), sum=total, bucket_counts=counts, explicit_bounds=bounds
@@ -216,8 +250,33 @@ def metrics(draw: st.DrawFn) -> pb.Metric:
         data.data_points.add(**common, **({"as_int": value} if isinstance(value, int) else {"as_double": value}))
         if kind != "gauge":
             metric.sum.is_monotonic = kind == "counter"
-            metric.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+            metric.sum.aggregation_temporality = temporality
     return metric
+
+
+def check_openmetrics(families: list[Metric]) -> None:
+    """What the text format has no place for: when series began, units, and exemplars where they may stand."""
+    ends = {"counter": "_total", "histogram": "_bucket"}
+    for family in families:
+        assert not family.unit or family.name.endswith(f"_{family.unit}")
+        began, counted = set[tuple[tuple[str, str], ...]](), set[tuple[tuple[str, str], ...]]()
+        below: dict[tuple[tuple[str, str], ...], float] = {}
+        for sample in family.samples:
+            le = float(sample.labels.get("le", "inf"))
+            series = tuple(sorted((name, text) for name, text in sample.labels.items() if name != "le"))
+            if sample.name == f"{family.name}_created" and family.type in ends:
+                began.add(series)
+            elif family.type in ends:
+                counted.add(series)
+            if sample.exemplar:
+                assert sample.name == family.name + ends[family.type]
+                assert len(sample.exemplar.labels["trace_id"]) == 32, sample.exemplar
+                assert sample.exemplar.labels.keys() == IDS.keys()
+                assert float(sample.exemplar.timestamp) <= time.time()
+                if family.type == "histogram":
+                    assert below.get(series, -math.inf) < sample.exemplar.value <= le
+            below[series] = le
+        assert began == counted, family.name
 
 
 def own_series(families: list[Metric]) -> dict[tuple[str, str], float]:
@@ -253,6 +312,7 @@ def test_the_page_is_valid_as_a_set_whatever_was_sent(requests: list[tuple[bool,
             held.take_body(request.SerializeToString())
         page = held.run(Exposition.OPENMETRICS.render(held.store)).decode()
         families = list(parse_openmetrics(page))
+        check_openmetrics(families)
         text = held.run(Exposition.TEXT.render(held.store)).decode()
         plain = list(parse_text(text))
     for each in (families, plain):

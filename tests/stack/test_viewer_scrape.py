@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
@@ -13,7 +16,10 @@ from deploy.native.build import binary
 from deploy.native.ports import HOST, Ports
 from deploy.native.server import Server
 from openhands_otel import semconv
+from openhands_otel._internal.demo.answers import Answer, Usage
+from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_sender import Sender, key_values
+from trace_receiver import http_trace_receiver
 
 from .prometheus_api import Prometheus, wait
 
@@ -40,7 +46,18 @@ def strange_metrics() -> list[pb.Metric]:
         common = {"start_time_unix_nano": 10**18, "time_unix_nano": 2 * 10**18}
         sets = (dict.fromkeys(LABELS, f'{number}"\\\n\u2028'), {"a.b": ""}, {"a_b": "x", "a.b": "y"}, {})
         for attributes in sets:
-            given = {**common, "attributes": key_values(attributes)}
+            exemplar = {
+                "time_unix_nano": 2**63,
+                "as_double": -1e-300,
+                "trace_id": b"t" * 16,
+                "span_id": b"s" * (number % 9),
+            }
+            said = key_values(dict.fromkeys(LABELS, "}# {"))
+            given = {
+                **common,
+                "attributes": key_values(attributes),
+                "exemplars": [{**exemplar, "filtered_attributes": said}],
+            }
             if number % 3 == 0:
                 metric.histogram.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
                 metric.histogram.data_points.add(
@@ -78,6 +95,7 @@ def prometheus(viewer: Viewer, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config.write_text(CONFIG.format(viewer=viewer.url.removeprefix("http://")))
     url = f"http://{HOST}:{port}"
     command = [str(binary("prometheus")), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += ["--enable-feature=exemplar-storage"]
     server = Server("prometheus", [*command, f"--web.listen-address={HOST}:{port}"], f"{url}/-/ready", folder / "log")
     server.start()
     try:
@@ -102,6 +120,37 @@ def test_what_strangers_send_costs_no_scrape_and_none_of_our_values(prometheus: 
     # Nothing is written twice: Prometheus keeps as many samples as it reads.
     log = prometheus.ask("targets")["activeTargets"]
     assert [target["lastError"] for target in log] == ["", ""]
+
+
+@pytest.mark.timeout(240)
+def test_a_call_that_prometheus_shows_leads_to_its_trace(
+    viewer: Viewer, prometheus: Prometheus, llm_server: LLMServer, tmp_path: Path
+) -> None:
+    """The kind of fault: what our sender says of a number is lost on its way through our own viewer."""
+    llm_server.script("lead", [Answer(text="Done.", usage=Usage(input=900, output=30))])
+    command = [str(Path(sys.executable).with_name("openhands-otel")), "run", "--endpoint", viewer.url]
+    command += ["--service-name", "traced", "--", sys.executable, str(Path(__file__).with_name("agent.py"))]
+    with http_trace_receiver() as traces:
+        done = subprocess.run(
+            [*command, llm_server.base_url("{script}"), str(tmp_path)],
+            env={**os.environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": traces.url},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        [call] = [span for span in traces.spans if span.name.startswith("chat")]
+    ids = {"trace_id": call.trace_id.hex(), "span_id": call.span_id.hex()}
+    for name, value in (
+        (semconv.COST.prometheus_name, call.attributes["gen_ai.usage.cost"]),
+        (semconv.INPUT_TOKENS.prometheus_name, 900),
+        (f"{semconv.RESPONSE_LATENCY.prometheus_name}_bucket", None),
+    ):
+        query = f'{name}{{job="traced",format="openmetrics"}}'
+        found = wait(lambda query=query: prometheus.ask("query_exemplars", query=query, start=0, end=4e9), bool)
+        [exemplar] = [one for series in found for one in series["exemplars"]]
+        assert exemplar["labels"] == ids, name
+        assert value is None or float(exemplar["value"]) == value, name
 
 
 def test_promtool_finds_nothing_to_refuse(viewer: Viewer) -> None:

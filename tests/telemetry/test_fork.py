@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openhands_otel import semconv
+from openhands_otel._internal.demo.llm_server import LLMServer
 from otlp_receiver import Receiver, grpc_receiver, http_receiver
 
 from .conftest import COLLECTORS, Start
@@ -272,3 +273,44 @@ def test_a_fork_waits_for_an_import_that_a_hook_causes_on_another_thread(start: 
     )
     assert child.wait(100) == 0, child.err
     assert costs(receiver) == [1, 3]
+
+
+def test_a_forked_childs_numbers_lead_to_its_own_spans(start: Start, receiver: Receiver, llm_server: LLMServer) -> None:
+    child = start(
+        f"""
+        import os
+        from openhands.sdk import LLM, Message, TextContent
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        import spending
+
+        spans = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(spans))
+        instrumentor = spending.instrument(tracer_provider=provider)
+        llm = LLM(model="openai/gpt-4o", base_url={llm_server.base_url()!r}, api_key="x", num_retries=0)
+
+        def call():
+            llm.completion([Message(role="user", content=[TextContent(text="hi")])])
+
+        call()
+        if os.fork() == 0:
+            spans.clear()
+            call()
+            assert instrumentor.flush(50)
+            print(f"child {{spans.get_finished_spans()[0].context.span_id}} ", flush=True)
+            os._exit(0)
+        assert os.wait()[1] == 0
+        print(f"parent {{spans.get_finished_spans()[0].context.span_id}} ", flush=True)
+        """,
+        f"{receiver.url}/v1/metrics",
+    )
+    assert child.wait() == 0, child.err
+    spans = {name: int(number) for name, number in (line.split() for line in child.out.splitlines())}
+    found: dict[str, set[int]] = {}
+    for point in receiver.points():
+        found.setdefault(point.resource[semconv.SERVICE_INSTANCE_ID], set()).update(
+            one.span_id for one in point.exemplars
+        )
+    assert sorted(found.values(), key=str) == sorted(({number} for number in spans.values()), key=str)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from json import loads
 from typing import Any, Final, cast
@@ -30,6 +30,8 @@ BODY_LIMIT: Final = 20 * 1024 * 1024
 """Bytes of a request as sent: what the OpenTelemetry Collector's own receiver takes."""
 DECODED_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request when decompressed."""
+
+_Json = dict[str, Any]
 
 _IDENTIFYING: Final = (SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID)
 _KEY_LIMIT: Final = 2_048
@@ -85,7 +87,7 @@ class DecodedMetrics:
 
 def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
     """Read a whole metrics request."""
-    request = _parse(ExportMetricsServiceRequest(), body, json)
+    request = _parse(ExportMetricsServiceRequest(), body, json, _read_ids_of_exemplars)
     decoded = DecodedMetrics()
     for resource_metrics in request.resource_metrics:
         instance = _instance(resource_metrics.resource.attributes)
@@ -112,13 +114,33 @@ def count_logs(body: bytes, json: bool) -> int:
     return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)
 
 
-def _parse[M: Message](message: M, body: bytes, json: bool) -> M:
+def _read_ids(document: _Json) -> _Json:
+    """OTLP writes the ids of traces and spans in hex, where JSON of protobuf has base64 for bytes."""
+    for name in _IDS & document.keys():
+        text = document[name]
+        if text is not None:
+            try:
+                document[name] = b64encode(bytes.fromhex(text)).decode()
+            except (TypeError, ValueError):
+                raise MalformedRequest(f"the body is not OTLP JSON: {name} must be hexadecimal digits") from None
+    return document
+
+
+def _read_ids_of_exemplars(document: _Json) -> _Json:
+    """The same, where an id that is none costs nothing but the exemplar."""
+    try:
+        return _read_ids(document)
+    except MalformedRequest:
+        return {name: value for name, value in document.items() if name not in _IDS}
+
+
+def _parse[M: Message](message: M, body: bytes, json: bool, read: Callable[[_Json], _Json] = _read_ids) -> M:
     try:
         if json:
-            document = loads(body, object_hook=_read_ids)
+            document = loads(body, object_hook=read)
             if not isinstance(document, dict):
                 raise MalformedRequest("the body is not OTLP JSON: it must be an object")
-            json_format.ParseDict(cast(dict[str, Any], document), message, ignore_unknown_fields=True)
+            json_format.ParseDict(cast(_Json, document), message, ignore_unknown_fields=True)
         else:
             message.ParseFromString(body)
     except MalformedRequest:
@@ -127,18 +149,6 @@ def _parse[M: Message](message: M, body: bytes, json: bool) -> M:
         kind = "OTLP JSON" if json else "OTLP protobuf"
         raise MalformedRequest(f"the body is not {kind}: {' '.join(str(error).split())[:200]}") from None
     return message
-
-
-def _read_ids(document: dict[str, Any]) -> dict[str, Any]:
-    """OTLP writes the ids of traces and spans in hex, where JSON of protobuf has base64 for bytes."""
-    for name in _IDS & document.keys():
-        text = document[name]
-        if isinstance(text, str):
-            try:
-                document[name] = b64encode(bytes.fromhex(text)).decode()
-            except ValueError:
-                raise MalformedRequest(f"the body is not OTLP JSON: {name} must be hexadecimal digits") from None
-    return document
 
 
 def _instance(attributes: Iterable[KeyValue]) -> Instance:

@@ -34,6 +34,8 @@ CONVERSATION_WEIGHT: Final = 18 * 1024
 RESOURCE_ATTRIBUTES: Final = 64
 RESOURCE_TEXT: Final = 16 * 1024
 """Attributes of one resource, and characters of all of them; who it is comes first, the rest by its name."""
+EXEMPLAR_WEIGHT: Final = 450
+"""Bytes of an exemplar, about."""
 
 _SERIES_WEIGHT: Final = 600
 """Bytes of a series without its attributes, about."""

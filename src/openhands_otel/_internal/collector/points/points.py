@@ -11,9 +11,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel._internal.collector.points.exponential import Exponential, from_exponential
-from openhands_otel._internal.collector.points.ranges import implausible_stamp, out_of_range
+from openhands_otel._internal.collector.points.ranges import STAMP_LIMIT, implausible_stamp, out_of_range
 from openhands_otel._internal.collector.points.refusals import Refusals
-from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, MetricInfo, Point
+from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, Exemplar, MetricInfo, Point
 from openhands_otel._internal.collector.points.values import BUCKET_LIMIT, Distribution, Value
 from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET, SCOPE_PROCESS
 
@@ -82,7 +82,9 @@ class Source:
         if not start and not self.named and not self.foreign and info.accumulates and value is not None:
             raise _LeftOut("has neither a start time nor an instance id, so its senders cannot be told apart")
         scope = self.scope[:_TEXT_LIMIT] if self.foreign else None
-        return Point(info, read_attributes(given.attributes), start, given.time_unix_nano, value, delta, scope)
+        exemplar = _newest(given.exemplars) if info.accumulates and given.exemplars else None
+        attributes = read_attributes(given.attributes)
+        return Point(info, attributes, start, given.time_unix_nano, value, delta, scope, exemplar)
 
 
 def _describe(metric: pb.Metric, kind: str, data: Any) -> tuple[MetricInfo, bool]:
@@ -130,6 +132,20 @@ _READERS: Final[dict[type[Any], Callable[[Any], Value]]] = {
     pb.HistogramDataPoint: _histogram,
     pb.ExponentialHistogramDataPoint: _exponential,
 }
+
+
+def _newest(given: Iterable[pb.Exemplar]) -> Exemplar | None:
+    """The newest exemplar of a point; those that lead to no span, or are no measurement, are as good as none."""
+    return max(filter(None, map(_exemplar, given)), key=lambda exemplar: exemplar.time, default=None)
+
+
+def _exemplar(given: pb.Exemplar) -> Exemplar | None:
+    kind = given.WhichOneof("value")
+    value = getattr(given, kind) if kind else math.nan
+    leads = all(len(text) == size and any(text) for text, size in ((given.trace_id, 16), (given.span_id, 8)))
+    if not leads or not math.isfinite(value) or not 0 < given.time_unix_nano <= STAMP_LIMIT:
+        return None
+    return Exemplar(value, given.time_unix_nano, given.trace_id, given.span_id)
 
 
 def read_attributes(attributes: Iterable[KeyValue]) -> Attributes:

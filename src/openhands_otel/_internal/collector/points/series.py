@@ -55,6 +55,20 @@ class MetricInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One of the measurements that a point is made of, and the span in which it was made.
+
+    Attributes that are not the series' own are left out: whoever took them off the metric did not want them seen there.
+    """
+
+    value: int | float
+    time: int
+    """Unix nanoseconds."""
+    trace_id: bytes
+    span_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """One data point; ``value`` is None where it ends the series (NoRecordedValue)."""
 
@@ -67,6 +81,7 @@ class Point:
     """Whether the value is what was added since ``start``, after which the sender starts anew."""
     scope: str | None = None
     """The instrumentation scope where it is another's than ours: such points count nowhere, they are only shown."""
+    exemplar: Exemplar | None = None
 
 
 class Stream:

@@ -15,7 +15,13 @@ from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
-from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, MetricInfo, Series
+from openhands_otel._internal.collector.points.series import (
+    Attributes,
+    AttributeValue,
+    Exemplar,
+    MetricInfo,
+    Series,
+)
 from openhands_otel._internal.collector.serve.families import FamilySet, Group, Sample
 from openhands_otel._internal.collector.state.fleet import OWN_METRICS
 from openhands_otel._internal.collector.state.series_set import INFOS
@@ -91,12 +97,13 @@ class _Groups:
 def _gather(store: Store) -> list[Group]:
     groups = _Groups()
     for info, value in _about_collector(store):
-        groups.add(info, Sample({}, value), own=True)
+        groups.add(info, Sample({}, value, store.counts.started), own=True)
     bases = {key: _base(process.instance) for key, process in store.fleet.processes.items()}
     for key, process in store.fleet.processes.items():
         for (name, attributes), held in process.series.items():
             if not held.ended:
-                groups.add(store.fleet.metrics[name], _sample(attributes, held, bases[key]), own=name in OWN_METRICS)
+                sample = _sample(attributes, held, bases[key], process.exemplars.get((name, attributes)))
+                groups.add(store.fleet.metrics[name], sample, own=name in OWN_METRICS)
         groups.add(_INFO, Sample(_resource_labels(process.instance) | bases[key], 1), own=True)
     for conversation in store.conversations.by_id.values():
         own = (semconv.CONVERSATION_ID, conversation.id)
@@ -107,8 +114,8 @@ def _gather(store: Store) -> list[Group]:
     return groups.all()
 
 
-def _sample(attributes: Attributes, series: Series, base: dict[str, str]) -> Sample:
-    return Sample(labels(attributes) | base, series.value, series.start)
+def _sample(attributes: Attributes, series: Series, base: dict[str, str], exemplar: Exemplar | None = None) -> Sample:
+    return Sample(labels(attributes) | base, series.value, series.start, exemplar)
 
 
 def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:

@@ -16,8 +16,11 @@ from prometheus_client import utils
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as Shown
+from prometheus_client.samples import Timestamp
 
-from openhands_otel._internal.collector.points.series import Distribution, MetricInfo, Value
+from openhands_otel._internal.collector.points.series import Exemplar, MetricInfo
+from openhands_otel._internal.collector.points.values import Distribution, Value
 from openhands_otel._internal.prometheus import family_name, unit_name
 
 _TYPES: Final = {
@@ -54,6 +57,7 @@ class Sample:
     labels: dict[str, str]
     value: Value
     start: int = 0
+    exemplar: Exemplar | None = None
 
 
 @dataclass(slots=True)
@@ -149,22 +153,31 @@ def _metric(family: _Family, is_openmetrics: bool) -> Metric:
     named = unit if unit and family.kind != "info" and family.name.endswith(f"_{unit}") else ""
     metric = Metric(family.name, family.info.description, family.kind, named)
     for _, sample in sorted(family.samples.items(), key=lambda item: sorted(item[0])):
+        # The text format has no place for it.
+        exemplar = _shown(sample.exemplar) if is_openmetrics and sample.exemplar else None
         if isinstance(sample.value, Distribution):
-            _add_histogram(metric, sample, sample.value)
+            _add_histogram(metric, sample, sample.value, exemplar)
         else:
             suffix = {"counter": "_total", "info": "_info"}.get(family.kind, "")
-            metric.add_sample(f"{family.name}{suffix}", sample.labels, sample.value)
+            metric.add_sample(f"{family.name}{suffix}", sample.labels, sample.value, exemplar=exemplar)
         if is_openmetrics and sample.start and family.kind in {"counter", "histogram"}:
             metric.add_sample(f"{family.name}_created", sample.labels, sample.start / 1e9)
     return metric
 
 
-def _add_histogram(metric: Metric, sample: Sample, value: Distribution) -> None:
+def _shown(exemplar: Exemplar) -> Shown:
+    ids = {"trace_id": exemplar.trace_id.hex(), "span_id": exemplar.span_id.hex()}
+    return Shown(ids, exemplar.value, Timestamp(*divmod(exemplar.time, 10**9)))
+
+
+def _add_histogram(metric: Metric, sample: Sample, value: Distribution, exemplar: Shown | None) -> None:
     reached = 0
     for bound, count in zip(value.bounds, value.counts, strict=False):
         reached += count
-        metric.add_sample(f"{metric.name}_bucket", sample.labels | {"le": _number_text(bound)}, reached)
-    metric.add_sample(f"{metric.name}_bucket", sample.labels | {"le": "+Inf"}, value.count)
+        here = exemplar if exemplar is not None and exemplar.value <= bound else None
+        metric.add_sample(f"{metric.name}_bucket", sample.labels | {"le": _number_text(bound)}, reached, exemplar=here)
+        exemplar = None if here else exemplar
+    metric.add_sample(f"{metric.name}_bucket", sample.labels | {"le": "+Inf"}, value.count, exemplar=exemplar)
     # OpenMetrics: what may fall has no sum, and what has no sum has no count.
     if value.sum >= 0 and not any(bound < 0 for bound in value.bounds):
         metric.add_sample(f"{metric.name}_sum", sample.labels, value.sum)
@@ -174,8 +187,9 @@ def _add_histogram(metric: Metric, sample: Sample, value: Distribution) -> None:
 def _merged(kind: str, held: Sample, other: Sample) -> Sample:
     """One sample for two that nothing tells apart any more."""
     start = min(held.start, other.start)
+    newest = max(filter(None, (held.exemplar, other.exemplar)), key=lambda one: one.time, default=None)
     if isinstance(held.value, Distribution) and isinstance(other.value, Distribution):
-        return replace(held, value=held.value.plus(other.value), start=start)
+        return replace(held, value=held.value.plus(other.value), start=start, exemplar=newest)
     if kind in {"counter", "updowncounter"} and not isinstance(held.value, Distribution | None):
-        return replace(held, value=held.value + cast(float, other.value), start=start)
+        return replace(held, value=held.value + cast(float, other.value), start=start, exemplar=newest)
     return other

@@ -12,6 +12,7 @@ from typing import Any, Final
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
 from openhands_otel._internal.collector.points.limits import (
+    EXEMPLAR_WEIGHT,
     FOREIGN_BYTES,
     FOREIGN_NAMES,
     OWN_BYTES,
@@ -25,10 +26,12 @@ from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.series import (
     Attributes,
     Counted,
+    Exemplar,
     MetricInfo,
     Point,
     Series,
     begin,
+    is_newer,
     series_before,
     series_from_record,
 )
@@ -66,6 +69,8 @@ class Process:
     """How many of its series totals are made of."""
     sharing: dict[str, int | float] = field(default_factory=dict[str, "int | float"])
     """Streams beyond the limit, which share a series (sharing.py)."""
+    exemplars: dict[MetricSeries, Exemplar] = field(default_factory=dict[MetricSeries, Exemplar])
+    """The newest of each series that has one."""
     own_weight: int = 0
     foreign_weight: int = 0
     """Bytes that all of this takes, about."""
@@ -183,7 +188,12 @@ class Fleet:
             held = self._new_series(process, point, attributes, received, refusals)
             if held is None:
                 return False
-        elif not held.apply(point, received):
+            changed = True
+        else:
+            changed = held.apply(point, received)
+        if point.exemplar is not None:
+            self._show(process, (name, attributes), point.exemplar, received)
+        if not changed:
             return False
         self.assumed_restarts += _assumed(held) - assumed
         if not adds_up(name, attributes):
@@ -229,6 +239,25 @@ class Fleet:
         if metric.name not in OWN_METRICS:
             self.metrics.setdefault(metric.name, metric)
             self._foreign_names[metric.name] += 1
+
+    def _show(self, process: Process, series: MetricSeries, exemplar: Exemplar, received: int) -> None:
+        """Have an exemplar stand beside its series, unless it has a newer one; there may be no room for another's."""
+        if exemplar.time > received:
+            # Prometheus takes nothing older than what it has: one of the future would be the last of its series.
+            exemplar = replace(exemplar, time=received)
+        before = process.exemplars.get(series)
+        if before is not None and not is_newer(exemplar.time, before.time, received):
+            return
+        if before is None:
+            if adds_up(*series):
+                process.own_weight += EXEMPLAR_WEIGHT
+                self._own_bytes += EXEMPLAR_WEIGHT
+            elif self._foreign_bytes + EXEMPLAR_WEIGHT <= FOREIGN_BYTES:
+                process.foreign_weight += EXEMPLAR_WEIGHT
+                self._foreign_bytes += EXEMPLAR_WEIGHT
+            else:
+                return
+        process.exemplars[series] = exemplar
 
     def _share(self, process: Process, point: Point, received: int, refusals: Refusals, replayed: bool) -> bool:
         """Count a point whose series is one too many of its process."""
