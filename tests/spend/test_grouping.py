@@ -13,8 +13,7 @@ from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.grouping import group, merge
 from openhands_otel._internal.spend.rows import QUARTER_S, SpendRow
 from openhands_otel.stats import Spend, SpendGroup
-
-from .made import BERLIN, amount, at, row, undated
+from spend_rows import BERLIN, amount, at, row, undated
 
 NAMES = ["hour", "day", "week", "month", "model", "role", "conversation", "run", "team", "a label=|\n"]
 ROWS = [

@@ -81,3 +81,23 @@ def _cut(shown: list[str], length: int) -> str:
             break
         kept += piece
     return kept
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a printable text takes: wide letters two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(each)[0] == "M" else 1 + (unicodedata.east_asian_width(each) in ("W", "F"))
+        for each in text
+    )
+
+
+def fitted(text: str, width: int) -> str:
+    """``text``, made printable, in exactly so many columns of a terminal: filled up, or cut with an ellipsis."""
+    shown = printable(text, 4 * width + 16)
+    if cells(shown) > width:
+        while shown and cells(shown) > width - 1:
+            shown = shown[:-1]
+        shown = f"{shown}…"[: max(0, width)]
+    return shown + " " * (width - cells(shown))

@@ -17,7 +17,7 @@ from openhands_otel._internal.spend.rows import QUARTER_S, Unit
 _HOUR_S: Final = 3600
 _LAST: Final = 250_000_000_000.0
 """Unix seconds, in the year 9892, shortly before the calendar ends; what claims to be later counts there."""
-_BEFORE: Final = "before "
+BEFORE: Final = "before "
 _AGO: Final = re.compile(r"([0-9]{1,5})([hdwm])")
 _WEEK: Final = re.compile(r"([0-9]{4})-?W([0-9]{2})")
 _MONTH: Final = re.compile(r"([0-9]{4})-([0-9]{2})")
@@ -69,13 +69,13 @@ def periods(unit: Unit, since: float, until: float, zone: tzinfo) -> Iterator[Pe
 
 def before_name(unix_s: float, zone: tzinfo) -> str:
     """What spend without a date is listed under: "before 2026-11-27"."""
-    return f"{_BEFORE}{period_of(Unit.DAY, unix_s, zone).name}"
+    return f"{BEFORE}{period_of(Unit.DAY, unix_s, zone).name}"
 
 
 def order_of(name: str, zone: tzinfo) -> tuple[float, str]:
     """Sorts names of periods by time; what has no date comes first."""
     try:
-        return (named(name, zone).begin, name) if not name.startswith(_BEFORE) else (-_LAST, name)
+        return (named(name, zone).begin, name) if not name.startswith(BEFORE) else (-_LAST, name)
     except PeriodError:
         return (_LAST, name)
 

@@ -1,0 +1,180 @@
+"""What a report is made of, whatever it is written as: lines with their subtotals, and columns of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from openhands_otel._internal.facts import OUTCOMES
+from openhands_otel._internal.money import money
+from openhands_otel._internal.spend.grouping import added
+from openhands_otel._internal.spend.zones import ZoneError, zone_of
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.stats import Spend, SpendGroup
+
+AT_LEAST: Final = "+"
+"""Behind an amount of which more may have been spent."""
+REMAINDER: Final = "all others"
+TOTAL: Final = "total"
+
+
+class Kind(StrEnum):
+    """What a line stands for."""
+
+    GROUP = "group"
+    AROUND = "subtotal"
+    REMAINDER = "remainder"
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a report."""
+
+    kind: Kind
+    depth: int
+    """Of how many groups around it; the total has none."""
+    name: str
+    group: SpendGroup
+
+
+def lines(spend: Spend) -> Iterator[Line]:
+    """Groups with the sums of what is around them, in order, and the total, to which all but subtotals add up."""
+    yield from _inside(spend.groups, spend.by, 0)
+    yield Line(Kind.TOTAL, 0, TOTAL, spend.total)
+
+
+def _inside(groups: Iterable[SpendGroup], by: Sequence[str], depth: int) -> Iterator[Line]:
+    name_here = by[depth] if depth < len(by) else ""
+    for name, members in groupby(groups, key=lambda each: each.keys.get(name_here)):
+        inside = list(members)
+        if name is None:
+            yield from (Line(Kind.REMAINDER, depth, REMAINDER, each) for each in inside)
+        elif depth == len(by) - 1:
+            yield from (Line(Kind.GROUP, depth, name, each) for each in inside)
+        else:
+            around = dict(zip(by[: depth + 1], (inside[0].keys[each] for each in by[: depth + 1]), strict=True))
+            yield Line(Kind.AROUND, depth, name, added(inside, around))
+            yield from _inside(inside, by, depth + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One figure of each line, as people read it."""
+
+    title: str
+    text: Callable[[SpendGroup, SpendGroup], str]
+    """Of a group, and the total."""
+    from_width: int
+    """Terminals narrower than this do without; where there is too little room, the largest goes first."""
+
+
+def cost_text(group: SpendGroup) -> str:
+    """Its cost, with a plus where that is a lower bound."""
+    return money(group.accumulated_cost) + (AT_LEAST if is_lower_bound(group) else "")
+
+
+def is_lower_bound(group: SpendGroup) -> bool:
+    """Whether more may have been spent: some of it was read from disk, or has no known price."""
+    return bool(group.read_cost or group.unpriced_calls)
+
+
+def share(part: float, whole: float) -> float | None:
+    """None where there is nothing to have a share of."""
+    return part / whole if whole > 0 else None
+
+
+def share_text(part: float, whole: float) -> str:
+    """``31 %``; what is less than half a percent is not called nothing."""
+    value = share(part, whole)
+    if value is None:
+        return ""
+    return "<1 %" if 0 < value < 0.005 else f"{value:.0%}".replace("%", " %")
+
+
+def count_text(number: float) -> str:
+    """``1,234``; nothing for none."""
+    return f"{number:,.0f}" if number else ""
+
+
+def seconds_text(seconds: float) -> str:
+    """``0.4 s``, ``1,234 s``; nothing for none."""
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.1f} s" if seconds else ""
+
+
+def outcome_text(outcome: str | None) -> str:
+    """The word for it that is used everywhere."""
+    word = OUTCOMES.get(outcome or "")
+    return word.text if word else printable(outcome or "", 24)
+
+
+COLUMNS: Final = (
+    Column("cost", lambda group, _: cost_text(group), 0),
+    Column("share", lambda group, total: share_text(group.accumulated_cost, total.accumulated_cost), 30),
+    Column("calls", lambda group, _: count_text(group.llm_calls), 40),
+    Column("unpriced", lambda group, _: count_text(group.unpriced_calls), 50),
+    Column("in", lambda group, _: count_text(group.accumulated_token_usage.prompt_tokens), 60),
+    Column("out", lambda group, _: count_text(group.accumulated_token_usage.completion_tokens), 61),
+    Column(
+        "cached",
+        lambda group, _: share_text(
+            group.accumulated_token_usage.cache_read_tokens, group.accumulated_token_usage.prompt_tokens
+        ),
+        80,
+    ),
+    Column("saved", lambda group, _: money(group.cache_savings) if group.cache_savings else "", 90),
+    Column("seconds", lambda group, _: seconds_text(group.llm_seconds), 100),
+    Column("cache read", lambda group, _: count_text(group.accumulated_token_usage.cache_read_tokens), 120),
+    Column("cache written", lambda group, _: count_text(group.accumulated_token_usage.cache_write_tokens), 121),
+    Column("reasoning", lambda group, _: count_text(group.accumulated_token_usage.reasoning_tokens), 122),
+    Column("outcome", lambda group, _: outcome_text(group.outcome), 70),
+)
+
+
+def filled(columns: Sequence[Column], shown: Sequence[Line], total: SpendGroup) -> dict[Column, list[str]]:
+    """The texts of each column, line by line; a column that would be empty is left out, the cost never."""
+    texts = {column: [column.text(line.group, total) for line in shown] for column in columns}
+    return {column: column_texts for column, column_texts in texts.items() if column is COLUMNS[0] or any(column_texts)}
+
+
+def period_text(spend: Spend) -> str:
+    """``2026-11-21 to 2026-11-27, Europe/Berlin``: days where it is whole days, else with their hours."""
+    zone = _zone(spend.timezone)
+    if spend.since is None and spend.until is None:
+        return f"all that is known, {spend.timezone}"
+    begin = "" if spend.since is None else f"from {_moment(spend.since, zone)}"
+    end = "" if spend.until is None else f"to {_moment(spend.until, zone, is_end=True)}"
+    return f"{' '.join(filter(None, (begin, end)))}, {spend.timezone}"
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return zone_of(name)
+    except ZoneError:
+        # A viewer that knows more zones than this machine.
+        return ZoneInfo("UTC")
+
+
+def _moment(unix_s: float, zone: ZoneInfo, *, is_end: bool = False) -> str:
+    local = datetime.fromtimestamp(unix_s, zone)
+    if (local.hour, local.minute) == (0, 0):
+        return f"{datetime.fromtimestamp(unix_s - 1, zone) if is_end else local:%Y-%m-%d}"
+    return f"{local:%Y-%m-%d %H:%M}"
+
+
+def notes(spend: Spend) -> list[str]:
+    """What a reader has to know, a sentence each."""
+    said = list(spend.remarks)
+    reasons: list[str] = []
+    if spend.total.read_cost:
+        reasons.append(f"{money(spend.total.read_cost)} was read from OpenHands' own files, which may lack calls")
+    if unpriced := spend.total.unpriced_calls:
+        reasons.append(f"{unpriced:,} call{'' if unpriced == 1 else 's'} had no known price")
+    if reasons:
+        said.append(f"{AT_LEAST} at least: {'; '.join(reasons)}")
+    return said

@@ -1,0 +1,94 @@
+"""A report for a terminal of any width: figures are never cut, names give way, columns go where there is no room."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from openhands_otel._internal.report.figures import (
+    AT_LEAST,
+    COLUMNS,
+    Column,
+    Kind,
+    Line,
+    filled,
+    lines,
+    notes,
+    period_text,
+)
+from openhands_otel._internal.terminal_text import cells, fitted, printable
+from openhands_otel.stats import Spend
+
+LEAST_WIDTH: Final = 20
+_GAP: Final = "  "
+_INDENT: Final = 2
+_NAME_LEAST: Final = 12
+"""Columns of a terminal that names keep as long as there is another column of figures that can go."""
+_NAME_MOST: Final = 60
+
+
+def table(spend: Spend, width: int) -> str:
+    """The whole report, lines of no more than ``width`` columns unless an amount of money alone is wider."""
+    width = max(width, LEAST_WIDTH)
+    shown = list(lines(spend))
+    names = [" " * (_INDENT * line.depth) + printable(line.name, _NAME_MOST) for line in shown]
+    title = ", ".join(spend.by)
+    name_width = max(cells(each) for each in (*names, printable(title)))
+    texts = _aligned(filled([column for column in COLUMNS if width >= column.from_width], shown, spend.total))
+    widths = {column: max(cells(each) for each in (column.title, *texts[column])) for column in texts}
+    while len(widths) > 1 and min(name_width, _NAME_LEAST) + _room(widths) > width:
+        del widths[max(widths, key=lambda column: column.from_width)]
+    name_width = max(1, min(name_width, width - _room(widths)))
+    head = _GAP.join([fitted(title, name_width), *(f"{column.title:>{widths[column]}}" for column in widths)])
+    written = [*_wrapped(f"Spend {period_text(spend)}", width), "", head]
+    for at, (name, line) in enumerate(zip(names, shown, strict=True)):
+        if line.kind is Kind.TOTAL and at:
+            written.append("")
+        figures = (_right(texts[column][at], widths[column]) for column in widths)
+        written.append(_GAP.join([_name(name, line, name_width), *figures]))
+    said = [sentence for note in notes(spend) for sentence in _wrapped(note, width)]
+    return "\n".join(each.rstrip() for each in [*written, *([""] if said else []), *said])
+
+
+def grid(rows: Sequence[Sequence[str]], width: int) -> str:
+    """A table of texts, the first column left-aligned, of which the first two may be cut."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(cells(printable(each)) for each in column) for column in columns]
+    rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
+    widths[0] = max(1, min(widths[0], max(width, LEAST_WIDTH) - rest))
+    return "\n".join(
+        _GAP.join(
+            [
+                fitted(row[0], widths[0]),
+                *(_right(printable(each), size) for each, size in zip(row[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _aligned(texts: Mapping[Column, list[str]]) -> dict[Column, list[str]]:
+    """With the digits of amounts under each other, also where some are lower bounds."""
+    cost = COLUMNS[0]
+    marked = any(each.endswith(AT_LEAST) for each in texts[cost])
+    return dict(texts) | {cost: [each if not marked or each.endswith(AT_LEAST) else f"{each} " for each in texts[cost]]}
+
+
+def _room(widths: Mapping[Column, int]) -> int:
+    return sum(widths.values()) + len(_GAP) * len(widths)
+
+
+def _name(name: str, line: Line, width: int) -> str:
+    """In a narrow terminal the indent gives way before the name does."""
+    if cells(name) > width:
+        name = " " * min(line.depth, max(0, width - 4)) + name.lstrip()
+    return fitted(name, width)
+
+
+def _right(text: str, width: int) -> str:
+    return " " * (width - cells(text)) + text
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(printable(text), width)
