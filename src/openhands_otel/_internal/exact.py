@@ -38,9 +38,9 @@ class ExactSum:
         numerator, denominator = number.as_integer_ratio()
         self._add(numerator, denominator.bit_length() - 1)
 
-    def include(self, other: ExactSum) -> None:
-        """Add all that another sum holds."""
-        self._add(other._units, other._scale)
+    def include(self, other: ExactSum, sign: int = 1) -> None:
+        """Add all that another sum holds, or take it away where ``sign`` is -1."""
+        self._add(sign * other._units, other._scale)
 
     def _add(self, units: int, scale: int) -> None:
         finer = scale - self._scale
@@ -55,6 +55,11 @@ class ExactSum:
     def value(self) -> float:
         """The sum, rounded once."""
         return self._units / (1 << self._scale)
+
+    def split(self, per_unit: int) -> tuple[int, int, float]:
+        """The sum in whole units, in whole ``per_unit``-ths of the rest, and what is then left, as a float."""
+        fine, left = divmod(self._units * per_unit, 1 << self._scale)
+        return *divmod(fine, per_unit), left / (1 << self._scale) / per_unit
 
     @property
     def parts(self) -> list[float]:

@@ -27,6 +27,8 @@ from openhands_otel._internal.collector.store import HISTORY, JOURNAL, Store, Un
 from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel.stats import TokenUsage
 
+DATES_KEPT_S: Final = 400 * 86_400.0
+"""How long spend keeps its quarter-hour, unless told otherwise: thirteen months."""
 SAVE_EVERY_S: Final = 0.25
 LOOK_EVERY_S: Final = 5.0
 PURGE_EVERY_S: Final = 3600.0
@@ -60,10 +62,13 @@ class _Gone:
 class Housekeeping:
     """Runs beside the receivers until stopped."""
 
-    def __init__(self, store: Store, conversation_limit: int, retention_s: float) -> None:
+    def __init__(
+        self, store: Store, conversation_limit: int, retention_s: float, dates_s: float = DATES_KEPT_S
+    ) -> None:
         self._store = store
         self._limit = conversation_limit
         self._retention = retention_s
+        self._dates = dates_s
         self._task: asyncio.Task[None] | None = None
         self._told_received = 0
         self._poisoned: dict[str, str] = {}
@@ -158,7 +163,8 @@ class Housekeeping:
         return more
 
     async def _purge(self) -> bool:
-        await self._store.archive.purge(time.time() - self._retention)
+        now = time.time()
+        await self._store.archive.purge(now - self._retention, now - self._dates)
         return False
 
     async def _failed(self, error: Exception) -> None:
@@ -171,9 +177,19 @@ class Housekeeping:
     async def _rebuild(self) -> None:
         store = self._store
         await store.archive.rebuild(store.fleet.absent_totals())
+        self._lose_dates()
         store.fleet.dirty |= store.fleet.processes.keys()
         store.conversations.dirty |= store.conversations.by_id.keys()
         store.sampled |= {EVERYTHING, *store.conversations.by_id}
+
+    def _lose_dates(self) -> None:
+        """What the lost file knew of times and places is gone; what memory holds is booked without a date."""
+        unbooked = self._store.fleet.unbooked
+        unbooked.clear()
+        for process in self._store.fleet.processes.values():
+            process.book_undated(unbooked)
+        for conversation in self._store.conversations.by_id.values():
+            conversation.book_undated(unbooked)
 
     def _tell_health(self) -> None:
         health = self._store.health
@@ -203,16 +219,15 @@ class Housekeeping:
             return False
         batch = Batch()
         for key in processes:
-            self._gather(key, lambda key=key: batch.processes.append((store.fleet.processes[key].record(), True)))
+            self._gather(key, lambda key=key: self._add_process(store.fleet.processes[key], batch, True))
         for one in conversations:
-            self._gather(
-                one, lambda one=one: batch.conversations.append(self._kept(store.conversations.by_id[one], True))
-            )
+            self._gather(one, lambda one=one: self._add_conversation(store.conversations.by_id[one], batch, True))
         for subject in subjects:
             self._gather(subject, lambda subject=subject: batch.samples.extend(self._samples(subject)))
         try:
             await self._write(batch)
         except BaseException:
+            self._unbook(batch)
             store.fleet.dirty |= processes & store.fleet.processes.keys()
             store.conversations.dirty |= conversations & store.conversations.by_id.keys()
             store.sampled |= subjects
@@ -246,9 +261,19 @@ class Housekeeping:
             except Exception as error:
                 if isinstance(error, _DATABASES_FAULT) and not isinstance(error, _RECORDS_FAULT):
                     raise
+                self._unbook(single)
                 self._poison(name, error)
             else:
+                # What is written may not be put back, should a later one fail for the database's fault.
+                for key in single.spent:
+                    batch.spent.pop(key, None)
                 self._poisoned.pop(name, None)
+
+    def _unbook(self, batch: Batch) -> None:
+        """What was not written is to be written later."""
+        for key, booked in batch.spent.items():
+            self._store.fleet.unbooked.put_back(key, booked)
+        batch.spent.clear()
 
     def _poison(self, name: str, error: Exception) -> None:
         if name not in self._poisoned:
@@ -256,9 +281,15 @@ class Housekeeping:
         if len(self._poisoned) < _POISONED_LIMIT:
             self._poisoned[name] = f"{type(error).__name__}: {error}"
 
-    def _kept(self, conversation: Conversation, stays: bool) -> tuple[dict[str, object], str, bool]:
-        stats = self._store.conversations.stats(conversation)
-        return conversation.record(), stats.model_dump_json(), stays
+    def _add_process(self, process: Process, batch: Batch, stays: bool) -> None:
+        batch.processes.append((process.record(), stays))
+        batch.spent[process.key] = self._store.fleet.unbooked.take(process.key)
+
+    def _add_conversation(self, conversation: Conversation, batch: Batch, stays: bool, stats: str = "") -> None:
+        stats = stats or self._store.conversations.stats(conversation).model_dump_json()
+        batch.conversations.append((conversation.record(), stats, stays))
+        batch.present += [(conversation.id, *held) for held in conversation.held_by()]
+        batch.spent[conversation.key] = self._store.fleet.unbooked.take(conversation.key)
 
     def _samples(self, subject: str) -> list[Sample]:
         store, now = self._store, int(time.time())
@@ -311,6 +342,7 @@ class Housekeeping:
                 self._take_out(silent, leavers, batch, gone)
                 await store.archive.write(batch)
             except BaseException:
+                self._unbook(batch)
                 # If a record is to blame, saving finds out which: all are marked as changed.
                 for process in gone.processes:
                     store.fleet.admit(process)
@@ -327,14 +359,15 @@ class Housekeeping:
         for key in silent:
             process = store.fleet.drop(key)
             gone.processes.append(process)
-            batch.processes.append((process.record(), False))
+            self._add_process(process, batch, False)
         for conversation in leavers:
             stats = store.conversations.stats(conversation).model_dump_json()
             store.conversations.fold(conversation)
             gone.conversations.append(conversation)
-            batch.conversations.append((conversation.record(), stats, False))
+            self._add_conversation(conversation, batch, False, stats)
         holders = {one.folded_into for one in leavers} & store.conversations.by_id.keys()
-        batch.conversations += [self._kept(store.conversations.by_id[holder], True) for holder in holders if holder]
+        for holder in filter(None, holders):
+            self._add_conversation(store.conversations.by_id[holder], batch, True)
 
     async def _finish(self) -> None:
         store = self._store

@@ -153,6 +153,7 @@ class Store:
             refusals.of(update.instance.service, update.instance.name)
             totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
             self._apply_conversations(update, received, refusals, changed, replayed)
+            self._book(update.named)
         self._take_up_again(received, changed)
         # What viewers are told is no business of the sender's: its points are in.
         try:
@@ -249,6 +250,13 @@ class Store:
             if news or heard:
                 conversation.received = received
                 changed[conversation_id] = conversation
+
+    def _book(self, conversations: Iterable[str]) -> None:
+        """Give what was spent its place in time, once all is known that one request says of them."""
+        for name in conversations:
+            conversation = self.conversations.by_id.get(name)
+            if conversation is not None and conversation.book(self.fleet.unbooked):
+                self.conversations.dirty.add(name)
 
     def _hear(self, conversation: Conversation, instance: Instance, received: int) -> bool:
         """A process spoke of a conversation; True if that says something of its life."""

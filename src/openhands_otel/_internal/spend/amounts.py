@@ -26,19 +26,25 @@ class Amount:
     unpriced_calls: int = 0
     seconds: ExactSum = field(default_factory=ExactSum)
 
-    def include(self, other: Amount) -> None:
-        """Add all that another holds."""
-        self.cost.include(other.cost)
-        self.read_cost.include(other.read_cost)
-        self.savings.include(other.savings)
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.cache_read_tokens += other.cache_read_tokens
-        self.cache_write_tokens += other.cache_write_tokens
-        self.reasoning_tokens += other.reasoning_tokens
-        self.calls += other.calls
-        self.unpriced_calls += other.unpriced_calls
-        self.seconds.include(other.seconds)
+    def include(self, other: Amount, sign: int = 1) -> None:
+        """Add all that another holds, or take it away where ``sign`` is -1."""
+        self.cost.include(other.cost, sign)
+        self.read_cost.include(other.read_cost, sign)
+        self.savings.include(other.savings, sign)
+        self.prompt_tokens += sign * other.prompt_tokens
+        self.completion_tokens += sign * other.completion_tokens
+        self.cache_read_tokens += sign * other.cache_read_tokens
+        self.cache_write_tokens += sign * other.cache_write_tokens
+        self.reasoning_tokens += sign * other.reasoning_tokens
+        self.calls += sign * other.calls
+        self.unpriced_calls += sign * other.unpriced_calls
+        self.seconds.include(other.seconds, sign)
+
+    @property
+    def anything(self) -> bool:
+        """Whether it is more, or less, than nothing; what rounding leaves of it is nothing."""
+        counts = (self.calls, self.unpriced_calls, *self.tokens.model_dump().values())
+        return any(counts) or any(abs(part.value) > 1e-12 for part in (self.cost, self.savings, self.seconds))
 
     @property
     def tokens(self) -> TokenUsage:

@@ -19,6 +19,7 @@ from typing import Final
 from openhands_otel._internal import log
 from openhands_otel._internal.collector.archive import schema
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+from openhands_otel._internal.collector.archive.upgrade import upgrade
 
 try:
     import fcntl
@@ -201,6 +202,8 @@ class DatabaseFile:
     def _connect(self) -> None:
         # The new one before the old one goes: an old one that cannot write may still be read.
         connection = schema.connect(self.path, in_use=self._connection is not None)
+        if self.path is not None:
+            self._upgrade(connection, self.path)
         old, self._connection = self._connection, connection
         self._failures, self._ruin = 0, None
         with contextlib.suppress(sqlite3.Error):
@@ -208,6 +211,17 @@ class DatabaseFile:
                 old.close()
         if self.path is not None:
             self._note(self.path)
+
+    def _upgrade(self, connection: sqlite3.Connection, path: Path) -> None:
+        try:
+            aside = upgrade(connection, path)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, (sqlite3.Error, OSError)):
+                schema.refuse(path, error)
+            raise
+        if aside is not None:
+            _log.warning("history: %s was of an older layout and is converted; the file as it was is %s", path, aside)
 
     def _note(self, path: Path) -> None:
         self._identities, self._content = _identities(path), _content(path)

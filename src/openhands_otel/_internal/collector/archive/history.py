@@ -10,18 +10,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
+from openhands_otel._internal.collector.archive import spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.fleet import Process, Record
+from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
 from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.spend.rows import SpendRow
 from openhands_otel.semconv import OVERFLOW
 from openhands_otel.stats import History, HistoryPoint
 
@@ -56,13 +60,19 @@ class Batch:
     conversations: list[tuple[Record, str, bool]] = field(default_factory=list[tuple[Record, str, bool]])
     """Records, each with the state that viewers see as JSON, and whether it stays in memory."""
     samples: list[Sample] = field(default_factory=list[Sample])
+    spent: dict[RecordKey, list[Booked]] = field(default_factory=dict[RecordKey, "list[Booked]"])
+    """What is booked with each record."""
+    present: list[spend.Present] = field(default_factory=list[spend.Present])
 
     def singles(self) -> Iterator[tuple[str, Batch]]:
         """Each record in a batch of its own, with the key, id or subject that it is of."""
         for process in self.processes:
-            yield process[0]["key"], Batch(processes=[process])
+            key = PROCESSES, process[0]["key"]
+            yield key[1], Batch(processes=[process], spent={key: self.spent.get(key, [])})
         for conversation in self.conversations:
-            yield conversation[0]["id"], Batch(conversations=[conversation])
+            key = CONVERSATIONS, conversation[0]["id"]
+            present = [each for each in self.present if each[0] == key[1]]
+            yield key[1], Batch(conversations=[conversation], spent={key: self.spent.get(key, [])}, present=present)
         for sample in self.samples:
             yield f"the samples of {sample[0] or 'everything'}", Batch(samples=[sample])
 
@@ -108,7 +118,7 @@ class Archive:
 
     async def rebuild(self, totals: Sequence[tuple[Group, list[float]]]) -> None:
         """Begin a new database, with the sums of all that is not in memory as a whole, after Lost."""
-        await self._in_thread(lambda: self._file.replace(lambda connection: _write_totals(connection, totals)))
+        await self._in_thread(lambda: self._file.replace(lambda connection: _begin_anew(connection, totals)))
 
     async def find(self, processes: Sequence[str], conversations: Sequence[str]) -> tuple[list[Record], list[Record]]:
         """Records of those that are out of memory, where there are any."""
@@ -127,9 +137,23 @@ class Archive:
     async def history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
         return await self._in_thread(lambda: self._history(subject, since, until, bucket_s))
 
-    async def purge(self, older_than: float) -> None:
-        """Forget what is older, but never the money."""
-        await self._in_thread(lambda: self._purge(older_than))
+    async def purge(self, older_than: float, dates_older_than: float = 0.0) -> None:
+        """Forget what is older, but never the money; of older spend than ``dates_older_than`` the date."""
+        await self._in_thread(lambda: self._purge(older_than, dates_older_than))
+
+    async def spend(self, question: spend.Question) -> list[SpendRow]:
+        """What was spent, as asked."""
+        return await self._in_thread(lambda: self._file.use(lambda connection: list(spend.ask(connection, question))))
+
+    async def spent_since(self) -> tuple[float | None, int | None]:
+        """The date before which spend has none, and the first quarter-hour in which something was spent."""
+        return await self._in_thread(
+            lambda: self._file.use(lambda connection: (spend.dated_since(connection), spend.first_quarter(connection)))
+        )
+
+    async def presence(self) -> list[spend.Present]:
+        """Which process held which conversation, and when."""
+        return await self._in_thread(lambda: self._file.use(spend.presence))
 
     async def close(self) -> None:
         await self._in_thread(self._close)
@@ -170,6 +194,9 @@ class Archive:
                 ],
             )
             database.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", batch.samples)
+            for booked in batch.spent.values():
+                spend.book(database, booked)
+            spend.note_presence(database, batch.present)
             self._writes += 1
             if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)
@@ -179,6 +206,8 @@ class Archive:
         samples = MEMORY_SAMPLE_LIMIT if self.path is None else SAMPLE_LIMIT
         conversations = MEMORY_CONVERSATION_LIMIT if self.path is None else RECORD_LIMIT
         processes = MEMORY_PROCESS_LIMIT if self.path is None else RECORD_LIMIT
+        if batch.spent and self._writes % _TRIM_EVERY == 0:
+            spend.trim(database, spend.MEMORY_ROW_LIMIT if self.path is None else spend.ROW_LIMIT)
         if batch.samples:
             newest = "SELECT max(rowid) FROM samples"
             database.execute(f"DELETE FROM samples WHERE rowid <= ({newest}) - ?", (samples,))
@@ -227,12 +256,13 @@ class Archive:
             points=tuple(_history_point(row) for row in rows),
         )
 
-    def _purge(self, older_than: float) -> None:
+    def _purge(self, older_than: float, dates_older_than: float) -> None:
         self._file.ensure()
-        self._file.use(lambda connection: self._purge_from(connection, older_than), writes=True)
+        self._file.use(lambda connection: self._purge_from(connection, older_than, dates_older_than), writes=True)
 
-    def _purge_from(self, connection: sqlite3.Connection, older_than: float) -> None:
+    def _purge_from(self, connection: sqlite3.Connection, older_than: float, dates_older_than: float) -> None:
         with connection as database:
+            spend.forget_dates(database, dates_older_than)
             database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
             database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
             self._forget_processes(database, "seen < ? AND NOT resident", older_than)
@@ -279,6 +309,14 @@ def _read_restored(connection: sqlite3.Connection) -> Restored:
     ]
     (count,) = connection.execute("SELECT count(*) FROM conversations").fetchone()
     return Restored(totals, processes, conversations, count)
+
+
+def _begin_anew(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:
+    _write_totals(connection, totals)
+    with connection as database:
+        for (service, metric, attributes), partials in totals:
+            spend.book_sum(database, service, metric, attributes, partials)
+        spend.begin_dates(database, time.time())
 
 
 def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:

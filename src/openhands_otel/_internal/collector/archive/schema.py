@@ -11,10 +11,37 @@ from openhands_otel._internal.host.state_folder import keep_private
 
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
-VERSION: Final = 1
+VERSION: Final = 2
+FIRST_VERSION: Final = 1
+"""Layouts from this one on are converted (upgrade.py)."""
+
+SPEND: Final = """
+CREATE TABLE places (
+    id INTEGER PRIMARY KEY, cube INTEGER NOT NULL, conversation TEXT NOT NULL, service TEXT NOT NULL,
+    namespace TEXT NOT NULL, labels TEXT NOT NULL, own_labels TEXT NOT NULL, provider TEXT NOT NULL,
+    model TEXT NOT NULL, role TEXT NOT NULL, agent TEXT NOT NULL, usage_id TEXT NOT NULL, cost_source TEXT NOT NULL,
+    UNIQUE (cube, conversation, service, namespace, labels, own_labels, provider, model, role, agent, usage_id,
+            cost_source)
+);
+CREATE TABLE spend (
+    cube INTEGER NOT NULL, quarter INTEGER NOT NULL, place INTEGER NOT NULL, dollars INTEGER NOT NULL,
+    fine INTEGER NOT NULL, rest REAL NOT NULL, savings REAL NOT NULL, prompt INTEGER NOT NULL,
+    completion INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL, calls INTEGER NOT NULL, unpriced INTEGER NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (cube, quarter, place)
+) WITHOUT ROWID;
+CREATE TABLE presence (
+    conversation TEXT NOT NULL, process TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (conversation, process)
+) WITHOUT ROWID;
+CREATE TABLE dates (name TEXT PRIMARY KEY, unix_s REAL NOT NULL);
+"""
+"""What was spent by quarter-hour and place (spend.py), who held which conversation when, since when there are dates.
+A cost is dollars + fine / 2**30 + rest: whole numbers add up without rounding, whoever adds them."""
 
 _CREATE: Final = f"""
 BEGIN;
+{SPEND}
 CREATE TABLE processes (key TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL);
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL, stats TEXT NOT NULL
@@ -121,7 +148,7 @@ def _check_header(path: Path) -> None:
         raise UnusableDatabase(f"{path} is not a database: {_ADVICE}")
     if application != APPLICATION_ID:
         raise UnusableDatabase(f"{path} is a database of another program: {_ADVICE}")
-    if version != VERSION:
+    if not FIRST_VERSION <= version <= VERSION:
         raise UnusableDatabase(f"{path} has layout {version} and this release reads {VERSION}: {_ADVICE}")
 
 

@@ -28,6 +28,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from openhands_otel._internal.collector.points.deltas import Deltas
+from openhands_otel._internal.collector.points.quarters import Number, Quarters, Step
 from openhands_otel._internal.collector.points.values import Distribution, Value, amount, combined, plain, unplain
 
 AttributeValue = str | bool | int | float
@@ -140,11 +141,16 @@ class Streams:
 
     def whole(self, exact: bool) -> Value | None:
         """What all of them come to."""
-        if len(self._streams) == 1 and self._base is None:
+        if self.alone:
             return self._streams[0].value
         parts: list[Value] = [] if self._base is None else [self._base]
         parts += [group.value for group in self._groups(exact)]
         return combined(parts) if parts else None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one stream, whose values are the series'."""
+        return len(self._streams) == 1 and self._base is None
 
     def _find(self, start: int, time: int, exact: bool) -> Stream | None:
         if len(self._streams) == 1 and self._streams[0].start == start:
@@ -199,7 +205,7 @@ class Streams:
 class Counted:
     """What a counter or histogram of one process has come to."""
 
-    __slots__ = ("_cumulative", "_deltas", "_exact", "assumed", "ended", "start", "time", "value")
+    __slots__ = ("_cumulative", "_deltas", "_exact", "_quarters", "assumed", "ended", "start", "time", "value")
 
     def __init__(self, exact: bool = False) -> None:
         self.start = self.time = 0
@@ -212,10 +218,18 @@ class Counted:
         self._exact = exact
         self._cumulative: Streams | None = None
         self._deltas: Deltas | None = None
+        self._quarters = Quarters()
 
     @property
     def total(self) -> int | float:
         return amount(self.value)
+
+    def place(self, point: Point, quarter: int, before: Number) -> list[Step]:
+        """In which quarter-hours it grew, now that ``point`` has been taken; ``before`` is what it came to before."""
+        if point.value is None:
+            return []
+        alone = self._deltas is None and self._cumulative is not None and self._cumulative.alone
+        return self._quarters.take(amount(point.value) if alone else None, quarter, before, self.total)
 
     def apply(self, point: Point, now: int) -> bool:
         """Take ``point``; True if anything changed by it. ``now`` is the collector's clock."""
@@ -257,16 +271,19 @@ class Counted:
         cumulative = None if self._cumulative is None else self._cumulative.record()
         deltas = None if self._deltas is None else self._deltas.record()
         value = plain(self.value)
-        return [self.start, self.time, value, self.ended, self.assumed, self._exact, cumulative, deltas]
+        quarters = self._quarters.record()
+        return [self.start, self.time, value, self.ended, self.assumed, self._exact, cumulative, deltas, quarters]
 
     @classmethod
     def from_record(cls, record: list[Any]) -> Counted:
-        start, time, value, ended, assumed, exact, cumulative, deltas = record
+        start, time, value, ended, assumed, exact, cumulative, deltas, *quarters = record
         series = cls(exact)
         series.start, series.time, series.value, series.ended = start, time, unplain(value), ended
         series.assumed = assumed
         series._cumulative = None if cumulative is None else Streams.from_record(cumulative)
         series._deltas = None if deltas is None else Deltas.from_record(deltas)
+        # Archives of before knew no quarter-hours.
+        series._quarters = Quarters.from_record(quarters[0]) if quarters else Quarters(series.total)
         return series
 
 

@@ -12,6 +12,15 @@ from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.collector.state.breakdowns import calls_of, shares_of, tokens_of
 from openhands_otel._internal.collector.state.combining import combined
 from openhands_otel._internal.collector.state.liveness import Life
+from openhands_otel._internal.collector.state.placing import (
+    CONVERSATIONS,
+    UNDATED,
+    Cube,
+    RecordKey,
+    Unbooked,
+    conversation_measure,
+    place_of,
+)
 from openhands_otel._internal.collector.state.series_set import SeriesSet
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.usages import by_usage, most_used, token_usage
@@ -86,6 +95,44 @@ class Conversation:
         elif point.metric.name == semconv.CONVERSATION_STATE.name:
             self._note_result()
         return True
+
+    @property
+    def key(self) -> RecordKey:
+        """Of its record."""
+        return CONVERSATIONS, self.id
+
+    @property
+    def _agent(self) -> str:
+        info = self.series.current(semconv.CONVERSATION_INFO)
+        return (None if info is None else info.named(semconv.AGENT_NAME)) or ""
+
+    def book(self, unbooked: Unbooked) -> bool:
+        """Book what its series grew by since it was asked last; True if there was anything."""
+        grown, self.series.grown = self.series.grown, []
+        agent = self._agent if grown else ""
+        for growth in grown:
+            whose = growth.instance
+            place = place_of(Cube.CONVERSATIONS, self.id, whose.resource, whose.service, growth.attributes)
+            place = place._replace(agent=agent)
+            for quarter, low, high in growth.steps:
+                growth.measure(unbooked.amount(self.key, quarter, place), low, high)
+        return bool(grown)
+
+    def book_undated(self, unbooked: Unbooked) -> None:
+        """Book all of it, without a date."""
+        self.series.grown = []
+        agent = self._agent
+        for name, held in self.series.each():
+            measure = conversation_measure(name, held.attributes)
+            if measure is not None:
+                service = self.services.get(held.process, "")
+                place = place_of(Cube.CONVERSATIONS, self.id, (), service, held.attributes)
+                spent = unbooked.amount(self.key, UNDATED, place._replace(agent=agent))
+                measure(spent, 0, held.series.total)
+
+    def held_by(self) -> list[tuple[str, float, float]]:
+        """Each process that worked on it, since when and until when (unix seconds)."""
+        return self.series.held_by()
 
     def _note_result(self) -> None:
         status = self.series.status

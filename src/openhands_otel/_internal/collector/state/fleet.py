@@ -21,6 +21,7 @@ from openhands_otel._internal.collector.points.limits import (
     SHARING,
     weigh,
 )
+from openhands_otel._internal.collector.points.quarters import Number, quarter_of
 from openhands_otel._internal.collector.points.ranges import out_of_range
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.series import (
@@ -35,10 +36,23 @@ from openhands_otel._internal.collector.points.series import (
     series_before,
     series_from_record,
 )
-from openhands_otel._internal.collector.points.values import unplain
+from openhands_otel._internal.collector.points.values import Distribution, Value, amount, unplain
 from openhands_otel._internal.collector.state.liveness import Life, Lives, Pulse
+from openhands_otel._internal.collector.state.placing import (
+    ADD_SECONDS,
+    COUNT_CALLS,
+    FLEET_MEASURES,
+    PROCESSES,
+    UNDATED,
+    Cube,
+    Place,
+    RecordKey,
+    Unbooked,
+    place_of,
+)
 from openhands_otel._internal.collector.state.sharing import SHARED, growth, key_of, raised
 from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_METRICS, BurnMeter, Group, TotalSums
+from openhands_otel._internal.spend.amounts import Amount
 
 SILENT_AFTER_S: Final = 3600.0
 """A process without a word for so long (60 heartbeats) leaves memory; its record stays in the archive."""
@@ -75,6 +89,15 @@ class Process:
     foreign_weight: int = 0
     """Bytes that all of this takes, about."""
 
+    @property
+    def key(self) -> RecordKey:
+        """Of its record."""
+        return PROCESSES, self.instance.key
+
+    def place(self, attributes: Attributes) -> Place:
+        """Where the spend of one of its series belongs."""
+        return place_of(Cube.FLEET, "", self.instance.resource, self.instance.service, attributes)
+
     def hold(self, name: str, attributes: Attributes, series: Series) -> None:
         """Take a series in."""
         self.series[name, attributes] = series
@@ -89,6 +112,20 @@ class Process:
         for (name, attributes), held in self.series.items():
             if adds_up(name, attributes) and not (self.counts_calls and name == CALLS_BEFORE):
                 yield name, attributes, held.total
+
+    def book_undated(self, unbooked: Unbooked) -> None:
+        """Book all that totals are made of, without a date."""
+        for (name, attributes), held in self.series.items():
+            if adds_up(name, attributes):
+                self.count(unbooked.amount(self.key, UNDATED, self.place(attributes)), name, 0, held.total)
+                ADD_SECONDS(unbooked.amount(self.key, UNDATED, self.place(attributes)), 0.0, _sum(held.value))
+
+    def count(self, spent: Amount, name: str, low: Number, high: Number) -> None:
+        """Add what one of its series went through to an amount; seconds apart."""
+        if name in FLEET_MEASURES:
+            FLEET_MEASURES[name](spent, low, high)
+        elif not self.counts_calls:
+            COUNT_CALLS(spent, low, high)
 
     def record(self) -> Record:
         """What must outlive this process of ours: the series that totals are made of."""
@@ -134,6 +171,8 @@ class Fleet:
         self.processes: dict[str, Process] = {}
         self.metrics: dict[str, MetricInfo] = dict(OWN_METRICS)
         self.sums = TotalSums()
+        self.unbooked = Unbooked()
+        """Spend with its place in time, to be written with the records that it came by."""
         self.burn = BurnMeter(time.time())
         self.dirty: set[str] = set()
         self.assumed_restarts = 0
@@ -181,7 +220,8 @@ class Fleet:
             scope = point.scope or semconv.UNKNOWN
             attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: scope}.items()))
         held = process.series.get((name, attributes))
-        before, assumed = (held.total, _assumed(held)) if held else (0, 0)
+        value, assumed = (held.value, _assumed(held)) if held else (0, 0)
+        before = amount(value)
         if held is None:
             if adds_up(name, attributes) and process.own_series >= OWN_SERIES and point.value is not None:
                 return attributes != SHARED and self._share(process, point, received, refusals, replayed)
@@ -194,10 +234,12 @@ class Fleet:
         if point.exemplar is not None:
             self._show(process, (name, attributes), point.exemplar, received)
         if not changed:
-            return False
+            # A late point may still say when something was spent.
+            return adds_up(name, attributes) and self._place(process, name, attributes, point, held, value, received)
         self.assumed_restarts += _assumed(held) - assumed
         if not adds_up(name, attributes):
             return False
+        self._place(process, name, attributes, point, held, value, received)
         if name == CALLS_BEFORE and process.counts_calls:
             return True
         if held.total != before:
@@ -206,6 +248,28 @@ class Fleet:
             if name == semconv.COST.name and not replayed and (before or BurnMeter.is_recent(point.start, point.time)):
                 self.burn.add(held.total - before, now)
         return True
+
+    def _place(
+        self,
+        process: Process,
+        name: str,
+        attributes: Attributes,
+        point: Point,
+        held: Series,
+        before: Value,
+        received: int,
+    ) -> bool:
+        """Book by how much a series has grown where that belongs; True if anything was."""
+        if not isinstance(held, Counted):
+            return False
+        steps = held.place(point, quarter_of(point.time, received), amount(before))
+        place = process.place(attributes)
+        for quarter, low, high in steps:
+            spent = self.unbooked.amount(process.key, quarter, place)
+            process.count(spent, name, low, high)
+            if held.value != before:
+                ADD_SECONDS(spent, _sum(before), _sum(held.value))
+        return bool(steps)
 
     def _new_series(
         self, process: Process, point: Point, attributes: Attributes, received: int, refusals: Refusals
@@ -217,7 +281,7 @@ class Fleet:
             refusals.add(f"{name[:100]} is not held: {why}", rule=why)
             return None
         if name == semconv.CALLS.name and adds_up(name, attributes) and not process.counts_calls:
-            self._stop_inferring_calls(process)
+            self._stop_inferring_calls(process, quarter_of(point.time, received))
             process.counts_calls = True
         held = begin(point, point.value, process.instance.named, received)
         self._hold(process, point.metric, attributes, held)
@@ -283,14 +347,17 @@ class Fleet:
         if name == CALLS_BEFORE and process.counts_calls:
             return True
         self.sums.replace(process.instance.service, name, SHARED, held.total - by, held.total)
+        spent = self.unbooked.amount(process.key, quarter_of(point.time, received), process.place(SHARED))
+        FLEET_MEASURES.get(name, COUNT_CALLS)(spent, held.total - by, held.total)
         if name == semconv.COST.name and by and not replayed:
             self.burn.add(by, received / 1e9)
         return by > 0
 
-    def _stop_inferring_calls(self, process: Process) -> None:
-        for name, attributes, amount in process.contributions():
+    def _stop_inferring_calls(self, process: Process, quarter: int) -> None:
+        for name, attributes, counted in process.contributions():
             if name == CALLS_BEFORE:
-                self.sums.replace(process.instance.service, name, attributes, amount, 0)
+                self.sums.replace(process.instance.service, name, attributes, counted, 0)
+                COUNT_CALLS(self.unbooked.amount(process.key, quarter, process.place(attributes)), counted, 0)
 
     def silent(self, now: float, limit: int) -> list[str]:
         """Processes that may leave memory: the long silent ones, and of too many the longest silent."""
@@ -340,8 +407,8 @@ class Fleet:
         """The sums of all processes that are not in memory."""
         rest = self.sums.copy()
         for process in self.processes.values():
-            for name, attributes, amount in process.contributions():
-                rest.replace(process.instance.service, name, attributes, amount, 0.0)
+            for name, attributes, held in process.contributions():
+                rest.replace(process.instance.service, name, attributes, held, 0.0)
         return [(group, parts) for group, parts in rest.groups() if parts]
 
     def recount_assumed(self) -> None:
@@ -358,6 +425,10 @@ def _series_before(name: str, row: list[Any]) -> Series | None:
     if out_of_range(OWN_METRICS[name], value) or not isfinite(base):
         return None
     return series_before(True, start, at, base, value, ended)
+
+
+def _sum(value: Value) -> float:
+    return value.sum if isinstance(value, Distribution) else 0.0
 
 
 def _assumed(held: Series) -> int:

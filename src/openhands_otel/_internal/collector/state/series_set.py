@@ -9,9 +9,11 @@ from typing import Any, Final
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
 from openhands_otel._internal.collector.points.limits import weigh
+from openhands_otel._internal.collector.points.quarters import Step, quarter_of
 from openhands_otel._internal.collector.points.ranges import out_of_range
 from openhands_otel._internal.collector.points.series import (
     Attributes,
+    Counted,
     MetricInfo,
     Point,
     Series,
@@ -20,6 +22,7 @@ from openhands_otel._internal.collector.points.series import (
     series_before,
     series_from_record,
 )
+from openhands_otel._internal.collector.state.placing import Measure, conversation_measure
 from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS
 from openhands_otel.semconv import Metric
 
@@ -58,13 +61,25 @@ class ProcessSeries:
         return None if value is None else str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """By how much a series of spend grew, and when."""
+
+    instance: Instance
+    attributes: Attributes
+    measure: Measure
+    steps: list[Step]
+
+
 class SeriesSet:
     """All of them, by metric."""
 
-    __slots__ = ("_by_metric", "left_out", "taken_up", "weight")
+    __slots__ = ("_by_metric", "grown", "left_out", "taken_up", "weight")
 
     def __init__(self) -> None:
         self._by_metric: dict[str, dict[SeriesKey, ProcessSeries]] = {}
+        self.grown: list[Growth] = []
+        """What is to be booked yet."""
         self.taken_up: dict[str, Heard] = {}
         """When each process began, or began again, to work on the conversation."""
         self.weight = 0
@@ -80,19 +95,38 @@ class SeriesSet:
         of_metric = self._by_metric.setdefault(name, {})
         held = of_metric.get(key)
         begins = instance.key not in self.taken_up or _takes_up(name, held, attributes)
+        before = 0 if held is None else held.series.total
         if held is not None and held.attributes == attributes:
             if not held.series.apply(point, received):
+                # A late point may still say when something was spent.
+                self._grow(instance, held, point, attributes, before, received)
                 return False
         else:
             held = self._begin(of_metric, key, point, instance, received)
             if held is None:
                 return False
+        self._grow(instance, held, point, attributes, before, received)
         held.attributes = attributes
         if point.value is not None:
             held.heard = max(held.heard, heard)
             if begins:
                 self.taken_up[instance.key] = max(heard, self.taken_up.get(instance.key, _NEVER))
         return True
+
+    def _grow(
+        self,
+        instance: Instance,
+        held: ProcessSeries,
+        point: Point,
+        attributes: Attributes,
+        before: int | float,
+        received: int,
+    ) -> None:
+        measure = conversation_measure(point.metric.name, attributes)
+        if measure is not None and isinstance(held.series, Counted):
+            steps = held.series.place(point, quarter_of(point.time, received), before)
+            if steps:
+                self.grown.append(Growth(instance, attributes, measure, steps))
 
     def _begin(
         self,
@@ -177,6 +211,14 @@ class SeriesSet:
             for name in _LASTING
             for held in self._by_metric.get(name, {}).values()
         )
+
+    def held_by(self) -> list[tuple[str, float, float]]:
+        """Each process, since when and until when it spoke (unix seconds)."""
+        spans: dict[str, tuple[int, int]] = {}
+        for _, held in self.each():
+            since, until = spans.get(held.process, (held.series.time, 0))
+            spans[held.process] = min(since, held.series.start or since), max(until, held.series.time)
+        return [(process, since / 1e9, until / 1e9) for process, (since, until) in spans.items()]
 
     def records(self) -> list[list[Any]]:
         """What the archive keeps."""

@@ -1,0 +1,270 @@
+"""Spend by quarter-hour and place, in the database: how it is written, made coarser with age, and asked for.
+
+A year of a hundred agents is a million rows, so what is asked is added up by SQLite; what few rows come out of that are
+grouped, filtered and named by the spend room.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.state.placing import (
+    COUNT_CALLS,
+    FLEET_MEASURES,
+    UNDATED,
+    Booked,
+    Cube,
+    Place,
+    place_of,
+)
+from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
+
+Present = tuple[str, str, float, float]
+"""A conversation, a process that held it, since and until when (unix seconds)."""
+
+ROW_LIMIT: Final = 5_000_000
+"""Rows of a file; beyond them the oldest lose their date, a tenth at a time."""
+MEMORY_ROW_LIMIT: Final = 200_000
+"""The same without a file."""
+DATED_SINCE: Final = "spend"
+"""Name of the date before which spend has none."""
+_FINE: Final = 2**30
+"""Parts of a dollar that are counted in whole numbers."""
+_LARGEST: Final = 2**63 - 1
+
+_PLACE: Final = Place._fields
+_SUMS: Final = (
+    "dollars", "fine", "rest", "savings", "prompt", "completion", "cache_read", "cache_write", "reasoning", "calls",
+    "unpriced", "seconds",
+)  # fmt: skip
+_FIND: Final = f"SELECT id FROM places WHERE {' AND '.join(f'{name} = ?' for name in _PLACE)}"
+_MAKE: Final = f"INSERT INTO places ({', '.join(_PLACE)}) VALUES ({', '.join('?' * len(_PLACE))})"
+_ADD: Final = (
+    f"INSERT INTO spend (cube, quarter, place, {', '.join(_SUMS)}) VALUES (?, ?, ?, {', '.join('?' * len(_SUMS))})"
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)}"
+)
+_MONEY: Final = frozenset({"dollars", "fine", "rest"})
+_COLUMNS: Final = {str(dimension): str(dimension) for dimension in Dimension if dimension is not Dimension.RUN}
+FLEET_DIMENSIONS: Final = frozenset(
+    {
+        Dimension.SERVICE,
+        Dimension.NAMESPACE,
+        Dimension.PROVIDER,
+        Dimension.MODEL,
+        Dimension.ROLE,
+        Dimension.AGENT,
+        Dimension.COST_SOURCE,
+    }
+)
+"""What processes tell as a whole: grouped by these alone, rows are what the totals are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of the archive."""
+
+    names: Sequence[str]
+    """Dimensions and labels that rows are to be told apart by."""
+    bounds: Sequence[float]
+    """Where one period ends and the next begins, unix seconds, rising: rows are summed up between them."""
+    undated: bool
+    """Whether what has no date belongs to it."""
+
+
+def book(connection: sqlite3.Connection, booked: Iterable[Booked]) -> None:
+    """Add amounts to what is held of their quarter-hours and places."""
+    for quarter, place, amount in booked:
+        _add(connection, quarter, place, _numbers(amount))
+
+
+def book_sum(
+    connection: sqlite3.Connection, service: str, metric: str, attributes: Attributes, parts: Iterable[int | float]
+) -> None:
+    """Book one of the sums of processes whose record is gone, without a date."""
+    amount = Amount()
+    for part in parts:
+        FLEET_MEASURES.get(metric, COUNT_CALLS)(amount, 0, part)
+    book(connection, [(UNDATED, place_of(Cube.FLEET, "", (), service, attributes), amount)])
+
+
+def _add(connection: sqlite3.Connection, quarter: int, place: Place, numbers: Iterable[int | float]) -> None:
+    row = connection.execute(_FIND, place).fetchone()
+    number = connection.execute(_MAKE, place).lastrowid if row is None else row[0]
+    connection.execute(_ADD, (place.cube, quarter, number, *numbers))
+
+
+def _numbers(amount: Amount) -> tuple[int | float, ...]:
+    counts = (
+        amount.prompt_tokens,
+        amount.completion_tokens,
+        amount.cache_read_tokens,
+        amount.cache_write_tokens,
+        amount.reasoning_tokens,
+        amount.calls,
+        amount.unpriced_calls,
+    )
+    whole = (max(-_LARGEST, min(count, _LARGEST)) for count in counts)
+    return (*amount.cost.split(_FINE), amount.savings.value, *whole, amount.seconds.value)
+
+
+def ask(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow]:
+    """Rows that add up to what was spent, read from OpenHands' files included."""
+    names = set(question.names)
+    labels = names - set(Dimension)
+    if names - labels <= FLEET_DIMENSIONS and not any(_on_points(connection, label) for label in labels):
+        yield from _rows(connection, Cube.FLEET, question)
+    else:
+        yield from _rows(connection, Cube.CONVERSATIONS, question)
+        yield from _unplaced(connection, question)
+    yield from _rows(connection, Cube.READ, question)
+
+
+def note_presence(connection: sqlite3.Connection, present: Iterable[Present]) -> None:
+    """Note from when until when a process held a conversation."""
+    connection.executemany(
+        "INSERT INTO presence VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET since = min(since, excluded.since), until = max(until, excluded.until)",
+        present,
+    )
+
+
+def presence(connection: sqlite3.Connection) -> list[Present]:
+    """Who held which conversation, and when."""
+    return connection.execute("SELECT * FROM presence ORDER BY since").fetchall()
+
+
+def begin_dates(connection: sqlite3.Connection, now: float) -> None:
+    """From here on spend has dates; what was spent before has none."""
+    connection.execute("INSERT OR REPLACE INTO dates VALUES (?, ?)", (DATED_SINCE, now))
+
+
+def forget_dates(connection: sqlite3.Connection, before: float) -> None:
+    """Take the date, the conversation and the labels of calls from what was spent before a time; never the money."""
+    before = before // QUARTER_S * QUARTER_S
+    old = connection.execute(
+        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {', '.join(f'sum({name})' for name in _SUMS)}"
+        " FROM spend JOIN places ON id = place WHERE quarter > ? AND quarter < ? GROUP BY spend.cube, place",
+        (UNDATED, before),
+    ).fetchall()
+    if not old:
+        return
+    for cube, *row in old:
+        place = Place(Cube(cube), *row[: len(_PLACE) - 1])
+        place = place._replace(conversation="", own_labels="{}", usage_id="")
+        _add(connection, UNDATED, place, row[len(_PLACE) - 1 :])
+    for cube in Cube:
+        connection.execute("DELETE FROM spend WHERE cube = ? AND quarter > ? AND quarter < ?", (cube, UNDATED, before))
+    connection.execute("DELETE FROM places WHERE id NOT IN (SELECT place FROM spend)")
+    connection.execute("DELETE FROM presence WHERE until < ?", (before,))
+    begin_dates(connection, before)
+
+
+def trim(connection: sqlite3.Connection, limit: int) -> None:
+    """Where there are too many rows, the oldest lose their date."""
+    (rows,) = connection.execute("SELECT count(*) FROM spend").fetchone()
+    if rows <= limit:
+        return
+    query = "SELECT quarter FROM spend WHERE quarter > ? ORDER BY quarter LIMIT 1 OFFSET ?"
+    row = connection.execute(query, (UNDATED, rows - limit + limit // 10)).fetchone()
+    newest = connection.execute("SELECT max(quarter) FROM spend").fetchone()[0]
+    forget_dates(connection, min(row[0] if row else newest, newest))
+
+
+def dated_since(connection: sqlite3.Connection) -> float | None:
+    """The date before which spend has none; None where all has."""
+    row = connection.execute("SELECT unix_s FROM dates WHERE name = ?", (DATED_SINCE,)).fetchone()
+    return None if row is None else row[0]
+
+
+def first_quarter(connection: sqlite3.Connection) -> int | None:
+    """The first quarter-hour in which something was spent."""
+    firsts = [
+        connection.execute("SELECT min(quarter) FROM spend WHERE cube = ? AND quarter > ?", (cube, UNDATED)).fetchone()
+        for cube in Cube
+    ]
+    return min((first for (first,) in firsts if first is not None), default=None)
+
+
+def _on_points(connection: sqlite3.Connection, label: str) -> bool:
+    query = "SELECT 1 FROM places WHERE own_labels != '{}' AND json_extract(own_labels, ?) IS NOT NULL LIMIT 1"
+    return connection.execute(query, (_path(label),)).fetchone() is not None
+
+
+def _path(label: str) -> str:
+    return '$."' + label.replace('"', "") + '"'
+
+
+def _rows(connection: sqlite3.Connection, cube: Cube, question: Question) -> Iterator[SpendRow]:
+    names = list(dict.fromkeys(question.names))
+    for begin, end in pairwise(question.bounds):
+        for keys, amount in _sums(connection, cube, names, begin, end):
+            yield SpendRow(begin, end, keys, amount)
+    before = dated_since(connection)
+    if question.undated and before is not None:
+        for keys, amount in _sums(connection, cube, names, UNDATED, UNDATED + 1):
+            yield SpendRow(None, before, keys, amount)
+
+
+def _unplaced(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow]:
+    """What processes say as a whole and not of conversations, or the other way round."""
+    names = [name for name in dict.fromkeys(question.names) if name in FLEET_DIMENSIONS]
+    shared = Question(names, question.bounds, question.undated)
+    rest: dict[tuple[object, ...], tuple[SpendRow, Amount]] = {}
+    for sign, cube in ((1, Cube.FLEET), (-1, Cube.CONVERSATIONS)):
+        for row in _rows(connection, cube, shared):
+            key = row.begin, tuple(row.keys.items())
+            rest.setdefault(key, (row, Amount()))[1].include(row.amount, sign)
+    for row, amount in rest.values():
+        if amount.anything:
+            yield SpendRow(row.begin, row.end, row.keys, amount)
+
+
+def _sums(
+    connection: sqlite3.Connection, cube: Cube, names: Sequence[str], begin: float, end: float
+) -> Iterator[tuple[dict[str, str], Amount]]:
+    columns, values = ["1"], list[object]()
+    for name in names:
+        if name in _COLUMNS:
+            columns.append(_COLUMNS[name])
+        elif name in set(Dimension):
+            columns.append("''")
+        else:
+            columns.append("COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')")
+            values += [_path(name)] * 2
+    groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
+    # Tokens as floats: what hostile senders say may be more than SQLite's integers hold, and then it gives up.
+    sums = ", ".join(f"{'sum' if name in _MONEY else 'total'}({name})" for name in _SUMS)
+    query = (
+        f"SELECT {', '.join(columns)}, {sums} FROM spend JOIN places ON id = place"
+        f" WHERE spend.cube = ? AND quarter >= ? AND quarter < ? GROUP BY {groups}"
+    )
+    for row in connection.execute(query, (*values, cube, begin, end)):
+        keys = {name: str(value) for name, value in zip(names, row[1:], strict=False) if value != ""}
+        yield keys, _amount(row[len(columns) :], cube)
+
+
+def _amount(sums: Sequence[Any], cube: Cube) -> Amount:
+    dollars, fine, rest, savings, prompt, completion, read, write, reasoning, calls, unpriced, seconds = sums
+    more, fine = divmod(fine, _FINE)
+    cost = ExactSum([dollars + more, fine / _FINE, rest])
+    return Amount(
+        cost=cost,
+        read_cost=copy(cost) if cube is Cube.READ else ExactSum(),
+        savings=ExactSum([savings]),
+        prompt_tokens=int(prompt),
+        completion_tokens=int(completion),
+        cache_read_tokens=int(read),
+        cache_write_tokens=int(write),
+        reasoning_tokens=int(reasoning),
+        calls=int(calls),
+        unpriced_calls=int(unpriced),
+        seconds=ExactSum([seconds]),
+    )

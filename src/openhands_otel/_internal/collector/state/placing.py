@@ -1,0 +1,174 @@
+"""Where spend belongs: in which quarter-hour, whose, on what; kept until it is written with the records it came by.
+
+There are two ways to tell it, and they are kept apart. Totals are made of what processes say as a whole
+(``Cube.FLEET``), so its rows always add up to them. What they say of each conversation (``Cube.CONVERSATIONS``) knows
+the conversation, the usage id and labels too. Where the two differ, something is said of no conversation.
+
+What is booked here and the record whose series it was read from are written in one transaction: after a ``kill -9`` the
+journal tells again exactly what neither of them has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.points.quarters import Number
+from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel.semconv import TokenType
+
+UNDATED: Final = 0
+"""Stands for the quarter-hour of what has no date."""
+PROCESSES: Final = "processes"
+CONVERSATIONS: Final = "conversations"
+RecordKey = tuple[str, str]
+"""Table (one of these) and key of a record of the database."""
+
+
+class Cube(IntEnum):
+    """Whose account of the spend a row is of."""
+
+    FLEET = 0
+    CONVERSATIONS = 1
+    READ = 2
+    """Read from OpenHands' own files."""
+
+
+class Place(NamedTuple):
+    """What a row of the archive is told apart by, beside its quarter-hour; empty where it is not known."""
+
+    cube: Cube
+    conversation: str = ""
+    service: str = ""
+    namespace: str = ""
+    labels: str = "{}"
+    """Of the process, as JSON with sorted names."""
+    own_labels: str = "{}"
+    """Of the calls."""
+    provider: str = ""
+    model: str = ""
+    role: str = ""
+    agent: str = ""
+    usage_id: str = ""
+    cost_source: str = ""
+
+
+Booked = tuple[int, Place, Amount]
+"""Quarter-hour, place and what was spent there, more or less."""
+
+_TEXT: Final = {
+    semconv.PROVIDER_NAME: "provider",
+    semconv.REQUEST_MODEL: "model",
+    semconv.LLM_ROLE: "role",
+    semconv.AGENT_NAME: "agent",
+    semconv.USAGE_ID: "usage_id",
+    semconv.COST_SOURCE: "cost_source",
+}
+
+
+@lru_cache(8_192)
+def place_of(cube: Cube, conversation: str, resource: Attributes, service: str, attributes: Attributes) -> Place:
+    """Where a point belongs, by its process and its own attributes."""
+    place = Place(
+        cube,
+        conversation,
+        service,
+        str(dict(resource).get(semconv.SERVICE_NAMESPACE, "")),
+        _labels(resource),
+        _labels(attributes),
+    )
+    return place._replace(**{_TEXT[name]: str(value) for name, value in attributes if name in _TEXT})
+
+
+def _labels(attributes: Attributes) -> str:
+    prefix = semconv.LABEL_PREFIX
+    found = {name.removeprefix(prefix): str(value) for name, value in attributes if name.startswith(prefix)}
+    environment = dict(attributes).get(semconv.DEPLOYMENT_ENVIRONMENT)
+    if environment is not None:
+        found.setdefault("environment", str(environment))
+    return json.dumps(found, sort_keys=True, separators=(",", ":"))
+
+
+def _add_cost(amount: Amount, before: Number, after: Number) -> None:
+    amount.cost.add(after)
+    amount.cost.add(-before)
+
+
+def _add_savings(amount: Amount, before: Number, after: Number) -> None:
+    amount.savings.add(after)
+    amount.savings.add(-before)
+
+
+def _add_seconds(amount: Amount, before: Number, after: Number) -> None:
+    amount.seconds.add(after)
+    amount.seconds.add(-before)
+
+
+def _counts(field: str) -> Callable[[Amount, Number, Number], None]:
+    def add(amount: Amount, before: Number, after: Number) -> None:
+        setattr(amount, field, getattr(amount, field) + int(after) - int(before))
+
+    return add
+
+
+Measure = Callable[[Amount, Number, Number], None]
+"""Adds to an amount what a value has grown by."""
+_TOKENS: Final = {
+    TokenType.INPUT: _counts("prompt_tokens"),
+    TokenType.OUTPUT: _counts("completion_tokens"),
+    TokenType.CACHE_READ: _counts("cache_read_tokens"),
+    TokenType.CACHE_WRITE: _counts("cache_write_tokens"),
+    TokenType.REASONING: _counts("reasoning_tokens"),
+}
+COUNT_CALLS: Final = _counts("calls")
+ADD_SECONDS: Final = _add_seconds
+FLEET_MEASURES: Final[Mapping[str, Measure]] = {
+    semconv.COST.name: _add_cost,
+    semconv.CACHE_SAVINGS.name: _add_savings,
+    semconv.CALLS.name: COUNT_CALLS,
+    semconv.UNPRICED_CALLS.name: _counts("unpriced_calls"),
+    **{metric.name: _TOKENS[kind] for kind, metric in semconv.TOKEN_COUNTERS.items()},
+}
+"""What each fleet counter that totals are made of measures."""
+_CONVERSATION_MEASURES: Final[Mapping[str, Measure]] = {
+    semconv.CONVERSATION_COST.name: _add_cost,
+    semconv.CONVERSATION_CALLS.name: COUNT_CALLS,
+    semconv.CONVERSATION_UNPRICED.name: _counts("unpriced_calls"),
+    semconv.CONVERSATION_LLM_TIME.name: _add_seconds,
+}
+
+
+def conversation_measure(metric: str, attributes: Attributes) -> Measure | None:
+    """What a series of a conversation measures; None where it is no spend."""
+    if metric == semconv.CONVERSATION_TOKENS.name:
+        return _TOKENS.get(dict(attributes).get(semconv.TOKEN_TYPE))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return _CONVERSATION_MEASURES.get(metric)
+
+
+class Unbooked:
+    """What is to be written with each record."""
+
+    def __init__(self) -> None:
+        self._by_record: dict[RecordKey, dict[tuple[int, Place], Amount]] = {}
+
+    def amount(self, record: RecordKey, quarter: int, place: Place) -> Amount:
+        """The amount to add to."""
+        return self._by_record.setdefault(record, {}).setdefault((quarter, place), Amount())
+
+    def take(self, record: RecordKey) -> list[Booked]:
+        """What is to be written with a record now."""
+        return [(*where, amount) for where, amount in self._by_record.pop(record, {}).items()]
+
+    def put_back(self, record: RecordKey, booked: Iterable[Booked]) -> None:
+        """It could not be written."""
+        for quarter, place, amount in booked:
+            self.amount(record, quarter, place).include(amount)
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._by_record.clear()
