@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Self
 
 from openhands_otel._internal.collector.archive.history import Archive
+from openhands_otel._internal.collector.archive.spend import Question
 from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.points.decode import decode_metrics
 from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel.stats import ConversationStats
 from otlp_sender import Sender
 
@@ -60,6 +62,19 @@ class HeldStore:
 
     def conversation(self, conversation_id: str) -> ConversationStats:
         return self.store.conversations.stats(self.store.conversations.by_id[conversation_id])
+
+    def spent(
+        self, *names: str, since: float = 1.0, until: float = 4e9, undated: bool = True
+    ) -> dict[tuple[str, ...], Amount]:
+        """What the archive holds by these names; ``undated``: with what has no date."""
+        while self.run(self.housekeeping.save()):
+            pass
+        found: dict[tuple[str, ...], Amount] = {}
+        question = Question(names, (since, until), undated)
+        for row in self.run(self.store.archive.spend(question)):
+            key = tuple(row.keys.get(name, "") for name in names)
+            found.setdefault(key, Amount()).include(row.amount)
+        return found
 
     @property
     def cost(self) -> float:

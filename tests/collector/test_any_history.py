@@ -31,6 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
+from openhands_otel._internal.spend.rows import Dimension
 from otlp_sender import Sender, key_values
 
 from .held import HeldStore
@@ -259,6 +260,12 @@ class AnyHistory(RuleBasedStateMachine):
         self.viewer.__exit__()
         self.viewer = self.start_viewer()
 
+    @rule(hours=st.sampled_from([0, 20, 30]))
+    def dates_are_forgotten(self, hours: int) -> None:
+        while self.viewer.run(self.viewer.housekeeping.save()):
+            pass
+        self.viewer.run(self.viewer.store.archive.purge(0.0, EPOCH / SECOND + hours * 3600))
+
     @rule()
     def memory_is_made_free(self) -> None:
         self.viewer.let_all_go()
@@ -287,6 +294,7 @@ class AnyHistory(RuleBasedStateMachine):
         for model, spent in self.cost.items():
             assert shares[model].accumulated_cost == pytest.approx(math.fsum(spent), abs=1e-9)
             assert shares[model].llm_calls == self.calls[model]
+        self.check_places()
         for conversation, spent in self.by_conversation.items():
             held = store.conversations.by_id.get(conversation)
             if held is not None:
@@ -296,6 +304,23 @@ class AnyHistory(RuleBasedStateMachine):
             for (name, _), series in process.series.items():
                 if name == semconv.RESPONSE_LATENCY.name:
                     assert sum(series.value.counts) == series.value.count
+
+    def check_places(self) -> None:
+        """Whatever the archive is asked by, its rows add up to the totals."""
+        cost, calls = math.fsum(chain(*self.cost.values())), self.calls.total()
+        by_model = self.viewer.spent(Dimension.MODEL)
+        for model, spent in self.cost.items():
+            assert by_model[(model,)].cost.value == pytest.approx(math.fsum(spent), abs=1e-9)
+            assert by_model[(model,)].calls == self.calls[model]
+        for names in ((), (Dimension.SERVICE, Dimension.PROVIDER), (Dimension.CONVERSATION, Dimension.MODEL)):
+            rows = self.viewer.spent(*names).values()
+            assert math.fsum(row.cost.value for row in rows) == pytest.approx(cost, abs=1e-9)
+            assert sum(row.calls for row in rows) == calls
+        # Of what has lost its date the conversation is forgotten.
+        by_conversation = self.viewer.spent(Dimension.CONVERSATION)
+        for conversation, spent in self.by_conversation.items():
+            held = by_conversation.get((conversation,))
+            assert held is None or held.cost.value <= math.fsum(spent) + 1e-9
 
 
 @pytest.mark.timeout(3600)
