@@ -16,7 +16,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,7 +36,7 @@ from openhands_otel._internal.host.state_folder import unasked_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S, RunOutcome
-from openhands_otel.stats import Breakdown, ConversationStats, History, State, Update
+from openhands_otel.stats import Breakdown, ConversationStats, History, Presence, Spend, State, Update
 
 # fmt: off
 __all__ = [
@@ -53,6 +53,7 @@ _CERTIFICATE: Final = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 
 _update: Final[TypeAdapter[Update]] = TypeAdapter(Update)
 _conversations: Final = TypeAdapter(tuple[ConversationStats, ...])
+_presence: Final = TypeAdapter(tuple[Presence, ...])
 
 
 class StatsError(Exception):
@@ -168,6 +169,36 @@ class StatsClient:
         asked = {"conversation": conversation_id, "since": since, "until": until, "bucket_s": bucket_s}
         given = {name: value for name, value in asked.items() if value is not None}
         return self._get("/api/v1/history", History, given)
+
+    def spend(
+        self,
+        by: Iterable[str] = (),
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        timezone: str | None = None,
+        where: Iterable[str] = (),
+        top: int | None = None,
+    ) -> Spend:
+        """What was spent in a period, by anything: the groups add up to the total.
+
+        Args:
+            by: ``hour``, ``day``, ``week``, ``month``, ``conversation``, ``run``, ``model``, ``provider``, ``role``,
+                ``agent``, ``service`` and other facts, names of labels; several are nested in that order.
+            since: Begin, unix seconds; from the first unless given.
+            until: End, unix seconds; to the last unless given.
+            timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
+            where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
+            top: How many groups are shown within each group; the others become one, a remainder.
+        """
+        asked = {"by": ",".join(by) or None, "since": since, "until": until, "timezone": timezone, "top": top}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        return self._get("/api/v1/spend", Spend, given | {"where": list(where)})
+
+    def presence(self) -> tuple[Presence, ...]:
+        """When instrumented processes held which conversations: what OpenHands' own files say of calls in these times
+        is counted already."""
+        return self._check(lambda: _presence.validate_json(self._fetch("/api/v1/presence")))
 
     def stream(
         self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None

@@ -80,8 +80,8 @@ from pydantic import BaseModel, Field
 # fmt: off
 __all__ = [
     "Breakdown", "BurnRate", "ConversationStats", "ConversationUpdate", "CostShare", "History", "HistoryPoint",
-    "ModelCalls", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "Spend", "SpendGroup",
-    "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+    "ModelCalls", "Presence", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "Spend",
+    "SpendGroup", "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
 ]
 # fmt: on
 
@@ -313,6 +313,14 @@ class Spend(_Model, frozen=True):
     groups: tuple[SpendGroup, ...] = Field(default=(), description="Time first, then dearest first.")
     total: SpendGroup = Field(default=SpendGroup(), description="All of it, whatever is shown.")
     remarks: tuple[str, ...] = Field(default=(), description="What a reader has to know of these figures, a line each.")
+
+
+class Presence(_Model, frozen=True):
+    """A stretch of time in which an instrumented process held a conversation: what it spent then is counted."""
+
+    conversation_id: str
+    since: float = Field(description="Unix seconds.")
+    until: float = Field(description="Unix seconds.")
 
 
 class SnapshotUpdate(_Model, frozen=True):
