@@ -11,22 +11,8 @@ import sys
 from typing import Any
 
 from openhands_otel._internal import fork_gate
+from openhands_otel._internal.model_names import WELL_KNOWN, by_route
 from openhands_otel.semconv import UNKNOWN
-
-WELL_KNOWN = {
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "cohere_chat": "cohere",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertex_ai_beta": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-"""litellm's provider names where the conventions have another (``gen_ai.provider.name``)."""
 
 _CACHE_LIMIT = 1024
 _cache: dict[tuple[str, str | None], tuple[str, str]] = {}
@@ -74,5 +60,4 @@ def _ask_litellm(model: str, base_url: str | None) -> tuple[str, str]:
         except Exception:
             # litellm raises where it knows no provider; the name itself is all there is then.
             pass
-    route, _, rest = model.partition("/")
-    return (rest, route) if rest else (model, UNKNOWN)
+    return by_route(model)
