@@ -113,6 +113,9 @@ class ViewerSettings(BaseSettings):
     retention_days: float = Field(
         default=30.0, gt=0, le=36_500, description="How long history is kept, days; totals are kept for ever."
     )
+    spend_days: float = Field(
+        default=400.0, gt=0, le=36_500, description="How long spend keeps its quarter-hour, days; its sums stay."
+    )
     timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )

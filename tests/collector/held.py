@@ -71,7 +71,7 @@ class HeldStore:
             pass
         found: dict[tuple[str, ...], Amount] = {}
         question = Question(names, (since, until), undated)
-        for row in self.run(self.store.archive.spend(question)):
+        for row in self.run(self.store.archive.rows(question)):
             key = tuple(row.keys.get(name, "") for name in names)
             found.setdefault(key, Amount()).include(row.amount)
         return found

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel._internal.spend.rows import QUARTER_S, Dimension
+from openhands_otel._internal.collector.archive.questions import read_question
+from openhands_otel._internal.spend.rows import Dimension
 from otlp_sender import Sender
 
 from .held import HeldStore
@@ -129,7 +130,9 @@ def test_spend_that_has_lost_its_date_is_still_there(tmp_path: Path) -> None:
         held.run(held.store.archive.purge(0.0, NOON + 3 * 3600))
         assert by_hour(held) == by_hour(held, Dimension.CONVERSATION) == {4: 0.25}
         assert held.spent(Dimension.MODEL)["gpt",].cost.value == held.cost == 1.75
-        assert held.run(held.store.archive.spent_since())[0] == NOON + 3 * 3600 // QUARTER_S * QUARTER_S
+        spent = held.run(held.store.archive.spend(read_question({"by": ["day"]}, "UTC")))
+        day = time.strftime("%Y-%m-%d", time.gmtime(NOON))
+        assert [group.keys["day"] for group in spent.groups] == [f"before {day}", day]
 
 
 def test_a_file_of_the_layout_before_is_copied_and_converted_and_all_of_it_adds_up(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class Housekeeping:
         """When steps that are not made in each round are due, by the monotonic clock."""
         self._settling = Settling(store.journal, store.unsaved)
         store.make_room = self.make_room
+        store.save_soon = lambda: self._move(self.save)
 
     def start(self) -> None:
         self._task = asyncio.create_task(keep_running(self._store.health, HOUSEKEEPING, self._rounds))

@@ -100,7 +100,10 @@ class Collector:
             await self.stop()
             raise
         self._housekeeping = Housekeeping(
-            self.store, self.settings.conversation_limit, self.settings.retention_days * 86_400
+            self.store,
+            self.settings.conversation_limit,
+            self.settings.retention_days * 86_400,
+            self.settings.spend_days * 86_400,
         )
         self._housekeeping.start()
 
@@ -151,7 +154,14 @@ class Collector:
     async def _serve(self, listener: socket.socket, receiver: Receiver, token: Token) -> None:
         assert self.store is not None
         self.login_code = token.login_code() if token.of_strangers else ""
-        app = Starlette(routes=[login_route(token), *otlp_routes(receiver), *Api(self.store).routes(), *page_routes()])
+        app = Starlette(
+            routes=[
+                login_route(token),
+                *otlp_routes(receiver),
+                *Api(self.store, self.settings.timezone).routes(),
+                *page_routes(),
+            ]
+        )
         config = uvicorn.Config(
             Gate(app, token, self.settings.host),
             http="h11",

@@ -50,6 +50,7 @@ HISTORY: Final = "history"
 JOURNAL: Final = "journal"
 STREAM: Final = "live updates"
 """Parts whose health is told."""
+_SAVING_STEPS: Final = 100
 _TOLD_REFUSALS: Final = 8
 """Refusals that go with every update; the state has all that are held."""
 
@@ -91,6 +92,8 @@ class Store:
         """Subjects that changed since the last samples were taken."""
         self.moving = asyncio.Lock()
         """Held while conversations or processes go out of memory or come back."""
+        self.save_soon: Callable[[], Awaitable[bool]] | None = None
+        """Saves a piece of what is not saved; False where there is nothing left."""
         self.make_room: Callable[[], Awaitable[None]] | None = None
         """Has the oldest leave memory (see ``housekeeping.py``); raises Unavailable where they cannot."""
         self._removed: deque[tuple[int, str]] = deque(maxlen=5_000)
@@ -169,6 +172,12 @@ class Store:
             self.journal.append(entry)
         except OSError as error:
             self.health.failed(JOURNAL, error)
+
+    async def save_all(self) -> None:
+        """Have the archive know what is known here, as far as it can be written; a flood does not hold it up."""
+        for _ in range(_SAVING_STEPS):
+            if self.save_soon is None or not await self.save_soon():
+                return
 
     def unsaved(self) -> list[Unsaved]:
         """The records of what changed and is not in the database."""

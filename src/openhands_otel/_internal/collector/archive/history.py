@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 from openhands_otel._internal.collector.archive import spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
+from openhands_otel._internal.collector.archive.questions import SpendQuestion, answer
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
@@ -27,7 +28,7 @@ from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.rows import SpendRow
 from openhands_otel.semconv import OVERFLOW
-from openhands_otel.stats import History, HistoryPoint
+from openhands_otel.stats import History, HistoryPoint, Spend
 
 BUCKET_LIMIT: Final = 2_000
 MEMORY_SAMPLE_LIMIT: Final = 200_000
@@ -141,15 +142,13 @@ class Archive:
         """Forget what is older, but never the money; of older spend than ``dates_older_than`` the date."""
         await self._in_thread(lambda: self._purge(older_than, dates_older_than))
 
-    async def spend(self, question: spend.Question) -> list[SpendRow]:
-        """What was spent, as asked."""
+    async def rows(self, question: spend.Question) -> list[SpendRow]:
+        """Rows of spend, as asked."""
         return await self._in_thread(lambda: self._file.use(lambda connection: list(spend.ask(connection, question))))
 
-    async def spent_since(self) -> tuple[float | None, int | None]:
-        """The date before which spend has none, and the first quarter-hour in which something was spent."""
-        return await self._in_thread(
-            lambda: self._file.use(lambda connection: (spend.dated_since(connection), spend.first_quarter(connection)))
-        )
+    async def spend(self, question: SpendQuestion) -> Spend:
+        """What was spent, as asked; raises BadQuestion."""
+        return await self._in_thread(lambda: self._file.use(lambda connection: answer(connection, question)))
 
     async def presence(self) -> list[spend.Present]:
         """Which process held which conversation, and when."""

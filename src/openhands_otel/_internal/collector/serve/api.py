@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from openhands_otel._internal.collector.archive.history import EVERYTHING
+from openhands_otel._internal.collector.archive.questions import PARAMETERS, BadQuestion, read_question
 from openhands_otel._internal.collector.serve.exposition import Exposition
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
@@ -30,8 +31,10 @@ _PIECE: Final = 64 * 1024
 class Api:
     """Answers from one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, timezone: str | None = None) -> None:
         self._store = store
+        self._timezone = timezone
+        """IANA name of the zone whose days are meant where none is asked for; None for this machine's."""
 
     def routes(self) -> list[Route]:
         return [
@@ -40,6 +43,8 @@ class Api:
             Route("/api/v1/conversations/{conversation_id:path}", _asked(self._conversation)),
             Route("/api/v1/totals", _asked(self._totals)),
             Route("/api/v1/history", _asked(self._history, "conversation", "since", "until", "bucket_s")),
+            Route("/api/v1/spend", _asked(self._spend, *PARAMETERS, repeated=("by", "where"))),
+            Route("/api/v1/presence", _asked(self._presence)),
             Route("/api/v1/events", _asked(self._events)),
             Route("/metrics", self._metrics),
             Route("/healthz", self._health),
@@ -92,6 +97,29 @@ class Api:
             return _json(await self._store.archive.history(subject, since, until, bucket))
         except FORESEEN as error:
             return _problem(503, f"the history cannot be read: {error}")
+
+    async def _spend(self, request: Request) -> Response:
+        given: dict[str, list[str]] = {}
+        for name, text in request.query_params.multi_items():
+            given.setdefault(name, []).append(text)
+        try:
+            question = read_question(given, self._timezone)
+            await self._store.save_all()
+            return _json(await self._store.archive.spend(question))
+        except BadQuestion as error:
+            return _problem(400, str(error))
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
+
+    async def _presence(self, _: Request) -> Response:
+        try:
+            await self._store.save_all()
+            present = await self._store.archive.presence()
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
+        return JSONResponse(
+            [{"conversation_id": name, "since": since, "until": until} for name, _, since, until in present]
+        )
 
     async def _events(self, request: Request) -> Response:
         # Subscribed before the greeting is made: no change falls through.
@@ -159,7 +187,9 @@ def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
         yield waiting
 
 
-def _asked(endpoint: Callable[[Request], Awaitable[Response]], *known: str) -> Callable[[Request], Awaitable[Response]]:
+def _asked(
+    endpoint: Callable[[Request], Awaitable[Response]], *known: str, repeated: Sequence[str] = ()
+) -> Callable[[Request], Awaitable[Response]]:
     """Refuse what is asked in words that do not exist: ignored, one's own question would get everybody's answer."""
 
     async def answer(request: Request) -> Response:
@@ -168,7 +198,7 @@ def _asked(endpoint: Callable[[Request], Awaitable[Response]], *known: str) -> C
             if name not in known:
                 takes = ", ".join(known) if known else "none"
                 return _problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
-            if names.count(name) > 1:
+            if names.count(name) > 1 and name not in repeated:
                 return _problem(400, f"{name} is given {names.count(name)} times")
         return await endpoint(request)
 

@@ -1,0 +1,182 @@
+"""Questions about spend as people and programs put them: read, checked, and answered from a database.
+
+The viewer's API and a report of a file that no viewer has open ask by the same words and get the same figures.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
+from openhands_otel._internal.collector.archive.spend import Question, ask, first_quarter
+from openhands_otel._internal.spend.conditions import Condition, ConditionError
+from openhands_otel._internal.spend.grouping import UNITS, group
+from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, periods, quarter
+from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
+from openhands_otel._internal.spend.zones import ZoneError, zone_of
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.stats import Spend
+
+PARAMETERS: Final = ("by", "since", "until", "last", "timezone", "where", "top")
+_FINEST: Final = (Unit.HOUR, Unit.DAY, Unit.WEEK, Unit.MONTH)
+_NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]*)?(e[+-]?[0-9]{1,3})?")
+_MOST_NAMES: Final = 8
+_MOST_PERIODS: Final = 20_000
+_LATEST: Final = 4e10
+"""Unix seconds, after all that is plausible."""
+
+
+class BadQuestion(ValueError):
+    """It cannot be understood; the message is one line that says what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendQuestion:
+    """What is asked for, read and checked."""
+
+    by: tuple[str, ...]
+    zone: ZoneInfo
+    since: float | None
+    until: float | None
+    where: tuple[Condition, ...]
+    top: int | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What rows have to be told apart by."""
+        wanted = [*(name for name in self.by if name not in UNITS), *(each.name for each in self.where)]
+        return tuple(dict.fromkeys(wanted))
+
+    def for_archive(self, first: int | None) -> Question:
+        """The same as it is put to the archive, in which the first spend is of the quarter-hour ``first``."""
+        since = self.since if self.since is not None else float(first or 0)
+        until = _LATEST if self.until is None else self.until
+        undated = self.since is None
+        unit = next((unit for unit in _FINEST if unit in self.by), None)
+        if unit is None or first is None:
+            return Question(self.names, (max(since, QUARTER_S), until), undated)
+        # Nothing has a stamp further ahead than this.
+        end = min(until, time.time() + 86_400)
+        bounds = [max(since, float(QUARTER_S), float(first))]
+        for period in periods(unit, bounds[0], end, self.zone):
+            bounds.append(min(period.end, until))
+            if len(bounds) > _MOST_PERIODS:
+                raise BadQuestion(f"that are more than {_MOST_PERIODS} {unit}s: ask for fewer, or for longer ones")
+        return Question(self.names, bounds, undated)
+
+
+def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | None) -> SpendQuestion:
+    """Read what is asked. Raises BadQuestion.
+
+    Args:
+        given: Parameters by name (PARAMETERS), each as often as it was given.
+        zone_by_default: IANA name of the zone where none is asked for; None for this machine's.
+    """
+    values = {name: list(texts) for name, texts in given.items()}
+    try:
+        zone = zone_of(_single(values, "timezone") or zone_by_default)
+        now = time.time()
+        since, until, last = (_single(values, name) for name in ("since", "until", "last"))
+        if last is not None and since is not None:
+            raise BadQuestion("give since or last, not both")
+        begin = _moment(since, now, zone).begin if since else ago(last, now, zone) if last else None
+        where = tuple(Condition.of(text) for text in values.get("where", ()))
+        question = SpendQuestion(
+            by=tuple(name for text in values.get("by", ()) for name in map(str.strip, text.split(",")) if name),
+            zone=zone,
+            since=None if begin is None else quarter(begin),
+            until=_end(until, now, zone),
+            where=where,
+            top=_count(_single(values, "top")),
+        )
+    except (PeriodError, ZoneError, ConditionError) as error:
+        raise BadQuestion(printable(str(error), 300)) from None
+    if len(question.by) > _MOST_NAMES or len(question.where) > _MOST_NAMES:
+        raise BadQuestion(f"by and where take {_MOST_NAMES} names at most")
+    if question.since is not None and question.until is not None and question.until <= question.since:
+        raise BadQuestion("until must be after since")
+    return question
+
+
+def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
+    """What a database holds of it. Raises BadQuestion."""
+    rows = list(ask(connection, question.for_archive(first_quarter(connection))))
+    return group(
+        rows,
+        question.by,
+        question.zone,
+        since=question.since,
+        until=question.until,
+        where=question.where,
+        top=question.top,
+        outcomes=_outcomes(connection, rows) if Dimension.CONVERSATION in question.by else {},
+    )
+
+
+def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
+    """The same of a file, whether or not a viewer has it open; it is left as it is.
+
+    Raises BadQuestion, and UnusableDatabase where the file is not ours, or is of another layout.
+    """
+    check(path)
+    if not path.exists():
+        raise UnusableDatabase(f"there is no {path}: a viewer that keeps its history there makes it")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection:
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+            if layout != VERSION:
+                raise UnusableDatabase(f"{path} has layout {layout}: start `openhands-otel view` once to convert it")
+            return answer(connection, question)
+    except sqlite3.Error as error:
+        refuse(path, error)
+
+
+def _outcomes(connection: sqlite3.Connection, rows: Iterable[SpendRow]) -> dict[str, str]:
+    """How conversations ended, by id."""
+    ids = sorted({row.keys[Dimension.CONVERSATION] for row in rows if Dimension.CONVERSATION in row.keys})
+    found: dict[str, str] = {}
+    for some in batched(ids, 500):
+        marks = ", ".join("?" * len(some))
+        query = f"SELECT id, json_extract(stats, '$.outcome') FROM conversations WHERE id IN ({marks})"
+        found |= {name: outcome for name, outcome in connection.execute(query, some) if outcome is not None}
+    return found
+
+
+def _single(values: Mapping[str, list[str]], name: str) -> str | None:
+    texts = values.get(name, [])
+    if len(texts) > 1:
+        raise BadQuestion(f"{name} is given {len(texts)} times")
+    return texts[0] if texts else None
+
+
+def _moment(text: str, now: float, zone: ZoneInfo) -> Period:
+    """A period by name, or a moment in unix seconds, whatever size it is."""
+    if _NUMBER.fullmatch(text):
+        moment = min(float(text), _LATEST)
+        return Period(text, moment, moment)
+    return asked(text, now, zone)
+
+
+def _end(until: str | None, now: float, zone: ZoneInfo) -> float | None:
+    if not until:
+        return None
+    period = _moment(until, now, zone)
+    # The last quarter-hour counts as a whole.
+    return -(-period.end // QUARTER_S) * QUARTER_S
+
+
+def _count(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise BadQuestion("top must be a whole number above 0")
+    return int(text)

@@ -1,0 +1,138 @@
+"""What was spent, by anything and over any time, as a real viewer tells it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from viewer_process import Viewer, running_viewer
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.archive.questions import answer_from_file, read_question
+from openhands_otel.stats import Spend, SpendGroup
+from otlp_sender import Sender
+
+DAY = 86_400
+NOON = int(time.time()) // DAY * DAY - DAY // 2
+"""Noon of yesterday, UTC."""
+YESTERDAY = time.strftime("%Y-%m-%d", time.gmtime(NOON))
+DAY_BEFORE = time.strftime("%Y-%m-%d", time.gmtime(NOON - DAY))
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("history") / "history.sqlite3"
+
+
+@pytest.fixture(scope="module")
+def viewer(database: Path) -> Iterator[Viewer]:
+    with running_viewer(database=database) as viewer:
+        stamp = NOON * 1_000_000_000
+        first = Sender("p", start=stamp - DAY * 2_000_000_000)
+        viewer.send(first.spend(1.0, at=stamp - DAY * 1_000_000_000).converse("c", 1.0, at=stamp - DAY * 1_000_000_000))
+        viewer.send(first.spend(1.25, at=stamp).spend(4.0, model="claude", at=stamp).converse("c", 1.25, at=stamp))
+        state = {semconv.CONVERSATION_ID: "c", semconv.RUN_OUTCOME: "stuck"}
+        viewer.send(Sender("p").add(semconv.CONVERSATION_OUTCOME, 1, state))
+        yield viewer
+
+
+def spend(viewer: Viewer, **query: Any) -> Spend:
+    response = viewer.http.get("/api/v1/spend", params={"timezone": "UTC", **query})
+    return Spend.model_validate_json(response.raise_for_status().content)
+
+
+def costs(found: Spend) -> list[tuple[dict[str, str], float]]:
+    return [(group.keys, group.accumulated_cost) for group in found.groups]
+
+
+def test_without_a_question_it_is_the_total(viewer: Viewer) -> None:
+    found = spend(viewer)
+    assert found.total == SpendGroup(accumulated_cost=5.25)
+    assert found.groups == ()
+
+
+def test_spend_is_grouped_by_time_and_by_what_it_went_for(viewer: Viewer) -> None:
+    assert costs(spend(viewer, by="day,model")) == [
+        ({"day": DAY_BEFORE, "model": "gpt"}, 1.0),
+        ({"day": YESTERDAY, "model": "claude"}, 4.0),
+        ({"day": YESTERDAY, "model": "gpt"}, 0.25),
+    ]
+    assert costs(spend(viewer, by=["day", "model"])) == costs(spend(viewer, by="day,model"))
+
+
+def test_a_day_is_one_of_the_zone_that_is_asked_for(viewer: Viewer) -> None:
+    # Noon of UTC is the next day there.
+    found = spend(viewer, by="day", timezone="Pacific/Kiritimati")
+    assert found.groups[0].keys["day"] == YESTERDAY
+    assert found.timezone == "Pacific/Kiritimati"
+
+
+def test_a_period_is_cut_at_its_ends(viewer: Viewer) -> None:
+    assert spend(viewer, since=YESTERDAY).total.accumulated_cost == 4.25
+    assert spend(viewer, until=DAY_BEFORE).total.accumulated_cost == 1.0
+    assert spend(viewer, since=str(float(NOON - DAY)), until=str(NOON)).total.accumulated_cost == 1.0
+    assert spend(viewer, last="3d", by="month").total.accumulated_cost == 5.25
+
+
+def test_conditions_filter_and_top_leaves_a_remainder(viewer: Viewer) -> None:
+    assert spend(viewer, where="model=g*").total.accumulated_cost == 1.25
+    assert spend(viewer, where=["model=g*", "model!=gpt"]).total.accumulated_cost == 0.0
+    found = spend(viewer, by="model", top=1)
+    assert [(group.remainder, group.accumulated_cost) for group in found.groups] == [(False, 4.0), (True, 1.25)]
+
+
+def test_a_conversation_says_how_it_ended_and_what_belongs_to_none_is_a_row(viewer: Viewer) -> None:
+    found = spend(viewer, by="conversation")
+    assert [(group.keys["conversation"], group.outcome, group.accumulated_cost) for group in found.groups] == [
+        ("no conversation", None, 4.0),
+        ("c", "stuck", 1.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "cure"),
+    [
+        ({"since": "yesteryear"}, "write 2026-11-20"),
+        ({"until": "tomorrow?"}, "write 2026-11-20"),
+        ({"since": YESTERDAY, "until": DAY_BEFORE}, "until must be after since"),
+        ({"since": YESTERDAY, "last": "3d"}, "not both"),
+        ({"last": "soon"}, "write 12h"),
+        ({"timezone": "Mars/Base"}, "use a name such as"),
+        ({"where": "gpt"}, "write a name and a pattern"),
+        ({"top": "-1"}, "whole number"),
+        ({"top": "\u0663"}, "whole number"),
+        ({"by": ",".join("abcdefghijk")}, "names at most"),
+        ({"group_by": "day"}, "there is no parameter group_by"),
+        ({"since": ["1", "2"]}, "given 2 times"),
+        ({"timezone": "../../../etc/passwd"}, "use a name such as"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_in_a_line_that_names_the_cure(
+    viewer: Viewer, query: dict[str, Any], cure: str
+) -> None:
+    response = viewer.http.get("/api/v1/spend", params=query)
+    assert response.status_code == 400
+    message = response.json()["message"]
+    assert cure in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["a'b", 'a"b', "$.x", "x') --", "\x1b[31m", "%s", "", " ", "run", "\ud800"])
+def test_any_name_is_a_label_that_no_call_has(viewer: Viewer, name: str) -> None:
+    response = viewer.http.get("/api/v1/spend", params={"by": name.encode("utf-8", "replace").decode()})
+    assert Spend.model_validate_json(response.content).total.accumulated_cost == 5.25
+
+
+def test_it_is_told_who_held_a_conversation_and_when(viewer: Viewer) -> None:
+    [held] = viewer.http.get("/api/v1/presence").json()
+    assert held["conversation_id"] == "c"
+    assert held["since"] <= NOON <= held["until"]
+
+
+def test_a_file_gives_the_same_answers_while_the_viewer_has_it_open(viewer: Viewer, database: Path) -> None:
+    for by in ("day,model", "conversation", "service"):
+        question = read_question({"by": [by], "timezone": ["UTC"]}, None)
+        assert answer_from_file(database, question) == spend(viewer, by=by)
