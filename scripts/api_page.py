@@ -170,8 +170,10 @@ class Module:
 
     def _callable(self, node: Function, where: str, text: Text) -> Iterator[str]:
         """Signature, arguments, what is returned and raised."""
-        yield f"```py\n{_signature(where, node)}\n```"
         described = text.items("Args")
+        if node.args.kwarg is not None and node.args.kwarg.arg not in described:
+            node.args.kwarg = None
+        yield f"```py\n{_signature(where, node)}\n```"
         arguments = [each for each in _arguments(node) if each.arg not in {"self", "cls"}]
         self.missing += [f"{self.name}.{where}({each.arg})" for each in arguments if each.arg not in described]
         if arguments:
@@ -249,14 +251,14 @@ def _value(value: ast.expr | None) -> str:
 
 
 def _arguments(node: Function) -> list[ast.arg]:
-    return [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    return named if node.args.kwarg is None else [*named, node.args.kwarg]
 
 
 def _signature(name: str, node: Function) -> str:
     copied = ast.parse(ast.unparse(node)).body[0]
     assert isinstance(copied, Function)
     copied.args.args = [each for each in copied.args.args if each.arg not in {"self", "cls"}]
-    copied.args.kwarg = None
     arguments = [re.sub(r"(: .+?)=", r"\1 = ", each) for each in _split(ast.unparse(copied.args))]
     returned = "" if node.returns is None else ast.unparse(node.returns)
     arrow = f" -> {returned}" if returned and returned != "None" else ""

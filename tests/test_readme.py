@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 from telemetry.pipes import call, origin, pipeline, put
 from viewer_process import Viewer, running_viewer, wait_for
 
-from openhands_otel import OpenHandsInstrumentor, events, semconv
+from openhands_otel import OpenHandsInstrumentor, events, semconv, subscribe
 from openhands_otel._internal import guard
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
@@ -90,7 +90,7 @@ def test_each_setting_is_documented_with_its_default_and_meaning(kind: type[Base
 
 
 def shown(default: Any) -> str:
-    if default is None or default == {}:
+    if default is None or default in ({}, (), frozenset()):
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
@@ -380,6 +380,16 @@ def test_instrumenting_in_code_tells_what_the_provider_billed(
     assert held.closed
     told = ("costs", "calls_by_model", "usage_to_metrics", "accumulated_token_usage", "model_name", "provider_name")
     assert [getattr(namespace["stats"], name) for name in told] == [getattr(held, name) for name in told]
+
+
+def test_what_is_spent_inside_of_labels_is_told_with_them(environment: Mapping[str, str]) -> None:
+    seen: list[events.CostAdded] = []
+    unsubscribe = subscribe(seen.append, kinds=events.CostAdded)
+    try:
+        run_snippet("labels")["conversation"].close()
+    finally:
+        unsubscribe()
+    assert {event.origin.labels for event in seen} == {(("attempt", "2"), ("instance", "astropy-1"))}
 
 
 def test_a_test_is_held_to_what_it_may_spend(

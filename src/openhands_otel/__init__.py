@@ -21,15 +21,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from openhands_otel._internal.labels import labels
     from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor
     from openhands_otel._internal.process.subscriptions import subscribe
     from openhands_otel.client import StatsClient
 
-__all__ = ["OpenHandsInstrumentor", "StatsClient", "__version__", "subscribe"]
+__all__ = ["OpenHandsInstrumentor", "StatsClient", "__version__", "labels", "subscribe"]
 
 _HOMES = {
     "OpenHandsInstrumentor": "openhands_otel._internal.process.instrumentor",
     "StatsClient": "openhands_otel.client",
+    "labels": "openhands_otel._internal.labels",
     "subscribe": "openhands_otel._internal.process.subscriptions",
 }
 

@@ -19,6 +19,7 @@ Fields:
     role: Who made the call.
     fallback: Whether it is a fallback for another LLM's failed call.
     operation: What kind of call it is.
+    labels: Names and values that ``labels()`` had set, or OPENHANDS_OTEL_SEND lets be told, sorted by name.
     amount: US dollars.
     source: Who named the price.
     recorded: US dollars that OpenHands adds to its own total.
@@ -83,6 +84,7 @@ class Origin:
     parent_id: str | None = None
     fallback: bool = False
     operation: Operation = Operation.CHAT
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 NOBODY = Origin()
@@ -238,6 +240,7 @@ class ToolStarted:
     tool: str
     call: int
     agent: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +296,7 @@ class RunStarted:
     parent_id: str | None = None
     tool: int | None = None
     trace_id: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Since 0.1.0.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from openhands_otel._internal.labels import NAMES, is_name, labels_of, read_labels, read_names
 from openhands_otel.semconv import BudgetScope
 
 # fmt: off
@@ -45,6 +47,9 @@ def _budgets(given: object) -> object:
 
 
 Budgets = Annotated[Mapping[BudgetScope, float], NoDecode, BeforeValidator(_budgets)]
+
+
+_SENDABLE = re.compile(r"user_id|enduser\.id|host\.name|workspace|tags\.[a-z0-9]{1,63}")
 
 
 class SettingsError(ValueError):
@@ -84,6 +89,16 @@ class Settings(BaseSettings):
     budgets: Budgets = Field(
         default={}, description="Dollars that may be spent, by scope, as in `day=20,team=100,experiment=500`."
     )
+    labels: Annotated[Mapping[str, str], NoDecode] = Field(
+        default={}, description="Labels of all that this process spends, as in `team=payments,project=checkout`."
+    )
+    fleet_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Labels set in code that the fleet's cost, token and call counters have, by name."
+    )
+    send: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="What may be sent of people: user_id, enduser.id, host.name, workspace, tags.NAME.",
+    )
     remote_stats: str | None = Field(
         default=None, description="Viewer's URL that keeps the stats of a RemoteConversation in this process live."
     )
@@ -91,6 +106,31 @@ class Settings(BaseSettings):
     redact: str | None = Field(
         default=None, description="Further patterns to take out of captured content, separated by white space."
     )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _read_labels(cls, given: object) -> object:
+        """A mistake in the variable costs that label alone, one in code is told to whoever makes it."""
+        return read_labels(given, "OPENHANDS_OTEL_LABELS") if isinstance(given, str) else given
+
+    @field_validator("labels")
+    @classmethod
+    def _clean_labels(cls, given: Mapping[str, str]) -> Mapping[str, str]:
+        for name in given:
+            if not is_name(name):
+                raise ValueError(f"'{name}' is no name: {NAMES}")
+        return dict(labels_of(given))
+
+    @field_validator("fleet_labels", mode="before")
+    @classmethod
+    def _read_fleet_labels(cls, given: object) -> object:
+        return read_names(given, "OPENHANDS_OTEL_FLEET_LABELS") if isinstance(given, str) else given
+
+    @field_validator("send", mode="before")
+    @classmethod
+    def _read_send(cls, given: object) -> object:
+        known = "it is none of user_id, enduser.id, host.name, workspace and tags.NAME, as in tags.team"
+        return read_names(given, "OPENHANDS_OTEL_SEND", _SENDABLE, known) if isinstance(given, str) else given
 
 
 class ViewerSettings(BaseSettings):

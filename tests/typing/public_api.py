@@ -7,13 +7,14 @@ its comment expects: pyright complains of an expectation that is not met.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import assert_never, assert_type
 from uuid import UUID
 
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_tracer_provider
 
-from openhands_otel import OpenHandsInstrumentor, StatsClient, subscribe
+from openhands_otel import OpenHandsInstrumentor, StatsClient, labels, subscribe
 from openhands_otel.client import StatsError, Unreachable
 from openhands_otel.events import CostAdded, Event, Origin, RunEnded, TokensUsed
 from openhands_otel.semconv import COST, REQUEST_MODEL, Metric, Role, RunOutcome, Status, prometheus_label
@@ -57,6 +58,15 @@ def subscribing(identity: UUID) -> None:
     subscribe(hear_costs)  # pyright: ignore[reportArgumentType]
     subscribe(hear, kinds=(str,))  # pyright: ignore[reportArgumentType]
     subscribe(hear, None, None, CostAdded)  # pyright: ignore[reportCallIssue]
+
+
+def labelling() -> int:
+    assert_type(labels(instance="astropy-1"), AbstractContextManager[None])
+    with labels(instance="astropy-1", attempt=2, team=None) as nothing:
+        assert_type(nothing, None)
+    labels("astropy-1")  # pyright: ignore[reportCallIssue]
+    with labels(instance="a"):
+        return 1
 
 
 def reading_events(event: CostAdded | RunEnded) -> None:

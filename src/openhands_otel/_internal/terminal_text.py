@@ -13,7 +13,7 @@ import unicodedata
 from typing import Final
 
 _NAMED: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-_INVISIBLE: Final = re.compile(
+INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Letters and marks by category, which show nothing, as Unicode's Default_Ignorable_Code_Point has them. With the
@@ -63,7 +63,7 @@ def _each(text: str) -> list[str]:
             # All of "other" (controls, formats, surrogates, private, not assigned), and separators of lines.
             marks = 0
             hidden = category[0] == "C" or category in ("Zl", "Zp")
-        shown.append(_escaped(character) if hidden or _INVISIBLE.match(character) else character)
+        shown.append(_escaped(character) if hidden or INVISIBLE.match(character) else character)
     return shown
 
 

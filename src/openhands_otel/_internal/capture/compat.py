@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from collections.abc import Mapping
 from importlib.machinery import PathFinder
-from typing import Any
+from pathlib import PurePath
+from typing import Any, cast
 
 from openhands_otel.semconv import UNKNOWN, Status
 
@@ -88,6 +90,18 @@ def session_id(call_context: Any) -> str | None:
 def state_of(conversation: Any) -> Any:
     """The state of a conversation; None where it has none (a stand-in for one)."""
     return getattr(conversation, "_state", None) or getattr(conversation, "state", None)
+
+
+def tags_of(conversation: Any) -> Mapping[str, str]:
+    """A conversation's own tags (1.21 on), those that it was resumed with included."""
+    found = getattr(state_of(conversation), "tags", None)
+    return cast(Mapping[str, str], found) if isinstance(found, Mapping) else {}
+
+
+def workspace_folder(conversation: Any) -> str | None:
+    """Name of the folder that a conversation works in, without the path to it."""
+    found = getattr(getattr(conversation, "workspace", None), "working_dir", None)
+    return PurePath(found).name if isinstance(found, str | PurePath) else None
 
 
 def has_event(conversation: Any, event: Any) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.content import ContentHooks
+from openhands_otel._internal.capture.conversation_labels import ConversationLabels, labels_at_opening
 from openhands_otel._internal.capture.identity import OpenConversations, Scope, current_scope, enter_scope
 from openhands_otel._internal.capture.outcomes import outcome_of_run, outcome_of_tool
 from openhands_otel._internal.capture.reconciliation import COMPARED_LIMIT, meters_of, own_total, restored_cost
@@ -46,7 +47,10 @@ class ConversationHooks:
         conversations: OpenConversations,
         suppressed: Callable[[], bool],
         content: ContentHooks,
+        send: Callable[[], Collection[str]],
     ) -> None:
+        self._send = send
+        """What of people may be sent."""
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
@@ -175,7 +179,9 @@ class ConversationHooks:
         else:
             role = Role.AGENT
         label = metadata.get("subagent_type")
-        self._conversations.add(conversation, conversation_id, parent_id, role, label)
+        parent = self._conversations.get(parent_id)
+        opened = labels_at_opening(conversation, kwargs, self._send(), parent.labels if parent else None)
+        self._conversations.add(conversation, conversation_id, parent_id, role, label, ConversationLabels(opened))
         self._announce(conversation, conversation_id, meters)
 
     def _announce(self, conversation: Any, conversation_id: str, meters: tuple[Any, ...] = ()) -> None:
@@ -202,7 +208,10 @@ class ConversationHooks:
         timed, began = not self._suppressed(), time.perf_counter()
         self._error_codes.pop(conversation_id, None)
         agent, parent_id = self._agent_of(conversation_id), self._started_by(conversation_id)
-        self._publish(RunStarted(now_ns(), conversation_id, number, agent, parent_id, tool))
+        facts = self._conversations.get(conversation_id)
+        leave_labels = facts.labels.enter_run() if facts else None
+        labels = facts.labels.here() if facts else ()
+        self._publish(RunStarted(now_ns(), conversation_id, number, agent, parent_id, tool, labels=labels))
 
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
@@ -214,6 +223,8 @@ class ConversationHooks:
             outcome = outcome_of_run(status, code)
             agent = self._agent_of(conversation_id)
             self._content.run_ended(number, conversation_id, error)
+            if leave_labels is not None:
+                leave_labels()
             self._publish(RunEnded(now_ns(), conversation_id, status, own, outcome, code, seconds, agent, number))
 
         return leave
@@ -257,9 +268,11 @@ class ConversationHooks:
         action_event = args[2] if len(args) > 2 else kwargs["action_event"]
         conversation_id, tool = str(conversation.id), str(action_event.tool_name)
         number, agent = next(_numbers), self._agent_of(conversation_id)
+        facts = self._conversations.get(conversation_id)
         leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number))
         timed, began = not self._suppressed(), time.perf_counter()
-        self._publish(ToolStarted(now_ns(), conversation_id, tool, number, agent))
+        labels = facts.labels.here() if facts else ()
+        self._publish(ToolStarted(now_ns(), conversation_id, tool, number, agent, labels))
         self._content.tool_started(number, conversation_id, action_event)
 
         def leave(result: Any, error: BaseException | None) -> None:

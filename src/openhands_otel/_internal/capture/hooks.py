@@ -8,7 +8,7 @@ at any moment meanwhile, in other threads; that is what ``import_hooks.py`` and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import ModuleType
 
 from openhands_otel._internal.bus.dispatch import Bus
@@ -40,6 +40,8 @@ class Hooks:
         self._suppressed = suppressed
         self.attached = False
         """Whether all of them are in place."""
+        self.send: Collection[str] = ()
+        """What of people may be sent, as OPENHANDS_OTEL_SEND has it."""
         self._patches: Patches | None = None
         self._forget: list[Callable[[], None]] = []
         self._missing: list[str] = []
@@ -76,7 +78,7 @@ class Hooks:
         content = ContentHooks(self._bus.publish_content, conversations, lambda: self._bus.captures_content)
         calls = CallHooks(publish, conversations, self._suppressed, content, self._bus.enter_call)
         recording = Recording(publish, conversations, calls)
-        hooks = ConversationHooks(publish, conversations, self._suppressed, content)
+        hooks = ConversationHooks(publish, conversations, self._suppressed, content, lambda: self.send)
         return {
             compat.METRICS_MODULE: recording.patch_metrics,
             compat.TELEMETRY: lambda patches, module: [

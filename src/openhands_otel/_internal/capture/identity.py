@@ -20,7 +20,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
+from openhands_otel._internal import labels
 from openhands_otel._internal.capture import compat
+from openhands_otel._internal.capture.conversation_labels import ConversationLabels
 from openhands_otel._internal.capture.provider import model_and_provider, named
 from openhands_otel.events import NOBODY, Origin
 from openhands_otel.semconv import Operation, Role
@@ -114,6 +116,7 @@ class Facts:
     label: str | None
     """Name of a sub-agent's kind where the SDK tells it, else None."""
     reference: weakref.ref[Any]
+    labels: ConversationLabels
 
     @property
     def agent(self) -> str | None:
@@ -132,7 +135,13 @@ class OpenConversations:
         self._on_death = on_death
 
     def add(
-        self, conversation: Any, conversation_id: str, parent_id: str | None, role: Role, label: str | None
+        self,
+        conversation: Any,
+        conversation_id: str,
+        parent_id: str | None,
+        role: Role,
+        label: str | None,
+        labels: ConversationLabels,
     ) -> None:
         """Know a conversation until it is collected."""
 
@@ -144,7 +153,7 @@ class OpenConversations:
                 self._on_death(conversation_id)
 
         reference = weakref.ref(conversation, died)
-        self._facts[conversation_id] = Facts(conversation_id, parent_id, role, label, reference)
+        self._facts[conversation_id] = Facts(conversation_id, parent_id, role, label, reference, labels)
 
     def get(self, conversation_id: str | None) -> Facts | None:
         """What is known of a conversation."""
@@ -197,7 +206,12 @@ def origin_of_call(conversations: OpenConversations, llm: Any, call_context: Any
         parent_id=facts.parent_id if facts else None,
         fallback=scope.fallback,
         operation=Operation.CHAT,
+        labels=_labels_here(facts) if outer is None else labels.merged(outer.labels, labels.current()),
     )
+
+
+def _labels_here(facts: Facts | None) -> labels.Labels:
+    return labels.current() if facts is None else facts.labels.here()
 
 
 def _role(scope: Scope, outer: Origin | None, facts: Facts | None, usage_id: str | None, at_home: bool) -> Role:
@@ -224,7 +238,7 @@ def origin_outside_calls(conversations: OpenConversations, metrics: Any) -> Orig
     if llm is not None:
         return origin_of_call(conversations, llm, None)
     name = _text(getattr(metrics, "model_name", None))
-    if conversation_id is None and name is None:
+    if conversation_id is None and name is None and not labels.current():
         return NOBODY
     model, provider = (NOBODY.model, NOBODY.provider) if name is None else named(name)
     return Origin(
@@ -235,6 +249,7 @@ def origin_outside_calls(conversations: OpenConversations, metrics: Any) -> Orig
         agent=facts.agent if facts else None,
         parent_id=facts.parent_id if facts else None,
         fallback=scope.fallback,
+        labels=_labels_here(facts),
     )
 
 
@@ -259,6 +274,7 @@ def acp_origin(conversations: OpenConversations, agent: Any) -> Origin:
         agent=facts.agent if facts else type(agent).__name__,
         parent_id=facts.parent_id if facts else None,
         operation=Operation.INVOKE_AGENT,
+        labels=_labels_here(facts),
     )
 
 

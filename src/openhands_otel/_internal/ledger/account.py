@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.labels import Labels
 from openhands_otel._internal.usages import by_usage, most_used, token_usage
 from openhands_otel.events import OwnTotal, RunEnded
 from openhands_otel.semconv import UNKNOWN, CostSource, Reason, Role, RunOutcome, Status, TokenType
@@ -27,6 +28,7 @@ class Use(NamedTuple):
     model: str
     provider: str
     usage_id: str
+    labels: Labels = ()
 
 
 @dataclass(slots=True)

@@ -12,12 +12,13 @@ resumed under its old id goes on counting where it stopped (a counter that start
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 from openhands_otel import events, semconv
 from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, TOKENS_LIMIT, ExactSum
+from openhands_otel._internal.labels import Labels
 from openhands_otel._internal.ledger.account import (
     Account,
     Part,
@@ -34,6 +35,8 @@ CLOSED_LIMIT = 1_000
 """Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
 BREAKDOWN_LIMIT = 64
 """Uses of one conversation; later ones share one."""
+LABEL_VALUES_LIMIT = 50
+"""Values of one label on fleet counters; later ones share one."""
 
 _TOKEN_COUNTERS = tuple(semconv.TOKEN_COUNTERS.items())
 
@@ -48,6 +51,7 @@ class FleetKey(NamedTuple):
     role: Role
     fallback: bool
     source: CostSource | None = None
+    labels: Labels = ()
 
 
 def agent_key(agent: str | None) -> FleetKey:
@@ -93,6 +97,29 @@ class FleetTotals:
         return [(key, total.value) for key, total in self._sums.items()]
 
 
+class FleetLabels:
+    """Which labels fleet counters have: those of a list, of each so many values; more share one value."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._values: dict[str, set[str]] = {name: set() for name in names}
+
+    def of(self, labels: Labels) -> tuple[Labels, bool]:
+        """Those of ``labels``, and whether a value had to give way to the shared one."""
+        found: list[tuple[str, str]] = []
+        gave_way = False
+        for name, value in labels:
+            known = self._values.get(name)
+            if known is None:
+                continue
+            if value not in known:
+                if len(known) >= LABEL_VALUES_LIMIT:
+                    value, gave_way = semconv.OVERFLOW, True
+                else:
+                    known.add(value)
+            found.append((name, value))
+        return tuple(found), gave_way
+
+
 _Totals = dict[Metric | CostSource, ExactSum]
 """Of one attribute set, by metric; costs by who named the price."""
 
@@ -108,10 +135,15 @@ FLEET_METRICS: tuple[Metric, ...] = (
 )
 
 
+LABELLED: frozenset[Metric] = frozenset((semconv.COST, *semconv.TOKEN_COUNTERS.values(), semconv.CALLS))
+"""Those that have labels."""
+
+
 class Ledger:
     """Applies events; see the module's docstring."""
 
-    def __init__(self, series_limit: int, conversation_limit: int) -> None:
+    def __init__(self, series_limit: int, conversation_limit: int, fleet_labels: Collection[str] = ()) -> None:
+        self.fleet_labels = FleetLabels(fleet_labels)
         self.fleet = {metric.name: FleetTotals(series_limit) for metric in FLEET_METRICS}
         self.accounts: dict[str, Account] = {}
         self.changed: set[str] = set()
@@ -120,6 +152,8 @@ class Ledger:
         """Called with the id of a conversation that is forgotten for good."""
         self._closed: OrderedDict[str, Account] = OrderedDict()
         self._origin: Origin | None = None
+        self._labels: Labels = ()
+        self._gave_way = False
         self._totals: _Totals = {}
         """Of the attributes of ``_origin``: the events of one call share theirs and mostly come together."""
         self._by_key: dict[tuple[object, ...], _Totals] = {}
@@ -225,7 +259,16 @@ class Ledger:
         if origin is not self._origin:
             self._origin = origin
             # Without a name for each part, which takes as long as all the rest here.
-            key = (origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback)
+            self._labels, self._gave_way = self.fleet_labels.of(origin.labels) if origin.labels else ((), False)
+            key = (
+                origin.provider,
+                origin.model,
+                origin.operation,
+                origin.agent,
+                origin.role,
+                origin.fallback,
+                self._labels,
+            )
             found = self._by_key.get(key)
             if found is None:
                 if len(self._by_key) >= self._most_keys:
@@ -239,7 +282,8 @@ class Ledger:
         totals = self._totals_of(origin)
         total = totals.get(source or metric)
         if total is None:
-            total, own = self.fleet[metric.name].of(fleet_key(origin, source))
+            labels = self._labels if metric in LABELLED else ()
+            total, own = self.fleet[metric.name].of(fleet_key(origin, source, labels))
             if own:
                 totals[source or metric] = total
         return total
@@ -251,6 +295,7 @@ class Ledger:
         if not abs(event.amount) <= MONEY_LIMIT:
             raise ValueError(f"a cost of {event.amount} dollars, and none is over {MONEY_LIMIT:.0e}")
         self._total(event.origin, semconv.COST, event.source).add(event.amount)
+        self._overflowed += self._gave_way
         account = self._account_of(event.origin, event.at)
         if account is None:
             return
@@ -259,7 +304,7 @@ class Ledger:
 
     def _part(self, account: Account, origin: Origin) -> Part:
         """Where an account holds what calls such as ``origin``'s spent."""
-        use = Use(origin.role, origin.model, origin.provider, origin.usage_id or "")
+        use = Use(origin.role, origin.model, origin.provider, origin.usage_id or "", origin.labels)
         part = account.parts.get(use)
         if part is None:
             if len(account.parts) >= BREAKDOWN_LIMIT:
@@ -275,6 +320,7 @@ class Ledger:
                 raise ValueError(f"token counts of {counts}, and each is from 0 to {TOKENS_LIMIT:.0e}")
         origin = event.origin
         totals = self._totals_of(origin)
+        self._overflowed += self._gave_way
         account = self._account_of(origin, event.at)
         tokens = None if account is None else self._part(account, origin).tokens
         for (kind, metric), count in zip(_TOKEN_COUNTERS, counts, strict=True):
@@ -289,6 +335,7 @@ class Ledger:
 
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
         self._total(event.origin, semconv.CALLS).add(1)
+        self._overflowed += self._gave_way
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.answered(self._part(account, event.origin), event.seconds)
@@ -385,6 +432,8 @@ class Ledger:
         return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
 
 
-def fleet_key(origin: Origin, source: CostSource | None = None) -> FleetKey:
+def fleet_key(origin: Origin, source: CostSource | None = None, labels: Labels = ()) -> FleetKey:
     """Key of what belongs to an LLM call."""
-    return FleetKey(origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback, source)
+    return FleetKey(
+        origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback, source, labels
+    )

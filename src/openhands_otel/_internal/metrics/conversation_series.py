@@ -307,6 +307,7 @@ def _series_of_use(use: Use) -> _UseSeries:
             semconv.REQUEST_MODEL: use.model,
             semconv.PROVIDER_NAME: use.provider,
             semconv.USAGE_ID: use.usage_id,
+            **{semconv.LABEL_PREFIX + name: value for name, value in use.labels},
         }
     )
 

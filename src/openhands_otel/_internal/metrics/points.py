@@ -158,4 +158,5 @@ def fleet_labels(key: FleetKey) -> Labels:
         labels.append((semconv.LLM_FALLBACK, True))
     if key.source is not None:
         labels.append((semconv.COST_SOURCE, key.source.value))
+    labels += [(semconv.LABEL_PREFIX + name, value) for name, value in key.labels]
     return tuple(labels)

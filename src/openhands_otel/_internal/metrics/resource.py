@@ -3,12 +3,17 @@
 Exact totals in PromQL need one ``service.instance.id`` per process. An id pinned from outside
 (``OTEL_RESOURCE_ATTRIBUTES``) is shared by parent and children and survives restarts, so it moves to
 ``openhands.service.instance.id`` and a fresh one takes its place.
+
+What the user writes into that variable is meant to be sent. What detectors find out about people, machines and paths
+is not, unless ``OPENHANDS_OTEL_SEND`` lists it.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import uuid
+from collections.abc import Collection, Mapping
 
 from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES
 from opentelemetry.sdk.resources import (
@@ -18,29 +23,47 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 
+from openhands_otel._internal.labels import clean
 from openhands_otel._internal.metrics.points import sendable
-from openhands_otel.semconv import PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
+from openhands_otel.semconv import LABEL_PREFIX, PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 DEFAULT_SERVICE_NAME = "openhands"
 PROCESS_PID = "process.pid"
+HOST_NAME = "host.name"
+ENDUSER_ID = "enduser.id"
+PERSONAL = ("enduser.", "user.", "host.name", "host.id", "host.ip", "host.mac", "process.owner", "process.command",
+            "process.executable.path", "process.working_directory")  # fmt: skip
+"""How attributes begin that name a person or a machine, or hold a path."""
 
 
-def base_resource() -> Resource:
-    """What the standard variables say."""
+def base_resource(labels: Mapping[str, str] | None = None, send: Collection[str] = ()) -> Resource:
+    """What the standard variables say, the process's ``labels``, and what of people is to be sent."""
     resource = _detected()
     attributes: dict[str, str] = {}
     name = str(resource.attributes.get(SERVICE_NAME, ""))
     if not name or name.startswith("unknown_service"):
         attributes[SERVICE_NAME] = DEFAULT_SERVICE_NAME
     given = _names(os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""))
+    named = {LABEL_PREFIX + name: value for name, value in {**_told(resource, send), **(labels or {})}.items()}
     # Where it is not given the id is one that the SDK has made up.
     if SERVICE_INSTANCE_ID in given and PINNED_INSTANCE_ID not in given:
         attributes[PINNED_INSTANCE_ID] = str(resource.attributes.get(SERVICE_INSTANCE_ID, ""))
     sent = {
         sendable(name): sendable(value) if isinstance(value, str) else value
-        for name, value in {**resource.attributes, **attributes}.items()
+        for name, value in {**resource.attributes, **attributes, **named}.items()
+        if name in given or name in send or not name.startswith(PERSONAL)
     }
     return Resource(sent, resource.schema_url)
+
+
+def _told(resource: Resource, send: Collection[str]) -> dict[str, str]:
+    """Labels that say what of people is to be sent."""
+    found: dict[str, str] = {}
+    if HOST_NAME in send:
+        found["host"] = clean(resource.attributes.get(HOST_NAME) or socket.gethostname())
+    if ENDUSER_ID in send:
+        found["user"] = clean(resource.attributes.get(ENDUSER_ID, ""))
+    return {name: value for name, value in found.items() if value}
 
 
 def _detected() -> Resource:

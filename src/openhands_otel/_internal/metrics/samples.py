@@ -18,7 +18,7 @@ from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.exact import SECONDS_LIMIT
 from openhands_otel._internal.ledger.account import RunRecord
 from openhands_otel._internal.ledger.intake import Sample
-from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, agent_key, fleet_key
+from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, FleetLabels, agent_key, fleet_key
 from openhands_otel._internal.metrics.histograms import BucketCounts, ExplicitBuckets, ExponentialBuckets
 from openhands_otel._internal.metrics.points import CACHED, Exemplar, Series, fleet_labels, sendable
 from openhands_otel._internal.metrics.points import Labels as Spelled
@@ -175,10 +175,20 @@ class Known[S]:
         return found
 
 
+_NO_LABELS = FleetLabels(())
+
+
 class Distributions:
     """The managed pipeline's histograms, and the exemplars of all its metrics."""
 
-    def __init__(self, limit: int, on_overflow: Callable[[], None], exponential: bool = False) -> None:
+    def __init__(
+        self,
+        limit: int,
+        on_overflow: Callable[[], None],
+        exponential: bool = False,
+        fleet_labels: FleetLabels = _NO_LABELS,
+    ) -> None:
+        self._fleet_labels = fleet_labels
         self._exponential = exponential
         self._known = Known(limit, on_overflow, self._make)
         self.exemplars: dict[Series, Exemplar] = {}
@@ -198,10 +208,12 @@ class Distributions:
     def note(self, sample: Sample, span: SpanContext) -> None:
         """The counters that ``sample`` makes grow have an exemplar."""
         match sample:
-            case CostAdded():
-                grown = [(semconv.COST, fleet_key(sample.origin, sample.source), sample.amount)]
-            case TokensUsed():
-                key = fleet_key(sample.origin)
+            case CostAdded(origin=origin):
+                labels, _ = self._fleet_labels.of(origin.labels)
+                grown = [(semconv.COST, fleet_key(origin, sample.source, labels), sample.amount)]
+            case TokensUsed(origin=origin):
+                labels, _ = self._fleet_labels.of(origin.labels)
+                key = fleet_key(origin, labels=labels)
                 counts = zip(semconv.TOKEN_COUNTERS.values(), sample.counts, strict=True)
                 grown = [(metric, key, count) for metric, count in counts if count]
             case _:

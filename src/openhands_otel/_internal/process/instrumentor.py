@@ -23,7 +23,7 @@ from openhands_otel._internal.capture.laminar import Laminar
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.launch.tool_environment import ToolEnvironment
 from openhands_otel._internal.patching.import_hooks import when_imported
-from openhands_otel._internal.process.subscriptions import bus, listen
+from openhands_otel._internal.process.subscriptions import bus, listen, tell_of_people
 from openhands_otel.settings import Settings, SettingsError, load
 from openhands_otel.stats import ConversationStats
 
@@ -150,6 +150,7 @@ class OpenHandsInstrumentor(BaseInstrumentor):
             laminar.attach()
         undo.callback(tools.detach)
         tools.attach()
+        undo.callback(tell_of_people(settings.send))
         undo.callback(listen())
         if runtime is not None:
             undo.callback(when_imported(compat.METRICS_MODULE, _starting(runtime)))

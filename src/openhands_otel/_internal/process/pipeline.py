@@ -64,7 +64,7 @@ class Pipeline:
     ) -> None:
         self._settings = settings
         self._config = config
-        self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit))
+        self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit, settings.fleet_labels))
         self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
         self._guest: FleetInstruments | None = None
         if guest_of is not None:
@@ -87,7 +87,9 @@ class Pipeline:
             sampler, fleet = self._guest.sampler, FleetSeries(lambda: ())
         else:
             limit = self._settings.series_limit
-            distributions = Distributions(limit, self._overflowed, self._config.exponential_histograms)
+            distributions = Distributions(
+                limit, self._overflowed, self._config.exponential_histograms, self._intake.ledger.fleet_labels
+            )
             sampler = Sampler(distributions, distributions.note)
             readings = FleetReadings(self._settings.budgets)
             readings.feed(self._intake, self._observation)
@@ -138,7 +140,7 @@ class Pipeline:
     def resource(self) -> Resource:
         """This process's Resource. Of the first pipeline it is made by ``start``, of a child's when it is asked for."""
         if self._resource is None:
-            self._base_resource = self._base_resource or base_resource()
+            self._base_resource = self._base_resource or base_resource(self._settings.labels, self._settings.send)
             self._resource = process_resource(self._base_resource)
         return self._resource
 

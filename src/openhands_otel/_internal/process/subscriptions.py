@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from uuid import UUID
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -74,6 +74,16 @@ def _settle(patiently: bool) -> None:
                 _settles = False
         finally:
             _settling.release()
+
+
+def tell_of_people(names: Collection[str]) -> Callable[[], None]:
+    """Have conversations say what OPENHANDS_OTEL_SEND lists, until the returned function is called."""
+    _hooks.send = names
+
+    def stop() -> None:
+        _hooks.send = ()
+
+    return stop
 
 
 def _renew_locks() -> None:

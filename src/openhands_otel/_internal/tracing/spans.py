@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanContext
 from openhands_otel import semconv
 from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.labels import Labels, merged
 from openhands_otel._internal.tracing import genai
 from openhands_otel._internal.tracing.content_limits import redacted
 from openhands_otel._internal.tracing.genai import GenAI
@@ -99,10 +100,14 @@ class _Open[S: genai.GenAISpan]:
 class Spans:
     """The sink. ``make`` is asked once, when the first span is to begin; None from it means that there are none.
 
-    What is said is captured where there is a ``redaction``.
+    What is said is captured where there is a ``redaction``. ``labels`` are those of the process: the application's
+    provider need not have them on its Resource.
     """
 
-    def __init__(self, make: Callable[[], GenAI | None], redaction: Redaction | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], GenAI | None], redaction: Redaction | None = None, labels: Labels = ()
+    ) -> None:
+        self._labels = labels
         self._make = make
         self._redaction = redaction
         self._made = False
@@ -188,6 +193,7 @@ class Spans:
             return
         context, related = self._starter_of(event)
         span = begin.run(event.agent, event.conversation_id, get_current() if context is None else context)
+        span.set(self._labels_with(event.labels))
         for each in related:
             span.link(each.span.span_context)
         self._runs[event.run] = _Open(span, event.conversation_id, self._run_of.get(event.conversation_id))
@@ -232,7 +238,7 @@ class Spans:
             attributes[semconv.AGENT_NAME] = origin.agent
         if origin.usage_id:
             attributes[semconv.USAGE_ID] = origin.usage_id
-        span.set(attributes)
+        span.set(attributes | self._labels_with(origin.labels))
         self._chats[event.call] = _Open(span, origin.conversation_id)
 
     def _call_ended(self, event: LLMCallEnded) -> None:
@@ -278,6 +284,7 @@ class Spans:
         if begin is None:
             return
         span = begin.tool(event.tool, event.agent, self._context_in(event.conversation_id, None))
+        span.set(self._labels_with(event.labels))
         if event.conversation_id is not None:
             span.set({semconv.CONVERSATION_ID: event.conversation_id})
         self._tools[event.call] = _Open(span, event.conversation_id)
@@ -302,6 +309,9 @@ class Spans:
         opened.span.spoken(said.content)
         if said.left_out:
             opened.span.set({semconv.MESSAGES_LEFT_OUT: said.left_out})
+
+    def _labels_with(self, labels: Labels) -> dict[str, genai.Value]:
+        return {semconv.LABEL_PREFIX + name: value for name, value in merged(self._labels, labels)}
 
     def _run_in(self, conversation_id: str | None) -> _Open[genai.GenAISpan] | None:
         number = None if conversation_id is None else self._run_of.get(conversation_id)

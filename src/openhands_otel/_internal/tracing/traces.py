@@ -26,6 +26,7 @@ from openhands_otel._internal.background_task import BackgroundTask, Waiting
 from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.export.otlp_config import ENDPOINT, EXPORTERS, TRACES_ENDPOINT, exporter_names
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.labels import labels_of
 from openhands_otel._internal.ledger.intake import Item, OfSpan
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event, RunStarted
@@ -149,7 +150,7 @@ class Traces:
         except ImportError as error:
             logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
             return
-        self._spans = Spans(self._make, self._redaction)
+        self._spans = Spans(self._make, self._redaction, labels_of(self._settings.labels))
 
     def _make(self) -> GenAI | None:
         from openhands_otel._internal.tracing.genai import GenAI
