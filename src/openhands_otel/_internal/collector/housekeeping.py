@@ -268,6 +268,7 @@ class Housekeeping:
                 # What is written may not be put back, should a later one fail for the database's fault.
                 for key in single.spent:
                     batch.spent.pop(key, None)
+                    batch.runs = [run for run in batch.runs if run.conversation != key[1]]
                 self._poisoned.pop(name, None)
 
     def _unbook(self, batch: Batch) -> None:
@@ -275,6 +276,11 @@ class Housekeeping:
         for key, booked in batch.spent.items():
             self._store.fleet.unbooked.put_back(key, booked)
         batch.spent.clear()
+        for run in batch.runs:
+            conversation = self._store.conversations.by_id.get(run.conversation)
+            if conversation is not None:
+                conversation.runs.put_back([run])
+        batch.runs.clear()
 
     def _poison(self, name: str, error: Exception) -> None:
         if name not in self._poisoned:
@@ -289,6 +295,7 @@ class Housekeeping:
     def _add_conversation(self, conversation: Conversation, batch: Batch, stays: bool, stats: str = "") -> None:
         stats = stats or self._store.conversations.stats(conversation).model_dump_json()
         batch.conversations.append((conversation.record(), stats, stays))
+        batch.runs += conversation.runs.changed()
         batch.present += [(conversation.id, *held) for held in conversation.held_by()]
         batch.spent[conversation.key] = self._store.fleet.unbooked.take(conversation.key)
 

@@ -23,6 +23,7 @@ from openhands_otel._internal.collector.archive.questions import SpendQuestion, 
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
+from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.exact import ExactSum
@@ -64,6 +65,7 @@ class Batch:
     spent: dict[RecordKey, list[Booked]] = field(default_factory=dict[RecordKey, "list[Booked]"])
     """What is booked with each record."""
     present: list[spend.Present] = field(default_factory=list[spend.Present])
+    runs: list[Run] = field(default_factory=list[Run])
 
     def singles(self) -> Iterator[tuple[str, Batch]]:
         """Each record in a batch of its own, with the key, id or subject that it is of."""
@@ -72,8 +74,15 @@ class Batch:
             yield key[1], Batch(processes=[process], spent={key: self.spent.get(key, [])})
         for conversation in self.conversations:
             key = CONVERSATIONS, conversation[0]["id"]
-            present = [each for each in self.present if each[0] == key[1]]
-            yield key[1], Batch(conversations=[conversation], spent={key: self.spent.get(key, [])}, present=present)
+            yield (
+                key[1],
+                Batch(
+                    conversations=[conversation],
+                    spent={key: self.spent.get(key, [])},
+                    present=[each for each in self.present if each[0] == key[1]],
+                    runs=[run for run in self.runs if run.conversation == key[1]],
+                ),
+            )
         for sample in self.samples:
             yield f"the samples of {sample[0] or 'everything'}", Batch(samples=[sample])
 
@@ -196,6 +205,7 @@ class Archive:
             for booked in batch.spent.values():
                 spend.book(database, booked)
             spend.note_presence(database, batch.present)
+            spend.note_runs(database, batch.runs)
             self._writes += 1
             if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)

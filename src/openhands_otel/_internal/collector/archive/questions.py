@@ -29,6 +29,10 @@ from openhands_otel.stats import Spend
 PARAMETERS: Final = ("by", "since", "until", "last", "timezone", "where", "top")
 _FINEST: Final = (Unit.HOUR, Unit.DAY, Unit.WEEK, Unit.MONTH)
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]*)?(e[+-]?[0-9]{1,3})?")
+_OUTCOMES: Final = {
+    Dimension.RUN: "SELECT conversation || '#' || number AS id, outcome FROM runs WHERE id IN ({})",
+    Dimension.CONVERSATION: "SELECT id, json_extract(stats, '$.outcome') FROM conversations WHERE id IN ({})",
+}
 _MOST_NAMES: Final = 8
 _MOST_PERIODS: Final = 20_000
 _LATEST: Final = 4e10
@@ -118,7 +122,7 @@ def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
         until=question.until,
         where=question.where,
         top=question.top,
-        outcomes=_outcomes(connection, rows) if Dimension.CONVERSATION in question.by else {},
+        outcomes=_outcomes(connection, question, rows),
     )
 
 
@@ -140,14 +144,17 @@ def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
         refuse(path, error)
 
 
-def _outcomes(connection: sqlite3.Connection, rows: Iterable[SpendRow]) -> dict[str, str]:
-    """How conversations ended, by id."""
-    ids = sorted({row.keys[Dimension.CONVERSATION] for row in rows if Dimension.CONVERSATION in row.keys})
+def _outcomes(connection: sqlite3.Connection, question: SpendQuestion, rows: Iterable[SpendRow]) -> dict[str, str]:
+    """How runs, or else conversations, ended, by id."""
     found: dict[str, str] = {}
-    for some in batched(ids, 500):
-        marks = ", ".join("?" * len(some))
-        query = f"SELECT id, json_extract(stats, '$.outcome') FROM conversations WHERE id IN ({marks})"
-        found |= {name: outcome for name, outcome in connection.execute(query, some) if outcome is not None}
+    for dimension, query in _OUTCOMES.items():
+        if dimension not in question.by:
+            continue
+        ids = sorted({row.keys[dimension] for row in rows if dimension in row.keys})
+        for some in batched(ids, 500):
+            asked_for = query.format(", ".join("?" * len(some)))
+            found |= {name: outcome for name, outcome in connection.execute(asked_for, some) if outcome is not None}
+        break
     return found
 
 

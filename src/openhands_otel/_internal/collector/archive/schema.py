@@ -20,8 +20,9 @@ CREATE TABLE places (
     id INTEGER PRIMARY KEY, cube INTEGER NOT NULL, conversation TEXT NOT NULL, service TEXT NOT NULL,
     namespace TEXT NOT NULL, labels TEXT NOT NULL, own_labels TEXT NOT NULL, provider TEXT NOT NULL,
     model TEXT NOT NULL, role TEXT NOT NULL, agent TEXT NOT NULL, usage_id TEXT NOT NULL, cost_source TEXT NOT NULL,
+    run TEXT NOT NULL,
     UNIQUE (cube, conversation, service, namespace, labels, own_labels, provider, model, role, agent, usage_id,
-            cost_source)
+            cost_source, run)
 );
 CREATE TABLE spend (
     cube INTEGER NOT NULL, quarter INTEGER NOT NULL, place INTEGER NOT NULL, dollars INTEGER NOT NULL,
@@ -34,6 +35,11 @@ CREATE TABLE presence (
     conversation TEXT NOT NULL, process TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (conversation, process)
 ) WITHOUT ROWID;
+CREATE TABLE runs (
+    conversation TEXT NOT NULL, number INTEGER NOT NULL, begun REAL NOT NULL, ended REAL, outcome TEXT, error TEXT,
+    PRIMARY KEY (conversation, number)
+) WITHOUT ROWID;
+CREATE INDEX runs_begun ON runs (begun);
 CREATE TABLE dates (name TEXT PRIMARY KEY, unix_s REAL NOT NULL);
 """
 """What was spent by quarter-hour and place (spend.py), who held which conversation when, since when there are dates.

@@ -23,6 +23,7 @@ from openhands_otel._internal.collector.state.placing import (
     Place,
     place_of,
 )
+from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
@@ -52,7 +53,7 @@ _ADD: Final = (
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)}"
 )
 _MONEY: Final = frozenset({"dollars", "fine", "rest"})
-_COLUMNS: Final = {str(dimension): str(dimension) for dimension in Dimension if dimension is not Dimension.RUN}
+_COLUMNS: Final = {str(dimension): str(dimension) for dimension in Dimension}
 FLEET_DIMENSIONS: Final = frozenset(
     {
         Dimension.SERVICE,
@@ -141,6 +142,14 @@ def presence(connection: sqlite3.Connection) -> list[Present]:
     return connection.execute("SELECT * FROM presence ORDER BY since").fetchall()
 
 
+def note_runs(connection: sqlite3.Connection, runs: Iterable[Run]) -> None:
+    """Note how far runs are."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+        [(run.conversation, run.number, run.begun, run.ended, run.outcome, run.error) for run in runs],
+    )
+
+
 def begin_dates(connection: sqlite3.Connection, now: float) -> None:
     """From here on spend has dates; what was spent before has none."""
     connection.execute("INSERT OR REPLACE INTO dates VALUES (?, ?)", (DATED_SINCE, now))
@@ -158,12 +167,13 @@ def forget_dates(connection: sqlite3.Connection, before: float) -> None:
         return
     for cube, *row in old:
         place = Place(Cube(cube), *row[: len(_PLACE) - 1])
-        place = place._replace(conversation="", own_labels="{}", usage_id="")
+        place = place._replace(conversation="", own_labels="{}", usage_id="", run="")
         _add(connection, UNDATED, place, row[len(_PLACE) - 1 :])
     for cube in Cube:
         connection.execute("DELETE FROM spend WHERE cube = ? AND quarter > ? AND quarter < ?", (cube, UNDATED, before))
     connection.execute("DELETE FROM places WHERE id NOT IN (SELECT place FROM spend)")
     connection.execute("DELETE FROM presence WHERE until < ?", (before,))
+    connection.execute("DELETE FROM runs WHERE begun < ?", (before,))
     begin_dates(connection, before)
 
 
@@ -234,8 +244,6 @@ def _sums(
     for name in names:
         if name in _COLUMNS:
             columns.append(_COLUMNS[name])
-        elif name in set(Dimension):
-            columns.append("''")
         else:
             columns.append("COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')")
             values += [_path(name)] * 2

@@ -21,6 +21,7 @@ from openhands_otel._internal.collector.state.placing import (
     conversation_measure,
     place_of,
 )
+from openhands_otel._internal.collector.state.runs import Moment, Runs
 from openhands_otel._internal.collector.state.series_set import SeriesSet
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.usages import by_usage, most_used, token_usage
@@ -46,6 +47,7 @@ class Conversation:
         "parent_id",
         "received",
         "result",
+        "runs",
         "seen",
         "series",
         "services",
@@ -55,6 +57,7 @@ class Conversation:
     def __init__(self, conversation_id: str) -> None:
         self.id = conversation_id
         self.series = SeriesSet()
+        self.runs = Runs(conversation_id)
         self.services: dict[str, str] = {}
         """Service names by process."""
         self.parent_id: str | None = None
@@ -107,16 +110,35 @@ class Conversation:
         return (None if info is None else info.named(semconv.AGENT_NAME)) or ""
 
     def book(self, unbooked: Unbooked) -> bool:
-        """Book what its series grew by since it was asked last; True if there was anything."""
+        """Book what its series grew by since it was asked last; True if anything is to be written."""
+        now = self._moment()
+        run = self.runs.begin(now)
         grown, self.series.grown = self.series.grown, []
         agent = self._agent if grown else ""
         for growth in grown:
             whose = growth.instance
             place = place_of(Cube.CONVERSATIONS, self.id, whose.resource, whose.service, growth.attributes)
-            place = place._replace(agent=agent)
+            place = place._replace(agent=agent, run=run)
             for quarter, low, high in growth.steps:
                 growth.measure(unbooked.amount(self.key, quarter, place), low, high)
+        self.runs.end(now)
         return bool(grown)
+
+    def _since(self, process: str) -> float:
+        return next((since for name, since, _ in self.series.held_by() if name == process), 0.0)
+
+    def _moment(self) -> Moment:
+        state, outcome = self.series.state, self.series.newest(semconv.CONVERSATION_OUTCOME)
+        stands = outcome is not None and not outcome.series.ended and bool(outcome.series.total)
+        process = "" if state is None else state.process
+        return Moment(
+            status=self.series.status,
+            process=process,
+            at=0.0 if state is None else state.series.time / 1e9,
+            since=self._since(process) if self.runs.is_new(process) else 0.0,
+            outcome=outcome.named(semconv.RUN_OUTCOME) if outcome is not None and stands else None,
+            error=outcome.named(semconv.ERROR_TYPE) if outcome is not None and stands else None,
+        )
 
     def book_undated(self, unbooked: Unbooked) -> None:
         """Book all of it, without a date."""
@@ -227,6 +249,7 @@ class Conversation:
             "folded_into": self.folded_into,
             "taken_up": self.series.taken_up,
             "result": self.result,
+            "run": self.runs.record(),
             "held": self.series.records(),
         }
 
@@ -244,5 +267,6 @@ class Conversation:
         conversation.series.restore(record["held"], record.get("taken_up"), conversation.received)
         conversation._find_parent()
         conversation.result = record.get("result")
+        conversation.runs.restore(record.get("run"))
         conversation._note_result()
         return conversation

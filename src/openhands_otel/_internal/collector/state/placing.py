@@ -56,6 +56,7 @@ class Place(NamedTuple):
     agent: str = ""
     usage_id: str = ""
     cost_source: str = ""
+    run: str = ""
 
 
 Booked = tuple[int, Place, Amount]
