@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
     "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
     "view": "receive telemetry and show it: embedded collector and live page",
+    "report": "what was spent: by day, model, conversation or label, over any time, from every source there is",
     "spool": "what could not be delivered and lies on this disk: list, send, drop",
     "status": "one line about now, for prompts and status bars: spent today, by the hour, who needs you",
     "watch": "show a viewer's numbers in this terminal, or once as JSON",

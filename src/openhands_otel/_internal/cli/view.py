@@ -18,7 +18,7 @@ from openhands_otel._internal.collector.receive.lines import few_lines
 from openhands_otel._internal.collector.server import Collector, StartError
 from openhands_otel._internal.collector.spools import Address, take_spools
 from openhands_otel._internal.host.neighbours import tells_owners
-from openhands_otel._internal.host.state_folder import state_folder
+from openhands_otel._internal.host.state_folder import history_file
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 
@@ -72,7 +72,7 @@ def _settings(arguments: argparse.Namespace) -> ViewerSettings:
 def default_database() -> Path:
     """Where a user's history is kept: what the XDG base directories call state."""
     try:
-        return state_folder() / "history.sqlite3"
+        return history_file()
     except RuntimeError:
         raise SettingsError(
             "there is no home directory to keep the history in: set XDG_STATE_HOME or --database"

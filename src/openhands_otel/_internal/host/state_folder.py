@@ -31,6 +31,11 @@ def state_folder() -> Path:
     return base / "openhands-otel"
 
 
+def history_file() -> Path:
+    """Where a viewer of this user keeps its history unless told otherwise; raises RuntimeError as well."""
+    return state_folder() / "history.sqlite3"
+
+
 def make_private_folder(folder: Path) -> None:
     """Make ``folder``, if it is missing, and let nobody else in; raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

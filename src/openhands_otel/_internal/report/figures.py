@@ -170,6 +170,10 @@ def _moment(unix_s: float, zone: ZoneInfo, *, is_end: bool = False) -> str:
 def notes(spend: Spend) -> list[str]:
     """What a reader has to know, a sentence each."""
     said = list(spend.remarks)
+    if not (spend.groups or spend.total.llm_calls or spend.total.accumulated_cost):
+        said.append(
+            "Nothing is known of this time: name another with --last or --since, or where to look (see --help)."
+        )
     reasons: list[str] = []
     if spend.total.read_cost:
         reasons.append(f"{money(spend.total.read_cost)} was read from OpenHands' own files, which may lack calls")

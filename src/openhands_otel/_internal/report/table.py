@@ -41,13 +41,13 @@ def table(spend: Spend, width: int) -> str:
         del widths[max(widths, key=lambda column: column.from_width)]
     name_width = max(1, min(name_width, width - _room(widths)))
     head = _GAP.join([fitted(title, name_width), *(f"{column.title:>{widths[column]}}" for column in widths)])
-    written = [*_wrapped(f"Spend {period_text(spend)}", width), "", head]
+    written = [*wrapped(f"Spend {period_text(spend)}", width), "", head]
     for at, (name, line) in enumerate(zip(names, shown, strict=True)):
         if line.kind is Kind.TOTAL and at:
             written.append("")
         figures = (_right(texts[column][at], widths[column]) for column in widths)
         written.append(_GAP.join([_name(name, line, name_width), *figures]))
-    said = [sentence for note in notes(spend) for sentence in _wrapped(note, width)]
+    said = [sentence for note in notes(spend) for sentence in wrapped(note, width)]
     return "\n".join(each.rstrip() for each in [*written, *([""] if said else []), *said])
 
 
@@ -90,5 +90,6 @@ def _right(text: str, width: int) -> str:
     return " " * (width - cells(text)) + text
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """A sentence in lines that fit."""
     return textwrap.wrap(printable(text), width)

@@ -8,19 +8,19 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing, contextmanager
 from itertools import batched
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
-from openhands_otel._internal.collector.archive.spend import Question, ask, first_quarter
+from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
-from openhands_otel._internal.spend.grouping import UNITS, group
+from openhands_otel._internal.spend.grouping import group
 from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, periods, quarter
+from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
@@ -41,41 +41,6 @@ _LATEST: Final = 4e10
 
 class BadQuestion(ValueError):
     """It cannot be understood; the message is one line that says what to write."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpendQuestion:
-    """What is asked for, read and checked."""
-
-    by: tuple[str, ...]
-    zone: ZoneInfo
-    since: float | None
-    until: float | None
-    where: tuple[Condition, ...]
-    top: int | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What rows have to be told apart by."""
-        wanted = [*(name for name in self.by if name not in UNITS), *(each.name for each in self.where)]
-        return tuple(dict.fromkeys(wanted))
-
-    def for_archive(self, first: int | None) -> Question:
-        """The same as it is put to the archive, in which the first spend is of the quarter-hour ``first``."""
-        since = self.since if self.since is not None else float(first or 0)
-        until = _LATEST if self.until is None else self.until
-        undated = self.since is None
-        unit = next((unit for unit in _FINEST if unit in self.by), None)
-        if unit is None or first is None:
-            return Question(self.names, (max(since, QUARTER_S), until), undated)
-        # Nothing has a stamp further ahead than this.
-        end = min(until, time.time() + 86_400)
-        bounds = [max(since, float(QUARTER_S), float(first))]
-        for period in periods(unit, bounds[0], end, self.zone):
-            bounds.append(min(period.end, until))
-            if len(bounds) > _MOST_PERIODS:
-                raise BadQuestion(f"that are more than {_MOST_PERIODS} {unit}s: ask for fewer, or for longer ones")
-        return Question(self.names, bounds, undated)
 
 
 def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | None) -> SpendQuestion:
@@ -113,7 +78,7 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
 
 def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
     """What a database holds of it. Raises BadQuestion."""
-    rows = list(ask(connection, question.for_archive(first_quarter(connection))))
+    rows = list(ask(connection, _for_archive(question, first_quarter(connection))))
     return group(
         rows,
         question.by,
@@ -131,6 +96,18 @@ def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
 
     Raises BadQuestion, and UnusableDatabase where the file is not ours, or is of another layout.
     """
+    with _reading(path) as connection:
+        return answer(connection, question)
+
+
+def presence_from_file(path: Path) -> list[Present]:
+    """Who held which conversation, and when, as a file says. Raises UnusableDatabase likewise."""
+    with _reading(path) as connection:
+        return presence(connection)
+
+
+@contextmanager
+def _reading(path: Path) -> Generator[sqlite3.Connection]:
     check(path)
     if not path.exists():
         raise UnusableDatabase(f"there is no {path}: a viewer that keeps its history there makes it")
@@ -139,9 +116,27 @@ def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
             (layout,) = connection.execute("PRAGMA user_version").fetchone()
             if layout != VERSION:
                 raise UnusableDatabase(f"{path} has layout {layout}: start `openhands-otel view` once to convert it")
-            return answer(connection, question)
+            yield connection
     except sqlite3.Error as error:
         refuse(path, error)
+
+
+def _for_archive(question: SpendQuestion, first: int | None) -> Question:
+    """A question as it is put to the archive, in which the first spend is of the quarter-hour ``first``."""
+    since = question.since if question.since is not None else float(first or 0)
+    until = _LATEST if question.until is None else question.until
+    undated = question.since is None
+    unit = next((unit for unit in _FINEST if unit in question.by), None)
+    if unit is None or first is None:
+        return Question(question.names, (max(since, QUARTER_S), until), undated)
+    # Nothing has a stamp further ahead than this.
+    end = min(until, time.time() + 86_400)
+    bounds = [max(since, float(QUARTER_S), float(first))]
+    for period in periods(unit, bounds[0], end, question.zone):
+        bounds.append(min(period.end, until))
+        if len(bounds) > _MOST_PERIODS:
+            raise BadQuestion(f"that are more than {_MOST_PERIODS} {unit}s: ask for fewer, or for longer ones")
+    return Question(question.names, bounds, undated)
 
 
 def _outcomes(connection: sqlite3.Connection, question: SpendQuestion, rows: Iterable[SpendRow]) -> dict[str, str]:

@@ -1,0 +1,191 @@
+"""Where spend is read from: a viewer, its database or a Prometheus, and OpenHands' own files; each dollar once.
+
+A viewer, its database and a Prometheus may hold the same dollars, so one of them is asked at most. They know when an
+instrumented process held which conversation; what OpenHands' files say of calls in these times is counted already.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from openhands_otel._internal.openhands_files.finding import Skip, default_roots
+from openhands_otel._internal.openhands_files.reading import read
+from openhands_otel._internal.report.errors import SourceError
+from openhands_otel._internal.spend.grouping import group, merge
+from openhands_otel._internal.spend.questions import SpendQuestion
+from openhands_otel._internal.spend.zones import MACHINE
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.semconv import RunOutcome
+from openhands_otel.stats import Spend
+
+if TYPE_CHECKING:
+    from openhands_otel.client import StatsClient
+
+_KNOCK_S: Final = 0.3
+_HTTPX: Final = "the package 'httpx' is missing: pip install 'openhands-otel[viewer]'"
+_OUTCOMES: Final = frozenset(RunOutcome)
+"""What OpenHands calls a conversation's status is how its last run ended, where that is one of these words."""
+_Held = dict[str, list[tuple[float, float]]]
+
+
+@dataclass(slots=True)
+class Sources:
+    """What is asked. Where nothing is named: this machine's viewer, else its database, and what OpenHands left here."""
+
+    viewer: str | None = None
+    database: Path | None = None
+    prometheus: str | None = None
+    folders: Sequence[Path] = ()
+    token: str | None = None
+    machine_viewer: str = ""
+    """Where this machine's own viewer would be."""
+    machine_database: Path | None = None
+    """Where it keeps what it knows."""
+    skipped: list[Skip] = field(default_factory=list[Skip])
+    """Filled by asking: what of OpenHands' files could not be read, and why."""
+
+    def answer(self, question: SpendQuestion) -> Spend:
+        """What all of them together say. Raises SourceError."""
+        self._check()
+        if self.prometheus is not None:
+            from openhands_otel._internal.report.prometheus_source import ask_prometheus
+
+            return ask_prometheus(self.prometheus, self.token, question)
+        named = bool(self.viewer or self.database or self.folders)
+        counted, held, remarks = self._counted(question.whole(), named)
+        answers = [] if counted is None else [counted]
+        folders = list(self.folders) if named else default_roots()
+        if folders or counted is None:
+            answers.append(self._read(folders, held, question.whole()))
+        spend = merge(answers, question.zone, question.top)
+        return spend.model_copy(update={"remarks": (*spend.remarks, *remarks)})
+
+    def _check(self) -> None:
+        given = [
+            option
+            for option, value in (
+                ("--viewer", self.viewer),
+                ("--database", self.database),
+                ("--prometheus", self.prometheus),
+            )
+            if value is not None
+        ]
+        if len(given) > 1:
+            raise SourceError(f"{given[0]} and {given[1]} may hold the same dollars: name one of them")
+        if self.prometheus is not None and self.folders:
+            raise SourceError("a Prometheus cannot tell what of OpenHands' files it has counted: leave out --openhands")
+        missing = next((folder for folder in self.folders if not folder.exists()), None)
+        if missing is not None:
+            raise SourceError(f"{missing} does not exist: name a folder in which OpenHands keeps conversations")
+
+    def _counted(self, question: SpendQuestion, named: bool) -> tuple[Spend | None, _Held, list[str]]:
+        if self.viewer is not None:
+            return *_ask_viewer(self.viewer, self.token, question), []
+        if self.database is not None:
+            return *_ask_database(self.database, question), []
+        if named:
+            return None, {}, []
+        remarks: list[str] = []
+        if _somebody_listens(self.machine_viewer):
+            try:
+                return *_ask_viewer(self.machine_viewer, self.token, question), remarks
+            except SourceError as error:
+                remarks.append(f"this machine's viewer is left out: {error}")
+        if self.machine_database is not None and self.machine_database.exists():
+            try:
+                return *_ask_database(self.machine_database, question), remarks
+            except SourceError as error:
+                remarks.append(f"this machine's history is left out: {error}")
+        return None, {}, remarks
+
+    def _read(self, folders: Sequence[Path], held: _Held, question: SpendQuestion) -> Spend:
+        reading = read(folders, presence=held, since=question.since, until=question.until)
+        self.skipped += reading.skipped
+        spend = group(
+            reading.rows,
+            question.by,
+            question.zone,
+            since=question.since,
+            until=question.until,
+            where=question.where,
+            outcomes={
+                name: conversation.status
+                for name, conversation in reading.conversations.items()
+                if conversation.status is not None and conversation.status in _OUTCOMES
+            },
+        )
+        if not reading.skipped:
+            return spend
+        count = len(reading.skipped)
+        said = f"{count:,} of OpenHands' files or folders could not be read wholly: --verbose names them"
+        return spend.model_copy(update={"remarks": (*spend.remarks, said)})
+
+
+def _somebody_listens(url: str) -> bool:
+    """Whether it is worth while to load what talks to a viewer, which takes longer than the rest."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return False
+    try:
+        socket.create_connection((parts.hostname, parts.port or 80), _KNOCK_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _ask_viewer(url: str, token: str | None, question: SpendQuestion) -> tuple[Spend, _Held]:
+    try:
+        from openhands_otel.client import StatsClient, StatsError
+    except ModuleNotFoundError:
+        raise SourceError(_HTTPX) from None
+    try:
+        with StatsClient(url, token, timeout_s=60.0) as client:
+            present = client.presence()
+            return _asked(client, question), _held((each.conversation_id, each.since, each.until) for each in present)
+    except StatsError as error:
+        raise SourceError(str(error)) from None
+
+
+def _asked(client: StatsClient, question: SpendQuestion) -> Spend:
+    zone = question.zone.key
+    spend = client.spend(
+        question.by,
+        since=question.since,
+        until=question.until,
+        # A zone without a name has none that could be told; the viewer of this machine has the same.
+        timezone=None if zone == MACHINE else zone,
+        where=[str(each) for each in question.where],
+    )
+    if spend.timezone != zone:
+        cure = "name one with --timezone"
+        raise SourceError(f"{client.url} counts days of {printable(spend.timezone, 40)}, not of {zone}: {cure}")
+    return spend
+
+
+def _ask_database(path: Path, question: SpendQuestion) -> tuple[Spend, _Held]:
+    from openhands_otel._internal.collector.archive import questions
+    from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+
+    try:
+        spend = questions.answer_from_file(path, question)
+        present = questions.presence_from_file(path)
+    except (questions.BadQuestion, UnusableDatabase) as error:
+        raise SourceError(str(error)) from None
+    return spend, _held((name, since, until) for name, _, since, until in present)
+
+
+def _held(present: Iterable[tuple[str, float, float]]) -> _Held:
+    held: _Held = {}
+    for conversation_id, since, until in present:
+        held.setdefault(conversation_id, []).append((since, until))
+    return held
+
+
+def described(skipped: Sequence[Skip]) -> list[str]:
+    """What could not be read, a line each."""
+    return [f"{path}: {reason}" for path, reason in skipped]

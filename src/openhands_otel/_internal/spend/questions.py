@@ -1,0 +1,32 @@
+"""What is asked of spend, wherever it is kept: grouped by what, of when, of whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
+
+from openhands_otel._internal.spend.conditions import Condition
+from openhands_otel._internal.spend.grouping import UNITS
+
+
+@dataclass(frozen=True, slots=True)
+class SpendQuestion:
+    """One question, read and checked; an answer is a ``stats.Spend``."""
+
+    by: tuple[str, ...]
+    zone: ZoneInfo
+    since: float | None = None
+    """Unix seconds."""
+    until: float | None = None
+    where: tuple[Condition, ...] = ()
+    top: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What rows have to be told apart by."""
+        wanted = [*(name for name in self.by if name not in UNITS), *(each.name for each in self.where)]
+        return tuple(dict.fromkeys(wanted))
+
+    def whole(self) -> SpendQuestion:
+        """The same, not cut to its top: answers of several sources are cut when they are one."""
+        return replace(self, top=None)
