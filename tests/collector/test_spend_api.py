@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def test_a_day_is_one_of_the_zone_that_is_asked_for(viewer: Viewer) -> None:
     found = spend(viewer, by="day", timezone="Pacific/Kiritimati")
     assert found.groups[0].keys["day"] == YESTERDAY
     assert found.timezone == "Pacific/Kiritimati"
+
+
+def test_weeks_and_months_are_told_apart_where_they_overlap() -> None:
+    # The last month that does not begin with a week.
+    first = datetime.fromtimestamp(NOON, UTC).replace(day=1)
+    while first.weekday() == 0:
+        first = (first - timedelta(days=1)).replace(day=1)
+    days = first - timedelta(days=1), first
+    with running_viewer() as viewer:
+        sender = Sender("p", start=round(days[0].timestamp() - 1) * 10**9)
+        for cost, day in zip((1.0, 5.0), days, strict=True):
+            viewer.send(sender.spend(cost, at=round(day.timestamp()) * 10**9))
+        assert costs(spend(viewer, by="week,month")) == [
+            ({"week": f"{day:%G-W%V}", "month": f"{day:%Y-%m}"}, cost)
+            for cost, day in zip((1.0, 4.0), days, strict=True)
+        ]
 
 
 def test_a_period_is_cut_at_its_ends(viewer: Viewer) -> None:

@@ -18,7 +18,7 @@ from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.grouping import group
 from openhands_otel._internal.spend.periods import periods
 from openhands_otel._internal.spend.questions import SpendQuestion
-from openhands_otel._internal.spend.rows import Dimension, SpendRow, Unit
+from openhands_otel._internal.spend.rows import Dimension, SpendRow
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend
 
@@ -89,13 +89,10 @@ def ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spen
 def _periods(question: SpendQuestion) -> Iterator[tuple[float, float]]:
     until = time.time() if question.until is None else min(question.until, time.time())
     since = until - _EVER_S if question.since is None else question.since
-    units = [unit for unit in Unit if unit in question.by]
-    if not units:
+    if question.finest is None:
         yield since, until
         return
-    # Weeks and months do not fit into each other, days fit into both.
-    finest = Unit.DAY if set(units) == {Unit.WEEK, Unit.MONTH} else units[0]
-    for number, period in enumerate(periods(finest, since, until, question.zone)):
+    for number, period in enumerate(periods(question.finest, since, until, question.zone)):
         if number >= _PERIOD_LIMIT:
             raise SourceError(f"more than {_PERIOD_LIMIT} periods: name a shorter time, or group by longer ones")
         yield max(since, period.begin), min(until, period.end)

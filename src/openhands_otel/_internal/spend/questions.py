@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.spend.conditions import Condition
 from openhands_otel._internal.spend.grouping import UNITS
+from openhands_otel._internal.spend.rows import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,13 @@ class SpendQuestion:
         """What rows have to be told apart by."""
         wanted = [*(name for name in self.by if name not in UNITS), *(each.name for each in self.where)]
         return tuple(dict.fromkeys(wanted))
+
+    @property
+    def finest(self) -> Unit | None:
+        """The longest periods out of which all those can be put together that it is grouped by; None for no time."""
+        units = [unit for unit in Unit if unit in self.by]
+        # Weeks don't fit into months; days fit into both.
+        return Unit.DAY if units == [Unit.WEEK, Unit.MONTH] else next(iter(units), None)
 
     def whole(self) -> SpendQuestion:
         """The same, not cut to its top: answers of several sources are cut when they are one."""

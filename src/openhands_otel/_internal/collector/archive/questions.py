@@ -21,13 +21,12 @@ from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.grouping import group
 from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, periods, quarter
 from openhands_otel._internal.spend.questions import SpendQuestion
-from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
+from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend
 
 PARAMETERS: Final = ("by", "since", "until", "last", "timezone", "where", "top")
-_FINEST: Final = (Unit.HOUR, Unit.DAY, Unit.WEEK, Unit.MONTH)
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]*)?(e[+-]?[0-9]{1,3})?")
 _OUTCOMES: Final = {
     Dimension.RUN: "SELECT conversation || '#' || number AS id, outcome FROM runs WHERE id IN ({})",
@@ -126,7 +125,7 @@ def _for_archive(question: SpendQuestion, first: int | None) -> Question:
     since = question.since if question.since is not None else float(first or 0)
     until = _LATEST if question.until is None else question.until
     undated = question.since is None
-    unit = next((unit for unit in _FINEST if unit in question.by), None)
+    unit = question.finest
     if unit is None or first is None:
         return Question(question.names, (max(since, QUARTER_S), until), undated)
     # Nothing has a stamp further ahead than this.
