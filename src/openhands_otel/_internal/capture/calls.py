@@ -67,7 +67,7 @@ class CallHooks:
         """Hook the class ``LLM``; returns the names without which calls would go unseen."""
         for name in ("acompletion", "aresponses"):
             patches.around(module.LLM, name, self._enter_call)
-        follow(patches, module.LLM, METHODS, self._enter_own_method)
+        follow(patches, module.LLM, dict.fromkeys(METHODS, self._enter_own_method))
         patches.replace(module.LLM, "_ahandle_error", lambda original: _carrying_context(patches, original))
         return [
             f"LLM.{name}"
@@ -82,6 +82,7 @@ class CallHooks:
 
     def patch_fallback(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``FallbackStrategy.try_fallback`` (1.11.5 on)."""
+        follow(patches, module.FallbackStrategy, {"try_fallback": self._enter_fallback})
         patches.around(module.FallbackStrategy, "try_fallback", self._enter_fallback)
         return []
 

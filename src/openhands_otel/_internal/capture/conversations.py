@@ -16,9 +16,16 @@ from typing import Any
 from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.content import ContentHooks
 from openhands_otel._internal.capture.conversation_labels import ConversationLabels, labels_at_opening
-from openhands_otel._internal.capture.identity import OpenConversations, Scope, current_scope, enter_scope
+from openhands_otel._internal.capture.identity import (
+    OpenConversations,
+    Scope,
+    current_scope,
+    enter_scope,
+    enter_scope_of,
+)
 from openhands_otel._internal.capture.outcomes import outcome_of_run, outcome_of_tool
 from openhands_otel._internal.capture.reconciliation import COMPARED_LIMIT, meters_of, own_total, restored_cost
+from openhands_otel._internal.capture.subclasses import follow
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.patching import Enter, Leave, Patches
 from openhands_otel.events import (
@@ -39,7 +46,7 @@ _numbers = itertools.count(1)
 
 
 class ConversationHooks:
-    """The hooks on ``LocalConversation``, ``RollingCondenser``, titles and ``Agent._execute_action_event``."""
+    """The hooks on ``LocalConversation``, condensers, titles and ``Agent._execute_action_event``."""
 
     def __init__(
         self,
@@ -61,9 +68,6 @@ class ConversationHooks:
     def patch_conversation(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``LocalConversation``; returns the names without which identity or runs would be missing."""
         conversation = module.LocalConversation
-        patches.around(conversation, "arun", self._enter_run)
-        patches.around(conversation, "fork", self._enter_fork)
-        patches.around(conversation, "close", self._enter_close)
         roles = {
             "ask_agent": Role.ASK_AGENT,
             "generate_title": Role.TITLE,
@@ -73,20 +77,18 @@ class ConversationHooks:
             "condense": None,
             "send_message": None,
         }
-        for name, role in roles.items():
-            patches.around(conversation, name, self._in_conversation(role))
-        needed: dict[str, Enter] = {"__init__": self._enter_init, "run": self._enter_run}
-        return [
-            f"LocalConversation.{name}"
-            for name, enter in needed.items()
-            if not patches.around(conversation, name, enter)
-        ]
+        enters: dict[str, Enter] = {name: self._in_conversation(role) for name, role in roles.items()}
+        enters |= {"run": self._enter_run, "arun": self._enter_run}
+        enters |= {"fork": self._enter_fork, "close": self._enter_close}
+        follow(patches, conversation, enters)
+        enters["__init__"] = self._enter_init
+        missing = {name for name, enter in enters.items() if not patches.around(conversation, name, enter)}
+        return [f"LocalConversation.{name}" for name in ("__init__", "run") if name in missing]
 
     def patch_condenser(self, patches: Patches, module: ModuleType) -> list[str]:
-        """Hook ``RollingCondenser.condense`` and ``acondense``."""
-        patches.around(module.RollingCondenser, "acondense", self._with_role(Role.CONDENSER))
-        found = patches.around(module.RollingCondenser, "condense", self._with_role(Role.CONDENSER))
-        return [] if found else ["RollingCondenser.condense"]
+        """Hook ``condense`` and ``acondense`` of every condenser."""
+        follow(patches, module.CondenserBase, dict.fromkeys(("condense", "acondense"), self._with_role(Role.CONDENSER)))
+        return [] if hasattr(module.RollingCondenser, "condense") else ["RollingCondenser.condense"]
 
     def patch_title(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``title_utils.generate_title_with_llm``, which the agent server calls in an executor."""
@@ -95,6 +97,7 @@ class ConversationHooks:
 
     def patch_goal(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``GoalController.on_run_finished``, which asks a judge; the server calls it in an executor."""
+        follow(patches, module.GoalController, {"on_run_finished": self._enter_judge})
         patches.around(module.GoalController, "on_run_finished", self._enter_judge)
         return []
 
@@ -105,6 +108,7 @@ class ConversationHooks:
         """
         for name in ("prepare_llm_messages", "aprepare_llm_messages"):
             patches.around(module, name, self._with_role(Role.CONDENSER))
+        follow(patches, module.Agent, {"_execute_action_event": self._enter_tool})
         found = patches.around(module.Agent, "_execute_action_event", self._enter_tool)
         return [] if found else ["Agent._execute_action_event"]
 
@@ -201,10 +205,13 @@ class ConversationHooks:
     def _own_total(self, conversation: Any) -> OwnTotal | None:
         return own_total(conversation, self._conversations.some(COMPARED_LIMIT))
 
-    def _enter_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+    def _enter_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
         conversation = args[0]
-        conversation_id, number, tool = str(conversation.id), next(_numbers), current_scope().tool
-        leave_scope = enter_scope(Scope(conversation_id=conversation_id))
+        conversation_id, tool = str(conversation.id), current_scope().tool
+        leave_scope = enter_scope_of("run", Scope(conversation_id=conversation_id))
+        if leave_scope is None:
+            return None
+        number = next(_numbers)
         timed, began = not self._suppressed(), time.perf_counter()
         self._error_codes.pop(conversation_id, None)
         agent, parent_id = self._agent_of(conversation_id), self._started_by(conversation_id)
@@ -238,8 +245,10 @@ class ConversationHooks:
         facts = self._conversations.get(conversation_id)
         return facts.agent if facts else None
 
-    def _enter_fork(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
-        leave_scope = enter_scope(Scope(conversation_id=str(args[0].id), forking=True))
+    def _enter_fork(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
+        leave_scope = enter_scope_of("fork", Scope(conversation_id=str(args[0].id), forking=True))
+        if leave_scope is None:
+            return None
 
         def leave(result: Any, error: BaseException | None) -> None:
             leave_scope()
@@ -249,10 +258,12 @@ class ConversationHooks:
 
         return leave
 
-    def _enter_close(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+    def _enter_close(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
         conversation = args[0]
         conversation_id = str(conversation.id)
-        leave_scope = enter_scope(Scope(conversation_id=conversation_id))
+        leave_scope = enter_scope_of("close", Scope(conversation_id=conversation_id))
+        if leave_scope is None:
+            return None
 
         def leave(result: Any, error: BaseException | None) -> None:
             leave_scope()
@@ -263,13 +274,16 @@ class ConversationHooks:
 
         return leave
 
-    def _enter_tool(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+    def _enter_tool(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave | None:
         conversation = args[1] if len(args) > 1 else kwargs["conversation"]
         action_event = args[2] if len(args) > 2 else kwargs["action_event"]
         conversation_id, tool = str(conversation.id), str(action_event.tool_name)
         number, agent = next(_numbers), self._agent_of(conversation_id)
         facts = self._conversations.get(conversation_id)
-        leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number))
+        scope = Scope(conversation_id=conversation_id, role=Role.OTHER, tool=number)
+        leave_scope = enter_scope_of(f"tool call {action_event.id}", scope)
+        if leave_scope is None:
+            return None
         timed, began = not self._suppressed(), time.perf_counter()
         labels = facts.labels.here() if facts else ()
         self._publish(ToolStarted(now_ns(), conversation_id, tool, number, agent, labels))

@@ -38,6 +38,8 @@ class Scope:
     forking: bool = False
     tool: int | None = None
     """Number of the tool call that this is part of."""
+    doing: str = ""
+    """What of the conversation is being done, where that is told when it begins and ends."""
 
 
 NOWHERE = Scope()
@@ -98,6 +100,14 @@ def enter_scope(scope: Scope) -> Callable[[], None]:
     """Enter ``scope``; the returned function leaves it."""
     token = _scope.set(scope)
     return lambda: _scope.reset(token)
+
+
+def enter_scope_of(doing: str, scope: Scope) -> Callable[[], None] | None:
+    """The same for the beginning of something; None where that has begun: a method calls the one that it overrides."""
+    current = current_scope()
+    if (current.conversation_id, current.doing) == (scope.conversation_id, doing):
+        return None
+    return enter_scope(replace(scope, doing=doing))
 
 
 def enter_call(origin: Origin | None, number: int | None) -> Callable[[], None]:

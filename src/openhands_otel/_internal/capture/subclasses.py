@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, cast
 
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.patching.patching import Enter, Original, Patches
 
-ASYNC = frozenset({"acompletion", "aresponses", "agenerate"})
+ASYNC = frozenset({"acompletion", "aresponses", "agenerate", "arun", "acondense"})
 """Methods that return something to await, whether they are coroutine functions or not."""
 
 
-def follow(patches: Patches, base: type, names: Iterable[str], enter: Enter) -> None:
-    """Call ``enter`` around each of ``names`` that a subclass of ``base``, present or future, has of its own."""
-    names = tuple(names)
+def follow(patches: Patches, base: type, enters: Mapping[str, Enter]) -> None:
+    """Surround each of these methods that a subclass of ``base``, present or future, has of its own.
+
+    Once for each ``base``. One that calls the method that it overrides enters twice, where that is hooked too.
+    """
+    enters = dict(enters)
 
     @guarded
     def hook(subclass: type) -> None:
-        for name in names:
+        for name, enter in enters.items():
             _hook(patches, base, subclass, name, enter)
 
     def make(original: Original) -> Any:
