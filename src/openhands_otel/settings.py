@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openhands_otel._internal.labels import NAMES, is_name, labels_of, read_labels, read_names
@@ -44,6 +44,14 @@ def _budgets(given: object) -> object:
         if not (math.isfinite(budgets[scope]) and budgets[scope] > 0):
             raise ValueError(f"'{part}' is no amount above 0")
     return budgets
+
+
+def _absolute(given: Path) -> Path:
+    """As it is now: the process may go elsewhere."""
+    try:
+        return given.expanduser().absolute()
+    except RuntimeError:
+        return given.absolute()
 
 
 Budgets = Annotated[Mapping[BudgetScope, float], NoDecode, BeforeValidator(_budgets)]
@@ -85,6 +93,9 @@ class Settings(BaseSettings):
     )
     own_viewer_only: bool = Field(
         default=False, description="On this machine, send to no other user's process. `run` sets it for its default."
+    )
+    file: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None, description="Folder for metrics as files, to be imported; alone, unless an endpoint is named."
     )
     budgets: Budgets = Field(
         default={}, description="Dollars that may be spent, by scope, as in `day=20,team=100,experiment=500`."

@@ -7,19 +7,13 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from openhands_otel._internal.cli import CommandError
-from openhands_otel._internal.export.spool.delivery import Send, deliver
-from openhands_otel._internal.export.spool.destination import Destination
+from openhands_otel._internal.cli.sending import add_destination, replay_config, sender_to
+from openhands_otel._internal.export.spool.delivery import deliver
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.semconv import REPLAYED_HEADER
-
-if TYPE_CHECKING:
-    from openhands_otel._internal.export.otlp_config import OtlpConfig
 
 _SHOWN = 200
 
@@ -31,9 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="as JSON")
     send = actions.add_parser("send", help="send it, to where it was meant for or elsewhere; sent twice counts once")
     _add_ids(send, "all but those of processes that live")
-    send.add_argument("--endpoint", metavar="URL", help="where to send it instead, as in OTEL_EXPORTER_OTLP_ENDPOINT")
-    send.add_argument("--protocol", choices=("http/protobuf", "grpc"), help="with --endpoint (http/protobuf)")
-    send.add_argument("--token-file", type=Path, metavar="FILE", help="file with the bearer token to show")
+    add_destination(send, "where to send it instead, as in OTEL_EXPORTER_OTLP_ENDPOINT")
     drop = actions.add_parser("drop", help="delete it, without a question")
     _add_ids(drop, "none")
     drop.add_argument("--all", action="store_true", help="all but those of processes that live")
@@ -162,8 +154,8 @@ def _send(chosen: list[SpoolEntry], arguments: argparse.Namespace) -> int:
             print(f"{name} is left alone: {entry.problem}", file=sys.stderr)
             failed = 1
             continue
-        config = _config(entry.spool.destination, arguments)
-        sent = deliver(entry.path, _sender(config))
+        config = replay_config(arguments, entry.spool.destination)
+        sent = deliver(entry.path, sender_to(config))
         if sent is None:
             print(f"{name} is in use: its process lives, or somebody sends it", file=sys.stderr)
             failed = 1
@@ -175,41 +167,3 @@ def _send(chosen: list[SpoolEntry], arguments: argparse.Namespace) -> int:
     if not chosen:
         print("Nothing to send.")
     return failed
-
-
-def _sender(config: OtlpConfig) -> Send:
-    from openhands_otel._internal.export.open_transport import open_transport
-    from openhands_otel._internal.process.replays import send_body
-
-    transport = open_transport(config)
-    return lambda body: send_body(transport, body, config.timeout_s)
-
-
-def _config(destination: Destination, arguments: argparse.Namespace) -> OtlpConfig:
-    """How to get there. What opens a door stands in the environment, and is shown at that door alone."""
-    try:
-        from openhands_otel._internal.export.otlp_config import OtlpConfig, read_otlp_config
-    except ModuleNotFoundError as error:
-        raise CommandError(f"'spool send' needs '{error.name}': pip install 'openhands-otel[otlp]'") from None
-    own = read_otlp_config(token_file=arguments.token_file)
-    if arguments.endpoint is not None:
-        given = {"OTEL_EXPORTER_OTLP_ENDPOINT": arguments.endpoint}
-        given["OTEL_EXPORTER_OTLP_PROTOCOL"] = arguments.protocol or "http/protobuf"
-        there = read_otlp_config(given, arguments.token_file)
-    else:
-        there = OtlpConfig(
-            protocol="grpc" if destination.protocol == "grpc" else "http/protobuf",
-            endpoint=destination.endpoint,
-            insecure=destination.scheme == "http",
-            token_file=arguments.token_file,
-        )
-    if _is(own, Destination.of(there.protocol, there.endpoint, there.insecure)):
-        there = own
-    return replace(there, headers={**there.headers, REPLAYED_HEADER: "1"})
-
-
-def _is(config: OtlpConfig, destination: Destination) -> bool:
-    try:
-        return Destination.of(config.protocol, config.endpoint, config.insecure) == destination
-    except ValueError:
-        return False

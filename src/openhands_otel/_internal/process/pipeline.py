@@ -11,6 +11,7 @@ followed by the process's end would lose all. A forked child's is started by its
 from __future__ import annotations
 
 import _thread
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from openhands_otel._internal.background_task import Waiting
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
+from openhands_otel._internal.export.otlp_file.writer import FileToo, FileTransport
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.transport import Transport
 from openhands_otel._internal.guard import note_error
@@ -43,6 +45,8 @@ from openhands_otel._internal.process.spool_keeper import SpoolKeeper, Whose
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
+
+logger = logging.getLogger("openhands_otel")
 
 POLL_S = 0.002
 FAREWELL_S = 0.3
@@ -98,14 +102,16 @@ class Pipeline:
                 yield from readings.read()
                 yield from distributions.read()
 
-            fleet = FleetSeries(read, self._config.temporality, distributions.exemplars)
+            # What may be read twice, from a file, cannot be deltas.
+            temporality = self._config.temporality if self._sends else "cumulative"
+            fleet = FleetSeries(read, temporality, distributions.exemplars)
         sender = None
-        if self._config.exporter == "otlp":
-            self._transport = open_transport(self._config)
+        self._transport = self._opened(resource)
+        if self._transport is not None:
             series = ConversationSeries(self._intake.ledger)
             vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
             sender = RequestBuilder(self._transport, resource, self._intake, series, fleet, vitals=vitals)
-            self._spool = self._spool_of(sender, resource)
+            self._spool = self._spool_of(sender, resource) if self._sends else None
         settings = self._settings
         schedule = Schedule(
             settings.flush_window_ms / 1000, settings.flush_cpu_share, settings.heartbeat_s, time.monotonic()
@@ -205,6 +211,25 @@ class Pipeline:
                 return sampler.record_all(waiting)
 
         return settle
+
+    @property
+    def _sends(self) -> bool:
+        """Whether there is anybody to send to. Where metrics go into a file, that is who was named, and nobody else."""
+        return self._config.exporter == "otlp" and not (self._settings.file is not None and self._config.own_only)
+
+    def _opened(self, resource: Resource) -> Transport | None:
+        transport = open_transport(self._config) if self._sends else None
+        if self._settings.file is None:
+            return transport
+        file = FileTransport(self._settings.file, str(resource.attributes[SERVICE_INSTANCE_ID]))
+        if transport is None:
+            return file
+        if self._config.temporality == "delta":
+            logger.warning(
+                "OPENHANDS_OTEL_FILE gets conversations' metrics only: the fleet's are deltas here, which would count "
+                "twice when they come twice (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE)"
+            )
+        return FileToo(file, transport)
 
     def _spool_of(self, sender: RequestBuilder, resource: Resource) -> SpoolKeeper | None:
         try:

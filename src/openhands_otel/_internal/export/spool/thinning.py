@@ -12,6 +12,12 @@ from openhands_otel._internal.export.spool.file import Part
 def counters_only(part: Part) -> Part:
     """``part`` without gauges and histograms."""
     request = ExportMetricsServiceRequest.FromString(part.body)
+    keep_counters(request)
+    return replace(part, body=request.SerializeToString())
+
+
+def keep_counters(request: ExportMetricsServiceRequest) -> None:
+    """Take everything else out of ``request``."""
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:
             kept = [
@@ -19,4 +25,3 @@ def counters_only(part: Part) -> Part:
             ]
             del scope.metrics[:]
             scope.metrics.extend(kept)
-    return replace(part, body=request.SerializeToString())
