@@ -45,7 +45,7 @@ test-sequences: setup ## play 500 random sequences against the bill
 	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)
 
 test-life: setup ## open, use and close 100,000 conversations in one process
-	@TEST_CONVERSATIONS=100000 $(BIN)/python -m pytest -s tests/telemetry/test_long_life.py $(ARGS)
+	@TEST_CONVERSATIONS=100000 $(BIN)/python -m pytest -s tests/telemetry/test_long_life.py tests/test_labels.py $(ARGS)
 
 test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
 	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger thanos caddy

@@ -12,10 +12,11 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Final
 from urllib.parse import unquote
@@ -58,7 +59,7 @@ def clean(value: object) -> str:
 
 def _shown(character: str) -> str:
     category = unicodedata.category(character)
-    if category in ("Zl", "Zp") or character in "\t\n\r\v\f":
+    if category[0] == "Z" or character in "\t\n\r\v\f":
         return " "
     return "" if category[0] == "C" or INVISIBLE.match(character) else character
 
@@ -172,18 +173,19 @@ def read_labels(text: str, said_by: str) -> dict[str, str]:
             wrong.append(f"'{name}' (there are {LABEL_LIMIT} already)")
         else:
             found[name] = value
-    _complain(said_by, wrong)
+    _complain(said_by, "; ".join(wrong))
     return found
 
 
 def read_names(text: str, said_by: str, fits: re.Pattern[str] = _NAME, what: str = NAMES) -> tuple[str, ...]:
     """``team,project``; what does not fit is left out, and one line of the log says so."""
     given = dict.fromkeys(part for each in text.split(",") if (part := each.strip()))
-    _complain(said_by, [f"'{clean(name)}' ({what})" for name in given if not fits.fullmatch(name)])
+    _complain(said_by, "; ".join(f"'{clean(name)}' ({what})" for name in given if not fits.fullmatch(name)))
     return tuple(name for name in given if fits.fullmatch(name))
 
 
-def _complain(said_by: str, wrong: Iterable[str]) -> None:
-    problems = "; ".join(wrong)
+@lru_cache(16)
+def _complain(said_by: str, problems: str) -> None:
+    """Once: settings are read more often than that."""
     if problems:
         logger.warning("%s: left out %s; the rest holds", said_by, problems)
