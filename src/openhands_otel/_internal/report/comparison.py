@@ -69,6 +69,7 @@ def _period(name: str, now: float, zone: ZoneInfo) -> Period:
         return period if period.begin < period.end else period_of(Unit.HOUR, period.begin, zone)
 
 
+_CACHED: Final = "cached"
 _Text = Callable[[SpendGroup], str]
 _ROWS: Final[tuple[tuple[str, _Text, Callable[[SpendGroup], float]], ...]] = (
     ("cost", cost_text, lambda group: group.accumulated_cost),
@@ -86,7 +87,7 @@ _ROWS: Final[tuple[tuple[str, _Text, Callable[[SpendGroup], float]], ...]] = (
         lambda group: group.accumulated_token_usage.completion_tokens,
     ),
     (
-        "cached",
+        _CACHED,
         lambda group: share_text(_cached(group)[0], _cached(group)[1]),
         lambda group: share(*_cached(group)) or 0.0,
     ),
@@ -119,7 +120,9 @@ def _rows(one: Side, other: Side) -> Iterator[list[str]]:
     for title, text, number in _ROWS:
         before, after = one.spend.total, other.spend.total
         if number(before) or number(after) or title in ("cost", "calls"):
-            yield [title, text(before), text(after), _change(number(before), number(after))]
+            # A share of a share tells nobody anything.
+            change = "" if title == _CACHED else _change(number(before), number(after))
+            yield [title, text(before), text(after), change]
     yield ["conversations", count_text(one.conversations), count_text(other.conversations), ""]
     yield ["outcome", one.outcomes, other.outcomes, ""]
 
