@@ -45,6 +45,8 @@ LATER_COLUMNS = ("error", "slowest", "last call")
 """Of ``watch``."""
 
 _DURATION = re.compile(r"(?<![\d.,$])[\d.]+ (?:d \d+ h|h \d\d min|min \d\d s|[hs])\b")
+_LATER = re.compile(r"(?m) # \{.*$|^openhands_otel_collector_\w+_created .*\n")
+"""What came into the exposition after the record: exemplars, and since when the collector counts."""
 _RATE = re.compile(r"\$[\d.]+(?=\s*/ ?(?:h|min|hour)\b)|(?<=most: )\S+")
 
 
@@ -72,7 +74,7 @@ def conversations(viewer: Viewer) -> list[dict[str, Any]]:
 def exposition(viewer: Viewer) -> str:
     """``/metrics`` in both formats."""
     openmetrics = viewer.http.get("/metrics", headers={"accept": "application/openmetrics-text"}).raise_for_status()
-    return viewer.http.get("/metrics").raise_for_status().text + openmetrics.text
+    return viewer.http.get("/metrics").raise_for_status().text + _LATER.sub("", openmetrics.text)
 
 
 def shown(viewer: Viewer, page: Page) -> str:  # noqa: F811

@@ -10,6 +10,8 @@ import pytest
 from openhands_otel import semconv
 from openhands_otel._internal.ledger.intake import Intake, Wake
 from openhands_otel._internal.ledger.ledger import Ledger
+from openhands_otel.events import RunEnded, RunStarted
+from openhands_otel.semconv import RunOutcome, Status
 from stopwatch import Stopwatch
 
 from .pipes import closed, origin, response
@@ -100,3 +102,44 @@ def test_an_event_that_the_ledger_cannot_take_does_not_stop_the_others() -> None
     snapshot = box.ledger.snapshot("c")
     assert snapshot is not None
     assert snapshot.accumulated_cost == pytest.approx(0.001)
+
+
+def ended(conversation: str) -> RunEnded:
+    return RunEnded(at=1, conversation_id=conversation, status=Status.FINISHED, own=None)
+
+
+def began(conversation: str) -> RunStarted:
+    return RunStarted(at=2, conversation_id=conversation)
+
+
+def test_a_run_that_begins_behind_anothers_end_waits_until_that_was_sent() -> None:
+    """Kind: a value that is gone before anybody was told."""
+    box = intake()
+    for event in (began("c"), ended("c"), began("d"), began("c"), ended("d")):
+        box.put(event)
+    box.take()
+    assert box.ledger.snapshot("c").outcome == RunOutcome.FINISHED
+    assert box.ledger.snapshot("d").status == Status.RUNNING
+    assert not box.take()
+    box.wait(10)
+    box.go_on()
+    box.take()
+    assert box.ledger.snapshot("c").status == Status.RUNNING
+    assert box.ledger.snapshot("d").outcome == RunOutcome.FINISHED
+
+
+@pytest.mark.parametrize("how", ["a snapshot", "somebody waits", "too much waits"])
+def test_nothing_is_held_back_from_whoever_wants_all(how: str) -> None:
+    box = intake()
+    for event in (began("c"), ended("c"), began("c")):
+        box.put(event)
+    if how == "a snapshot":
+        box.drain()
+    elif how == "somebody waits":
+        box.ask(Wake(stop=False))
+        assert len(box.take().wakes) == 1
+    else:
+        for _ in range(100):
+            box.put(closed("other"))
+        box.take()
+    assert box.ledger.snapshot("c").status == Status.RUNNING

@@ -6,6 +6,9 @@ ledger (the flusher, an observable's callback, a snapshot) holds ``lock`` and dr
 everything that was put before. For that nobody may take an item out without the lock, not even to sleep on the queue:
 the flusher sleeps on a bell, which ``put`` rings only while somebody sleeps until there is something to do. While a
 flush is held back it dozes, and only ``ask`` rings.
+
+The ledger holds how things are, so a run that begins right behind another's end would hide that end from whoever is
+told of it. The flusher therefore stops there and goes on once it has sent something, unless much is waiting.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ LAZY: Final[frozenset[type[Event]]] = frozenset(
     )
 )
 """Events that may wait for company. What stands in neither (MetricsMerged) wakes nobody."""
+_MOST_BEHIND_AN_END: Final = 32
+"""Items that may wait for an end to be sent. With more the agents are too busy for such detail."""
 SAMPLES: Final[frozenset[type[Event]]] = frozenset((TokensUsed, LatencyRecorded, LLMCallEnded, FirstChunk, ToolEnded))
 """Events that are values of histograms. With a span, a cost is recorded too: as the exemplar of a counter."""
 Sample = CostAdded | TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
@@ -111,6 +116,12 @@ class Intake:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeping = False
         self._taken = Taken()
+        self._next: Item | None = None
+        """Where the flusher stopped: the begin of a run whose conversation has just ended another."""
+        self._ended: set[str] = set()
+        """Conversations whose run ended since something was sent."""
+        self._is_asked = False
+        """Whether somebody waits for all of it."""
         self.applied = 0
         """Events taken in: where it is as it was, nothing has changed."""
         self.to_record: deque[tuple[Sample, SpanContext | None]] = deque()
@@ -125,6 +136,7 @@ class Intake:
 
     def ask(self, wake: Wake) -> None:
         """Take a wake, whatever the flusher does now; for the same places."""
+        self._is_asked = True
         self._queue.put(wake)
         self._bell.put(None)
 
@@ -153,28 +165,48 @@ class Intake:
         # What was put before ``_sleeping`` stood is seen here or was drained by another thread, which holds the lock
         # until its flag stands; what comes after rings.
         with self.lock:
-            return self._queue.empty() and not self._taken
+            return self._queue.empty() and not self._taken and self._next is None
 
-    def drain(self) -> None:
-        """Take in everything that is waiting."""
+    def drain(self, stops: bool = False) -> None:
+        """Take in everything that is waiting; ``stops``: up to where an end would be hidden."""
         with self.lock:
-            try:
-                while True:
-                    self._take(self._queue.get_nowait())
-            except queue.Empty:
-                pass
+            self._drain(stops)
 
     def take(self) -> Taken:
-        """Drain, and say what came since this was last called. For the flusher alone."""
+        """Drain up to where an end would be hidden, and say what came since this was last called. For the flusher."""
         with self.lock:
-            self.drain()
+            self._drain(stops=True)
             taken, self._taken = self._taken, Taken()
             return taken
+
+    def go_on(self) -> None:
+        """Something was sent, or could not be: nothing waits for it any more. For the flusher alone."""
+        with self.lock:
+            self._ended.clear()
+
+    def _drain(self, stops: bool) -> None:
+        try:
+            while True:
+                item = self._queue.get_nowait() if self._next is None else self._next
+                self._next = None
+                if stops and self._hides_an_end(item):
+                    self._next = cast(Item, item)
+                    return
+                self._take(item)
+        except queue.Empty:
+            pass
+
+    def _hides_an_end(self, item: Item | Wake) -> bool:
+        if not self._ended or self._is_asked or self._queue.qsize() > _MOST_BEHIND_AN_END:
+            return False
+        event = item.event if isinstance(item, OfSpan) else item
+        return isinstance(event, RunStarted) and event.conversation_id in self._ended
 
     def _take(self, item: Item | Wake) -> None:
         kind = type(item)
         if kind is Wake:
             self._taken.wakes.append(cast(Wake, item))
+            self._is_asked = False
             return
         span = None
         if kind is OfSpan:
@@ -192,6 +224,8 @@ class Intake:
             self.to_record.append((cast(Sample, event), span))
         if run is not None:
             self.to_record.append((run, span))
+        if kind is RunEnded:
+            self._ended.add(cast(RunEnded, event).conversation_id)
         if kind in URGENT:
             self._taken.urgent_since = self._taken.urgent_since or event.at
         elif kind in LAZY:

@@ -26,8 +26,10 @@ READ_METRICS = (*FLEET_METRICS, *SELF_OBSERVATION, *_RUNNING, semconv.BUDGET)
 class FleetReadings:
     """Reads the pipelines that it is fed by, one after the other in this process."""
 
-    def __init__(self, budgets: Mapping[BudgetScope, float]) -> None:
+    def __init__(self, budgets: Mapping[BudgetScope, float], for_flusher: bool = False) -> None:
         self._budgets = budgets
+        self._for_flusher = for_flusher
+        """Whether it is the flusher that reads, which may stop where it does."""
         self._intakes: tuple[Intake, ...] = ()
         self._observation: SelfObservation | None = None
 
@@ -60,5 +62,5 @@ class FleetReadings:
     def _ledgers(self) -> Iterator[Ledger]:
         for intake in self._intakes:
             with intake.lock:
-                intake.drain()
+                intake.drain(self._for_flusher)
                 yield intake.ledger

@@ -214,6 +214,7 @@ class Flusher:
         if (taken.wakes and self._used) or self._schedule.wait_s(now) <= 0:
             complete = bool(taken.wakes) or self._schedule.has_distributions(now)
             delivered = self._send_all(self._schedule.is_heartbeat(now), bool(last), complete)
+            self._intake.go_on()
             if last and not delivered and self._reached:
                 delivered = self._insist(max(last))
         if taken.wakes and not delivered and self._watcher is not None:

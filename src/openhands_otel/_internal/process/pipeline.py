@@ -95,7 +95,7 @@ class Pipeline:
                 limit, self._overflowed, self._config.exponential_histograms, self._intake.ledger.fleet_labels
             )
             sampler = Sampler(distributions, distributions.note)
-            readings = FleetReadings(self._settings.budgets)
+            readings = FleetReadings(self._settings.budgets, for_flusher=True)
             readings.feed(self._intake, self._observation)
 
             def read() -> Iterator[tuple[Series, Value]]:

@@ -1,0 +1,102 @@
+"""What a real run spent, asked for in every way: each adds up to the provider's bill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from viewer_process import Viewer, running_viewer
+
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel.stats import Spend, SpendGroup
+
+PROGRAM = """
+import os, sys
+from openhands.sdk import LLM, Agent, LocalConversation, Message, TextContent
+from openhands_otel import labels
+
+def llm(usage, model):
+    return LLM(model=model, api_key="key", base_url=sys.argv[1], usage_id=usage, num_retries=0)
+
+for name in ("first", "second"):
+    with labels(instance=name):
+        agent = Agent(llm=llm("agent", "openai/gpt-4o-mini"), tools=[])
+        conversation = LocalConversation(agent=agent, workspace=os.getcwd(), visualizer=None)
+        for _ in range(2):
+            conversation.send_message("Go on.")
+            conversation.run()
+        conversation.close()
+llm("direct", "openai/gpt-4o").completion([Message(role="user", content=[TextContent(text="Say done.")])])
+"""
+
+
+@pytest.fixture(scope="module")
+def bill() -> dict[str, float]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory: pytest.TempPathFactory, bill: dict[str, float]):
+    folder = tmp_path_factory.mktemp("real")
+    with LLMServer() as server, running_viewer(database=folder / "history.sqlite3") as viewer:
+        told = {"OTEL_EXPORTER_OTLP_ENDPOINT": viewer.url, "OPENHANDS_OTEL_LABELS": "team=payments"}
+        command = [
+            sys.executable,
+            "-m",
+            "openhands_otel",
+            "run",
+            "--",
+            sys.executable,
+            "-c",
+            PROGRAM,
+            server.url + "/v1",
+        ]
+        environment = os.environ | told | {"XDG_STATE_HOME": str(folder)}
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment, timeout=300)
+        bill["total"] = server.provider.bill.total
+        yield viewer
+
+
+def spend(viewer: Viewer, by: str) -> Spend:
+    return Spend.model_validate_json(viewer.http.get("/api/v1/spend", params={"by": by}).raise_for_status().content)
+
+
+def nonzero(viewer: Viewer, by: str) -> list[SpendGroup]:
+    return [group for group in spend(viewer, by).groups if group.llm_calls]
+
+
+@pytest.mark.parametrize(
+    "by",
+    ["", "day", "hour,model", "conversation", "run", "instance", "team", "provider,role,agent", "service",
+     "usage_id,model", "cost_source", "conversation,run,model,provider,role,agent,usage_id", "nobody's label"],
+)  # fmt: skip
+def test_every_way_of_asking_adds_up_to_thebill(viewer: Viewer, bill: dict[str, float], by: str) -> None:
+    found = spend(viewer, by)
+    assert found.total.accumulated_cost == pytest.approx(bill["total"], abs=1e-12)
+    assert found.total.llm_calls == 5
+    if by:
+        assert sum(group.accumulated_cost for group in found.groups) == pytest.approx(bill["total"], abs=1e-12)
+        assert sum(group.llm_calls for group in found.groups) == 5
+
+
+def test_each_run_is_one_with_its_own_calls_even_where_they_follow_at_once(viewer: Viewer) -> None:
+    runs = nonzero(viewer, "run")
+    assert sorted(group.keys["run"].partition("#")[2] for group in runs) == ["", "1", "1", "2", "2"]
+    assert [group.llm_calls for group in runs] == [1] * 5
+    assert sorted(str(group.outcome) for group in runs) == ["None", *["finished"] * 4]
+
+
+def test_labels_conversations_and_calls_of_none_are_told_apart(viewer: Viewer) -> None:
+    assert {group.keys["instance"]: group.llm_calls for group in nonzero(viewer, "instance")} == {
+        "first": 2,
+        "second": 2,
+        "none": 1,
+    }
+    assert [(group.keys["team"], group.llm_calls) for group in nonzero(viewer, "team")] == [("payments", 5)]
+    assert sorted(group.llm_calls for group in nonzero(viewer, "conversation")) == [1, 2, 2]
+    assert {group.keys["model"]: group.llm_calls for group in nonzero(viewer, "model")} == {
+        "gpt-4o-mini": 4,
+        "gpt-4o": 1,
+    }
