@@ -237,6 +237,29 @@ def test_no_price_is_no_zero() -> None:
             litellm.model_cost.pop("openai/without-a-price", None)
 
 
+NEWER = ["anthropic/claude-opus-99", "gemini/gemini-99-pro", "openai/gpt-99", "openrouter/anthropic/claude-opus-99"]
+
+
+@pytest.mark.parametrize("model", [*NEWER, "litellm_proxy/claude-opus-99", "huggingface/owner/model"])
+def test_a_model_that_the_table_does_not_have_yet_is_not_free(model: str) -> None:
+    """Kind: unknown taken for zero. litellm prices a model of a family that it knows, and has no price of, at 0."""
+    with listening() as heard:
+        telemetry(model).on_response(answer(model.partition("/")[2], 1000, 800))
+        event = recorded(heard)
+    assert (event, event.cache_savings) == (recorded_like(priced=False), None)
+
+
+def test_a_model_that_is_free_is_so_in_any_case() -> None:
+    free = free_of_the_table()
+    route, _, name = free.rpartition("/")
+    shouted = f"{route}/{name.upper()}".lstrip("/")
+    if cost(telemetry(shouted), answer(shouted, 1000, 0)) != 0:
+        pytest.skip("this release of litellm takes a model's name as it is")
+    with listening() as heard:
+        telemetry(shouted).on_response(answer(shouted, 1000, 0))
+        assert recorded(heard).free is CostSource.PRICE_TABLE
+
+
 class recorded_like:
     """Equal to each event that says so."""
 

@@ -23,6 +23,7 @@ _SAME = 1e-9
 _BASE_TIERS = (None, "auto", "default", "standard")
 _NAME_PRICES = ("openrouter", "perplexity", "xai")
 """Providers whose price in ``usage`` litellm takes for the price. Of a streamed answer it writes its own there."""
+_OWN_MACHINE = ("ollama", "ollama_chat", "llamafile", "lm_studio", "hosted_vllm", "vllm")
 _OTHER_KINDS = ("audio_tokens", "image_tokens", "video_tokens", "cached_tokens_details")
 _CACHE_LIMIT = 1024
 
@@ -87,11 +88,12 @@ def cache_savings(asked: PriceQuery, cached_tokens: int) -> float | None:
 def is_free(asked: PriceQuery, *, has_tokens: bool) -> bool:
     """Whether a cost of zero by litellm's table is a price, and not an entry without one or an answer without tokens.
 
-    What is priced and not in the table is priced by litellm's code: nothing for what runs on one's own machine.
+    litellm's code, too, prices what is not in the table: at nothing what runs on one's own machine, and so it does with
+    models that are newer than the table, of a family that it knows, which nobody has a price of.
     """
     entry = _entry(asked)
     if entry is None:
-        return has_tokens
+        return has_tokens and any(name in _OWN_MACHINE for name in _providers(asked))
     prices = [price for name, price in entry.items() if "cost" in name or "pricing" in name]
     return any(price is not None for price in prices) and (has_tokens or not any(prices))
 
@@ -170,14 +172,21 @@ def _names(asked: PriceQuery) -> tuple[Any, ...]:
 def _entry(asked: PriceQuery) -> dict[str, Any] | None:
     """The table's entry that litellm most likely took, in the order in which it looks; None if it has none."""
     table: dict[str, dict[str, Any]] = getattr(sys.modules.get("litellm"), "model_cost", {})
-    return next((table[name] for name in _candidates(asked) if name in table), None)
+    # litellm looks for a name in any case, and most of the table is written in small letters.
+    names = (each for name in _candidates(asked) for each in (name, name.lower()))
+    return next((table[name] for name in names if name in table), None)
+
+
+def _providers(asked: PriceQuery) -> list[str]:
+    info_name, _, provider, *_ = _names(asked)
+    route, slash, _ = asked.telemetry.model_name.partition("/")
+    return [each for each in (info_name, provider, route if slash else None) if each]
 
 
 def _candidates(asked: PriceQuery) -> Iterator[str]:
-    info_name, info_model, provider, region, answered_as, hidden_model, model = _names(asked)
+    _, info_model, _, region, answered_as, hidden_model, model = _names(asked)
     whole: str = asked.telemetry.model_name
-    route, _, rest = whole.partition("/")
-    providers = [each for each in (info_name, provider, route if rest else None) if each]
+    providers, rest = _providers(asked), whole.partition("/")[2]
     for name in (answered_as, hidden_model, model, info_model, rest, whole):
         if name:
             yield from (f"{each}/{region}/{name}" for each in providers if region)

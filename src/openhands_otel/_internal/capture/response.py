@@ -122,7 +122,7 @@ class Response:
         """What its cached input would have cost more; None where that is not known, or the price not litellm's."""
         if self.asked is None or not self.cache_read or prices.named_by_header(self.answer):
             return None
-        if prices.has_custom_price(self.telemetry):
+        if prices.has_custom_price(self.telemetry) or (self.asked.cost == 0 and self.free() is None):
             return None
         return prices.cache_savings(self.asked, self.cache_read)
 
