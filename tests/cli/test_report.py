@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from viewer_process import running_viewer
 
 from openhands_folder import Call, write_conversation
 from openhands_otel._internal.cli import main
+from openhands_otel._internal.export.otlp_file.json_lines import encode_line
 from otlp_sender import Sender
 from otlp_server import answering
 
@@ -213,7 +215,7 @@ def test_files_that_cannot_be_read_are_counted_and_named_when_asked_for(home: Pa
     write_conversation(root, Call(midday, 0.5))
     (root / "broken").mkdir()
     (root / "broken" / "base_state.json").write_text("{")
-    assert "1 of OpenHands' files" in said("--openhands", str(root))
+    assert "not wholly: 1 (--verbose names each)" in said("--openhands", str(root))
     result = report("--openhands", str(root), "--verbose")
     assert result.returncode == 0
     assert str(root / "broken") in result.stderr
@@ -286,6 +288,28 @@ def test_a_viewer_or_a_database_of_this_machine_that_cannot_be_asked_is_left_out
     assert viewers.startswith("this machine's viewer is left out: ")
     assert history.startswith("this machine's history is left out: ")
     for options in (["--database", str(database)], ["--database", "/nowhere/history"]):
+        result = report(*options)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+def test_files_of_metrics_say_the_same_in_any_order_and_twice(home: Path, tmp_path: Path) -> None:
+    now = time.time()
+    stamps = {"at": round((now - HOUR) * 1e9)}
+    folder, root = tmp_path / "metrics", home / "kept"
+    held = write_conversation(root, Call(now - 3 * HOUR, 0.5), Call(now - HOUR, 0.25))
+    sender = Sender("p", start=round((now - 2 * HOUR) * 1e9)).introduce(held, **stamps)
+    sender.spend(0.25, model="gpt-5", **stamps).converse(held, 0.25, model="gpt-5", **stamps)
+    (folder / "a").mkdir(parents=True)
+    line = encode_line(ExportMetricsServiceRequest.FromString(sender.body()))
+    (folder / "a" / "one.jsonl").write_bytes(line)
+    (folder / "two.jsonl").write_bytes(line + line + b"{}}\n")
+    ever = ("--last", "all", *UTC, "--files", str(folder))
+    found = spend(*ever, "--by", "model")
+    assert [(each["keys"], each["accumulated_cost"]) for each in found["groups"]] == [({"model": "gpt-5"}, 0.25)]
+    assert found["remarks"] == ["What could not be read, or not wholly: 1 (--verbose names each)"]
+    assert str(folder / "two.jsonl") in report(*ever, "--verbose").stderr
+    assert costs(*ever, "--by", "conversation", "--openhands", str(root)) == {held: 0.75}
+    for options in (["--files", str(root)], ["--files", "/nowhere"], [*ever, "--viewer", "http://127.0.0.1:9"]):
         result = report(*options)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
 

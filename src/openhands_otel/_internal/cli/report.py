@@ -73,6 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--database", type=Path, metavar="FILE", help="a viewer's database")
     source.add_argument("--prometheus", metavar="URL", help="a Prometheus that agents send to")
     source.add_argument(
+        "--files", type=Path, action="append", default=[], metavar="PATH", help="files of metrics (OPENHANDS_OTEL_FILE)"
+    )
+    source.add_argument(
         "--openhands", type=Path, action="append", default=[], metavar="DIR", help="OpenHands' own conversations"
     )
     source.add_argument("--token-file", type=Path, metavar="FILE", help="file with the bearer token to show")
@@ -191,6 +194,7 @@ def _sources(arguments: argparse.Namespace, settings: ViewerSettings) -> Sources
         viewer=arguments.viewer,
         database=arguments.database,
         prometheus=arguments.prometheus,
+        files=arguments.files,
         folders=arguments.openhands,
         token=token,
         machine_viewer=f"http://{_DEFAULT_HOST}:{settings.port or 4318}",

@@ -37,6 +37,7 @@ _LABELS: Final[Mapping[str, str]] = {
     Dimension.MODEL: label_name(semconv.REQUEST_MODEL),
     Dimension.ROLE: label_name(semconv.LLM_ROLE),
     Dimension.AGENT: label_name(semconv.AGENT_NAME),
+    "environment": label_name(semconv.DEPLOYMENT_ENVIRONMENT),
 }
 _NOT_THERE: Final = frozenset(Dimension) - _LABELS.keys()
 
@@ -72,7 +73,7 @@ def ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spen
     if missing is not None:
         known = ", ".join(sorted(_LABELS))
         raise SourceError(f"a Prometheus does not know '{missing}' of all spend: group by {known} or a label")
-    labels = {name: _LABELS.get(name) or label_name(name) for name in question.names}
+    labels = {name: _LABELS.get(name) or label_name(semconv.LABEL_PREFIX + name) for name in question.names}
     with _Prometheus(url, token) as prometheus:
         rows = [row for period in _periods(question) for row in prometheus.spent(*period, labels)]
     return group(

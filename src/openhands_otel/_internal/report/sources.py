@@ -40,6 +40,8 @@ class Sources:
     viewer: str | None = None
     database: Path | None = None
     prometheus: str | None = None
+    files: Sequence[Path] = ()
+    """Of metrics, or folders with some."""
     folders: Sequence[Path] = ()
     token: str | None = None
     machine_viewer: str = ""
@@ -47,7 +49,7 @@ class Sources:
     machine_database: Path | None = None
     """Where it keeps what it knows."""
     skipped: list[Skip] = field(default_factory=list[Skip])
-    """Filled by asking: what of OpenHands' files could not be read, and why."""
+    """Filled by asking: which files could not be read, and why."""
 
     def answer(self, question: SpendQuestion) -> Spend:
         """What all of them together say. Raises SourceError."""
@@ -56,14 +58,25 @@ class Sources:
             from openhands_otel._internal.report.prometheus_source import ask_prometheus
 
             return ask_prometheus(self.prometheus, self.token, question)
-        named = bool(self.viewer or self.database or self.folders)
+        named = bool(self.viewer or self.database or self.files or self.folders)
         counted, held, remarks = self._counted(question.whole(), named)
         answers = [] if counted is None else [counted]
-        folders = list(self.folders) if named else default_roots()
+        folders = list(self.folders) if named else _own_folders()
         if folders or counted is None:
             answers.append(self._read(folders, held, question.whole()))
         spend = merge(answers, question.zone, question.top)
+        if self.skipped:
+            remarks.append(f"What could not be read, or not wholly: {len(self.skipped):,} (--verbose names each)")
         return spend.model_copy(update={"remarks": (*spend.remarks, *remarks)})
+
+    def _ask_files(self, question: SpendQuestion) -> tuple[Spend, _Held]:
+        try:
+            from openhands_otel._internal.report.files_source import ask_files
+        except ModuleNotFoundError as error:
+            raise SourceError(f"--files needs '{error.name}': pip install 'openhands-otel[viewer]'") from None
+        spend, present, skipped = ask_files(self.files, question)
+        self.skipped += skipped
+        return spend, _held((name, since, until) for name, _, since, until in present)
 
     def _check(self) -> None:
         given = [
@@ -72,6 +85,7 @@ class Sources:
                 ("--viewer", self.viewer),
                 ("--database", self.database),
                 ("--prometheus", self.prometheus),
+                ("--files", self.files or None),
             )
             if value is not None
         ]
@@ -79,15 +93,21 @@ class Sources:
             raise SourceError(f"{given[0]} and {given[1]} may hold the same dollars: name one of them")
         if self.prometheus is not None and self.folders:
             raise SourceError("a Prometheus cannot tell what of OpenHands' files it has counted: leave out --openhands")
-        missing = next((folder for folder in self.folders if not folder.exists()), None)
-        if missing is not None:
-            raise SourceError(f"{missing} does not exist: name a folder in which OpenHands keeps conversations")
+        for paths, meant in (
+            (self.folders, "a folder in which OpenHands keeps conversations"),
+            (self.files, "files of metrics, or a folder with some"),
+        ):
+            missing = next((path for path in paths if not path.exists()), None)
+            if missing is not None:
+                raise SourceError(f"{missing} does not exist: name {meant}")
 
     def _counted(self, question: SpendQuestion, named: bool) -> tuple[Spend | None, _Held, list[str]]:
         if self.viewer is not None:
             return *_ask_viewer(self.viewer, self.token, question), []
         if self.database is not None:
             return *_ask_database(self.database, question), []
+        if self.files:
+            return *self._ask_files(question), []
         if named:
             return None, {}, []
         remarks: list[str] = []
@@ -106,7 +126,7 @@ class Sources:
     def _read(self, folders: Sequence[Path], held: _Held, question: SpendQuestion) -> Spend:
         reading = read(folders, presence=held, since=question.since, until=question.until)
         self.skipped += reading.skipped
-        spend = group(
+        return group(
             reading.rows,
             question.by,
             question.zone,
@@ -119,11 +139,14 @@ class Sources:
                 if conversation.status is not None and conversation.status in _OUTCOMES
             },
         )
-        if not reading.skipped:
-            return spend
-        count = len(reading.skipped)
-        said = f"{count:,} of OpenHands' files or folders could not be read wholly: --verbose names them"
-        return spend.model_copy(update={"remarks": (*spend.remarks, said)})
+
+
+def _own_folders() -> list[Path]:
+    try:
+        return default_roots()
+    except (RuntimeError, OSError):
+        # There is no home, or the folder that this process stands in is gone.
+        return []
 
 
 def _somebody_listens(url: str) -> bool:
