@@ -31,6 +31,8 @@ VIEWER = Path(__file__).parent.parent / "src" / "openhands_otel" / "_internal" /
 
 ELSEWHERE = {
     "conversation_id": "on every series",
+    "name": "of the labels, or of the service and the start",
+    "labels": "of the resources, and of the series with spend",
     "service": "of the resource",
     "processes": "of the resources",
     "model_name": "of the breakdowns",

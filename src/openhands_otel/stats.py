@@ -132,6 +132,12 @@ class ConversationStats(_Model, frozen=True):
     """One conversation, over all processes that worked on it; its size does not grow with the calls made."""
 
     conversation_id: str
+    name: str | None = Field(
+        default=None, description="What a person knows it by: its label 'name', else its service and when it began."
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict[str, str], description="Those of its processes and, over them, those of its calls."
+    )
     parent_id: str | None = None
     agent: str | None = None
     sdk_version: str | None = None

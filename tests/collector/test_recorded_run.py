@@ -23,6 +23,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ LATER: dict[str, Any] = {
     "longest_call_seconds": None,
     "first_call_unix_s": None,
     "last_call_unix_s": None,
+    "labels": {},
 }
 """Fields of ConversationStats that came after the record, with what they say of an agent that knows nothing of them."""
 
@@ -123,6 +125,9 @@ def test_metrics_are_equal(played: Viewer) -> None:
 def test_the_api_is_equal(played: Viewer) -> None:
     found = conversations(played)
     assert all(stats.pop(name) == default for stats in found for name, default in LATER.items())
+    for stats in found:
+        began = datetime.fromtimestamp(stats["started_unix_nano"] / 1e9)
+        assert stats.pop("name") == f"{stats['service']} {began:%H:%M}"
     assert as_text(found) == (RECORDED / "conversations.json").read_text()
 
 

@@ -33,6 +33,7 @@ from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.state_folder import own_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token, read_token
+from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.viewer import routes as page_routes
 from openhands_otel.settings import ViewerSettings
 
@@ -139,6 +140,7 @@ class Collector:
         except UnusableDatabase as error:
             raise StartError(str(error)) from None
         store = Store(self._archive)
+        store.conversations.zone = zone_of(self.settings.timezone)
         store.restore(held)
         return store
 

@@ -195,9 +195,11 @@ class Account:
         model, provider = most_used(shares, calls)
         outcome = self.outcome if self.outcome is not None and self.outcome.stands else RunResult()
         activity, since = self.activity or (None, None)
-        cost = self.total_cost
+        cost, labels = self.total_cost, dict(label for use in self.parts for label in use.labels)
         return ConversationStats(
             conversation_id=self.conversation_id,
+            name=labels.get("name"),
+            labels=labels,
             parent_id=self.parent_id,
             agent=self.agent or None,
             sdk_version=self.sdk_version or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import tzinfo
 from typing import Any, Final
 
 from openhands_otel import semconv
@@ -12,6 +13,7 @@ from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.collector.state.breakdowns import calls_of, shares_of, tokens_of
 from openhands_otel._internal.collector.state.combining import combined
 from openhands_otel._internal.collector.state.liveness import Life
+from openhands_otel._internal.collector.state.naming import labels_in, labels_of, name_of
 from openhands_otel._internal.collector.state.placing import (
     CONVERSATIONS,
     UNDATED,
@@ -45,6 +47,7 @@ class Conversation:
         "id",
         "life",
         "parent_id",
+        "process_labels",
         "received",
         "result",
         "runs",
@@ -60,6 +63,8 @@ class Conversation:
         self.runs = Runs(conversation_id)
         self.services: dict[str, str] = {}
         """Service names by process."""
+        self.process_labels: dict[str, str] = {}
+        """Labels of the processes, those of the one that was heard of last over others'."""
         self.parent_id: str | None = None
         self.result: str | None = None
         """What the last state said of a run's end, for senders that say no outcome; closing takes nothing back."""
@@ -91,6 +96,8 @@ class Conversation:
         """Take one point (``attributes``: without the conversation's id); True when anything changed."""
         if not self.series.apply(instance, point, attributes, received, replayed):
             return False
+        if instance.key not in self.services:
+            self.process_labels |= labels_in(instance.resource)
         self.services[instance.key] = instance.service
         self._stats = self._own_cost = None
         if point.metric.name == semconv.CONVERSATION_INFO.name:
@@ -186,10 +193,10 @@ class Conversation:
     def running(self) -> bool:
         return self.attended and self.series.status == semconv.Status.RUNNING
 
-    def stats(self, tree_cost: float, descendants: int) -> ConversationStats:
-        """The state that viewers see; what lies under it is known to the caller."""
+    def stats(self, tree_cost: float, descendants: int, zone: tzinfo | None = None) -> ConversationStats:
+        """The state that viewers see; what lies under it is known to the caller, and in which ``zone`` they are."""
         if self._stats is None:
-            self._stats = self._build()
+            self._stats = self._build(zone)
         update: dict[str, Any] = {
             "tree_cost": tree_cost,
             "descendants": descendants,
@@ -202,7 +209,7 @@ class Conversation:
             update |= {"ended": self.life is Life.ENDED}
         return self._stats.model_copy(update=update)
 
-    def _build(self) -> ConversationStats:
+    def _build(self, zone: tzinfo | None) -> ConversationStats:
         series = self.series
         shares, tokens, calls, closed = shares_of(series), tokens_of(series), calls_of(series), self.closed
         model, provider = most_used(shares, calls)
@@ -220,9 +227,13 @@ class Conversation:
             told["outcome"] = self.result
         if closed:
             told |= {"activity": None, "activity_since": None}
+        service, labels = self.services.get(series.last_process), labels_of(series, self.process_labels)
+        started = min((held.series.start for _, held in series.each() if held.series.start), default=0)
         return ConversationStats(
             conversation_id=self.id,
-            service=self.services.get(series.last_process),
+            name=name_of(labels, service, started, zone),
+            labels=labels,
+            service=service,
             processes=len(self.services),
             model_name=model,
             provider_name=provider,
@@ -230,7 +241,7 @@ class Conversation:
             costs=shares,
             usage_to_metrics=by_usage(shares, tokens, context, calls),
             closed=closed,
-            started_unix_nano=min((held.series.start for _, held in series.each() if held.series.start), default=0),
+            started_unix_nano=started,
             updated_unix_nano=max((held.series.time for _, held in series.each()), default=0),
             **told,
         )
@@ -244,6 +255,7 @@ class Conversation:
             "speaker": self.speaker,
             "life": str(self.life),
             "services": self.services.copy(),
+            "process_labels": self.process_labels.copy(),
             "folded_cost": self.folded_cost.parts,
             "folded_descendants": self.folded_descendants,
             "folded_into": self.folded_into,
@@ -261,6 +273,7 @@ class Conversation:
         conversation.speaker = record.get("speaker", "")
         conversation.life = Life(record.get("life", Life.LIVE))
         conversation.services = dict(record["services"])
+        conversation.process_labels = dict(record.get("process_labels", {}))
         conversation.folded_cost = ExactSum(record["folded_cost"])
         conversation.folded_descendants = record["folded_descendants"]
         conversation.folded_into = record["folded_into"]

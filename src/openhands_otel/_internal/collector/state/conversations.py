@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from datetime import tzinfo
 
 from openhands_otel._internal.collector.points.limits import CONVERSATION_BYTES
 from openhands_otel._internal.collector.state.conversation import Conversation
@@ -18,6 +19,8 @@ class Conversations:
     """Conversations by id, with their children."""
 
     def __init__(self) -> None:
+        self.zone: tzinfo | None = None
+        """Whose clock names go by; None for this machine's."""
         self.by_id: dict[str, Conversation] = {}
         self.dirty: set[str] = set()
         self._children: dict[str, set[str]] = {}
@@ -93,7 +96,7 @@ class Conversations:
         return total.value, descendants
 
     def stats(self, conversation: Conversation) -> ConversationStats:
-        return conversation.stats(*self.tree(conversation))
+        return conversation.stats(*self.tree(conversation), self.zone)
 
     def newest_first(self) -> list[Conversation]:
         return sorted(self.by_id.values(), key=lambda conversation: conversation.received, reverse=True)

@@ -1,0 +1,44 @@
+"""What a person knows a conversation by: its labels, and a name. A title is content, so it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Final
+
+from openhands_otel import semconv
+from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.state.series_set import ProcessSeries, SeriesSet
+from openhands_otel._internal.labels import LABEL_LIMIT
+
+NAME: Final = "name"
+"""The label that names a conversation."""
+_LABELLED: Final = (semconv.CONVERSATION_COST, semconv.CONVERSATION_CALLS, semconv.CONVERSATION_TOKENS)
+_LIMIT: Final = 2 * LABEL_LIMIT
+"""Labels of one conversation: those of its processes and its own; a foreign sender may have more."""
+
+
+def labels_in(attributes: Attributes) -> dict[str, str]:
+    """The labels among some attributes."""
+    prefix = semconv.LABEL_PREFIX
+    return {name.removeprefix(prefix): str(value) for name, value in attributes if name.startswith(prefix)}
+
+
+def labels_of(series: SeriesSet, of_processes: Mapping[str, str]) -> dict[str, str]:
+    """Those of its processes, and over them those of its calls; of several values what was heard last."""
+
+    def age(held: ProcessSeries) -> tuple[tuple[int, int], int]:
+        return held.heard, held.series.time
+
+    found = dict(of_processes)
+    for held in sorted((held for metric in _LABELLED for held in series.of(metric)), key=age):
+        found |= labels_in(held.attributes)
+    return dict(sorted(found.items())[:_LIMIT])
+
+
+def name_of(labels: Mapping[str, str], service: str | None, started_unix_nano: int, zone: tzinfo | None) -> str | None:
+    """Its label, or else its service and when it began by the clock of ``zone`` (None for this machine's)."""
+    if NAME in labels:
+        return labels[NAME]
+    began = datetime.fromtimestamp(started_unix_nano / 1e9, zone).strftime("%H:%M") if started_unix_nano else ""
+    return " ".join(filter(None, (service, began))) or None
