@@ -327,6 +327,7 @@ class Presence(_Model, frozen=True):
     conversation_id: str
     since: float = Field(description="Unix seconds.")
     until: float = Field(description="Unix seconds.")
+    read: bool = Field(default=False, description="Whether no process told of it: OpenHands' own files were imported.")
 
 
 class SnapshotUpdate(_Model, frozen=True):

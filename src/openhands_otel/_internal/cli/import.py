@@ -21,13 +21,36 @@ _SHOWN = 300
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with files at any depth; in any order"
+        "paths", nargs="*", type=Path, metavar="PATH", help="a file, or a folder with files at any depth; in any order"
+    )
+    parser.add_argument(
+        "--openhands",
+        nargs="?",
+        action="append",
+        type=Path,
+        const=None,
+        default=[],
+        metavar="DIR",
+        help="what OpenHands' own files say, of the time before us too: in DIR, or where it keeps them",
     )
     add_destination(parser, "viewer or collector (OTEL_EXPORTER_OTLP_ENDPOINT, else the viewer of this machine)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Send all files; what came before counts once."""
+    if not (arguments.paths or arguments.openhands):
+        raise CommandError("name files or folders to import, or --openhands for OpenHands' own conversations", code=2)
+    failed = _import_files(arguments) if arguments.paths else 0
+    if arguments.openhands:
+        try:
+            from openhands_otel._internal.cli.import_read import import_read
+        except ModuleNotFoundError as error:
+            raise CommandError(f"--openhands needs '{error.name}': pip install 'openhands-otel[viewer]'") from None
+        import_read([path for path in arguments.openhands if path], arguments.endpoint, arguments.token_file)
+    return failed
+
+
+def _import_files(arguments: argparse.Namespace) -> int:
     config = replay_config(arguments)
     if config.problem:
         raise CommandError(config.problem, code=2)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from openhands_otel._internal.collector.archive import spend
+from openhands_otel._internal.collector.archive import reading, spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
 from openhands_otel._internal.collector.archive.questions import SpendQuestion, answer
 from openhands_otel._internal.collector.points.series import Attributes
@@ -27,6 +27,7 @@ from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.spend.handover import Handover
 from openhands_otel._internal.spend.rows import SpendRow
 from openhands_otel.semconv import OVERFLOW
 from openhands_otel.stats import History, HistoryPoint, Spend
@@ -163,6 +164,10 @@ class Archive:
         """Which process held which conversation, and when."""
         return await self._in_thread(lambda: self._file.use(spend.presence))
 
+    async def take_read(self, handover: Handover) -> None:
+        """Take in what was read from OpenHands' own files."""
+        await self._in_thread(lambda: self._take_read(handover))
+
     async def close(self) -> None:
         await self._in_thread(self._close)
         self._executor.shutdown(wait=False)
@@ -204,11 +209,16 @@ class Archive:
             database.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", batch.samples)
             for booked in batch.spent.values():
                 spend.book(database, booked)
+            reading.give_way(database, batch.present)
             spend.note_presence(database, batch.present)
             spend.note_runs(database, batch.runs)
             self._writes += 1
             if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)
+
+    def _take_read(self, handover: Handover) -> None:
+        self._file.ensure()
+        self._file.use(lambda connection: reading.take(connection, handover), writes=True)
 
     def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
         """Keep the newest, and the money of the others. Without a file all of this is memory."""

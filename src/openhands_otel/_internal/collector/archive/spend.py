@@ -31,6 +31,8 @@ from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 Present = tuple[str, str, float, float]
 """A conversation, a process that held it, since and until when (unix seconds)."""
 
+READ: Final = "read"
+"""Stands for the process where a conversation was read from OpenHands' files; keys of processes are ids."""
 ROW_LIMIT: Final = 5_000_000
 """Rows of a file; beyond them the oldest lose their date, a tenth at a time."""
 MEMORY_ROW_LIMIT: Final = 200_000
@@ -172,7 +174,8 @@ def forget_dates(connection: sqlite3.Connection, before: float) -> None:
     for cube in Cube:
         connection.execute("DELETE FROM spend WHERE cube = ? AND quarter > ? AND quarter < ?", (cube, UNDATED, before))
     connection.execute("DELETE FROM places WHERE id NOT IN (SELECT place FROM spend)")
-    connection.execute("DELETE FROM presence WHERE until < ?", (before,))
+    # What was read keeps its mark: its files may still be there, and be read again.
+    connection.execute("DELETE FROM presence WHERE until < ? AND process != ?", (before, READ))
     connection.execute("DELETE FROM runs WHERE begun < ?", (before,))
     begin_dates(connection, before)
 

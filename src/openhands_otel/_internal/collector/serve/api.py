@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -14,10 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from openhands_otel._internal.collector.archive.history import EVERYTHING
 from openhands_otel._internal.collector.archive.questions import PARAMETERS, BadQuestion, read_question
+from openhands_otel._internal.collector.archive.spend import READ
 from openhands_otel._internal.collector.serve.exposition import Exposition
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
+from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
@@ -45,6 +47,7 @@ class Api:
             Route("/api/v1/history", _asked(self._history, "conversation", "since", "until", "bucket_s")),
             Route("/api/v1/spend", _asked(self._spend, *PARAMETERS, repeated=("by", "where"))),
             Route("/api/v1/presence", _asked(self._presence)),
+            Route("/api/v1/import", _asked(self._import), methods=["POST"]),
             Route("/api/v1/events", _asked(self._events)),
             Route("/metrics", self._metrics),
             Route("/healthz", self._health),
@@ -118,8 +121,32 @@ class Api:
         except FORESEEN as error:
             return _problem(503, f"the history cannot be read: {error}")
         return JSONResponse(
-            [{"conversation_id": name, "since": since, "until": until} for name, _, since, until in present]
+            [
+                {"conversation_id": name, "since": since, "until": until, "read": process == READ}
+                for name, process, since, until in present
+            ]
         )
+
+    async def _import(self, request: Request) -> Response:
+        # A page from elsewhere may send a form or plain text unasked, but no JSON.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+            return _problem(415, f"the content type must be {_JSON}")
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > BODY_LIMIT:
+                return _problem(413, f"a request may have {BODY_LIMIT // 1024**2} MiB at most: send fewer at a time")
+        try:
+            handover = Handover.model_validate_json(bytes(body))
+            await self._store.save_all()
+            await self._store.archive.take_read(handover)
+        except ValidationError as error:
+            what = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in what["loc"])
+            return _problem(400, printable(f"{where}: {what['msg']}" if where else what["msg"], 300))
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be written: {error}")
+        return JSONResponse({"conversations": len(handover.conversations)})
 
     async def _events(self, request: Request) -> Response:
         # Subscribed before the greeting is made: no change falls through.
