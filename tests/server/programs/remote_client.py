@@ -37,11 +37,11 @@ class Client:
         self._directory = directory
         self._conversations: dict[str, RemoteConversation] = {}
 
-    def open(self, host: str, provider: str, tools: Sequence[str] = ()) -> str:
+    def open(self, host: str, provider: str, tools: Sequence[str] = (), **options: Any) -> str:
         """A conversation on the server at ``host``; ``tools`` are names in ``openhands.tools``."""
         agent = Agent(llm=llm(provider), tools=[tool(name) for name in tools])
         workspace = Workspace(host=host, working_dir=self._directory)
-        conversation = Conversation(agent=agent, workspace=workspace, visualizer=None)
+        conversation = Conversation(agent=agent, workspace=workspace, visualizer=None, **options)
         assert isinstance(conversation, RemoteConversation)
         self._conversations[str(conversation.id)] = conversation
         return str(conversation.id)
@@ -114,6 +114,9 @@ class Client:
 
     def has(self, module: str) -> bool:
         return importlib.util.find_spec(module) is not None
+
+    def has_tags(self) -> bool:
+        return {"tags", "user_id"} <= inspect.signature(RemoteConversation.__init__).parameters.keys()
 
 
 def llm(provider: str, model: str = "gpt-4o", **options: Any) -> LLM:
