@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
-from openhands_otel.client import StatsClient, StatsError
+from openhands_otel.client import AsyncStatsClient, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, RemovedUpdate, SnapshotUpdate, TotalsUpdate, Update
 from otlp_sender import Sender
 from otlp_server import answering
@@ -158,3 +159,96 @@ def test_without_its_extra_it_says_in_one_line_what_to_install() -> None:
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert child.returncode == 1
     assert child.stderr.endswith("StatsClient needs the package 'httpx': pip install 'openhands-otel[viewer]'\n")
+
+
+# ---------------------------------------------------------------- spend, and the same on an event loop
+
+
+def test_it_asks_for_spend_by_anything(fresh_viewer: Viewer) -> None:
+    fresh_viewer.send(Sender("p").spend(0.5, model="gpt-5").spend(0.25, model="claude").converse("c/1", 0.5))
+    with StatsClient(fresh_viewer.url) as client:
+        found = client.spend(["month", "model"], timezone="Asia/Kathmandu", where=["model=gpt*", "model=claude"], top=1)
+        assert [(group.keys.get("model"), group.accumulated_cost) for group in found.groups] == [
+            ("gpt-5", 0.5),
+            (None, 0.25),
+        ]
+        assert (found.timezone, found.by, found.total.accumulated_cost) == ("Asia/Kathmandu", ("month", "model"), 0.75)
+        assert client.spend(until=0.0 + 900).total.accumulated_cost == 0
+        assert client.spend().total.accumulated_cost == 0.75
+        assert [each.conversation_id for each in client.presence()] == ["c/1"]
+        with pytest.raises(StatsError, match="no condition"):
+            client.spend(where=["model"])
+
+
+def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
+    fresh_viewer.send(Sender("p").spend(0.5).introduce("c/1").converse("c/1", 0.5))
+
+    async def ask() -> list[object]:
+        async with AsyncStatsClient(fresh_viewer.url) as client:
+            return [
+                (await client.state()).conversations,
+                await client.totals(),
+                await client.conversations(),
+                await client.conversation("c/1"),
+                (await client.history("c/1", bucket_s=60)).conversation_id,
+                await client.spend(["conversation"], timezone="UTC"),
+                await client.presence(),
+            ]
+
+    with StatsClient(fresh_viewer.url) as client:
+        expected = [
+            client.state().conversations,
+            client.totals(),
+            client.conversations(),
+            client.conversation("c/1"),
+            client.history("c/1", bucket_s=60).conversation_id,
+            client.spend(["conversation"], timezone="UTC"),
+            client.presence(),
+        ]
+    assert asyncio.run(ask()) == expected
+
+
+def test_a_stream_on_an_event_loop_outlives_a_restart_of_the_viewer() -> None:
+    viewer = start_viewer()
+    port = int(viewer.url.rpartition(":")[2])
+    told: list[StatsError | None] = []
+
+    async def follow() -> None:
+        nonlocal viewer
+        async with AsyncStatsClient(viewer.url) as client:
+            stream = client.stream(on_connection=told.append)
+            assert isinstance(await anext(stream), SnapshotUpdate)
+            viewer.send(Sender("p").spend(0.5))
+            while not isinstance(update := await anext(stream), TotalsUpdate):
+                pass
+            assert update.totals.accumulated_cost == 0.5
+
+            async def greeted() -> None:
+                while not isinstance(await anext(stream), SnapshotUpdate):
+                    pass
+
+            waiting = asyncio.create_task(greeted())
+            await asyncio.to_thread(viewer.stop)
+            viewer = await asyncio.to_thread(start_viewer, port=port)
+            await waiting
+
+    try:
+        asyncio.run(follow())
+    finally:
+        viewer.stop()
+    assert told[-1] is None
+    assert isinstance(told[0], StatsError)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9", "http://[::1"])
+def test_an_event_loop_is_told_what_is_wrong_in_the_same_words(url: str) -> None:
+    async def ask() -> None:
+        async with AsyncStatsClient(url) as client:
+            await client.state()
+
+    with pytest.raises(StatsError) as awaited:
+        asyncio.run(ask())
+    with pytest.raises(StatsError) as waited, StatsClient(url) as client:
+        client.state()
+    assert (type(awaited.value), str(awaited.value)) == (type(waited.value), str(waited.value))
+    assert "\n" not in str(awaited.value)

@@ -1,4 +1,4 @@
-"""A collector's numbers as pydantic objects, from anywhere: ``StatsClient``.
+"""A collector's numbers as pydantic objects, from anywhere: ``StatsClient``, and ``AsyncStatsClient`` for event loops.
 
     with StatsClient("http://127.0.0.1:4318") as client:
         print(client.totals().totals.accumulated_cost)
@@ -12,15 +12,13 @@ Since 0.1.0.
 
 from __future__ import annotations
 
+import asyncio
 import os
-import socket
-import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
-from urllib.parse import quote, unquote, urlsplit
+from typing import Final, Self
 
 try:
     import httpx
@@ -28,32 +26,45 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "StatsClient needs the package 'httpx': pip install 'openhands-otel[viewer]'", name=missing.name
     ) from None
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from openhands_otel._internal.asking import (
+    CERTIFICATE,
+    PRESENCE,
+    STATE,
+    TOTALS,
+    Ask,
+    EventReader,
+    Resumption,
+    ask_conversation,
+    ask_conversations,
+    ask_history,
+    ask_spend,
+    connection_options,
+    event_headers,
+    refusal,
+    watch_silence,
+    why_unreachable,
+)
 from openhands_otel._internal.host.neighbours import stranger_at
-from openhands_otel._internal.host.network import chain_of, proxy_for, tls_context, without_secrets
+from openhands_otel._internal.host.network import without_secrets
 from openhands_otel._internal.host.state_folder import unasked_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S, RunOutcome
+from openhands_otel.semconv import RunOutcome
 from openhands_otel.stats import Breakdown, ConversationStats, History, Presence, Spend, State, Update
 
 # fmt: off
 __all__ = [
-    "DEFAULT_URL", "StatsClient", "StatsError", "Unreachable",
+    "DEFAULT_URL", "AsyncStatsClient", "StatsClient", "StatsError", "Unreachable",
 ]
 # fmt: on
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 
-_FIRST_PAUSE_S: Final = 0.25
-_LONGEST_PAUSE_S: Final = 5.0
-
-_CERTIFICATE: Final = "OTEL_EXPORTER_OTLP_CERTIFICATE"
+_EVENTS: Final = "/api/v1/events"
 
 _update: Final[TypeAdapter[Update]] = TypeAdapter(Update)
-_conversations: Final = TypeAdapter(tuple[ConversationStats, ...])
-_presence: Final = TypeAdapter(tuple[Presence, ...])
 
 
 class StatsError(Exception):
@@ -64,7 +75,66 @@ class Unreachable(StatsError):
     """No collector answers, or the connection broke: trying again may help."""
 
 
-class StatsClient:
+class _Client:
+    """What both clients have in common: whom they ask, and what they make of an answer."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = printable(without_secrets(url).rstrip("/"), 200)
+        self._token = unasked_token(url) if token is None else _checked(token)
+        self._needs_owner = token is None
+
+    def _open[H](self, kind: Callable[..., H], url: str, timeout_s: float, certificate: str | Path | None) -> H:
+        """One of httpx's clients for a URL."""
+        trusted = str(certificate) if certificate is not None else os.environ.get(CERTIFICATE, "").strip() or None
+        try:
+            options = connection_options(url.strip().rstrip("/"), self._token, timeout_s, trusted)
+            opened = None if options is None else kind(**options)
+            self._address = httpx.URL("" if options is None else options["base_url"])
+        except (httpx.InvalidURL, ValueError):
+            opened = None
+        except OSError as error:
+            reason = error.strerror or "it holds no certificate"
+            raise StatsError(f"a file of certificates cannot be used ({trusted or 'the default'}): {reason}") from None
+        if opened is None:
+            raise StatsError(f"{self.url} is no address of a collector: it should look like {DEFAULT_URL}")
+        return opened
+
+    def _look_who_listens(self) -> None:
+        """Whoever shows no token expects a viewer of his own: another user's numbers would be taken for it."""
+        address = self._address
+        stranger = stranger_at(address.host, address.port or 80) if self._needs_owner else None
+        if stranger is not None:
+            raise StatsError(f"{stranger}: it is asked nothing without a token")
+
+    def _check_status(self, response: httpx.Response) -> None:
+        said = refusal(response, self.url, self._token)
+        if said is not None:
+            raise Unreachable(said) if response.is_server_error else StatsError(said)
+
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        return Unreachable(why_unreachable(error, self.url))
+
+    def _parse[T](self, ask: Ask[T], response: httpx.Response) -> T:
+        self._check_status(response)
+        try:
+            return ask.kind.validate_json(response.content)
+        except ValidationError:
+            raise self._stranger() from None
+
+    def _parse_update(self, data: str) -> Update | None:
+        """None for a kind of update that this release does not know: a newer collector has more to say."""
+        try:
+            return _update.validate_json(data)
+        except ValidationError as error:
+            if error.errors(include_input=False)[0]["type"] == "union_tag_invalid":
+                return None
+        raise self._stranger()
+
+    def _stranger(self) -> StatsError:
+        return StatsError(f"{self.url} does not answer as a collector of openhands-otel does")
+
+
+class StatsClient(_Client):
     """Reads one collector (``openhands-otel view``). Usable from one thread at a time, and as a context manager.
 
     Proxies of the environment are used as everywhere, except on the way to this machine.
@@ -88,43 +158,12 @@ class StatsClient:
         timeout_s: float = 10.0,
         certificate: str | Path | None = None,
     ) -> None:
-        self.url = printable(without_secrets(url).rstrip("/"), 200)
-        self._token = unasked_token(url) if token is None else _checked(token)
-        trusted = str(certificate) if certificate is not None else os.environ.get(_CERTIFICATE, "").strip() or None
-        self._http = self._open(url.strip().rstrip("/"), timeout_s, trusted)
-        self._needs_owner = token is None
-
-    def _open(self, url: str, timeout_s: float, certificate: str | None) -> httpx.Client:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 0) >= 0
-            user = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
-            client = None
-            if usable:
-                client = httpx.Client(
-                    base_url=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
-                    headers={} if self._token is None else {"authorization": f"Bearer {self._token}"},
-                    auth=user if self._token is None else None,
-                    timeout=timeout_s,
-                    # Neither ~/.netrc nor bundles of certificates for everybody: see network.py.
-                    trust_env=False,
-                    proxy=proxy_for(url),
-                    verify=tls_context(certificate, speaks_tls=parts.scheme == "https"),
-                )
-        except (httpx.InvalidURL, ValueError):
-            client = None
-        except OSError as error:
-            reason = error.strerror or "it holds no certificate"
-            raise StatsError(
-                f"a file of certificates cannot be used ({certificate or 'the default'}): {reason}"
-            ) from None
-        if client is None:
-            raise StatsError(f"{self.url} is no address of a collector: it should look like {DEFAULT_URL}")
-        return client
+        super().__init__(url, token)
+        self._http = self._open(httpx.Client, url, timeout_s, certificate)
 
     def state(self) -> State:
         """Everything the collector holds now."""
-        return self._get("/api/v1/state", State)
+        return self._get(STATE)
 
     def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
         """All conversations in the collector's memory, latest change first.
@@ -132,8 +171,7 @@ class StatsClient:
         Args:
             outcome: Only those whose last run ended so.
         """
-        query = None if outcome is None else {"outcome": str(outcome)}
-        return self._check(lambda: _conversations.validate_json(self._fetch("/api/v1/conversations", query)))
+        return self._get(ask_conversations(outcome))
 
     def conversation(self, conversation_id: str) -> ConversationStats:
         """One conversation, one that has left the collector's memory too.
@@ -144,11 +182,11 @@ class StatsClient:
         Raises:
             StatsError: The collector does not know it.
         """
-        return self._get(f"/api/v1/conversations/{quote(conversation_id, safe='')}", ConversationStats)
+        return self._get(ask_conversation(conversation_id))
 
     def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""
-        return self._get("/api/v1/totals", Breakdown)
+        return self._get(TOTALS)
 
     def history(
         self,
@@ -166,9 +204,7 @@ class StatsClient:
             until: End, unix seconds; now unless given.
             bucket_s: Length of a bucket, seconds; by the length of the time unless given.
         """
-        asked = {"conversation": conversation_id, "since": since, "until": until, "bucket_s": bucket_s}
-        given = {name: value for name, value in asked.items() if value is not None}
-        return self._get("/api/v1/history", History, given)
+        return self._get(ask_history(conversation_id, since, until, bucket_s))
 
     def spend(
         self,
@@ -191,14 +227,12 @@ class StatsClient:
             where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
             top: How many groups are shown within each group; the others become one, a remainder.
         """
-        asked = {"by": ",".join(by) or None, "since": since, "until": until, "timezone": timezone, "top": top}
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        return self._get("/api/v1/spend", Spend, given | {"where": list(where)})
+        return self._get(ask_spend(by, since, until, timezone, where, top))
 
     def presence(self) -> tuple[Presence, ...]:
         """When instrumented processes held which conversations: what OpenHands' own files say of calls in these times
         is counted already."""
-        return self._check(lambda: _presence.validate_json(self._fetch("/api/v1/presence")))
+        return self._get(PRESENCE)
 
     def stream(
         self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
@@ -219,28 +253,19 @@ class StatsClient:
         Raises:
             StatsError: As said above.
         """
-        last_event_id: str | None = None
-        pause = _FIRST_PAUSE_S
-        broken = False
+        resumption = Resumption[StatsError](reconnect, on_connection)
         while True:
             try:
-                for event_id, data in self._events(last_event_id):
-                    if broken:
-                        broken = False
-                        _tell(on_connection, None)
+                for event_id, data in self._events(resumption.last_event_id):
+                    resumption.is_back()
                     update = self._parse_update(data)
-                    last_event_id = event_id or last_event_id
-                    pause = _FIRST_PAUSE_S
+                    resumption.arrived(event_id)
                     if update is not None:
                         yield update
                 raise Unreachable(f"{self.url} ended the stream")
             except Unreachable as error:
-                if not reconnect or last_event_id is None:
-                    raise
-                broken = True
-                _tell(on_connection, error)
+                pause = resumption.pause_after(error)
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def close(self) -> None:
         """Close its connections; leaving a ``with`` block does so."""
@@ -254,94 +279,183 @@ class StatsClient:
     ) -> None:
         self.close()
 
-    def _get[T: BaseModel](self, path: str, model: type[T], query: dict[str, Any] | None = None) -> T:
-        return self._check(lambda: model.model_validate_json(self._fetch(path, query)))
-
-    def _look_who_listens(self) -> None:
-        """Whoever shows no token expects a viewer of his own: another user's numbers would be taken for it."""
-        address = self._http.base_url
-        stranger = stranger_at(address.host, address.port or 80) if self._needs_owner else None
-        if stranger is not None:
-            raise StatsError(f"{stranger}: it is asked nothing without a token")
-
-    def _fetch(self, path: str, query: dict[str, Any] | None = None) -> bytes:
+    def _get[T](self, ask: Ask[T]) -> T:
         self._look_who_listens()
         try:
-            response = self._http.get(path, params=query)
+            response = self._http.get(ask.path, params=ask.query)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        self._check_status(response)
-        return response.content
+        return self._parse(ask, response)
 
     def _events(self, last_event_id: str | None) -> Iterator[tuple[str | None, str]]:
-        headers = {"accept": "text/event-stream"}
-        if last_event_id is not None:
-            headers["last-event-id"] = last_event_id
         self._look_who_listens()
+        reader = EventReader()
         try:
-            with self._http.stream("GET", "/api/v1/events", headers=headers) as response:
+            with self._http.stream("GET", _EVENTS, headers=event_headers(last_event_id)) as response:
                 if not response.is_success:
                     response.read()
                 self._check_status(response)
-                # Looked up when the body is begun: how long it may be silent stands in its own head.
-                response.request.extensions["timeout"] |= {"read": _silence_s(response)}
-                yield from _split(_lines(response.iter_bytes()))
+                watch_silence(response)
+                for chunk in response.iter_bytes():
+                    yield from reader.read(chunk)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _parse_update(self, data: str) -> Update | None:
-        """None for a kind of update that this release does not know: a newer collector has more to say."""
+
+class AsyncStatsClient(_Client):
+    """``StatsClient`` for an event loop: the same methods, awaited. Usable as an asynchronous context manager.
+
+    Since 0.2.0.
+
+    Args:
+        url: The viewer's address, with a path where a proxy puts one in front.
+        token: What it asks for; unless given, this user's own viewer on this machine is shown its token unasked.
+        timeout_s: How long an answer may take, seconds.
+        certificate: File of authorities (PEM) to trust beside those that everybody does;
+            ``OTEL_EXPORTER_OTLP_CERTIFICATE`` unless given.
+
+    Raises:
+        StatsError: As with StatsClient.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        certificate: str | Path | None = None,
+    ) -> None:
+        super().__init__(url, token)
+        self._http = self._open(httpx.AsyncClient, url, timeout_s, certificate)
+
+    async def state(self) -> State:
+        """Everything the collector holds now."""
+        return await self._get(STATE)
+
+    async def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
+        """All conversations in the collector's memory, latest change first.
+
+        Args:
+            outcome: Only those whose last run ended so.
+        """
+        return await self._get(ask_conversations(outcome))
+
+    async def conversation(self, conversation_id: str) -> ConversationStats:
+        """One conversation, one that has left the collector's memory too.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+        """
+        return await self._get(ask_conversation(conversation_id))
+
+    async def totals(self) -> Breakdown:
+        """All that was spent, by model, role, provider, agent and service."""
+        return await self._get(TOTALS)
+
+    async def history(
+        self,
+        conversation_id: str | None = None,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        bucket_s: float | None = None,
+    ) -> History:
+        """Spend over time.
+
+        Args:
+            conversation_id: Of this conversation; of everything unless given.
+            since: Begin, unix seconds; an hour before the end unless given.
+            until: End, unix seconds; now unless given.
+            bucket_s: Length of a bucket, seconds; by the length of the time unless given.
+        """
+        return await self._get(ask_history(conversation_id, since, until, bucket_s))
+
+    async def spend(
+        self,
+        by: Iterable[str] = (),
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        timezone: str | None = None,
+        where: Iterable[str] = (),
+        top: int | None = None,
+    ) -> Spend:
+        """What was spent in a period, by anything: the groups add up to the total.
+
+        Args:
+            by: Units of time, facts and labels, as for StatsClient.
+            since: Begin, unix seconds; from the first unless given.
+            until: End, unix seconds; to the last unless given.
+            timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
+            where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
+            top: How many groups are shown within each group; the others become one, a remainder.
+        """
+        return await self._get(ask_spend(by, since, until, timezone, where, top))
+
+    async def presence(self) -> tuple[Presence, ...]:
+        """When instrumented processes held which conversations."""
+        return await self._get(PRESENCE)
+
+    async def stream(
+        self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
+    ) -> AsyncIterator[Update]:
+        """Each change as it happens, a snapshot of everything first; it connects again as StatsClient does.
+
+        Args:
+            reconnect: Whether to connect again.
+            on_connection: Called with what is wrong when a connection breaks, and with None when it is back.
+
+        Returns:
+            Updates without end; kinds that this release does not know are left out.
+        """
+        resumption = Resumption[StatsError](reconnect, on_connection)
+        while True:
+            try:
+                async for event_id, data in self._events(resumption.last_event_id):
+                    resumption.is_back()
+                    update = self._parse_update(data)
+                    resumption.arrived(event_id)
+                    if update is not None:
+                        yield update
+                raise Unreachable(f"{self.url} ended the stream")
+            except Unreachable as error:
+                pause = resumption.pause_after(error)
+            await asyncio.sleep(pause)
+
+    async def close(self) -> None:
+        """Close its connections; leaving an ``async with`` block does so."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _get[T](self, ask: Ask[T]) -> T:
+        self._look_who_listens()
         try:
-            return _update.validate_json(data)
-        except ValidationError as error:
-            if error.errors(include_input=False)[0]["type"] == "union_tag_invalid":
-                return None
-        raise self._stranger()
+            response = await self._http.get(ask.path, params=ask.query)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        return self._parse(ask, response)
 
-    def _check[T](self, parse: Callable[[], T]) -> T:
+    async def _events(self, last_event_id: str | None) -> AsyncIterator[tuple[str | None, str]]:
+        self._look_who_listens()
+        reader = EventReader()
         try:
-            return parse()
-        except ValidationError:
-            raise self._stranger() from None
-
-    def _stranger(self) -> StatsError:
-        return StatsError(f"{self.url} does not answer as a collector of openhands-otel does")
-
-    def _check_status(self, response: httpx.Response) -> None:
-        if response.is_success:
-            return
-        if response.status_code == 401:
-            raise StatsError(f"{self.url} wants a token: pass the one that it was started with")
-        if response.has_redirect_location:
-            # Not followed: the token would go to a host that the user has not named.
-            there = printable(without_secrets(response.headers["location"]), 200)
-            raise StatsError(f"{self.url} redirects to {there}: name that address if it is meant")
-        said = f"{self.url} answered {response.status_code}: {self._told(response)}"
-        raise Unreachable(said) if response.is_server_error else StatsError(said)
-
-    def _told(self, response: httpx.Response) -> str:
-        """The message of a refusal, which may repeat what it was shown."""
-        try:
-            message = str(response.json()["message"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            message = response.reason_phrase
-        return printable(message.replace(self._token, "***") if self._token else message, 200)
-
-    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
-        for each in chain_of(error):
-            if isinstance(each, ssl.SSLCertVerificationError):
-                reason = printable(each.verify_message, 120)
-                return Unreachable(f"{self.url}: certificate verify failed: {reason} (set {_CERTIFICATE})")
-            if isinstance(each, ssl.SSLError):
-                return Unreachable(f"{self.url} does not speak TLS as it should: is it http:// that is meant?")
-            if isinstance(each, socket.gaierror):
-                return Unreachable(f"{self.url}: the host's name is not known ({each.strerror})")
-        if isinstance(error, httpx.ProxyError):
-            return Unreachable(f"the proxy does not lead to {self.url}: {printable(str(error), 100)}")
-        if isinstance(error, httpx.ConnectError):
-            return Unreachable(f"nothing answers at {self.url}: start 'openhands-otel view' there, or name another URL")
-        reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
-        return Unreachable(f"the connection to {self.url} broke: {reason}")
+            async with self._http.stream("GET", _EVENTS, headers=event_headers(last_event_id)) as response:
+                if not response.is_success:
+                    await response.aread()
+                self._check_status(response)
+                watch_silence(response)
+                async for chunk in response.aiter_bytes():
+                    for event in reader.read(chunk):
+                        yield event
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
 
 
 def _checked(token: str) -> str:
@@ -349,44 +463,3 @@ def _checked(token: str) -> str:
         return checked_token(token)
     except TokenError as error:
         raise StatsError(str(error)) from None
-
-
-def _tell(on_connection: Callable[[StatsError | None], object] | None, problem: StatsError | None) -> None:
-    if on_connection is not None:
-        on_connection(problem)
-
-
-def _silence_s(response: httpx.Response) -> float:
-    try:
-        return min(STREAM_SILENCE_S, max(1.0, STREAM_PATIENCE * float(response.headers[KEEP_ALIVE_HEADER])))
-    except (KeyError, ValueError):
-        return STREAM_SILENCE_S
-
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
-    """Lines as the stream has them. (``iter_lines`` ends one at any separator that Unicode has, and a name may hold
-    those.)"""
-    begun: list[bytes] = []
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        begun.append(first)
-        for other in others:
-            yield b"".join(begun).removesuffix(b"\r").decode("utf-8", "replace")
-            begun = [other]
-
-
-def _split(lines: Iterator[str]) -> Iterator[tuple[str | None, str]]:
-    """Events of a stream as (id, data); comments and half an event at the end count for nothing."""
-    event_id: str | None = None
-    data: list[str] = []
-    for line in lines:
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if not line:
-            if data:
-                yield event_id, "\n".join(data)
-            event_id, data = None, []
-        elif name == "data":
-            data.append(value)
-        elif name == "id":
-            event_id = value

@@ -15,7 +15,7 @@ from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_tracer_provider
 
 from openhands_otel import OpenHandsInstrumentor, StatsClient, labels, subscribe
-from openhands_otel.client import StatsError, Unreachable
+from openhands_otel.client import AsyncStatsClient, StatsError, Unreachable
 from openhands_otel.events import CostAdded, Event, Origin, RunEnded, TokensUsed
 from openhands_otel.semconv import COST, REQUEST_MODEL, Metric, Role, RunOutcome, Status, prometheus_label
 from openhands_otel.settings import Settings, ViewerSettings, load
@@ -24,8 +24,10 @@ from openhands_otel.stats import (
     ConversationStats,
     ConversationUpdate,
     History,
+    Presence,
     RemovedUpdate,
     SnapshotUpdate,
+    Spend,
     State,
     TokenUsage,
     TotalsUpdate,
@@ -83,7 +85,18 @@ def reading_events(event: CostAdded | RunEnded) -> None:
             assert_never(event)
 
 
+async def asking_on_a_loop(client: AsyncStatsClient) -> None:
+    assert_type(await client.state(), State)
+    assert_type(await client.spend(["day", "model"], since=0.0, where=["model=gpt-5*"], top=3), Spend)
+    assert_type(await client.presence(), tuple[Presence, ...])
+    await client.spend("day", 0.0)  # pyright: ignore[reportCallIssue]
+    async for update in client.stream():
+        assert_type(update, Update)
+
+
 def asking(client: StatsClient) -> None:
+    assert_type(client.spend(["day", "model"], since=0.0, where=["model=gpt-5*"], top=3), Spend)
+    assert_type(client.presence(), tuple[Presence, ...])
     assert_type(client.state(), State)
     assert_type(client.totals(), Breakdown)
     assert_type(client.conversations(RunOutcome.ERROR), tuple[ConversationStats, ...])
