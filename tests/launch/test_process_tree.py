@@ -160,3 +160,48 @@ def test_the_bill_of_children_is_the_viewers_total(tmp_path: Path, llm_server: L
         assert len(bill.entries) == len(PARENTS)
         wait_for(lambda: viewer.state().totals.llm_calls == len(bill.entries), "the calls' arrival", 60)
         assert viewer.state().totals.accumulated_cost == pytest.approx(bill.total, abs=1e-9)
+
+
+LOOKS = "import sys; print(sys.argv[1], any(type(one).__name__ == 'Waiting' for one in sys.meta_path), flush=True)"
+STARTS = """
+import os, subprocess, sys
+python, path = sys.executable, {"PATH": os.environ["PATH"]}
+def forked(act):
+    child = os.fork()
+    if child == 0:
+        act()
+    assert os.waitpid(child, 0)[1] == 0
+forked(lambda: os.execv(python, [python, "-I", "looks.py", "execv"]))
+forked(lambda: os.execve(python, ["python", "-E", "looks.py", "execve"], os.environ))
+forked(lambda: os.execlp(python, python, "-I", "-B", "looks.py", "execlp"))
+os.spawnv(os.P_WAIT, python, [python, "-sE", "looks.py", "spawnv"])
+subprocess.run([python, "-S", "looks.py", "run"], check=True)
+subprocess.run([python, "looks.py", "inherits"], env={**os.environ}, check=True)
+own = [path, {}] if len(sys.argv) > 1 else []
+for env in own:
+    subprocess.run([python, "looks.py", "own"], env=env, check=True)
+    forked(lambda: os.execve(python, [python, "looks.py", "own"], env))
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_child_that_does_not_look_at_the_environment_is_followed_and_one_without_it_is_told_of(
+    tmp_path: Path, own: bool
+) -> None:
+    """Kind: $0 and no word. An environment that the application puts together stays as it is, and a line says so."""
+    (tmp_path / "looks.py").write_text(LOOKS)
+    (tmp_path / "starts.py").write_text(STARTS)
+    done = subprocess.run(
+        [*RUN, sys.executable, "starts.py", *(["own"] if own else [])],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    followed = [f"{name} True" for name in ("execv", "execve", "execlp", "spawnv", "run", "inherits")]
+    assert done.stdout.splitlines() == followed + ["own False"] * (4 if own else 0)
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if "environment of its own" not in line] == []
+    assert len(lines) == (1 if own else 0)

@@ -158,38 +158,67 @@ def _follow() -> None:
             env = [name + b"=" + value for name, value in carried.items()]
         return start(args, files, close, fds, cwd, env, *rest)
 
+    executes: Callable[..., Any] = os.execv
+    executes_with: Callable[..., Any] = os.execve
+
+    def execv(path: "Any", argv: "Any", /) -> "Any":
+        argv, carried = _carried(argv, None, path)
+        return executes(path, argv) if carried is None else executes_with(path, argv, carried)
+
+    def execve(path: "Any", argv: "Any", env: "Any") -> "Any":
+        argv, carried = _carried(argv, env, path)
+        return executes_with(path, argv, env if carried is None else carried)
+
+    os.execv = execv
+    os.execve = execve
     os.posix_spawn = posix_spawn
     starts.fork_exec = fork_exec
     if "subprocess" in sys.modules:
         vars(sys.modules["subprocess"])["_fork_exec"] = fork_exec
 
 
-def _carried(args: "Any", env: "Any") -> "tuple[Any, dict[bytes, bytes] | None]":
-    """(command line, environment) to start instead; no environment where it can stay."""
+def _carried(args: "Any", env: "Any", file: "Any" = None) -> "tuple[Any, dict[bytes, bytes] | None]":
+    """(command line, environment) to start instead; no environment where it can stay. ``file``: what is executed."""
     try:
         env = os.environ if env is None else env
         given = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
         if MARKER.encode() not in given:
             # A tool's, or one that its starter has put together without what it inherited.
+            _mention(args)
             return args, None
         separator, site, path = os.fsencode(os.pathsep), os.fsencode(SITE), given.get(b"PYTHONPATH", b"")
         missing = site not in path.split(separator)
         if missing:
             given[b"PYTHONPATH"] = separator.join([site, path]) if path else site
-        return _with_bootstrap(args), given if missing else None
+        return _with_bootstrap(args, file), given if missing else None
     except Exception:
         # What is wrong with them, the original says in its own words.
         return args, None
 
 
-def _with_bootstrap(args: "Sequence[str | bytes]") -> "Any":
-    """A Python that does not look at the environment (``-I``, ``-E``) gets the bootstrap in front of its program."""
+def _mention(args: "Sequence[str | bytes]") -> None:
+    """Say once that a child is not followed: whoever gave it an environment of its own may have meant that."""
+    if _mentioned or os.fsdecode(args[0]) != sys.executable:
+        # Of another program, and of a Python that may not have OpenHands, nothing is expected.
+        return
+    agents: Any = sys.modules.get("openhands_otel._internal.launch.agent_side")
+    if agents is None or not agents.is_for_agent():
+        _mentioned.append(True)
+        _say("starts another one with an environment of its own, which is not measured (add os.environ to its env)")
+
+
+_mentioned: "list[bool]" = []
+
+
+def _with_bootstrap(args: "Sequence[str | bytes]", file: "Any") -> "Any":
+    """A Python that does not look at the environment (``-I``, ``-E``, ``-S``) gets the bootstrap before its program."""
     words = [os.fsdecode(word) for word in args]
     if not _may_be_isolated(words):
         return args
+    executed = words[0] if file is None else os.fsdecode(file)
     commands = load("command.py", "_openhands_otel_command")
-    python = commands["read_python"](words[0], words)
-    if python is None or python.interpreter != words[0] or not python.passes_sitecustomize:
+    python = commands["read_python"](executed, words)
+    if python is None or python.interpreter != executed or not python.passes_sitecustomize:
         return args
     return commands["with_bootstrap"](python)
 
@@ -198,7 +227,7 @@ def _may_be_isolated(words: "Sequence[str]") -> bool:
     for word in words[1:]:
         if not word.startswith("-"):
             return False
-        if "I" in word or "E" in word:
+        if "I" in word or "E" in word or "S" in word:
             return True
     return False
 
