@@ -1,14 +1,12 @@
 """``openhands-otel status``: one line about now, for prompts, status bars and editors.
 
 Such a line is asked for every few seconds, so the command imports nothing but the standard library: pydantic and httpx
-alone take longer to import than the answer takes. "Today" begins at midnight in the zone of this machine and ends now;
-it is the viewer's total less what the total was at the last moment before midnight that the viewer has noted.
+alone take longer to import than the answer takes. "Today" is the viewer's, in its time zone.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -73,11 +71,8 @@ def _line(status: dict[str, Any], wanted: str | None) -> str:
 
 
 def _status(viewer: _Viewer) -> dict[str, Any]:
-    now = datetime.datetime.now().astimezone()
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
     totals = viewer.ask("/api/v1/totals")["totals"]
-    # Asked until tomorrow: between this clock and the viewer's may lie a second.
-    before = viewer.ask(f"/api/v1/history?since={midnight}&until={midnight + 2 * 86_400}&bucket_s=172800")["before"]
+    today = viewer.ask("/api/v1/spend?since=today")["total"]
     waiting = [
         conversation
         for outcome in WAITS_FOR_A_PERSON
@@ -86,7 +81,7 @@ def _status(viewer: _Viewer) -> dict[str, Any]:
     ]
     viewer.close()
     return {
-        "cost_today": totals["accumulated_cost"] - (before["accumulated_cost"] if before else 0.0),
+        "cost_today": today["accumulated_cost"],
         "cost_per_hour": totals["burn"]["per_hour"],
         "cost_total": totals["accumulated_cost"],
         "running": totals["conversations_running"],
