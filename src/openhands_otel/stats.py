@@ -79,9 +79,9 @@ from pydantic import BaseModel, Field
 
 # fmt: off
 __all__ = [
-    "Breakdown", "BurnRate", "ConversationStats", "ConversationUpdate", "CostShare", "History", "HistoryPoint",
-    "ModelCalls", "Presence", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "Spend",
-    "SpendGroup", "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+    "Breakdown", "BurnRate", "ConversationRun", "ConversationStats", "ConversationUpdate", "CostShare", "History",
+    "HistoryPoint", "ModelCalls", "Presence", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate",
+    "Spend", "SpendGroup", "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
 ]
 # fmt: on
 
@@ -319,6 +319,19 @@ class Spend(_Model, frozen=True):
     groups: tuple[SpendGroup, ...] = Field(default=(), description="Time first, then dearest first.")
     total: SpendGroup = Field(default=SpendGroup(), description="All of it, whatever is shown.")
     remarks: tuple[str, ...] = Field(default=(), description="What a reader has to know of these figures, a line each.")
+
+
+class ConversationRun(_Model, frozen=True):
+    """One run of a conversation, as the collector heard of it."""
+
+    conversation_id: str
+    number: int = Field(description="Counted from 1 for each conversation.")
+    begun: float = Field(description="Unix seconds.")
+    ended: float | None = Field(default=None, description="Unix seconds; None while it goes on.")
+    outcome: str | None = Field(default=None, description="How it ended: a value of semconv.RunOutcome.")
+    error_type: str | None = Field(default=None, description="The class or code of the error that ended it.")
+    accumulated_cost: float = 0.0
+    llm_calls: int = 0
 
 
 class Presence(_Model, frozen=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from openhands_otel._internal.collector.archive.history import Archive
-from openhands_otel._internal.collector.archive.spend import Question
+from openhands_otel._internal.collector.archive.spend import Question, ask
 from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.points.decode import decode_metrics
 from openhands_otel._internal.collector.store import Store
@@ -71,7 +71,7 @@ class HeldStore:
             pass
         found: dict[tuple[str, ...], Amount] = {}
         question = Question(names, (since, until), undated)
-        for row in self.run(self.store.archive.rows(question)):
+        for row in self.run(self.store.archive.read(lambda connection: list(ask(connection, question)))):
             key = tuple(row.keys.get(name, "") for name in names)
             found.setdefault(key, Amount()).include(row.amount)
         return found

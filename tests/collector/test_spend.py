@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.archive.questions import read_question
+from openhands_otel._internal.collector.archive.questions import answer, read_question
 from openhands_otel._internal.spend.rows import Dimension
 from otlp_sender import Sender
 
@@ -130,7 +130,8 @@ def test_spend_that_has_lost_its_date_is_still_there(tmp_path: Path) -> None:
         held.run(held.store.archive.purge(0.0, NOON + 3 * 3600))
         assert by_hour(held) == by_hour(held, Dimension.CONVERSATION) == {4: 0.25}
         assert held.spent(Dimension.MODEL)["gpt",].cost.value == held.cost == 1.75
-        spent = held.run(held.store.archive.spend(read_question({"by": ["day"]}, "UTC")))
+        question = read_question({"by": ["day"]}, "UTC")
+        spent = held.run(held.store.archive.read(lambda connection: answer(connection, question)))
         day = time.strftime("%Y-%m-%d", time.gmtime(NOON))
         assert [group.keys["day"] for group in spent.groups] == [f"before {day}", day]
 

@@ -8,11 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import openapi_spec_validator
 import pytest
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
+from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.questions import answer_from_file, read_question
+from openhands_otel._internal.collector.serve.api import Api
+from openhands_otel._internal.collector.store import Store
 from openhands_otel.stats import Spend, SpendGroup
 from otlp_sender import Sender
 
@@ -147,6 +151,69 @@ def test_it_is_told_who_held_a_conversation_and_when(viewer: Viewer) -> None:
     [held] = viewer.http.get("/api/v1/presence").json()
     assert held["conversation_id"] == "c"
     assert held["since"] <= NOON <= held["until"]
+
+
+def listed(viewer: Viewer, path: str, **query: Any) -> tuple[int, list[dict[str, Any]]]:
+    response = viewer.http.get(path, params=query).raise_for_status()
+    return int(response.headers["x-total-count"]), response.json()
+
+
+def test_conversations_are_searched_filtered_sorted_and_paged(viewer: Viewer) -> None:
+    path = "/api/v1/conversations"
+    more = Sender("q", service="nightly_build").converse("c%2", 9.0).converse("d_", 0.5, model="claude")
+    viewer.send(more.introduce("c%2").introduce("d_"))
+
+    def names(**query: Any) -> list[str]:
+        return [found["conversation_id"] for found in listed(viewer, path, **query)[1]]
+
+    assert names(sort="-accumulated_cost") == ["c%2", "c", "d_"]
+    assert names(sort="accumulated_cost", limit=1, offset=1) == ["c"]
+    assert listed(viewer, path, limit=1)[0] == 3
+    assert listed(viewer, path, limit=0) == (3, [])
+    assert names(search="%") == ["c%2"]
+    assert names(search="_", sort="conversation_id") == ["c%2", "d_"]
+    assert names(search="NIGHTLY claude") == ["d_"]
+    assert names(outcome="stuck", limit=10) == ["c"]
+    assert names(service="nightly_build", model="gpt") == ["c%2"]
+    assert names(agent="Agent", sort="conversation_id") == ["c%2", "d_"]
+    assert names(search="' OR 1=1 --") == []
+
+
+@pytest.mark.parametrize(
+    "query", [{"sort": "costs"}, {"sort": "';"}, {"limit": "-1"}, {"limit": "100000"}, {"offset": "x"}, {"page": "2"}]
+)
+def test_a_list_is_not_asked_for_in_words_that_do_not_exist(viewer: Viewer, query: dict[str, str]) -> None:
+    response = viewer.http.get("/api/v1/conversations", params=query)
+    assert response.status_code == 400
+    assert "\n" not in response.json()["message"]
+
+
+def test_runs_are_listed_with_their_cost_and_outcome(viewer: Viewer) -> None:
+    sender = Sender("r").state("e", "running").converse("e", 0.5)
+    viewer.send(sender)
+    ended = {semconv.CONVERSATION_ID: "e", semconv.RUN_OUTCOME: "budget"}
+    viewer.send(Sender("r").converse("e", 0.75).state("e", "paused").add(semconv.CONVERSATION_OUTCOME, 1, ended))
+    count, [run] = listed(viewer, "/api/v1/runs", conversation="e")
+    assert count == 1
+    assert (run["number"], run["outcome"], run["accumulated_cost"]) == (1, "budget", 0.75)
+    assert run["begun"] <= run["ended"]
+    assert listed(viewer, "/api/v1/runs", outcome="error") == (0, [])
+
+
+def test_the_api_describes_itself_and_each_route_is_in_it(viewer: Viewer) -> None:
+    document = viewer.http.get("/api/v1/openapi.json").json()
+    openapi_spec_validator.validate(document)
+    routes = {route.path.replace(":path", "") for route in Api(Store(Archive(None))).routes()}
+    assert set(document["paths"]) == routes
+    for path, methods in document["paths"].items():
+        if "get" not in methods:
+            continue
+        assert all(parameter["description"] for parameter in methods["get"]["parameters"])
+        if "{" not in path and path.startswith("/api/") and path != "/api/v1/events":
+            answer = viewer.http.get(path)
+            assert answer.status_code == 200
+            [media_type] = methods["get"]["responses"]["200"]["content"]
+            assert answer.headers["content-type"].startswith(media_type)
 
 
 def test_a_file_gives_the_same_answers_while_the_viewer_has_it_open(viewer: Viewer, database: Path) -> None:

@@ -19,7 +19,6 @@ from typing import Any, Final, cast
 
 from openhands_otel._internal.collector.archive import reading, spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
-from openhands_otel._internal.collector.archive.questions import SpendQuestion, answer
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
@@ -28,9 +27,8 @@ from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.handover import Handover
-from openhands_otel._internal.spend.rows import SpendRow
 from openhands_otel.semconv import OVERFLOW
-from openhands_otel.stats import History, HistoryPoint, Spend
+from openhands_otel.stats import History, HistoryPoint
 
 BUCKET_LIMIT: Final = 2_000
 MEMORY_SAMPLE_LIMIT: Final = 200_000
@@ -152,17 +150,9 @@ class Archive:
         """Forget what is older, but never the money; of older spend than ``dates_older_than`` the date."""
         await self._in_thread(lambda: self._purge(older_than, dates_older_than))
 
-    async def rows(self, question: spend.Question) -> list[SpendRow]:
-        """Rows of spend, as asked."""
-        return await self._in_thread(lambda: self._file.use(lambda connection: list(spend.ask(connection, question))))
-
-    async def spend(self, question: SpendQuestion) -> Spend:
-        """What was spent, as asked; raises BadQuestion."""
-        return await self._in_thread(lambda: self._file.use(lambda connection: answer(connection, question)))
-
-    async def presence(self) -> list[spend.Present]:
-        """Which process held which conversation, and when."""
-        return await self._in_thread(lambda: self._file.use(spend.presence))
+    async def read[T](self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``ask`` finds; it writes nothing."""
+        return await self._in_thread(lambda: self._file.use(ask))
 
     async def take_read(self, handover: Handover) -> None:
         """Take in what was read from OpenHands' own files."""

@@ -26,7 +26,6 @@ from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend
 
-PARAMETERS: Final = ("by", "since", "until", "last", "timezone", "where", "top")
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]*)?(e[+-]?[0-9]{1,3})?")
 _OUTCOMES: Final = {
     Dimension.RUN: "SELECT conversation || '#' || number AS id, outcome FROM runs WHERE id IN ({})",
@@ -46,7 +45,7 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
     """Read what is asked. Raises BadQuestion.
 
     Args:
-        given: Parameters by name (PARAMETERS), each as often as it was given.
+        given: by, since, until, last, timezone, where and top, each as often as it was given.
         zone_by_default: IANA name of the zone where none is asked for; None for this machine's.
     """
     values = {name: list(texts) for name, texts in given.items()}

@@ -36,7 +36,8 @@ CREATE TABLE presence (
     PRIMARY KEY (conversation, process)
 ) WITHOUT ROWID;
 CREATE TABLE runs (
-    conversation TEXT NOT NULL, number INTEGER NOT NULL, begun REAL NOT NULL, ended REAL, outcome TEXT, error TEXT,
+    conversation TEXT NOT NULL, number INTEGER NOT NULL, begun REAL, ended REAL, outcome TEXT, error TEXT,
+    cost REAL NOT NULL DEFAULT 0, calls INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (conversation, number)
 ) WITHOUT ROWID;
 CREATE INDEX runs_begun ON runs (begun);

@@ -86,6 +86,12 @@ def book(connection: sqlite3.Connection, booked: Iterable[Booked]) -> None:
     """Add amounts to what is held of their quarter-hours and places."""
     for quarter, place, amount in booked:
         _add(connection, quarter, place, _numbers(amount))
+        if place.run:
+            connection.execute(
+                "INSERT INTO runs (conversation, number, cost, calls) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET cost = cost + excluded.cost, calls = calls + excluded.calls",
+                (place.conversation, int(place.run.rpartition("#")[2]), amount.cost.value, amount.calls),
+            )
 
 
 def book_sum(
@@ -147,7 +153,9 @@ def presence(connection: sqlite3.Connection) -> list[Present]:
 def note_runs(connection: sqlite3.Connection, runs: Iterable[Run]) -> None:
     """Note how far runs are."""
     connection.executemany(
-        "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO runs (conversation, number, begun, ended, outcome, error) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET begun = excluded.begun, ended = excluded.ended, outcome = excluded.outcome,"
+        " error = excluded.error",
         [(run.conversation, run.number, run.begun, run.ended, run.outcome, run.error) for run in runs],
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from pydantic import BaseModel, ValidationError
@@ -13,8 +13,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from openhands_otel._internal.collector.archive.history import EVERYTHING
-from openhands_otel._internal.collector.archive.questions import PARAMETERS, BadQuestion, read_question
-from openhands_otel._internal.collector.archive.spend import READ
+from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
+from openhands_otel._internal.collector.archive.questions import BadQuestion, answer, read_question
+from openhands_otel._internal.collector.archive.spend import READ, presence
+from openhands_otel._internal.collector.serve import endpoints
 from openhands_otel._internal.collector.serve.exposition import Exposition
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
@@ -39,19 +41,30 @@ class Api:
         """IANA name of the zone whose days are meant where none is asked for; None for this machine's."""
 
     def routes(self) -> list[Route]:
+        answers = {
+            endpoints.STATE: self._state,
+            endpoints.CONVERSATIONS: self._conversations,
+            endpoints.CONVERSATION: self._conversation,
+            endpoints.RUNS: self._runs,
+            endpoints.TOTALS: self._totals,
+            endpoints.HISTORY: self._history,
+            endpoints.SPEND: self._spend,
+            endpoints.PRESENCE: self._presence,
+            endpoints.IMPORT: self._import,
+            endpoints.EVENTS: self._events,
+            endpoints.OPENAPI: self._openapi,
+        }
         return [
-            Route("/api/v1/state", _asked(self._state)),
-            Route("/api/v1/conversations", _asked(self._conversations, "outcome")),
-            Route("/api/v1/conversations/{conversation_id:path}", _asked(self._conversation)),
-            Route("/api/v1/totals", _asked(self._totals)),
-            Route("/api/v1/history", _asked(self._history, "conversation", "since", "until", "bucket_s")),
-            Route("/api/v1/spend", _asked(self._spend, *PARAMETERS, repeated=("by", "where"))),
-            Route("/api/v1/presence", _asked(self._presence)),
-            Route("/api/v1/import", _asked(self._import), methods=["POST"]),
-            Route("/api/v1/events", _asked(self._events)),
-            Route("/metrics", self._metrics),
-            Route("/healthz", self._health),
+            *(
+                Route(each.path.replace("_id}", "_id:path}"), _asked(answer, each), methods=[each.method])
+                for each, answer in answers.items()
+            ),
+            Route(endpoints.METRICS.path, self._metrics),
+            Route(endpoints.HEALTH.path, self._health),
         ]
+
+    async def _openapi(self, _: Request) -> Response:
+        return JSONResponse(endpoints.openapi())
 
     async def _state(self, _: Request) -> Response:
         return _json(self._store.state())
@@ -60,19 +73,31 @@ class Api:
         wanted = request.query_params.get("outcome")
         if wanted is not None and wanted not in set(RunOutcome):
             return _problem(400, f"there is no outcome {printable(wanted, 100)} (there is: {', '.join(RunOutcome)})")
+        if not request.query_params.keys() <= {"outcome"}:
+            return await self._page(request)
         found = (stats for stats in self._store.all_stats() if wanted in (None, stats.outcome))
         parts = ",".join(stats.model_dump_json() for stats in found)
         return Response(f"[{parts}]", media_type=_JSON)
+
+    async def _page(self, request: Request) -> Response:
+        page = read_page(request.query_params)
+        await self._store.save_all()
+        count, found = await self._store.archive.read(lambda connection: conversations(connection, page))
+        return Response(f"[{','.join(found)}]", media_type=_JSON, headers={endpoints.COUNT_HEADER: str(count)})
+
+    async def _runs(self, request: Request) -> Response:
+        given = dict(request.query_params)
+        await self._store.save_all()
+        count, found = await self._store.archive.read(lambda connection: runs(connection, given))
+        parts = ",".join(run.model_dump_json() for run in found)
+        return Response(f"[{parts}]", media_type=_JSON, headers={endpoints.COUNT_HEADER: str(count)})
 
     async def _conversation(self, request: Request) -> Response:
         conversation_id: str = request.path_params["conversation_id"]
         held = self._store.conversations.by_id.get(conversation_id)
         if held is not None:
             return _json(self._store.conversations.stats(held))
-        try:
-            archived = await self._store.archive.stats(conversation_id)
-        except FORESEEN as error:
-            return _problem(503, f"the history cannot be read: {error}")
+        archived = await self._store.archive.stats(conversation_id)
         if archived is None:
             return _problem(404, f"no conversation {conversation_id[:100]} is known here")
         return Response(archived, media_type=_JSON)
@@ -96,30 +121,19 @@ class Api:
         subject = query.get("conversation", EVERYTHING)
         if subject == EVERYTHING and "conversation" in query:
             return _problem(400, "conversation must name one; leave it out for everything")
-        try:
-            return _json(await self._store.archive.history(subject, since, until, bucket))
-        except FORESEEN as error:
-            return _problem(503, f"the history cannot be read: {error}")
+        return _json(await self._store.archive.history(subject, since, until, bucket))
 
     async def _spend(self, request: Request) -> Response:
         given: dict[str, list[str]] = {}
         for name, text in request.query_params.multi_items():
             given.setdefault(name, []).append(text)
-        try:
-            question = read_question(given, self._timezone)
-            await self._store.save_all()
-            return _json(await self._store.archive.spend(question))
-        except BadQuestion as error:
-            return _problem(400, str(error))
-        except FORESEEN as error:
-            return _problem(503, f"the history cannot be read: {error}")
+        question = read_question(given, self._timezone)
+        await self._store.save_all()
+        return _json(await self._store.archive.read(lambda connection: answer(connection, question)))
 
     async def _presence(self, _: Request) -> Response:
-        try:
-            await self._store.save_all()
-            present = await self._store.archive.presence()
-        except FORESEEN as error:
-            return _problem(503, f"the history cannot be read: {error}")
+        await self._store.save_all()
+        present = await self._store.archive.read(presence)
         return JSONResponse(
             [
                 {"conversation_id": name, "since": since, "until": until, "read": process == READ}
@@ -215,21 +229,26 @@ def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _asked(
-    endpoint: Callable[[Request], Awaitable[Response]], *known: str, repeated: Sequence[str] = ()
+    answer: Callable[[Request], Awaitable[Response]], endpoint: endpoints.Endpoint
 ) -> Callable[[Request], Awaitable[Response]]:
     """Refuse what is asked in words that do not exist: ignored, one's own question would get everybody's answer."""
 
-    async def answer(request: Request) -> Response:
+    async def checked(request: Request) -> Response:
         names = [name for name, _ in request.query_params.multi_items()]
         for name in names:
-            if name not in known:
-                takes = ", ".join(known) if known else "none"
+            if name not in endpoint.names:
+                takes = ", ".join(endpoint.names) or "none"
                 return _problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
-            if names.count(name) > 1 and name not in repeated:
+            if names.count(name) > 1 and name not in endpoint.repeated:
                 return _problem(400, f"{name} is given {names.count(name)} times")
-        return await endpoint(request)
+        try:
+            return await answer(request)
+        except BadQuestion as error:
+            return _problem(400, str(error))
+        except FORESEEN as error:
+            return _problem(503, f"the history cannot be read: {error}")
 
-    return answer
+    return checked
 
 
 def _json(model: BaseModel) -> Response:

@@ -1,0 +1,118 @@
+"""Conversations and runs as lists: searched, filtered, sorted, a page at a time; those that left memory included."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from openhands_otel._internal.collector.archive.questions import BadQuestion
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.stats import ConversationRun, ConversationStats
+
+MOST: Final = 1_000
+"""Rows of one page."""
+FILTERS: Final = {
+    "outcome": "outcome",
+    "state": "status",
+    "service": "service",
+    "agent": "agent",
+    "model": "model_name",
+    "provider": "provider_name",
+    "parent": "parent_id",
+}
+"""Parameters that a conversation's field has to equal."""
+_SCALARS: Final = frozenset(map(str, (str, int, float, bool, str | None, int | None, float | None)))
+_SORTED_BY: Final = frozenset(
+    name for name, about in ConversationStats.model_fields.items() if str(about.annotation) in _SCALARS
+)
+_SEARCHED: Final = ("conversation_id", "name", "service", "agent", "model_name", "provider_name", "error_type")
+_NEWEST_FIRST: Final = "-received_unix_nano"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is asked of a list."""
+
+    filters: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By parameter (FILTERS)."""
+    search: str = ""
+    sort: str = _NEWEST_FIRST
+    limit: int = 100
+    offset: int = 0
+
+
+def read_page(given: Mapping[str, str]) -> Page:
+    """Read the parameters of a list. Raises BadQuestion."""
+    sort = given.get("sort", _NEWEST_FIRST)
+    if sort.removeprefix("-") not in _SORTED_BY:
+        raise BadQuestion(f"sort takes no {printable(sort, 100)} (it takes: {', '.join(sorted(_SORTED_BY))}; - before)")
+    return Page(
+        filters={name: given[name] for name in FILTERS if name in given},
+        search=given.get("search", ""),
+        sort=sort,
+        limit=_whole(given, "limit", 100, MOST),
+        offset=_whole(given, "offset", 0, 10**9),
+    )
+
+
+def conversations(connection: sqlite3.Connection, page: Page) -> tuple[int, list[str]]:
+    """How many there are, and the page's as JSON."""
+    conditions, values = ["1"], list[object]()
+    for name, text in page.filters.items():
+        conditions.append(f"{_field(FILTERS[name])} = ?")
+        values.append(text)
+    for word in page.search.split():
+        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        everything = " || ' ' || ".join(f"COALESCE({_field(name)}, '')" for name in _SEARCHED)
+        conditions.append(f"({everything}) LIKE ? ESCAPE '\\'")
+        values.append(f"%{escaped}%")
+    where = " AND ".join(conditions)
+    (count,) = connection.execute(f"SELECT count(*) FROM conversations WHERE {where}", values).fetchone()
+    order = f"{_field(page.sort.removeprefix('-'))} {'DESC' if page.sort.startswith('-') else 'ASC'}, id"
+    query = f"SELECT stats FROM conversations WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+    return count, [text for (text,) in connection.execute(query, (*values, page.limit, page.offset))]
+
+
+def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int, list[ConversationRun]]:
+    """How many there are, and the page's, newest first. Raises BadQuestion."""
+    conditions, values = ["begun IS NOT NULL"], list[object]()
+    for name in ("conversation", "outcome"):
+        if name in given:
+            conditions.append(f"{name} = ?")
+            values.append(given[name])
+    limit, offset = _whole(given, "limit", 100, MOST), _whole(given, "offset", 0, 10**9)
+    where = " AND ".join(conditions)
+    (count,) = connection.execute(f"SELECT count(*) FROM runs WHERE {where}", values).fetchone()
+    query = (
+        "SELECT conversation, number, begun, ended, outcome, error, cost, calls FROM runs"
+        f" WHERE {where} ORDER BY begun DESC, conversation, number DESC LIMIT ? OFFSET ?"
+    )
+    found = [
+        ConversationRun(
+            conversation_id=conversation,
+            number=number,
+            begun=begun,
+            ended=ended,
+            outcome=outcome,
+            error_type=error,
+            accumulated_cost=cost,
+            llm_calls=calls,
+        )
+        for conversation, number, begun, ended, outcome, error, cost, calls in connection.execute(
+            query, (*values, limit, offset)
+        )
+    ]
+    return count, found
+
+
+def _field(name: str) -> str:
+    return f"json_extract(stats, '$.{name}')"
+
+
+def _whole(given: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = given.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text) <= most):
+        raise BadQuestion(f"{name} must be a whole number up to {most}")
+    return int(text)
