@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from openhands_otel._internal.collector.archive.history import Archive
-from openhands_otel._internal.collector.archive.questions import BadQuestion
-from openhands_otel._internal.collector.archive.spend import Present
+from openhands_otel._internal.collector.archive.questions import BadQuestion, answer
+from openhands_otel._internal.collector.archive.spend import Present, presence
 from openhands_otel._internal.collector.housekeeping import DATES_KEPT_S, Housekeeping
 from openhands_otel._internal.collector.points.decode import MalformedRequest, TooLarge, decode_metrics
 from openhands_otel._internal.collector.store import Store, Unavailable
@@ -67,7 +67,8 @@ async def _ask(files: Iterable[Path], question: SpendQuestion) -> tuple[Spend, l
                 await _save(keeper)
     await _save(keeper)
     try:
-        return await archive.spend(question), await archive.presence(), skipped
+        spent = await archive.read(lambda connection: answer(connection, question))
+        return spent, await archive.read(presence), skipped
     finally:
         await archive.close()
 
