@@ -94,7 +94,7 @@ class Batch:
         if conversation_id:
             whose = self._ids.get(conversation_id)
             if whose is None:
-                whose = self._ids[conversation_id] = _encode(kind, ((semconv.CONVERSATION_ID, conversation_id),))
+                whose = self._ids[conversation_id] = _encode(kind, semconv.CONVERSATION_ID, conversation_id)
             point.MergeFromString(whose)
         point.MergeFromString(_encoded(kind, labels))
         point.time_unix_nano = at
@@ -124,19 +124,24 @@ def sendable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _encode(kind: Callable[[], Any], labels: Labels) -> bytes:
-    """Attributes as they stand in a point of that kind."""
+def _encode(kind: Callable[[], Any], name: str, value: str | bool) -> bytes:
+    """An attribute as it stands in a point of that kind."""
     message = kind()
-    for name, value in labels:
-        attribute = message.attributes.add(key=name)
-        if isinstance(value, bool):
-            attribute.value.bool_value = value
-        else:
-            attribute.value.string_value = sendable(value)
+    attribute = message.attributes.add(key=name)
+    if isinstance(value, bool):
+        attribute.value.bool_value = value
+    else:
+        attribute.value.string_value = sendable(value)
     return message.SerializeToString()
 
 
-_encoded = lru_cache(CACHED)(_encode)
+_encoded_one = lru_cache(CACHED)(_encode)
+
+
+@lru_cache(CACHED)
+def _encoded(kind: Callable[[], Any], labels: Labels) -> bytes:
+    """Several: in protobuf they stand one behind the other. There are many sets of labels, of few names and values."""
+    return b"".join([_encoded_one(kind, name, value) for name, value in labels])
 
 
 @lru_cache(CACHED)
