@@ -5,9 +5,11 @@ It is a lower bound: OpenHands saves late, and not every call.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -74,37 +76,54 @@ def read(
         now: Unix seconds; what says that it is much later has no date. None takes the clock.
     """
     now = time.time() if now is None else now
-    search, sources = Search(), list[Source]()
-    reading = Reading(skipped=search.skipped)
-    by_path: dict[Path, Source] = {}
-    for root in roots:
-        for found in search.states(root):
-            try:
-                state = read_state(found.path, None if since is None else since - _WRITTEN_LATE_S, now)
-            except Unreadable as error:
-                reading.skipped.append((found.path, str(error)))
-                continue
-            if state is None:
-                continue
-            if state.refused:
-                reading.skipped.append((found.path, f"{state.refused} of its entries are out of range"))
-            source = Source(state, None if found.parent is None else by_path.get(found.parent))
-            by_path[found.path] = source
-            sources.append(source)
-    rows = _Rows(_Counted(presence or {}, {source.state.id for source in sources}), since, until)
-    sifting = Sifting(sources)
-    for cost in sifting.spent:
-        rows.add_cost(cost)
-    for answer in sifting.answered:
-        rows.add_answer(answer)
-    for place, unlisted in sifting.unlisted:
-        rows.add_unlisted(place, unlisted)
-    reading.rows = rows.made()
+    with _nothing_collected():
+        sources, skipped = _sources(roots, None if since is None else since - _WRITTEN_LATE_S, now)
+        rows = _Rows(_Counted(presence or {}, {source.state.id for source in sources}), since, until)
+        sifting = Sifting(sources)
+        for cost in sifting.spent:
+            rows.add_cost(cost)
+        for answer in sifting.answered:
+            rows.add_answer(answer)
+        for place, unlisted in sifting.unlisted:
+            rows.add_unlisted(place, unlisted)
+    reading = Reading(rows.made(), skipped)
     for source in sources:
         known = reading.conversations.get(source.state.id)
         if known is None or known.modified < source.state.modified:
             reading.conversations[source.state.id] = _described(source)
     return reading
+
+
+@contextmanager
+def _nothing_collected() -> Generator[None]:
+    """Looking for cycles, of which a hundred thousand calls make none, would take a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _sources(roots: Iterable[Path], not_before: float | None, now: float) -> tuple[list[Source], list[Skip]]:
+    search, sources = Search(), list[Source]()
+    by_path: dict[Path, Source] = {}
+    for root in roots:
+        for found in search.states(root):
+            try:
+                state = read_state(found.path, not_before, now)
+            except Unreadable as error:
+                search.skipped.append((found.path, str(error)))
+                continue
+            if state is None:
+                continue
+            if state.refused:
+                search.skipped.append((found.path, f"{state.refused} of its entries are out of range"))
+            source = Source(state, None if found.parent is None else by_path.get(found.parent))
+            by_path[found.path] = source
+            sources.append(source)
+    return sources, search.skipped
 
 
 def _described(source: Source) -> ReadConversation:
@@ -121,14 +140,12 @@ class _Counted:
     """Which calls an instrumented process has counted."""
 
     def __init__(self, presence: Presence, on_disk: set[str]) -> None:
-        self._presence = presence
+        self.presence = presence
         self._not_on_disk = [spans for name, spans in presence.items() if name not in on_disk]
 
     def has(self, sources: Iterable[Source], owner: Source, when: float | None) -> bool:
         """Whether it may have been counted: in the presence of any conversation that has it."""
-        if not self._presence:
-            return False
-        spans = [self._presence.get(source.state.id, ()) for source in sources]
+        spans = [self.presence.get(source.state.id, ()) for source in sources]
         if when is None:
             return any(spans)
         if self._not_on_disk and when < owner.begun - _CLOCKS_S:
@@ -198,7 +215,7 @@ class _Rows:
             return None
         if when is not None:
             source.note(when)
-        if self._counted.has(holders or (source,), source, when):
+        if self._counted.presence and self._counted.has(holders or (source,), source, when):
             return None
         row = (begin, end, place, model, cost_source)
         amount = self._amounts.get(row)

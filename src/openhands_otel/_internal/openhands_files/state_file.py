@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from openhands_otel._internal.exact import MONEY_LIMIT, SECONDS_LIMIT, TOKENS_LIMIT
@@ -33,8 +33,7 @@ class Unreadable(Exception):
     """The file says nothing about spend; the message is why."""
 
 
-@dataclass(frozen=True, slots=True)
-class CostEntry:
+class CostEntry(NamedTuple):
     """One ``add_cost``: US dollars, and unix seconds (``time.time()``: no zone), None where that is no time."""
 
     model: str
@@ -42,8 +41,7 @@ class CostEntry:
     time: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEntry:
+class UsageEntry(NamedTuple):
     """One ``add_token_usage``."""
 
     model: str
@@ -51,8 +49,7 @@ class UsageEntry:
     tokens: Tokens
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyEntry:
+class LatencyEntry(NamedTuple):
     """One ``add_response_latency``, in seconds: of every answer, also of those without cost or tokens."""
 
     model: str
