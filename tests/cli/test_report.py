@@ -292,6 +292,22 @@ def test_a_viewer_or_a_database_of_this_machine_that_cannot_be_asked_is_left_out
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
 
 
+def test_what_was_imported_into_a_viewer_is_not_read_again(
+    home: Path, midday: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = home / ".openhands" / "conversations"
+    first = write_conversation(root, Call(midday, 0.5), Call(midday - DAY, 0.25))
+    with running_viewer() as viewer:
+        monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_PORT", viewer.url.rpartition(":")[2])
+        with redirect_stdout(io.StringIO()):
+            assert main(["import", "--openhands", str(root), "--endpoint", viewer.url]) == 0
+        other = write_conversation(root, Call(midday, 4.0))
+        for by in ("conversation", "model,conversation", "day,conversation"):
+            found = spend("--by", by, *UTC)
+            assert found["total"]["accumulated_cost"] == found["total"]["read_cost"] == 4.75
+            assert {group["keys"]["conversation"] for group in found["groups"]} == {first, other}
+
+
 def test_files_of_metrics_say_the_same_in_any_order_and_twice(home: Path, tmp_path: Path) -> None:
     now = time.time()
     stamps = {"at": round((now - HOUR) * 1e9)}

@@ -113,6 +113,18 @@ def test_days_are_exact_and_add_up(url: str, truth: Spent, by: str, of: Any) -> 
     assert found["total"]["accumulated_token_usage"]["prompt_tokens"] == 4 * sum(truth.values())
 
 
+def test_two_of_its_days_are_compared(url: str, truth: Spent) -> None:
+    output = io.StringIO()
+    words = ["report", "compare", "2026-03-28", "2026-03-29", "--json", "--prometheus", url, "--timezone", ZONE]
+    with redirect_stdout(output):
+        assert main(words) == 0
+    sides = [side["spend"]["total"]["accumulated_cost"] for side in json.loads(output.getvalue())["sides"]]
+    assert sides == [
+        pytest.approx(sum(cost for (day, *_), cost in truth.items() if day == which), abs=1e-9)
+        for which in ("2026-03-28", "2026-03-29")
+    ]
+
+
 def test_weeks_and_months_and_conditions(url: str, truth: Spent) -> None:
     assert {group["keys"]["week"] for group in spend(url, *PERIOD, "--by", "week,month")["groups"]} == {
         "2026-W13",

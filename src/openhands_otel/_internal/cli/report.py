@@ -133,7 +133,9 @@ def _two(arguments: argparse.Namespace, sources: Sources, zone: ZoneInfo, now: f
     if unusable is not None:
         raise CommandError(f"compare has no --{unusable}", code=2)
     since, until = _period(arguments, zone, now, _ALL)
-    base = SpendQuestion((), zone, since, until, _conditions(arguments))
+    # A Prometheus does not know conversations; elsewhere they tell how many there were, and how they ended.
+    by = () if arguments.prometheus else (Dimension.CONVERSATION,)
+    base = SpendQuestion(by, zone, since, until, _conditions(arguments))
     sides: list[comparison.Side] = []
     for name in arguments.words[1:]:
         side = comparison.Side(name, sources.answer(comparison.question_of(name, base, now)))

@@ -25,7 +25,7 @@ _NAME_MOST: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: what it was called, and what was spent there, by conversation."""
+    """One of the two: what it was called, and what was spent there, by conversation if that is known."""
 
     name: str
     spend: Spend
@@ -47,17 +47,19 @@ _NO_CONVERSATION: Final = "no conversation"
 
 
 def question_of(name: str, base: SpendQuestion, now: float) -> SpendQuestion:
-    """What a name asks: ``label=value``, a period, or else a conversation whose id begins so. Raises SourceError."""
-    question = replace(base, by=(Dimension.CONVERSATION,), top=None)
+    """What a name asks of ``base``: ``label=value``, a period, or else a conversation whose id begins so.
+
+    Raises SourceError.
+    """
     if "=" in name:
-        return replace(question, where=(*base.where, Condition.of(name)))
+        return replace(base, where=(*base.where, Condition.of(name)))
     try:
         period = _period(name, now, base.zone)
     except PeriodError:
-        return replace(question, where=(*base.where, Condition(Dimension.CONVERSATION, f"{name}*")))
+        return replace(base, where=(*base.where, Condition(Dimension.CONVERSATION, f"{name}*")))
     if base.since is not None or base.until is not None:
         raise SourceError(f"'{name}' is a period: leave out --since, --until and --last")
-    return replace(question, since=period.begin, until=period.end)
+    return replace(base, since=period.begin, until=period.end)
 
 
 def _period(name: str, now: float, zone: ZoneInfo) -> Period:
@@ -123,8 +125,10 @@ def _rows(one: Side, other: Side) -> Iterator[list[str]]:
             # A share of a share tells nobody anything.
             change = "" if title == _CACHED else _change(number(before), number(after))
             yield [title, text(before), text(after), change]
-    yield ["conversations", count_text(one.conversations), count_text(other.conversations), ""]
-    yield ["outcome", one.outcomes, other.outcomes, ""]
+    if one.conversations or other.conversations:
+        yield ["conversations", count_text(one.conversations), count_text(other.conversations), ""]
+    if one.outcomes or other.outcomes:
+        yield ["outcome", one.outcomes, other.outcomes, ""]
 
 
 def _head(one: Side, other: Side) -> list[str]:
