@@ -207,3 +207,45 @@ def test_a_model_without_a_price_has_its_name_and_says_so() -> None:
     assert "my-own" in lines["unknown"]
     assert "no price" in lines["unknown"]
     assert "$0.5000+" in lines["partly"], "a lower bound looks like one"
+
+
+# ---------------------------------------------------------------- the report
+
+REPORT = [sys.executable, "-m", "openhands_otel", "report"]
+FORMS = ["", "--json", "--csv", "--markdown", "--focus"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("by", ["model,role", "conversation", "service"])
+def test_a_report_does_nothing_but_show(by: str, form: str, hostile_viewer: Viewer) -> None:
+    words = [*REPORT, "--viewer", hostile_viewer.url, "--last", "all", "--by", by, *form.split()]
+    result = subprocess.run(words, capture_output=True, timeout=100, env=os.environ | {"COLUMNS": "70"})
+    assert (result.returncode, result.stderr) == (0, b"")
+    lines = result.stdout.decode().removesuffix("\n").split("\n")
+    assert acts("".join(lines)) == []
+    if not form:
+        assert max(map(cell_len, lines)) <= 70
+        costs = [line[: line.index("$") + len("$0.0000")] for line in lines if " $" in line]
+        assert len({cell_len(cost) for cost in costs}) == 1, "wide characters leave the columns where they are"
+
+
+@pytest.mark.skipif(TMUX is None, reason="no tmux on PATH (Debian: apt-get install tmux)")
+def test_a_report_in_a_real_terminal_keeps_to_its_width(hostile_viewer: Viewer, terminal: Terminal) -> None:
+    title = terminal.title
+    terminal.tmux("resize-window", "-x", "44", "-y", "60")
+    command = " ".join([*REPORT, "--viewer", hostile_viewer.url, "--last", "all", "--by", "conversation"])
+    terminal.tmux("send-keys", f"clear; {command}", "Enter")
+    wait_for(lambda: any(line.startswith("total") for line in terminal.screen), "the total", timeout=100)
+    rows = [line for line in terminal.screen if "$0.2500" in line]
+    assert len(rows) == len(HOSTILE)
+    assert len({cell_len(line[: line.index("$0.2500")]) for line in rows}) == 1
+    assert terminal.title == title
+
+
+def test_a_report_where_a_terminal_knows_few_characters(hostile_viewer: Viewer) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for form in FORMS:
+        words = [*REPORT, "--viewer", hostile_viewer.url, "--last", "all", "--by", "conversation", *form.split()]
+        result = subprocess.run(words, capture_output=True, timeout=100, env=environment)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert rb"\u6a21\u578b" in result.stdout
