@@ -7,13 +7,14 @@ from typing import Final
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generator.frame import Row, dashboard
-from deploy.grafana.generator.panels import COUNT, DOLLARS, SHARE, TOKENS, Query, alarm, bars, graph, number
+from deploy.grafana.generator.panels import COUNT, DOLLARS, SHARE, TOKENS, WIDTH, Query, alarm, bars, graph, number
 from deploy.grafana.generator.queries import RANGE, RATE, WHERE, grown, label, ratio, select
 from openhands_otel import semconv
 
 MODEL: Final = label(semconv.REQUEST_MODEL)
 ROLE: Final = label(semconv.LLM_ROLE)
 AGENT: Final = label(semconv.AGENT_NAME)
+TEAM, PROJECT = (label(f"{semconv.LABEL_PREFIX}{name}") for name in ("team", "project"))
 OUTCOME: Final = label(semconv.RUN_OUTCOME)
 SCOPE: Final = label(semconv.BUDGET_SCOPE)
 FINISHED: Final = f'{OUTCOME}="{semconv.RunOutcome.FINISHED}"'
@@ -131,7 +132,15 @@ def shares() -> Row:
             ("service", "job", "What each service cost in the range."),
         )
     ]
-    return Row("Where it goes", panels)
+    chargeback = bars(
+        "By team and project",
+        "What each team and project cost in the range: labels of OPENHANDS_OTEL_LABELS, and those that "
+        "OPENHANDS_OTEL_FLEET_LABELS allows on counters. Without a name: what has none.",
+        DOLLARS,
+        Query(f"sort_desc({grown(semconv.COST, by=[TEAM, PROJECT])})", f"{{{{{TEAM}}}}} / {{{{{PROJECT}}}}}"),
+        width=WIDTH,
+    )
+    return Row("Where it goes", [*panels, chargeback])
 
 
 def tokens() -> Row:
