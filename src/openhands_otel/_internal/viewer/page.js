@@ -231,7 +231,7 @@ function start() {
   });
 }
 
-adoptToken().catch(() => {}).then(start);
+adoptToken().catch((error) => setText(at("token-error"), error.message)).then(start);
 setInterval(everySecond, 1_000);
 setInterval(() => { orderDue = true; draw(); }, ORDER_EVERY_MS);
 setInterval(askAround, ASK_EVERY_MS);

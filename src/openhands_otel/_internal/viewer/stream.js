@@ -16,8 +16,15 @@ export async function adoptToken() {
   history.replaceState(null, "", location.pathname + location.search);
   if (token) return sessionStorage.setItem(KEY, token);
   const response = await fetch("/api/v1/login", { method: "POST", body: code, cache: "no-store" });
-  if (response.ok) sessionStorage.setItem(KEY, (await response.json()).token);
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.message);
+  sessionStorage.setItem(KEY, answer.token);
 }
+
+// An address that is opened where the page is already changes nothing but what stands behind #.
+addEventListener("hashchange", () => {
+  if (/^#(token|login)=/.test(location.hash)) location.reload();
+});
 
 export const keepToken = (token) => sessionStorage.setItem(KEY, token);
 

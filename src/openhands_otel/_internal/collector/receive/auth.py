@@ -154,7 +154,8 @@ def login_route(token: Token) -> Route:
                 break
         secret = token.login(body[:_LONGEST_CODE].decode(errors="replace").strip())
         if secret is None:
-            return JSONResponse({"code": 16, "message": "this address was used before: start the viewer again"}, 401)
+            said = "this address was used before: start the viewer again for another"
+            return JSONResponse({"code": 16, "message": said}, 401)
         return JSONResponse({"token": secret}, headers={"cache-control": "no-store"})
 
     return Route(LOGIN_PATH, login, methods=["POST"])
