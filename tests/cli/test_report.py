@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from viewer_process import running_viewer
 
 from openhands_folder import Call, write_conversation
+from openhands_otel import semconv
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.export.otlp_file.json_lines import encode_line
 from otlp_sender import Sender
@@ -328,6 +329,52 @@ def test_files_of_metrics_say_the_same_in_any_order_and_twice(home: Path, tmp_pa
     for options in (["--files", str(root)], ["--files", "/nowhere"], [*ever, "--viewer", "http://127.0.0.1:9"]):
         result = report(*options)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+def test_an_evaluations_results_stand_with_what_each_instance_and_attempt_cost(home: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+
+    def result(instance: str, attempt: int, cost: float, **more: object) -> str:
+        found = {"instance_id": instance, "attempt": attempt, "test_result": {}, "history": [{"a": 1}]} | more
+        return json.dumps(found | {"metrics": {"accumulated_cost": cost}}) + "\n"
+
+    first = result("django-1", 1, 0.5, error="it broke") + result("astropy-1", 1, 1.0, test_result={"resolved": True})
+    second = result("django-1", 2, 0.25, test_result={"report": {"resolved": False}}) + result("never-ran", 2, 0.0)
+    (outputs / "output.critic_attempt_1.jsonl").write_text(first)
+    (outputs / "output.critic_attempt_2.jsonl").write_text(second)
+    (outputs / "output.jsonl").write_text(first.splitlines()[1] + "\n" + second + "{half of a li")
+    with running_viewer() as viewer:
+        sender = Sender("p").spend(1.875)
+        for instance, attempt, cost in (("django-1", 1, 0.625), ("django-1", 2, 0.25), ("astropy-1", 1, 1.0)):
+            about = {semconv.CONVERSATION_ID: f"{instance}-{attempt}", semconv.REQUEST_MODEL: "gpt-5"}
+            label = {"openhands.label.instance": instance, "openhands.label.attempt": str(attempt)}
+            sender.add(semconv.CONVERSATION_COST, cost, about | label)
+        viewer.send(sender)
+        where = ("--viewer", viewer.url, "--evaluation", str(outputs))
+        found = spend(*where)
+        assert [(*each["keys"].values(), each["accumulated_cost"], each["outcome"]) for each in found["groups"]] == [
+            ("astropy-1", "1", 1.0, "resolved"),
+            ("django-1", "1", 0.625, "error"),
+            ("django-1", "2", 0.25, "unresolved"),
+            ("never-ran", "2", 0.0, "done"),
+        ]
+        assert found["total"]["accumulated_cost"] == 1.875
+        assert found["remarks"] == [
+            "What could not be read, or not wholly: 1 (--verbose names each)",
+            "The evaluation's own figures, of 4 attempts, add up to $1.750",
+        ]
+        by_instance = spend(*where, "--by", "instance")
+        assert {each["keys"]["instance"]: each["outcome"] for each in by_instance["groups"]} == {
+            "astropy-1": "resolved",
+            "django-1": "unresolved",
+            "never-ran": "done",
+        }
+        assert re.search(r"django-1 +\$0\.8750", said(*where))
+        assert f"{day(time.time())}/django-1" in costs(*where, "--by", "day,instance", *UTC)
+    for options in (["--evaluation", str(outputs), "--by", "model"], ["--evaluation", "/nowhere/output.jsonl"]):
+        result_of = report(*options)
+        assert (result_of.stdout, result_of.stderr.count("\n")) == ("", 1)
 
 
 def test_a_token_is_shown(home: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from openhands_otel._internal.host.state_folder import history_file
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.report import comparison, documents
 from openhands_otel._internal.report.errors import SourceError
+from openhands_otel._internal.report.evaluation import ATTEMPT, INSTANCE, joined, read_evaluation
 from openhands_otel._internal.report.focus import BY, as_focus
 from openhands_otel._internal.report.sources import Sources, described
 from openhands_otel._internal.report.table import table
@@ -62,6 +63,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     asked_for.add_argument(
         "--top", type=int, metavar="N", help="the N dearest of each group, and the others as one row"
+    )
+    asked_for.add_argument(
+        "--evaluation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="join with an evaluation's output.jsonl, by the labels instance and attempt",
     )
     shape = parser.add_argument_group("how").add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="JSON, whose shape is documented and versioned")
@@ -116,9 +125,18 @@ def _one(arguments: argparse.Namespace, sources: Sources, zone: ZoneInfo, now: f
         if arguments.top is not None:
             raise CommandError("--focus has all rows: leave out --top", code=2)
         names = tuple(dict.fromkeys([*BY, *(name for name in names or () if name not in UNITS)]))
+    evaluation = None
+    if arguments.evaluation:
+        names = names or (INSTANCE, ATTEMPT)
+        if INSTANCE not in names or arguments.top is not None:
+            raise CommandError(f"--evaluation joins by the label '{INSTANCE}', without --top: add it to --by", code=2)
+        evaluation = read_evaluation(arguments.evaluation)
+        sources.skipped += evaluation.skipped
     since, until = _period(arguments, zone, now, _DEFAULT_LAST)
     question = SpendQuestion(names or _DEFAULT_BY, zone, since, until, _conditions(arguments), _top(arguments.top))
     spend = sources.answer(question)
+    if evaluation is not None:
+        spend = joined(spend, evaluation)
     if arguments.json:
         return documents.as_json(spend)
     if arguments.csv:
@@ -129,7 +147,7 @@ def _one(arguments: argparse.Namespace, sources: Sources, zone: ZoneInfo, now: f
 
 
 def _two(arguments: argparse.Namespace, sources: Sources, zone: ZoneInfo, now: float) -> str:
-    unusable = next((name for name in ("by", "top", "focus") if getattr(arguments, name)), None)
+    unusable = next((name for name in ("by", "top", "focus", "evaluation") if getattr(arguments, name)), None)
     if unusable is not None:
         raise CommandError(f"compare has no --{unusable}", code=2)
     since, until = _period(arguments, zone, now, _ALL)
