@@ -384,14 +384,13 @@ class Store:
 
     def totals(self) -> Totals:
         sums = self.fleet.sums
-        now = time.time()
         return Totals(
             accumulated_cost=sums.cost,
             accumulated_token_usage=sums.tokens,
             llm_calls=sums.calls,
             unpriced_calls=int(sums.value(semconv.UNPRICED_CALLS)),
             cache_savings=sums.value(semconv.CACHE_SAVINGS),
-            burn=self.fleet.burn.rate(now),
+            burn=self.fleet.burn.rate(),
             conversations_running=self.conversations.running_count,
             conversations_open=self.conversations.open_count,
             conversations_seen=self.conversations_seen,

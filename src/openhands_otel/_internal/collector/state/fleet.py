@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -173,7 +172,7 @@ class Fleet:
         self.sums = TotalSums()
         self.unbooked = Unbooked()
         """Spend with its place in time, to be written with the records that it came by."""
-        self.burn = BurnMeter(time.time())
+        self.burn = BurnMeter()
         self.dirty: set[str] = set()
         self.assumed_restarts = 0
         """Restarts of senders that give no start times, taken for such because a counter fell."""

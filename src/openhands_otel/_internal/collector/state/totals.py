@@ -6,6 +6,7 @@ their detail and never the totals their truth.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from copy import copy
@@ -110,27 +111,28 @@ class TotalSums:
 
 
 class BurnMeter:
-    """What was spent in the last five minutes, by seconds."""
+    """What was spent in the last five minutes, by seconds, whatever the wall clock did meanwhile."""
 
-    def __init__(self, now: float) -> None:
-        self._began = now
+    def __init__(self) -> None:
+        self._began = time.monotonic()
         self._spent: deque[tuple[int, float]] = deque()
 
-    def add(self, cost: float, now: float) -> None:
-        self._forget(now)
-        second = int(now)
+    def add(self, cost: float, at: float) -> None:
+        """``at``: when it arrived, unix seconds; a while ago where the journal tells it again."""
+        second = int(self._forget() - max(0.0, time.time() - at))
         if self._spent and self._spent[-1][0] == second:
             self._spent[-1] = (second, self._spent[-1][1] + cost)
         else:
             self._spent.append((second, cost))
 
-    def _forget(self, now: float) -> None:
+    def _forget(self) -> float:
+        now = time.monotonic()
         while self._spent and self._spent[0][0] < now - _BURN_WINDOW_S:
             self._spent.popleft()
+        return now
 
-    def rate(self, now: float) -> BurnRate:
-        self._forget(now)
-        window = min(_BURN_WINDOW_S, max(_BURN_LEAST_S, now - self._began))
+    def rate(self) -> BurnRate:
+        window = min(_BURN_WINDOW_S, max(_BURN_LEAST_S, self._forget() - self._began))
         per_second = sum(cost for _, cost in self._spent) / window
         return BurnRate(per_minute=per_second * 60, per_hour=per_second * 3600, window_s=window)
 
@@ -139,9 +141,9 @@ class BurnMeter:
         return bool(self._spent)
 
     @staticmethod
-    def is_recent(start: int, time: int) -> bool:
+    def is_recent(start: int, at: int) -> bool:
         """Whether a stream seen for the first time had just begun (unix nanoseconds, both by its sender's clock)."""
-        return time - start < _BURN_WINDOW_S * 1e9
+        return at - start < _BURN_WINDOW_S * 1e9
 
 
 def _share(name: str, values: dict[str, float]) -> Share:
