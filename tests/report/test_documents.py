@@ -266,7 +266,7 @@ NEVER_NULL: Final = [
     *("PricingUnit", "ConsumedQuantity", "ConsumedUnit"),
 ]
 """By FOCUS 1.2, for usage."""
-KEPT_NULL: Final = ["ChargeClass"]
+KEPT_NULL: Final = ["ChargeClass", "InvoiceId"]
 
 
 def focus_rows(*more: str) -> tuple[Spend, list[dict[str, str]]]:
@@ -291,6 +291,8 @@ def test_focus_rows_are_as_the_specification_says() -> None:
     for each in rows:
         assert all(each[name] for name in NEVER_NULL), each
         assert not any(each[name] for name in KEPT_NULL)
+        assert each["ChargeDescription"].isascii()
+        assert all("." in each[name] for name in ("PricingQuantity", "ConsumedQuantity", "BilledCost"))
         assert each["BilledCost"] == each["EffectiveCost"] == each["ListCost"] == each["ContractedCost"]
         begins, ends = (datetime.fromisoformat(each[f"ChargePeriod{edge}"]) for edge in ("Start", "End"))
         assert begins < ends

@@ -38,7 +38,7 @@ def _rows(group: SpendGroup, spend: Spend, zone: ZoneInfo) -> Iterator[dict[str,
     day = _day(group.keys[Unit.DAY], zone)
     model = group.keys[Dimension.MODEL]
     calls: dict[str, object] = {
-        "ConsumedQuantity": group.llm_calls,
+        "ConsumedQuantity": float(group.llm_calls),
         "ConsumedUnit": "Calls",
         "BilledCost": group.accumulated_cost,
         "x_ReadCost": group.read_cost,
@@ -50,7 +50,7 @@ def _rows(group: SpendGroup, spend: Spend, zone: ZoneInfo) -> Iterator[dict[str,
     for kind, quantity, details in _tokens(group.accumulated_token_usage):
         if quantity:
             tokens: dict[str, object] = {
-                "ConsumedQuantity": quantity,
+                "ConsumedQuantity": float(quantity),
                 "ConsumedUnit": "Tokens",
                 "SkuMeter": kind,
                 "SkuPriceId": f"{model}/{kind}",
@@ -85,6 +85,8 @@ def _row(
     month = period_of(Unit.MONTH, max(day.begin, day.end - 1), zone)
     provider = group.keys.get(Dimension.PROVIDER, "")
     cost = own.get("BilledCost", 0.0)
+    # Quantities are decimals, also where they are whole.
+    quantity = own.get("ConsumedQuantity", 0.0)
     tags = {name: value for name, value in group.keys.items() if name not in BY and name not in _FACTS}
     others = {
         f"x_{name.title().replace('_', '')}": group.keys.get(name)
@@ -100,17 +102,19 @@ def _row(
         "BillingPeriodEnd": _moment(month.end),
         "ChargeCategory": "Usage",
         "ChargeClass": None,
-        "ChargeDescription": description,
+        # The only text that has to be ASCII.
+        "ChargeDescription": description.encode("ascii", "backslashreplace").decode(),
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodStart": _moment(day.begin),
         "ChargePeriodEnd": _moment(day.end),
-        "ConsumedQuantity": own.get("ConsumedQuantity", 0),
+        "ConsumedQuantity": quantity,
         "ConsumedUnit": own.get("ConsumedUnit", ""),
         "ContractedCost": cost,
         "EffectiveCost": cost,
+        "InvoiceId": None,
         "InvoiceIssuerName": provider,
         "ListCost": cost,
-        "PricingQuantity": own.get("ConsumedQuantity", 0),
+        "PricingQuantity": quantity,
         "PricingUnit": own.get("ConsumedUnit", ""),
         "ProviderName": provider,
         "PublisherName": provider,
