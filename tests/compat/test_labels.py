@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from openhands_otel import OpenHandsInstrumentor, labels, subscribe
+from openhands_otel._internal.capture.identity import Scope, inside
+from openhands_otel.events import CostAdded
 from openhands_otel.semconv import LABEL_PREFIX
 from openhands_otel.settings import Settings
 
@@ -155,6 +157,20 @@ def test_tasks_of_one_loop_keep_theirs_apart_a_fallback_in_an_executor_included(
         assert cost_under(scenario, instance=name) > 0
 
 
+def test_a_call_of_no_conversation_takes_its_labels_into_the_executor_of_its_fallback(scenario: Scenario) -> None:
+    needs("openhands.sdk.llm.llm", "LLM.acompletion")
+    from openhands.sdk import Message, TextContent
+
+    llm = fallback(scenario, lambda llm: llm)
+    seen: list[Any] = []
+    unsubscribe = subscribe(seen.append, kinds=CostAdded)
+    with labels(instance="a"):
+        asyncio.run(llm.acompletion([Message(role="user", content=[TextContent(text="ping")])]))
+    unsubscribe()
+    assert [event.origin.labels for event in seen] == [(("instance", "a"),)]
+    assert seen[0].origin.fallback
+
+
 def test_tools_at_once_that_ask_a_model(scenario: Scenario) -> None:
     from openhands.sdk import Tool, register_tool
 
@@ -184,6 +200,32 @@ def test_a_title_in_an_executor_and_a_question_from_another_thread(scenario: Sce
     at_once(lambda: conversation.ask_agent("How far are you?"), conversation.generate_title)
     scenario.check()
     assert len(scenario.bill().entries) == 3
+    assert cost_under(scenario, instance="a") == pytest.approx(scenario.bill().total, abs=EXACT)
+
+
+def test_delegated_sub_agents_in_bare_threads(scenario: Scenario) -> None:
+    executor = needs("openhands.tools.delegate", "DelegateExecutor")
+    action = needs("openhands.tools.delegate", "DelegateAction")
+    kinds = {}
+    if "agent_types" in action.model_fields:
+        register = needs("openhands.sdk.subagent", "register_agent_if_absent")
+        register("labelled-child", lambda llm: scenario.agent(llm), "works for the test")
+        kinds = {"agent_types": ["labelled-child", "labelled-child"]}
+    with labels(instance="a"):
+        conversation = scenario.conversation(scenario.llm("main"))
+    scenario.run(conversation)
+
+    def delegate() -> None:
+        # As in the thread of a tool, where nothing says whose labels hold but the conversation that it works for.
+        with inside(Scope(conversation_id=str(conversation.id)), None):
+            delegating = executor()
+            spawned = delegating(action(command="spawn", ids=["one", "two"], **kinds), conversation)
+            assert not getattr(spawned, "is_error", False), spawned
+            delegating(action(command="delegate", tasks={"one": "first", "two": "second"}), conversation)
+
+    at_once(delegate)
+    scenario.check()
+    assert scenario.fleet(openhands__llm__role="subagent") > 0
     assert cost_under(scenario, instance="a") == pytest.approx(scenario.bill().total, abs=EXACT)
 
 
