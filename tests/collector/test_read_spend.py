@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from viewer_process import Viewer, running_viewer
 
 from openhands_folder import Call, write_conversation
 from openhands_otel import semconv
 from openhands_otel._internal.cli import main
-from openhands_otel._internal.spend.handover import BODY_LIMIT
+from openhands_otel._internal.collector.archive import reading, schema
+from openhands_otel._internal.collector.archive import spend as spend_rows
+from openhands_otel._internal.collector.archive.spend import Present, Question
+from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover, ReadConversation, ReadRow
 from openhands_otel.stats import Spend
 from otlp_sender import Sender
 
@@ -192,3 +197,71 @@ def test_a_label_of_nobody_and_a_conversation_of_both(tmp_path: Path) -> None:
         for name in ("model", "conversation", "service", "role", "usage_id", "cost_source", "team", "day", "hour"):
             assert sum(by(viewer, name).values()) == pytest.approx(1.5), name
         assert {group.keys.get(semconv.LLM_ROLE) for group in spend(viewer, by="role").groups}
+
+
+# ---------------------------------------------------------------- whatever comes in whatever order
+
+START = 1_790_000_000 // QUARTER * QUARTER
+STEP = 100
+Step = tuple[str, int]
+
+
+@given(
+    lives=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=4),
+    steps=st.lists(
+        st.sampled_from([("import", 0), ("import late", 0)]) | st.tuples(st.just("tell"), st.integers(0, 80)),
+        max_size=12,
+    ),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_dollar_counts_twice_whatever_comes_in_whatever_order(
+    lives: list[tuple[int, int]], steps: list[Step]
+) -> None:
+    """A conversation of a call each 100 s; processes are instrumented in some stretches, and tell of them by and by.
+
+    An import that is late knows nothing of what was told last.
+    """
+    database = schema.connect(None)
+    times = [START + number * STEP for number in range(81)]
+    stretches = [(START + first * STEP - 10.0, START + (first + length) * STEP - 90.0) for first, length in lives]
+    told: dict[int, float] = {}
+    told_before: dict[int, float] = {}
+
+    def counted(when: float) -> bool:
+        return any(since <= when <= told[number] for number, (since, _) in enumerate(stretches) if number in told)
+
+    def import_(what_is_known: dict[int, float]) -> None:
+        known = [(stretches[number][0], until) for number, until in what_is_known.items()]
+        rows = [
+            ReadRow(begin=when // QUARTER * QUARTER, cost=1.0)
+            for when in times
+            if not any(since - 2 <= when <= until + 2 for since, until in known)
+        ]
+        whole = ReadConversation(
+            conversation_id="c",
+            until=times[-1],
+            known=known,
+            rows=rows,
+        )
+        reading.take(database, Handover(conversations=[whole]))
+
+    def read() -> float:
+        return sum(row.amount.read_cost.value for row in spend_rows.ask(database, Question((), (0.0, 4e10), False)))
+
+    for kind, number in (*steps, ("import", 0)):
+        if kind == "import":
+            import_(told)
+        elif kind == "import late":
+            import_(told_before)
+        else:
+            told_before = dict(told)
+            present: list[Present] = []
+            for process, (since, end) in enumerate(stretches):
+                until = min(end, START + number * STEP - 90.0)
+                if until > since and until > told.get(process, 0.0):
+                    told[process] = until
+                    present.append(("c", f"p{process}", since, until))
+            reading.give_way(database, present)
+            spend_rows.note_presence(database, present)
+        assert read() <= sum(not counted(when) for when in times)
+    assert read() == sum(not counted(when) for when in times)

@@ -60,14 +60,12 @@ def import_read(folders: Sequence[Path], url: str | None, token_file: Path | Non
 
 
 def _hand_over(roots: Sequence[Path], viewer: _Importer) -> Reading:
-    held = [each for each in viewer.presence() if not each.read]
-    known_until: dict[str, float] = {}
     presence: dict[str, list[tuple[float, float]]] = {}
-    for each in held:
-        presence.setdefault(each.conversation_id, []).append((each.since, each.until))
-        known_until[each.conversation_id] = max(each.until, known_until.get(each.conversation_id, 0.0))
+    for each in viewer.presence():
+        if not each.read:
+            presence.setdefault(each.conversation_id, []).append((each.since, each.until))
     reading = read(roots, presence=presence)
     modified = {name: about.modified for name, about in reading.conversations.items()}
-    for handover in handovers(reading.rows, modified, known_until):
+    for handover in handovers(reading.rows, modified, presence):
         viewer.hand_over(handover)
     return reading

@@ -23,6 +23,8 @@ EARLIEST: Final = 1.4e9
 """Unix seconds, of 2014: no call of an agent is older, and what says so (a counter, 0) is no time."""
 AHEAD_S: Final = 86_400.0
 """How far in the future a time may lie that a clock of this or another machine wrote."""
+_OPEN: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
+"""Windows has but the last."""
 _KINDS: Final = ("prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 Tokens = tuple[int, int, int, int, int]
@@ -92,7 +94,7 @@ def read_state(path: Path, not_before: float | None, now: float) -> Conversation
     """
     try:
         # A pipe without a writer would block, and a device may do anything.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, _OPEN)
     except (OSError, ValueError) as error:
         raise Unreadable(getattr(error, "strerror", None) or "it cannot be opened") from None
     try:

@@ -58,8 +58,8 @@ class ReadConversation(_Model):
     conversation_id: Annotated[str, Field(min_length=1, max_length=256)]
     until: Seconds
     """When its file was last written, unix seconds: what came later was not read."""
-    known_until: Seconds = 0.0
-    """Until when the reader knew instrumented processes to have held it, unix seconds; 0 for never."""
+    known: Annotated[list[tuple[Seconds, Seconds]], Field(max_length=ROWS_LIMIT)] = []
+    """Since and until when the reader knew instrumented processes to have held it, unix seconds."""
     rows: Annotated[list[ReadRow], Field(max_length=ROWS_LIMIT)]
 
 
@@ -70,7 +70,7 @@ class Handover(_Model):
 
 
 def handovers(
-    rows: Iterable[SpendRow], modified: Mapping[str, float], known_until: Mapping[str, float]
+    rows: Iterable[SpendRow], modified: Mapping[str, float], known: Mapping[str, list[tuple[float, float]]]
 ) -> Iterator[Handover]:
     """``rows`` of conversations, with what is known of these by id. What has no date stands at its latest."""
     of: dict[str, list[ReadRow]] = defaultdict(list)
@@ -83,9 +83,7 @@ def handovers(
         if batch and (count + len(found) > _BATCH or len(batch) == _BATCH):
             yield Handover(conversations=batch)
             batch, count = [], 0
-        batch.append(
-            ReadConversation(conversation_id=name, until=until, known_until=known_until.get(name, 0.0), rows=found)
-        )
+        batch.append(ReadConversation(conversation_id=name, until=until, known=known.get(name, []), rows=found))
         count += len(found)
     if batch:
         yield Handover(conversations=batch)

@@ -33,11 +33,13 @@ def take(connection: sqlite3.Connection, handover: Handover) -> None:
             spend.book(database, _booked(conversation))
             database.execute("INSERT OR REPLACE INTO presence VALUES (?, ?, 0, ?)", (name, READ, conversation.until))
             held = database.execute(
-                "SELECT since, until FROM presence WHERE conversation = ? AND process != ? AND until > ?",
-                (name, READ, conversation.known_until),
+                "SELECT since, until FROM presence WHERE conversation = ? AND process != ?", (name, READ)
             ).fetchall()
+            known = dict(sorted(conversation.known))
             for since, until in held:
-                _give_way(database, name, max(since, conversation.known_until), until)
+                # What came while the files were read.
+                if until > known.get(since, 0.0):
+                    _give_way(database, name, max(since, known.get(since, 0.0)), until)
 
 
 def give_way(connection: sqlite3.Connection, present: Iterable[spend.Present]) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Final
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from openhands_otel._internal.export.otlp_file.json_lines import NotMetrics, decode_line
-from openhands_otel._internal.export.otlp_file.writer import SUFFIX, is_delta
+from openhands_otel._internal.export.otlp_file.writer import SUFFIX, flags, is_delta
 from openhands_otel._internal.export.spool import folder as spools
 from openhands_otel._internal.export.spool.file import MAGIC, NotASpool, decode
 
@@ -33,7 +33,7 @@ def files_below(path: Path) -> list[Path]:
 def requests_in(path: Path) -> Iterator[ExportMetricsServiceRequest | NotTaken]:
     """What a file says, in its order; what of it cannot be taken is said between the rest."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | flags("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 yield NotTaken("it is no plain file")

@@ -35,6 +35,14 @@ LOOSE_LIMIT: Final = 4 * 1024 * 1024
 _QUARTER_NS: Final = 900 * SECOND_NS
 
 
+def flags(*names: str) -> int:
+    """Those for opening a file that this system has."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+_OWN: Final = flags("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY")
+
+
 class FileTransport:
     """Writes requests into ``folder``, under the name of the process's instance. For one thread at a time."""
 
@@ -98,7 +106,7 @@ class FileTransport:
     def _append(self, line: bytes) -> bool:
         """False where somebody else has been at the file."""
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | _OWN)
         except FileNotFoundError:
             return False
         try:
@@ -116,14 +124,13 @@ class FileTransport:
         """Put a file in place that has what is joined, and ``loose``."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            with open(os.open(new, flags, 0o600), "wb") as file:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OWN, 0o600), "wb") as file:
                 joined = self._copy_joined(file)
                 for request in loose:
                     file.write(encode_line(request))
                 size = file.tell()
-            os.rename(new, self._path)
+            os.replace(new, self._path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(new)
