@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from telemetry.pipes import call, closed, opened, origin, response
 
 from openhands_otel import labels, semconv
+from openhands_otel._internal.capture.conversation_labels import ConversationLabels
 from openhands_otel._internal.labels import LABEL_LIMIT, VALUE_LIMIT, _complain, clean, current, labels_of, merged
 from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, LABEL_VALUES_LIMIT, FleetLabels, Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
@@ -118,6 +119,21 @@ def test_one_may_be_entered_again_and_left_in_any_order() -> None:
     threading.Thread(target=other.__exit__, args=(None, None, None)).start()
 
 
+def test_runs_of_one_conversation_that_overlap_leave_nothing_behind() -> None:
+    of_conversation = ConversationLabels((("team", "payments"),))
+    with labels(instance="a"):
+        leave_first = of_conversation.enter_run()
+    with labels(instance="b"):
+        leave_second = of_conversation.enter_run()
+    assert dict(of_conversation.here()) == {"team": "payments", "instance": "b"}
+    with labels(attempt=1):
+        assert dict(of_conversation.here()) == {"team": "payments", "instance": "b", "attempt": "1"}
+    leave_first()
+    assert dict(of_conversation.here()) == {"team": "payments", "instance": "b"}
+    leave_second()
+    assert dict(of_conversation.here()) == {"team": "payments"}
+
+
 def test_more_than_fit_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     many = labels_of({f"label{number:02}": "x" for number in range(LABEL_LIMIT)})
     both = merged(many, (("label00", "y"), ("one_more", "x")))
@@ -176,6 +192,11 @@ def test_what_may_be_sent_of_people_is_known_by_name(
     assert load(Settings).fleet_labels == ("team",)
     assert any("'tags.*' (it is none of user_id" in line for line in caplog.messages)
     assert any("'Project' (a name begins" in line for line in caplog.messages)
+
+
+def test_no_more_labels_than_hold_are_taken_in_code() -> None:
+    with pytest.raises(SettingsError, match="17 labels, and no more than 16"):
+        load(Settings, labels={f"l{number}": "x" for number in range(17)})
 
 
 def test_a_mistake_in_code_is_told_to_whoever_makes_it() -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from openhands_otel._internal.labels import NAMES, is_name, labels_of, read_labels, read_names
+from openhands_otel._internal.labels import LABEL_LIMIT, NAMES, is_name, labels_of, read_labels, read_names
 from openhands_otel.semconv import BudgetScope
 
 # fmt: off
@@ -130,6 +130,8 @@ class Settings(BaseSettings):
         for name in given:
             if not is_name(name):
                 raise ValueError(f"'{name}' is no name: {NAMES}")
+        if len(given) > LABEL_LIMIT:
+            raise ValueError(f"{len(given)} labels, and no more than {LABEL_LIMIT} hold at a time")
         return dict(labels_of(given))
 
     @field_validator("fleet_labels", mode="before")

@@ -6,10 +6,10 @@ Everything is read from modules that are already imported; nothing here imports 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
-from pathlib import PurePath
 from typing import Any, cast
 
 from openhands_otel.semconv import UNKNOWN, Status
@@ -101,7 +101,7 @@ def tags_of(conversation: Any) -> Mapping[str, str]:
 def workspace_folder(conversation: Any) -> str | None:
     """Name of the folder that a conversation works in, without the path to it."""
     found = getattr(getattr(conversation, "workspace", None), "working_dir", None)
-    return PurePath(found).name if isinstance(found, str | PurePath) else None
+    return os.path.basename(os.path.abspath(found)) if isinstance(found, str | os.PathLike) else None
 
 
 def has_event(conversation: Any, event: Any) -> bool:

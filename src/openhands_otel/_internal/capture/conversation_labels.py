@@ -7,6 +7,7 @@ tags, its folder) what ``OPENHANDS_OTEL_SEND`` lists. What holds where its run b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from openhands_otel._internal.capture import compat
@@ -15,33 +16,38 @@ from openhands_otel._internal.labels import Labels, current, labels_of, merged
 TAG = "tags."
 
 
-class ConversationLabels:
-    """Those of one conversation in this process."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Holding:
+    """What holds where a run began, and that over what held where the conversation was opened."""
 
-    __slots__ = ("_context", "_opened", "held")
+    context: Labels
+    held: Labels
+
+
+class ConversationLabels:
+    """Those of one conversation in this process. Any thread may ask, and runs may overlap: the newest one counts."""
+
+    __slots__ = ("_holding",)
 
     def __init__(self, opened: Labels) -> None:
-        self._opened = opened
-        self._context: Labels = ()
-        """What held where its run began."""
-        self.held = opened
-        """Both together."""
+        self._holding = [_Holding((), opened)]
+
+    @property
+    def held(self) -> Labels:
+        """Those of what the conversation does."""
+        return self._holding[-1].held
 
     def here(self) -> Labels:
         """Those of what happens in this thread or task."""
-        context = current()
-        return self.held if context is self._context else merged(self.held, context)
+        context, newest = current(), self._holding[-1]
+        return newest.held if context is newest.context else merged(newest.held, context)
 
     def enter_run(self) -> Callable[[], None]:
         """A run begins here; the returned function ends it."""
-        before = self._context, self.held
-        self._context = current()
-        self.held = merged(self._opened, self._context)
-
-        def leave() -> None:
-            self._context, self.held = before
-
-        return leave
+        context = current()
+        holding = _Holding(context, merged(self._holding[0].held, context))
+        self._holding.append(holding)
+        return lambda: self._holding.remove(holding)
 
 
 def labels_at_opening(

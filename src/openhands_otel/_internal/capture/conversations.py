@@ -223,6 +223,8 @@ class ConversationHooks:
         def leave(result: Any, error: BaseException | None) -> None:
             seconds = time.perf_counter() - began if timed else None
             leave_scope()
+            if leave_labels is not None:
+                leave_labels()
             status, own = compat.status(conversation), self._own_total(conversation)
             code = self._error_codes.pop(conversation_id, None)
             if error is not None:
@@ -230,8 +232,6 @@ class ConversationHooks:
             outcome = outcome_of_run(status, code)
             agent = self._agent_of(conversation_id)
             self._content.run_ended(number, conversation_id, error)
-            if leave_labels is not None:
-                leave_labels()
             self._publish(RunEnded(now_ns(), conversation_id, status, own, outcome, code, seconds, agent, number))
 
         return leave
