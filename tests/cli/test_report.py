@@ -211,6 +211,28 @@ def test_a_setting_that_names_no_zone_is_one_line(home: Path, monkeypatch: pytes
     assert result.stderr.count("\n") == 1
 
 
+def test_a_name_that_nothing_has_is_said(home: Path, midday: float) -> None:
+    root = ("--openhands", str(home / "kept"))
+    write_conversation(home / "kept", Call(midday, 0.5))
+    for form in ((), ("--markdown",)):
+        assert "is it model that is meant" in said("--by", "day,modle", *root, *form)
+        assert "Nothing has a label 'team'" in said("--by", "team", *root, *form)
+        assert "Nothing has a label" not in said("--by", "model,run", *root, *form)
+        assert "Nothing was found" in said("--where", "team=a", *root, *form)
+
+
+def test_a_zone_without_a_name_is_the_viewers_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    with running_viewer() as viewer:
+        viewer.send(Sender("p").spend(0.5))
+        assert spend("--viewer", viewer.url)["timezone"] == "local"
+    monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_TIMEZONE", "Asia/Kathmandu")
+    with running_viewer() as viewer:
+        result = report("--viewer", viewer.url, "--timezone", "local")
+        assert "--timezone" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
 def test_files_that_cannot_be_read_are_counted_and_named_when_asked_for(home: Path, midday: float) -> None:
     root = home / "kept"
     write_conversation(root, Call(midday, 0.5))

@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.facts import OUTCOMES
 from openhands_otel._internal.money import money
-from openhands_otel._internal.spend.grouping import added
+from openhands_otel._internal.spend.conditions import absent
+from openhands_otel._internal.spend.grouping import UNITS, added
+from openhands_otel._internal.spend.rows import Dimension
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend, SpendGroup
@@ -113,6 +115,7 @@ def outcome_text(outcome: str | None) -> str:
     return word.text if word else printable(outcome or "", 24)
 
 
+_FACTS: Final = UNITS | frozenset(map(str, Dimension))
 COLUMNS: Final = (
     Column("cost", lambda group, _: cost_text(group), 0),
     Column("share", lambda group, total: share_text(group.accumulated_cost, total.accumulated_cost), 30),
@@ -140,6 +143,19 @@ def filled(columns: Sequence[Column], shown: Sequence[Line], total: SpendGroup) 
     """The texts of each column, line by line; a column that would be empty is left out, the cost never."""
     texts = {column: [column.text(line.group, total) for line in shown] for column in columns}
     return {column: column_texts for column, column_texts in texts.items() if column is COLUMNS[0] or any(column_texts)}
+
+
+def _nobody_has(name: str, spend: Spend) -> bool:
+    """Whether what it is grouped by is a label that nothing has."""
+    values = [each.keys[name] for each in spend.groups if name in each.keys]
+    return name not in _FACTS and bool(values) and set(values) == {absent(name)}
+
+
+def _mistaken(name: str) -> str:
+    from difflib import get_close_matches
+
+    meant = get_close_matches(name, sorted(_FACTS), 1)
+    return f"Nothing has a label '{name}'{f': is it {meant[0]} that is meant?' if meant else '.'}"
 
 
 def period_text(spend: Spend) -> str:
@@ -171,9 +187,8 @@ def notes(spend: Spend) -> list[str]:
     """What a reader has to know, a sentence each."""
     said = list(spend.remarks)
     if not (spend.groups or spend.total.llm_calls or spend.total.accumulated_cost):
-        said.append(
-            "Nothing is known of this time: name another with --last or --since, or where to look (see --help)."
-        )
+        said.append("Nothing was found: name another time, other conditions, or where to look (see --help).")
+    said += [_mistaken(name) for name in spend.by if _nobody_has(name, spend)]
     reasons: list[str] = []
     if spend.total.read_cost:
         reasons.append(f"{money(spend.total.read_cost)} was read from OpenHands' own files, which may lack calls")
