@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -22,7 +23,7 @@ from openhands_otel._internal.ledger.account import Account
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
 from openhands_otel._internal.viewer import facts_module
-from openhands_otel.semconv import Metric, Reason, RunOutcome, Status
+from openhands_otel.semconv import CostSource, Metric, Reason, RunOutcome, Status
 from openhands_otel.stats import ConversationStats, TokenUsage
 from otlp_sender import key_values
 
@@ -231,6 +232,68 @@ def test_the_first_and_the_last_call_are_those_of_all_processes() -> None:
             held.take_body(told(ledger, instance).SerializeToString(), replayed=instance == "two")
         stats = held.conversation("c")
     assert (stats.first_call_unix_s, stats.last_call_unix_s) == (1_700_000_000, 1_700_000_300)
+
+
+BEFORE = {
+    semconv.CONVERSATION_COST.name: {semconv.LLM_ROLE, semconv.REQUEST_MODEL, semconv.USAGE_ID},
+    semconv.CONVERSATION_TOKENS.name: {semconv.TOKEN_TYPE, semconv.USAGE_ID},
+    semconv.CONVERSATION_CALLS.name: {semconv.REQUEST_MODEL, semconv.PROVIDER_NAME},
+    semconv.CONVERSATION_UNPRICED.name: {semconv.REQUEST_MODEL, semconv.PROVIDER_NAME},
+    semconv.CONVERSATION_LLM_TIME.name: set[str](),
+}
+"""What release 0.1 broke them down by."""
+
+
+def as_before(request: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest:
+    """What an agent of release 0.1 says, where nothing is to be added up for it."""
+    older = ExportMetricsServiceRequest.FromString(request.SerializeToString())
+    for metric in older.resource_metrics[0].scope_metrics[0].metrics:
+        for point in metric.sum.data_points if metric.name in BEFORE else ():
+            kept = [each for each in point.attributes if each.key in {semconv.CONVERSATION_ID, *BEFORE[metric.name]}]
+            del point.attributes[:]
+            point.attributes.extend(kept)
+    return older
+
+
+def test_an_agent_of_the_release_before_says_the_same(request_of_everything: ExportMetricsServiceRequest) -> None:
+    with HeldStore() as newer, HeldStore() as older:
+        newer.take_body(request_of_everything.SerializeToString())
+        older.take_body(as_before(request_of_everything).SerializeToString())
+        assert comparable(older.conversation("c")) == comparable(newer.conversation("c"))
+
+
+def test_an_agent_of_the_release_before_and_one_of_today_add_up() -> None:
+    ledgers = {name: ledger_of(*everything("c")) for name in ("older", "newer")}
+    with HeldStore() as held:
+        held.take_body(as_before(told(ledgers["older"], "older")).SerializeToString())
+        held.take_body(told(ledgers["newer"], "newer").SerializeToString())
+        stats = held.conversation("c")
+    assert (stats.accumulated_cost, stats.llm_calls, stats.unpriced_calls, stats.llm_seconds) == (0.5, 2, 2, 0.2)
+    assert [part.accumulated_cost for part in stats.costs] == [0.5]
+    assert [(part.llm_calls, part.unpriced_calls) for part in stats.calls_by_model] == [(2, 2)]
+    assert stats.usage_to_metrics["agent"].accumulated_token_usage.prompt_tokens == 220
+
+
+def test_however_much_its_spend_is_broken_down_viewers_see_what_the_process_knows() -> None:
+    """Uses that differ in what viewers do not tell apart become one part of theirs."""
+    ledger = Ledger(1_000, 100)
+    uses = itertools.product(("gpt-4o", "mini"), ("openai", "azure"), ("agent", "title"), ((), (("team", "x"),)))
+    for number, (model, provider, usage_id, labels) in enumerate(uses):
+        whose = origin("c", model, provider=provider, usage_id=usage_id, labels=labels)
+        for source in (CostSource.PROVIDER, CostSource.ESTIMATED):
+            ledger.apply(events.CostAdded(time.time_ns(), whose, 2.0**number, source, 2.0**number))
+        for event in call(whose, 0.25):
+            ledger.apply(event)
+    known = ledger.snapshot("c")
+    assert known is not None
+    with HeldStore() as held:
+        held.take_body(told(ledger).SerializeToString())
+        seen = held.conversation("c")
+    assert len(ledger.accounts["c"].parts) == 16
+    assert (len(seen.costs), len(seen.calls_by_model)) == (4, 4)
+    for name in ("accumulated_cost", "costs", "usage_to_metrics", "accumulated_token_usage", "llm_seconds", "labels"):
+        assert getattr(seen, name) == getattr(known, name), name
+    assert set(seen.calls_by_model) == set(known.calls_by_model)
 
 
 # ---------------------------------------------------------------- words and documents
