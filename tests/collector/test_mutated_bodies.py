@@ -35,6 +35,7 @@ MEMORY_MB = 80
 """What the second half of the bodies may add to the viewer: tables are full by then, or nearly so."""
 COST = 0.0123
 HONEST = "honest"
+COSTS = semconv.COST.name
 
 WHOLE = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1)
 BROKEN = (0.0, -0.0, 5e-324, 1e-300, 1e300, 1.7e308, -1.7e308, math.inf, -math.inf, math.nan, -1.0, 2.0**53)
@@ -72,7 +73,13 @@ def seed_request(chance: random.Random) -> ExportMetricsServiceRequest:
     sender.add(semconv.CONVERSATION_CALLS, chance.randrange(9), {semconv.CONVERSATION_ID: name})
     sender.add(semconv.BUDGET, 5.0, {semconv.BUDGET_SCOPE: "day"})
     sender.observe(semconv.RESPONSE_LATENCY, [0.1, 2.0], {semconv.REQUEST_MODEL: "gpt"})
-    return sender.request()
+    request = sender.request()
+    spent = next(metric for metric in request.resource_metrics[0].scope_metrics[0].metrics if metric.name == COSTS)
+    for seconds in (1, 2):
+        spent.sum.data_points[0].exemplars.add(
+            trace_id=b"t" * 16, span_id=b"s" * 8, time_unix_nano=time.time_ns() - seconds * 10**9, as_double=cost
+        )
+    return request
 
 
 def fields_of(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:

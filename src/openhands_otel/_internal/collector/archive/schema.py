@@ -162,6 +162,6 @@ def _check_header(path: Path) -> None:
 def refuse(path: Path, error: Exception | str) -> NoReturn:
     if "locked" in str(error):
         raise UnusableDatabase(
-            f"{path} is in use by another collector: stop that one or name another file with --database"
+            f"{path} is in use by another program, another viewer say: stop it or name another file with --database"
         ) from None
     raise UnusableDatabase(f"{path} cannot be used as a database ({error}): {_ADVICE}") from None
