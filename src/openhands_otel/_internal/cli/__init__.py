@@ -22,6 +22,7 @@ PROGRAM = "openhands-otel"
 
 COMMANDS = {
     "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
+    "forget": "erase what was spent by a service, in a conversation, under a label or in a period, and whose it was",
     "import": "send what processes wrote into files to a viewer: in any order, from any machine, counted once",
     "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
     "view": "receive telemetry and show it: embedded collector and live page",

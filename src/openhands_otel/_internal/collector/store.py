@@ -148,13 +148,16 @@ class Store:
         if self._absent(updates):
             async with self.moving:
                 records = await self._find_absent(updates)
+                forgotten = await self._find_forgotten(updates, *records)
                 self._bring_back(*records)
+            self._leave_forgotten(updates, *forgotten, received)
         # Nothing is awaited from here on: what is in memory stays there until the points are in.
         changed: dict[str, Conversation] = {}
         totals_changed = False
         for update in updates:
             refusals.of(update.instance.service, update.instance.name)
-            totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
+            if not update.forgotten:
+                totals_changed |= self.fleet.apply(update.instance, update.fleet, received, refusals, replayed)
             self._apply_conversations(update, received, refusals, changed, replayed)
             self._book(update.named)
         self._take_up_again(received, changed)
@@ -198,6 +201,40 @@ class Store:
             _, above = await self._find((), holders)
             conversations |= {record["id"]: record for record in above}
         return found, conversations
+
+    async def _find_forgotten(
+        self, updates: list[_Sorted], found: list[Record], conversations: dict[str, Record]
+    ) -> tuple[dict[str, Record], dict[str, Record]]:
+        processes, ids = self._absent(updates) or (set[str](), set[str]())
+        processes -= {record["key"] for record in found}
+        try:
+            return await self.archive.forgotten(list(processes), list(ids - conversations.keys()))
+        except FORESEEN as error:
+            self.health.failed(HISTORY, error)
+            raise Unavailable("the history cannot be read for now") from error
+
+    def _leave_forgotten(
+        self, updates: list[_Sorted], processes: dict[str, Record], conversations: dict[str, Record], received: int
+    ) -> None:
+        """Of what somebody had forgotten nothing comes back, unless it goes on spending."""
+        for update in updates:
+            key = update.instance.key
+            if key in processes and key not in self.fleet.processes:
+                process = Process.forgotten(update.instance, processes[key])
+                if process.grows(update.fleet, received):
+                    self.fleet.admit(process)
+                else:
+                    update.forgotten = True
+            for name in conversations.keys() & update.named:
+                told = [each for each in update.conversations if each[0] == name]
+                if name not in self.conversations:
+                    conversation = Conversation.forgotten(name, conversations[name])
+                    spent = ((attributes, point) for _, attributes, point in told)
+                    if conversation.series.grows(key, spent, received):
+                        self.conversations.admit(conversation)
+                        self.conversations_seen += 1
+                        continue
+                    update.conversations = [each for each in update.conversations if each[0] != name]
 
     async def _find(self, processes: Iterable[str], ids: Iterable[str]) -> tuple[list[Record], list[Record]]:
         try:
@@ -460,6 +497,8 @@ class _Sorted:
     conversations: list[tuple[str, Attributes, Point]] = field(default_factory=list[tuple[str, Attributes, Point]])
     named: set[str] = field(default_factory=set[str])
     """Ids of these conversations and of their parents."""
+    forgotten: bool = False
+    """Whether its process is forgotten and has spent nothing since."""
 
 
 def _sort(update: MetricsUpdate) -> _Sorted:

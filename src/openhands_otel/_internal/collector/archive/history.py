@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from openhands_otel._internal.collector.archive import reading, spend
+from openhands_otel._internal.collector.archive import forgotten, reading, spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
+from openhands_otel._internal.collector.archive.folding import fold_process
+from openhands_otel._internal.collector.archive.forgetting import Request, forget
+from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
 from openhands_otel._internal.collector.state.runs import Run
-from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
-from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.handover import Handover
-from openhands_otel.semconv import OVERFLOW
 from openhands_otel.stats import History, HistoryPoint
 
 BUCKET_LIMIT: Final = 2_000
@@ -40,8 +40,6 @@ is gone would count as a new one, so of them there are many: they are small."""
 SAMPLE_LIMIT: Final = 5_000_000
 RECORD_LIMIT: Final = 200_000
 """The same for a file, which is a disk's affair: some hundred megabytes each."""
-TOTALS_LIMIT: Final = 20_000
-"""Sums of processes whose record is gone, by service, metric and attributes; more share one for each metric."""
 _TRIM_EVERY: Final = 200
 """Transactions after which a file is looked at for these limits."""
 
@@ -109,8 +107,8 @@ class Archive:
         self.path = path
         self._file = DatabaseFile(path)
         self._writes = 0
-        self._folded = 0
-        """Rows of sums, while they are made."""
+        self.forgets = False
+        """Whether there is anything that somebody had forgotten."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="openhands-otel-history")
 
     async def open(self) -> Restored:
@@ -138,6 +136,23 @@ class Archive:
         except Lost:
             # Then there are none: the next round makes a database without them.
             return [], []
+
+    async def forgotten(
+        self, processes: Sequence[str], conversations: Sequence[str]
+    ) -> tuple[dict[str, Record], dict[str, Record]]:
+        """What is kept of those of them that somebody had forgotten, by key and by id."""
+        if not self.forgets or not (processes or conversations):
+            return {}, {}
+        return await self.read(
+            lambda connection: (
+                forgotten.find(connection, PROCESSES, processes),
+                forgotten.find(connection, CONVERSATIONS, conversations),
+            )
+        )
+
+    async def forget(self, request: Request, dry_run: bool) -> Erasure:
+        """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""
+        return await self._in_thread(lambda: self._file.use(lambda connection: forget(connection, request, dry_run)))
 
     async def stats(self, conversation_id: str) -> str | None:
         """The last state of a conversation, as JSON."""
@@ -167,6 +182,7 @@ class Archive:
 
     def _open(self) -> Restored:
         self._file.open()
+        self.forgets = bool(self._row("SELECT 1 FROM forgotten LIMIT 1", ()))
         return self._file.use(_read_restored)
 
     def _look(self) -> str | None:
@@ -273,27 +289,14 @@ class Archive:
         with connection as database:
             spend.forget_dates(database, dates_older_than)
             database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
+            database.execute("DELETE FROM forgotten WHERE at < ?", (min(older_than, dates_older_than),))
             database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
             self._forget_processes(database, "seen < ? AND NOT resident", older_than)
 
     def _forget_processes(self, database: sqlite3.Connection, which: str, limit: float) -> None:
-        (self._folded,) = database.execute("SELECT count(*) FROM folded").fetchone()
         for (record,) in database.execute(f"SELECT record FROM processes WHERE {which}", (limit,)):
-            self._fold(database, json.loads(record))
+            fold_process(database, json.loads(record))
         database.execute(f"DELETE FROM processes WHERE {which}", (limit,))
-
-    def _fold(self, database: sqlite3.Connection, record: Record) -> None:
-        for metric, attributes, amount in Process.from_record(record).contributions():
-            key = (record["service"], metric, json.dumps(attributes, separators=(",", ":")))
-            query = "SELECT partials FROM folded WHERE service = ? AND metric = ? AND attributes = ?"
-            row = database.execute(query, key).fetchone()
-            if row is None and self._folded >= TOTALS_LIMIT:
-                key = (OVERFLOW, metric, json.dumps(SHARED, separators=(",", ":")))
-                row = database.execute(query, key).fetchone()
-            self._folded += row is None
-            total = ExactSum(json.loads(row[0]) if row else ())
-            total.add(amount)
-            database.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, json.dumps(total.parts)))
 
     def _close(self) -> None:
         self._file.close()

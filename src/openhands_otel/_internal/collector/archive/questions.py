@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
 from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
@@ -102,6 +103,12 @@ def presence_from_file(path: Path) -> list[Present]:
     """Who held which conversation, and when, as a file says. Raises UnusableDatabase likewise."""
     with _reading(path) as connection:
         return presence(connection)
+
+
+def erasures_from_file(path: Path) -> list[Erasure]:
+    """What was ever forgotten of a file. Raises UnusableDatabase likewise."""
+    with _reading(path) as connection:
+        return erasures(connection)
 
 
 @contextmanager

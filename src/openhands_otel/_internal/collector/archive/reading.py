@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from openhands_otel._internal.collector.archive import spend
+from openhands_otel._internal.collector.archive.forgotten import when
 from openhands_otel._internal.collector.archive.spend import READ
-from openhands_otel._internal.collector.state.placing import Booked, Cube, Place
+from openhands_otel._internal.collector.state.placing import CONVERSATIONS, Booked, Cube, Place
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.handover import TOKENS, Handover, ReadConversation, ReadRow
@@ -31,6 +32,11 @@ def take(connection: sqlite3.Connection, handover: Handover) -> None:
             name = conversation.conversation_id
             database.execute(f"DELETE FROM spend WHERE cube = ? AND {_OF_CONVERSATION}", (Cube.READ, Cube.READ, name))
             spend.book(database, _booked(conversation))
+            forgotten = when(database, CONVERSATIONS, name)
+            if forgotten is not None:
+                _give_way(database, name, 0.0, forgotten)
+                if not _is_there(database, name):
+                    continue
             database.execute("INSERT OR REPLACE INTO presence VALUES (?, ?, 0, ?)", (name, READ, conversation.until))
             held = database.execute(
                 "SELECT since, until FROM presence WHERE conversation = ? AND process != ?", (name, READ)
@@ -64,6 +70,16 @@ def _give_way(connection: sqlite3.Connection, conversation: str, since: float, u
         f"DELETE FROM spend WHERE cube = ? AND quarter > ? AND quarter <= ? AND {_OF_CONVERSATION}",
         (Cube.READ, since - QUARTER_S - _CLOCKS_S, until + _CLOCKS_S, Cube.READ, conversation),
     )
+
+
+def _is_there(connection: sqlite3.Connection, conversation: str) -> bool:
+    query = f"SELECT 1 FROM spend WHERE cube = ? AND {_OF_CONVERSATION} LIMIT 1"
+    if connection.execute(query, (Cube.READ, Cube.READ, conversation)).fetchone() is not None:
+        return True
+    connection.execute(
+        "DELETE FROM places WHERE conversation = ? AND id NOT IN (SELECT place FROM spend)", (conversation,)
+    )
+    return False
 
 
 def _booked(conversation: ReadConversation) -> Iterable[Booked]:

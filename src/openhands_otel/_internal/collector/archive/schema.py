@@ -42,8 +42,14 @@ CREATE TABLE runs (
 ) WITHOUT ROWID;
 CREATE INDEX runs_begun ON runs (begun);
 CREATE TABLE dates (name TEXT PRIMARY KEY, unix_s REAL NOT NULL);
+CREATE TABLE forgotten (key TEXT PRIMARY KEY, at REAL NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE salt (salt TEXT NOT NULL);
+CREATE TABLE erasures (
+    at REAL NOT NULL, asked TEXT NOT NULL, row_count INTEGER NOT NULL, cost REAL NOT NULL, calls INTEGER NOT NULL
+);
 """
-"""What was spent by quarter-hour and place (spend.py), who held which conversation when, since when there are dates.
+"""What was spent by quarter-hour and place (spend.py), who held which conversation when, since when there are dates,
+what stands for what is forgotten (forgotten.py).
 A cost is dollars + fine / 2**30 + rest: whole numbers add up without rounding, whoever adds them."""
 
 _CREATE: Final = f"""

@@ -136,6 +136,38 @@ def ask(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow
     yield from _rows(connection, Cube.READ, question)
 
 
+def held(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Booked]:
+    """The rows that meet a condition of SQL."""
+    query = (
+        f"SELECT quarter, spend.cube, {', '.join(_PLACE[1:])}, {', '.join(_SUMS)} FROM spend JOIN places ON id = place"
+        f" WHERE {condition}"
+    )
+    last = len(_PLACE) + 1
+    return [
+        (quarter, Place(Cube(cube), *row[: last - 2]), _amount(row[last - 2 :], Cube.FLEET))
+        for quarter, cube, *row in connection.execute(query, values)
+    ]
+
+
+def replace(connection: sqlite3.Connection, quarter: int, place: Place, amount: Amount) -> None:
+    """Have a row say something else; where that is nothing there is no row."""
+    (number,) = connection.execute(_FIND, place).fetchone()
+    where = (place.cube, quarter, number)
+    connection.execute("DELETE FROM spend WHERE cube = ? AND quarter = ? AND place = ?", where)
+    if amount.anything:
+        connection.execute(_ADD, (*where, *_numbers(amount)))
+
+
+def has_label() -> str:
+    """A condition of SQL: whether a place has a label, its own or its process's; takes path, value, path, value."""
+    return "(json_extract(own_labels, ?) = ? OR json_extract(labels, ?) = ?)"
+
+
+def path_of(label: str) -> str:
+    """Where a label is in the JSON of labels."""
+    return '$."' + label.replace('"', "") + '"'
+
+
 def note_presence(connection: sqlite3.Connection, present: Iterable[Present]) -> None:
     """Note from when until when a process held a conversation."""
     connection.executemany(
@@ -216,11 +248,7 @@ def first_quarter(connection: sqlite3.Connection) -> int | None:
 
 def _on_points(connection: sqlite3.Connection, label: str) -> bool:
     query = "SELECT 1 FROM places WHERE own_labels != '{}' AND json_extract(own_labels, ?) IS NOT NULL LIMIT 1"
-    return connection.execute(query, (_path(label),)).fetchone() is not None
-
-
-def _path(label: str) -> str:
-    return '$."' + label.replace('"', "") + '"'
+    return connection.execute(query, (path_of(label),)).fetchone() is not None
 
 
 def _rows(connection: sqlite3.Connection, cube: Cube, question: Question) -> Iterator[SpendRow]:
@@ -257,7 +285,7 @@ def _sums(
             columns.append(_COLUMNS[name])
         else:
             columns.append("COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')")
-            values += [_path(name)] * 2
+            values += [path_of(name)] * 2
     groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
     # Tokens as floats: what hostile senders say may be more than SQLite's integers hold, and then it gives up.
     sums = ", ".join(f"{'sum' if name in _MONEY else 'total'}({name})" for name in _SUMS)

@@ -205,7 +205,18 @@ class Streams:
 class Counted:
     """What a counter or histogram of one process has come to."""
 
-    __slots__ = ("_cumulative", "_deltas", "_exact", "_quarters", "assumed", "ended", "start", "time", "value")
+    __slots__ = (
+        "_cumulative",
+        "_deltas",
+        "_exact",
+        "_quarters",
+        "assumed",
+        "ended",
+        "erased",
+        "start",
+        "time",
+        "value",
+    )
 
     def __init__(self, exact: bool = False) -> None:
         self.start = self.time = 0
@@ -215,6 +226,8 @@ class Counted:
         self.ended = False
         self.assumed = 0
         """Restarts that had to be assumed."""
+        self.erased: Number = 0
+        """What of it somebody had forgotten: it counts no more, nor when it is told again."""
         self._exact = exact
         self._cumulative: Streams | None = None
         self._deltas: Deltas | None = None
@@ -222,14 +235,25 @@ class Counted:
 
     @property
     def total(self) -> int | float:
+        """What of it counts."""
+        return amount(self.value) - self.erased
+
+    @property
+    def reached(self) -> int | float:
+        """What it has come to, forgotten or not."""
         return amount(self.value)
 
+    def erase(self, part: Number | None = None) -> None:
+        """Forget what it has come to, or a part of that; and when it did, so that no late point moves it."""
+        self.erased = self.reached if part is None else self.erased + part
+        self._quarters = Quarters(self.reached)
+
     def place(self, point: Point, quarter: int, before: Number) -> list[Step]:
-        """In which quarter-hours it grew, now that ``point`` has been taken; ``before`` is what it came to before."""
+        """In which quarter-hours it grew, now that ``point`` has been taken; ``before`` is what it had reached."""
         if point.value is None:
             return []
         alone = self._deltas is None and self._cumulative is not None and self._cumulative.alone
-        return self._quarters.take(amount(point.value) if alone else None, quarter, before, self.total)
+        return self._quarters.take(amount(point.value) if alone else None, quarter, before, self.reached)
 
     def apply(self, point: Point, now: int) -> bool:
         """Take ``point``; True if anything changed by it. ``now`` is the collector's clock."""
@@ -271,8 +295,8 @@ class Counted:
         cumulative = None if self._cumulative is None else self._cumulative.record()
         deltas = None if self._deltas is None else self._deltas.record()
         value = plain(self.value)
-        quarters = self._quarters.record()
-        return [self.start, self.time, value, self.ended, self.assumed, self._exact, cumulative, deltas, quarters]
+        record = [self.start, self.time, value, self.ended, self.assumed, self._exact, cumulative, deltas]
+        return [*record, self._quarters.record(), *([self.erased] if self.erased else [])]
 
     @classmethod
     def from_record(cls, record: list[Any]) -> Counted:
@@ -283,7 +307,8 @@ class Counted:
         series._cumulative = None if cumulative is None else Streams.from_record(cumulative)
         series._deltas = None if deltas is None else Deltas.from_record(deltas)
         # Archives of before knew no quarter-hours.
-        series._quarters = Quarters.from_record(quarters[0]) if quarters else Quarters(series.total)
+        series._quarters = Quarters.from_record(quarters[0]) if quarters else Quarters(series.reached)
+        series.erased = quarters[1] if len(quarters) > 1 else 0
         return series
 
 

@@ -12,6 +12,7 @@ from openhands_otel._internal.collector.points.limits import CONVERSATION_WEIGHT
 from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.collector.state.breakdowns import calls_of, shares_of, tokens_of
 from openhands_otel._internal.collector.state.combining import combined
+from openhands_otel._internal.collector.state.erased import Erased
 from openhands_otel._internal.collector.state.liveness import Life
 from openhands_otel._internal.collector.state.naming import labels_in, labels_of, name_of
 from openhands_otel._internal.collector.state.placing import (
@@ -263,7 +264,15 @@ class Conversation:
             "result": self.result,
             "run": self.runs.record(),
             "held": self.series.records(),
+            **({"erased": erased} if (erased := self.series.erased.record()) else {}),
         }
+
+    @classmethod
+    def forgotten(cls, conversation_id: str, record: dict[str, Any]) -> Conversation:
+        """One that speaks again, by what stands for it."""
+        conversation = cls(conversation_id)
+        conversation.series.erased = Erased.from_record(record)
+        return conversation
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Conversation:
@@ -278,6 +287,7 @@ class Conversation:
         conversation.folded_descendants = record["folded_descendants"]
         conversation.folded_into = record["folded_into"]
         conversation.series.restore(record["held"], record.get("taken_up"), conversation.received)
+        conversation.series.erased = Erased.from_record(record.get("erased", {}))
         conversation._find_parent()
         conversation.result = record.get("result")
         conversation.runs.restore(record.get("run"))

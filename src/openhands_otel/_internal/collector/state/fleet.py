@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Final
@@ -36,6 +36,7 @@ from openhands_otel._internal.collector.points.series import (
     series_from_record,
 )
 from openhands_otel._internal.collector.points.values import Distribution, Value, amount, unplain
+from openhands_otel._internal.collector.state.erased import Erased
 from openhands_otel._internal.collector.state.liveness import Life, Lives, Pulse
 from openhands_otel._internal.collector.state.placing import (
     ADD_SECONDS,
@@ -82,6 +83,8 @@ class Process:
     """How many of its series totals are made of."""
     sharing: dict[str, int | float] = field(default_factory=dict[str, "int | float"])
     """Streams beyond the limit, which share a series (sharing.py)."""
+    erased: Erased = field(default_factory=Erased)
+    """Series that are forgotten and have not spoken since."""
     exemplars: dict[MetricSeries, Exemplar] = field(default_factory=dict[MetricSeries, Exemplar])
     """The newest of each series that has one."""
     own_weight: int = 0
@@ -106,6 +109,18 @@ class Process:
         else:
             self.foreign_weight += weigh(attributes)
 
+    def find(self, name: str, attributes: Attributes) -> Series | None:
+        """One of its series, if it has told of that, or had before it was forgotten."""
+        held = self.series.get((name, attributes))
+        if held is None and (held := self.erased.take(name, attributes)) is not None:
+            self.hold(name, attributes, held)
+        return held
+
+    def grows(self, points: Iterable[Point], now: int) -> bool:
+        """Whether some points tell of more than is forgotten of it."""
+        known = ((point, (point.metric.name, point.attributes)) for point in points if point.scope is None)
+        return self.erased.grows(((point, names) for point, names in known if adds_up(*names)), now)
+
     def contributions(self) -> Iterator[tuple[str, Attributes, int | float]]:
         """What it adds to the totals."""
         for (name, attributes), held in self.series.items():
@@ -117,7 +132,8 @@ class Process:
         for (name, attributes), held in self.series.items():
             if adds_up(name, attributes):
                 self.count(unbooked.amount(self.key, UNDATED, self.place(attributes)), name, 0, held.total)
-                ADD_SECONDS(unbooked.amount(self.key, UNDATED, self.place(attributes)), 0.0, _sum(held.value))
+                if held.total:
+                    ADD_SECONDS(unbooked.amount(self.key, UNDATED, self.place(attributes)), 0.0, _sum(held.value))
 
     def count(self, spent: Amount, name: str, low: Number, high: Number) -> None:
         """Add what one of its series went through to an amount; seconds apart."""
@@ -140,12 +156,37 @@ class Process:
                 if adds_up(name, attributes)
             ],
             **({"sharing": self.sharing} if self.sharing else {}),
+            **({"erased": erased} if (erased := self.erased.record()) else {}),
+            **({"counts_calls": True} if erased and self.counts_calls else {}),
         }
+
+    @classmethod
+    def forgotten(cls, instance: Instance, record: Record) -> Process:
+        """One that speaks again, by what stands for it."""
+        process = cls(instance, 0.0, own_weight=weigh(instance.resource), sharing=dict(record.get("sharing", {})))
+        process.erased = Erased.from_record(record)
+        process.counts_calls = record.get("counts_calls", False)
+        return process
+
+    def forget(self, salt: str, matches: Callable[[Attributes, Series], bool]) -> None:
+        """Forget series: of those that totals are made of a hash and what they had reached stays."""
+        self.erased.salt = salt
+        for (name, attributes), held in list(self.series.items()):
+            if matches(attributes, held):
+                del self.series[name, attributes]
+                if isinstance(held, Counted):
+                    self.erased.put(held, name, attributes)
+
+    def remains(self) -> Record:
+        """What stands for it once all of it is forgotten."""
+        return {"counts_calls": self.counts_calls, "sharing": self.sharing, **self.erased.record()}
 
     @classmethod
     def from_record(cls, record: Record) -> Process:
         instance = Instance(record["key"], record["service"], _attributes(record["resource"]))
         process = cls(instance, record["seen"], sharing=dict(record.get("sharing", {})))
+        process.erased = Erased.from_record(record.get("erased", {}))
+        process.counts_calls = record.get("counts_calls", False)
         if "pulse" in record:
             process.pulse = Pulse.from_record(record["pulse"])
         for name, attributes, *held in record["series"]:
@@ -218,7 +259,7 @@ class Fleet:
             # An empty label is as good as none, which is ours.
             scope = point.scope or semconv.UNKNOWN
             attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: scope}.items()))
-        held = process.series.get((name, attributes))
+        held = self._find(process, name, attributes)
         value, assumed = (held.value, _assumed(held)) if held else (0, 0)
         before = amount(value)
         if held is None:
@@ -241,11 +282,12 @@ class Fleet:
         self._place(process, name, attributes, point, held, value, received)
         if name == CALLS_BEFORE and process.counts_calls:
             return True
-        if held.total != before:
-            self.sums.replace(process.instance.service, name, attributes, before, held.total)
+        after = amount(held.value)
+        if after != before:
+            self.sums.replace(process.instance.service, name, attributes, before, after)
             now = received / 1e9
             if name == semconv.COST.name and not replayed and (before or BurnMeter.is_recent(point.start, point.time)):
-                self.burn.add(held.total - before, now)
+                self.burn.add(after - before, now)
         return True
 
     def _place(
@@ -294,6 +336,12 @@ class Fleet:
             return f"there are {FOREIGN_NAMES} other names already"
         return None
 
+    def _find(self, process: Process, name: str, attributes: Attributes) -> Series | None:
+        own = process.own_weight
+        held = process.find(name, attributes)
+        self._own_bytes += process.own_weight - own
+        return held
+
     def _hold(self, process: Process, metric: MetricInfo, attributes: Attributes, series: Series) -> None:
         own, foreign = process.own_weight, process.foreign_weight
         process.hold(metric.name, attributes, series)
@@ -334,7 +382,7 @@ class Fleet:
             self._sharing += 1
         by = growth(process.sharing, key, point.value)
         self.shared_points += 1
-        held = process.series.get((name, SHARED))
+        held = self._find(process, name, SHARED)
         value = raised(None if held is None else held.value, by, point.value)
         start = point.start if held is None else held.start
         shared = replace(point, attributes=SHARED, value=value, start=start, delta=False)
@@ -345,9 +393,10 @@ class Fleet:
             held.apply(shared, received)
         if name == CALLS_BEFORE and process.counts_calls:
             return True
-        self.sums.replace(process.instance.service, name, SHARED, held.total - by, held.total)
+        reached = amount(held.value)
+        self.sums.replace(process.instance.service, name, SHARED, reached - by, reached)
         spent = self.unbooked.amount(process.key, quarter_of(point.time, received), process.place(SHARED))
-        FLEET_MEASURES.get(name, COUNT_CALLS)(spent, held.total - by, held.total)
+        FLEET_MEASURES.get(name, COUNT_CALLS)(spent, reached - by, reached)
         if name == semconv.COST.name and by and not replayed:
             self.burn.add(by, received / 1e9)
         return by > 0

@@ -86,6 +86,13 @@ def place_of(cube: Cube, conversation: str, resource: Attributes, service: str, 
     return place._replace(**{_TEXT[name]: str(value) for name, value in attributes if name in _TEXT})
 
 
+def attributes_of(place: Place) -> Attributes:
+    """The opposite: attributes of a process's series whose spend belongs to a place."""
+    found: dict[str, str] = {name: getattr(place, field) for name, field in _TEXT.items() if getattr(place, field)}
+    found |= {semconv.LABEL_PREFIX + name: value for name, value in json.loads(place.own_labels).items()}
+    return tuple(sorted(found.items()))
+
+
 def _labels(attributes: Attributes) -> str:
     prefix = semconv.LABEL_PREFIX
     found = {name.removeprefix(prefix): str(value) for name, value in attributes if name.startswith(prefix)}

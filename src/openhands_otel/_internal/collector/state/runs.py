@@ -80,6 +80,11 @@ class Runs:
         self.last = self._changed[run.number] = run
         return run
 
+    def forget(self, process: str) -> None:
+        """Nobody knows whose the newest run is any more, if it was this process's."""
+        if self._process == process:
+            self._process = ""
+
     def changed(self) -> list[Run]:
         """Those that changed since this was asked last."""
         changed, self._changed = list(self._changed.values()), {}

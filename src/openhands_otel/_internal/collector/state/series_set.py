@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from openhands_otel._internal.collector.points.series import (
     series_before,
     series_from_record,
 )
+from openhands_otel._internal.collector.state.erased import Erased
 from openhands_otel._internal.collector.state.placing import Measure, conversation_measure
 from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS
 from openhands_otel.semconv import Metric
@@ -74,7 +75,7 @@ class Growth:
 class SeriesSet:
     """All of them, by metric."""
 
-    __slots__ = ("_by_metric", "grown", "left_out", "taken_up", "weight")
+    __slots__ = ("_by_metric", "erased", "grown", "left_out", "taken_up", "weight")
 
     def __init__(self) -> None:
         self._by_metric: dict[str, dict[SeriesKey, ProcessSeries]] = {}
@@ -86,6 +87,8 @@ class SeriesSet:
         """Bytes that they take, about."""
         self.left_out = 0
         """Points whose series is one too many."""
+        self.erased = Erased()
+        """Series that are forgotten and have not spoken since."""
 
     def apply(self, instance: Instance, point: Point, attributes: Attributes, received: int, replayed: bool) -> bool:
         """Take one point (``attributes``: without the conversation's id); True when anything changed."""
@@ -93,9 +96,9 @@ class SeriesSet:
         heard = (0, min(received, point.time)) if replayed else (1, received)
         key = (instance.key, () if name in _SLOTS else attributes)
         of_metric = self._by_metric.setdefault(name, {})
-        held = of_metric.get(key)
+        held = of_metric.get(key) or self._take_erased(of_metric, name, key, attributes)
         begins = instance.key not in self.taken_up or _takes_up(name, held, attributes)
-        before = 0 if held is None else held.series.total
+        before = held.series.reached if held is not None and isinstance(held.series, Counted) else 0
         if held is not None and held.attributes == attributes:
             if not held.series.apply(point, received):
                 # A late point may still say when something was spent.
@@ -112,6 +115,36 @@ class SeriesSet:
             if begins:
                 self.taken_up[instance.key] = max(heard, self.taken_up.get(instance.key, _NEVER))
         return True
+
+    def _take_erased(
+        self, of_metric: dict[SeriesKey, ProcessSeries], name: str, key: SeriesKey, attributes: Attributes
+    ) -> ProcessSeries | None:
+        series = self.erased.take(key[0], name, attributes)
+        if series is None:
+            return None
+        self.weight += weigh(key[1])
+        held = of_metric[key] = ProcessSeries(key[0], series, attributes, _NEVER)
+        return held
+
+    def grows(self, process: str, points: Iterable[tuple[Attributes, Point]], now: int) -> bool:
+        """Whether some points of spend (each after its attributes) tell of more than is forgotten."""
+        spent = (
+            (attributes, point) for attributes, point in points if conversation_measure(point.metric.name, attributes)
+        )
+        return self.erased.grows(
+            ((point, (process, point.metric.name, attributes)) for attributes, point in spent), now
+        )
+
+    def forget(self, salt: str, process: str, matches: Callable[[Attributes, Series], bool]) -> None:
+        """Forget series of a process: of counters a hash and what they had reached stays, of the others nothing."""
+        self.erased.salt = salt
+        for name, of_metric in self._by_metric.items():
+            for key, held in list(of_metric.items()):
+                if held.process == process and matches(held.attributes, held.series):
+                    del of_metric[key]
+                    self.weight -= weigh(key[1])
+                    if isinstance(held.series, Counted):
+                        self.erased.put(held.series, process, name, held.attributes)
 
     def _grow(
         self,

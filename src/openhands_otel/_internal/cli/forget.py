@@ -1,0 +1,159 @@
+"""``openhands-otel forget``: erases from a viewer's history what somebody does not want to be known any more."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from openhands_otel._internal.cli import CommandError
+from openhands_otel._internal.cli.view import default_database
+from openhands_otel._internal.collector.archive.forgetting import Request
+from openhands_otel._internal.collector.archive.forgotten import Erasure
+from openhands_otel._internal.collector.archive.questions import BadQuestion, erasures_from_file, read_question
+from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+from openhands_otel._internal.collector.erasing import copies_of, erase
+from openhands_otel._internal.collector.points.decode import MalformedRequest, TooLarge, decode_metrics
+from openhands_otel._internal.collector.state.placing import Cube, place_of
+from openhands_otel._internal.export.spool.file import Spool
+from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.semconv import CONVERSATION_ID
+from openhands_otel.settings import SettingsError, ViewerSettings, load
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--service", metavar="NAME", help="what this service spent")
+    parser.add_argument("--conversation", metavar="ID", help="what this conversation spent")
+    parser.add_argument(
+        "--label",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what has this label; several times: all of them",
+    )
+    parser.add_argument(
+        "--since", metavar="TIME", help="from here on, as `report` names times: 2026-11-20, 7d, today ..."
+    )
+    parser.add_argument("--until", metavar="TIME", help="until then; a day, week or month as a whole")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go, and leave it")
+    parser.add_argument("--yes", action="store_true", help="without a question")
+    parser.add_argument("--database", metavar="FILE", type=Path, help="history to erase from (that of `view`)")
+    parser.add_argument("--list", action="store_true", help="what was ever erased, and when")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Erase what all of the options together name."""
+    try:
+        settings = load(ViewerSettings, database=arguments.database)
+        database = settings.database or default_database()
+        if arguments.list:
+            return _list(erasures_from_file(database))
+        request = _request(arguments, settings.timezone)
+        spools = list(_spools(request))
+        found = erase(database, request, dry_run=True)
+        if not (found.rows or spools):
+            print(printable(f"Nothing of that is in {database}."))
+            return 0
+        if arguments.dry_run or not arguments.yes:
+            print(printable(f"This would erase {_what(found)} in {database}, and {len(spools)} spools."))
+        if arguments.dry_run:
+            return 0
+        if not (arguments.yes or _agreed()):
+            print("Nothing was erased.")
+            return 1
+        done = erase(database, request)
+    except (SettingsError, UnusableDatabase, BadQuestion) as error:
+        raise CommandError(str(error)) from None
+    print(printable(f"Erased {_what(done)} in {database}."))
+    kept = sum([not _drop(entry, whole) for entry, whole in spools])
+    for path in copies_of(database):
+        print(printable(f"{path} is a copy of what was there before: delete it, it may say the same"), file=sys.stderr)
+    return 1 if kept else 0
+
+
+def _request(arguments: argparse.Namespace, zone: str | None) -> Request:
+    labels: list[tuple[str, str]] = []
+    for text in arguments.label:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise CommandError(f"{printable(text, 80)} is no label: write NAME=VALUE", code=2)
+        labels.append((name, value))
+    asked = {name: [text] for name in ("since", "until") if (text := getattr(arguments, name)) is not None}
+    times = read_question(asked, zone)
+    request = Request(arguments.service, arguments.conversation, tuple(labels), times.since, times.until)
+    if request == Request():
+        raise CommandError("say what is to be erased: --service, --conversation, --label, --since or --until", code=2)
+    return request
+
+
+def _what(erasure: Erasure) -> str:
+    return f"${erasure.cost:.4f} of {erasure.calls} calls ({erasure.rows} rows)"
+
+
+def _agreed() -> bool:
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise CommandError("nobody can be asked here: add --yes to erase it", code=2)
+    return input("It cannot be brought back. Erase it? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _list(done: list[Erasure]) -> int:
+    for each in done:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.at))
+        print(printable(f"{when}  {_what(each)}  {each.asked}"))
+    if not done:
+        print("Nothing was ever erased.")
+    return 0
+
+
+# ---------------------------------------------------------------- spools
+
+
+def _spools(request: Request) -> Iterator[tuple[SpoolEntry, bool]]:
+    """Spools that tell of what is to be erased, each with whether of nothing else."""
+    try:
+        found = entries(spool_folder(), whole=True)
+    except Unusable:
+        return
+    for entry in found:
+        if entry.spool is not None:
+            meant = list(_meant(entry.spool, request))
+            if any(meant):
+                yield entry, all(meant) and not request.periodic
+
+
+def _meant(spool: Spool, request: Request) -> Iterator[bool]:
+    """Of each process and conversation that a spool tells of: whether it is meant."""
+    for part in spool.parts:
+        try:
+            updates = decode_metrics(part.body, json=False).updates
+        except (MalformedRequest, TooLarge):
+            continue
+        for update in updates:
+            who = update.instance
+            holds = request.holds_for(place_of(Cube.FLEET, "", who.resource, who.service, ()))
+            if request.conversation is None:
+                yield holds
+                continue
+            ids = {str(value) for point in update.points for key, value in point.attributes if key == CONVERSATION_ID}
+            yield from (holds and each == request.conversation for each in ids)
+
+
+def _drop(entry: SpoolEntry, whole: bool) -> bool:
+    name = printable(entry.id, 20)
+    if not whole:
+        print(f"the spool {name} tells of others too and stays: 'openhands-otel spool drop {name}'", file=sys.stderr)
+        return False
+    try:
+        LockedFile.take(entry.path).remove()
+    except Busy:
+        print(f"the spool {name} is in use and stays: its process lives, or somebody sends it", file=sys.stderr)
+        return False
+    except OSError as error:
+        print(f"the spool {name} cannot be dropped: {error.strerror}", file=sys.stderr)
+        return False
+    print(f"dropped the spool {name}")
+    return True
