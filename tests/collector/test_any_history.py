@@ -31,7 +31,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel import semconv
+from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.rows import Dimension
+from openhands_otel.stats import Share
 from otlp_sender import Sender, key_values
 
 from .held import HeldStore
@@ -292,8 +294,9 @@ class AnyHistory(RuleBasedStateMachine):
         assert totals.llm_calls == self.calls.total()
         shares = {share.name: share for share in store.breakdown().by_model}
         for model, spent in self.cost.items():
-            assert shares[model].accumulated_cost == pytest.approx(math.fsum(spent), abs=1e-9)
-            assert shares[model].llm_calls == self.calls[model]
+            share = shares.get(model, Share(name=model))
+            assert share.accumulated_cost == pytest.approx(math.fsum(spent), abs=1e-9)
+            assert share.llm_calls == self.calls[model]
         self.check_places()
         for conversation, spent in self.by_conversation.items():
             held = store.conversations.by_id.get(conversation)
@@ -308,7 +311,7 @@ class AnyHistory(RuleBasedStateMachine):
     def check_places(self) -> None:
         """Whatever the archive is asked by, its rows add up to the totals."""
         cost, calls = math.fsum(chain(*self.cost.values())), self.calls.total()
-        by_model = self.viewer.spent(Dimension.MODEL)
+        by_model = defaultdict(Amount, self.viewer.spent(Dimension.MODEL))
         for model, spent in self.cost.items():
             assert by_model[(model,)].cost.value == pytest.approx(math.fsum(spent), abs=1e-9)
             assert by_model[(model,)].calls == self.calls[model]
