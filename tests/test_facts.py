@@ -93,7 +93,7 @@ def everything(conversation: str) -> Iterator[events.Event]:
     yield events.RunStarted(time.time_ns(), conversation, trace_id="0" * 31 + "1")
     yield from call(agent, 0.25)
     yield events.TokensUsed(time.time_ns(), agent, 10, 5, 4, 3, 2, 128_000, "r")
-    yield events.ResponseRecorded(time.time_ns(), agent, False, None)
+    yield events.ResponseRecorded(time.time_ns(), agent, False, 0.01)
     yield events.RunEnded(
         time.time_ns(), conversation, Status.STUCK, events.OwnTotal(9.0), RunOutcome.STUCK, "SomeError"
     )

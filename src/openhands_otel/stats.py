@@ -157,6 +157,7 @@ class ConversationStats(_Model, frozen=True):
     accumulated_token_usage: TokenUsage = TokenUsage()
     llm_calls: int = 0
     unpriced_calls: int = Field(default=0, description="Calls with tokens for which no price was known.")
+    cache_savings: float = 0.0
     llm_seconds: float = Field(default=0.0, description="How long its LLM calls took, all added up.")
     longest_call_seconds: float | None = Field(default=None, description="How long the slowest of them took.")
     first_call_unix_s: float | None = Field(default=None, description="When its first LLM call began, unix seconds.")

@@ -31,6 +31,8 @@ for name in ("first", "second"):
 llm("direct", "openai/gpt-4o").completion([Message(role="user", content=[TextContent(text="Say done.")])])
 """
 
+NOBODYS = ("no conversation", "no run", "none")
+
 
 @pytest.fixture(scope="module")
 def bill() -> dict[str, float]:
@@ -79,6 +81,8 @@ def test_every_way_of_asking_adds_up_to_thebill(viewer: Viewer, bill: dict[str, 
     if by:
         assert sum(group.accumulated_cost for group in found.groups) == pytest.approx(bill["total"], abs=1e-12)
         assert sum(group.llm_calls for group in found.groups) == 5
+        assert sum(group.cache_savings for group in found.groups) == pytest.approx(found.total.cache_savings, abs=1e-12)
+    assert found.total.cache_savings > 0
 
 
 def test_each_run_is_one_with_its_own_calls_even_where_they_follow_at_once(viewer: Viewer) -> None:
@@ -86,6 +90,12 @@ def test_each_run_is_one_with_its_own_calls_even_where_they_follow_at_once(viewe
     assert sorted(group.keys["run"].partition("#")[2] for group in runs) == ["", "1", "1", "2", "2"]
     assert [group.llm_calls for group in runs] == [1] * 5
     assert sorted(str(group.outcome) for group in runs) == ["None", *["finished"] * 4]
+
+
+@pytest.mark.parametrize("by", ["conversation", "run", "instance", "conversation,model"])
+def test_nothing_is_left_over_where_all_has_a_name(viewer: Viewer, by: str) -> None:
+    [rest] = [group for group in spend(viewer, by).groups if group.keys[by.split(",", maxsplit=1)[0]] in NOBODYS]
+    assert (rest.llm_calls, rest.cache_savings) == (1, 0.0)
 
 
 def test_labels_conversations_and_calls_of_none_are_told_apart(viewer: Viewer) -> None:

@@ -35,6 +35,7 @@ from viewer_process import Viewer, running_viewer, wait_for
 
 RECORDED = Path(__file__).parent / "recorded"
 LATER: dict[str, Any] = {
+    "cache_savings": 0.0,
     "llm_seconds": 0.0,
     "longest_call_seconds": None,
     "first_call_unix_s": None,

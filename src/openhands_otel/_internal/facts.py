@@ -120,6 +120,15 @@ FACTS: Final = (
         remark="{} call{s} without a known price",
     ),
     Fact(
+        "cache_savings",
+        semconv.CONVERSATION_CACHE_SAVINGS,
+        Combine.SUM,
+        Format.MONEY,
+        by=_USE,
+        remark="{} saved by caches",
+        quiet=True,
+    ),
+    Fact(
         "llm_seconds",
         semconv.CONVERSATION_LLM_TIME,
         Combine.SUM,

@@ -40,8 +40,15 @@ class Part:
     calls: int = 0
     unpriced: int = 0
     """Calls without a known price."""
+    savings: ExactSum | None = None
+    """How much more its input would have cost without a cache."""
     seconds: float | None = None
     """How long its calls took, all added up."""
+
+    def saved(self, amount: float) -> None:
+        """Its input would have cost so much more."""
+        self.savings = self.savings or ExactSum()
+        self.savings.add(amount)
 
     def spent(self, source: CostSource) -> ExactSum:
         """Where it holds what was spent at prices that ``source`` named."""
@@ -214,6 +221,7 @@ class Account:
             accumulated_token_usage=token_usage(tokens.values(), context),
             llm_calls=self.calls,
             unpriced_calls=self.unpriced,
+            cache_savings=math.fsum(part.savings.value for part in self.parts.values() if part.savings is not None),
             llm_seconds=math.fsum(part.seconds or 0.0 for part in self.parts.values()),
             longest_call_seconds=self.longest_call_seconds,
             first_call_unix_s=self.first_call_unix_s,

@@ -356,6 +356,9 @@ class Ledger:
         # An odd price table may say anything, also that what is cached costs more; and a counter cannot go down.
         if event.cache_savings is not None and 0 < event.cache_savings <= MONEY_LIMIT:
             self._total(event.origin, semconv.CACHE_SAVINGS).add(event.cache_savings)
+            account = self._account_of(event.origin, event.at)
+            if account is not None:
+                self._part(account, event.origin).saved(event.cache_savings)
 
     def _retried(self, event: events.CallRetried) -> None:
         self._total(event.origin, semconv.RETRIES).add(1)

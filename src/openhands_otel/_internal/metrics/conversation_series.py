@@ -272,6 +272,8 @@ def _series_of_part(named: _UseSeries, part: Part) -> Iterator[tuple[Series, Num
         yield named.calls, part.calls
     if part.unpriced:
         yield named.unpriced, part.unpriced
+    if part.savings is not None:
+        yield named.savings, part.savings.value
     if part.seconds is not None:
         yield named.seconds, part.seconds
 
@@ -296,6 +298,7 @@ class _UseSeries(NamedTuple):
     tokens: dict[TokenType, Series]
     calls: Series
     unpriced: Series
+    savings: Series
     seconds: Series
 
 
@@ -319,6 +322,7 @@ def _series_of_use(use: Use) -> _UseSeries:
         {each: by(semconv.CONVERSATION_TOKENS, semconv.TOKEN_TYPE, each) for each in TokenType},
         (semconv.CONVERSATION_CALLS, labels),
         (semconv.CONVERSATION_UNPRICED, labels),
+        (semconv.CONVERSATION_CACHE_SAVINGS, labels),
         (semconv.CONVERSATION_LLM_TIME, labels),
     )
 

@@ -147,6 +147,7 @@ _CONVERSATION_MEASURES: Final[Mapping[str, Measure]] = {
     semconv.CONVERSATION_COST.name: _add_cost,
     semconv.CONVERSATION_CALLS.name: COUNT_CALLS,
     semconv.CONVERSATION_UNPRICED.name: _counts("unpriced_calls"),
+    semconv.CONVERSATION_CACHE_SAVINGS.name: _add_savings,
     semconv.CONVERSATION_LLM_TIME.name: _add_seconds,
 }
 
