@@ -199,9 +199,7 @@ def test_a_tree_is_less_by_what_is_forgotten_below_it(tmp_path: Path) -> None:
 def test_an_import_of_the_same_files_brings_nothing_back(tmp_path: Path) -> None:
     database = tmp_path / "history"
     rows = [ReadRow(begin=NOON, model="gpt", cost=2.0, calls=3)]
-    handover = Handover(
-        conversations=[ReadConversation(conversation_id="old", until=NOON + 60, known_until=0.0, rows=rows)]
-    )
+    handover = Handover(conversations=[ReadConversation(conversation_id="old", until=NOON + 60, rows=rows)])
     with HeldStore(database) as held:
         held.run(held.store.archive.take_read(handover))
     assert erase(database, Request(conversation="old")).cost == 2.0
@@ -233,3 +231,82 @@ def test_samples_are_less_by_it(tmp_path: Path) -> None:
         costs = [point.accumulated_cost for point in history.points]
         assert all(cost <= 0.5 + 1e-9 for cost in costs), costs
         assert list(chain(held.run(held.store.archive.history("conv-one", 0, 4e9, 1)).points)) == []
+
+
+def labelled(number: int) -> Sender:
+    """One of several processes: of a team, working for customers, with or without the customer on its own series."""
+    resource = {f"{semconv.LABEL_PREFIX}team": "payments"} if number % 2 else {}
+    one = sender(f"i{number}", **resource)
+    for customer, cost in (("acme", 1.0 + number), ("initech", 0.5)):
+        label = {f"{semconv.LABEL_PREFIX}customer": customer}
+        on_fleet = label if number % 3 == 0 else {}
+        model = {semconv.REQUEST_MODEL: f"m-{customer}"}
+        spent = {semconv.CONVERSATION_ID: f"c{number}-{customer}", **label, **model}
+        one.add(semconv.COST, cost, {**model, **on_fleet}, at=at(number))
+        one.add(semconv.CONVERSATION_COST, cost, spent, at=at(number))
+        one.add(semconv.CALLS, number + 1, {**model, **on_fleet}, at=at(number))
+        one.add(semconv.CONVERSATION_CALLS, number + 1, spent, at=at(number))
+    return one
+
+
+TEAM, ACME = (("team", "payments"),), (("customer", "acme"),)
+
+
+@pytest.mark.parametrize(
+    ("request_", "gone"),
+    [
+        (Request(labels=TEAM), 2.0 + 0.5 + 4.0 + 0.5),
+        (Request(labels=ACME), 1.0 + 2.0 + 3.0 + 4.0),
+        (Request(labels=(*TEAM, *ACME)), 2.0 + 4.0),
+        (Request(labels=ACME, since=NOON + 7200), 3.0 + 4.0),
+        (Request(labels=ACME, conversation="c2-acme"), 3.0),
+        (Request(labels=ACME, conversation="c2-initech"), 0.0),
+        (Request(service="agent", labels=TEAM, until=NOON + 7200), 2.5),
+    ],
+)
+def test_what_has_a_label_goes_and_nothing_else(tmp_path: Path, request_: Request, gone: float) -> None:
+    database = tmp_path / "history"
+    with HeldStore(database) as held:
+        for number in range(4):
+            held.take(labelled(number))
+        adds_up(held, 12.0)
+        before = held.spent("customer", "team", Dimension.MODEL)
+    assert erase(database, request_).cost == pytest.approx(gone)
+    with HeldStore(database) as held:
+        for number in range(4):
+            held.take(labelled(number))
+        adds_up(held, 12.0 - gone)
+        after = held.spent("customer", "team", Dimension.MODEL)
+        for key, amount in after.items():
+            assert 0 <= amount.cost.value <= before[key].cost.value + 1e-9
+        if request_ in (Request(labels=ACME), Request(labels=TEAM)):
+            assert not [key for key in after if request_.labels[0][1] in key]
+    if request_ == Request(labels=TEAM):
+        assert left(tmp_path, "payments") == []
+
+
+def test_an_import_leaves_the_time_out_that_was_forgotten_of_a_conversation(tmp_path: Path) -> None:
+    database = tmp_path / "history"
+    quarters = (0, 3, 4, 5, 7, 8, 12)
+    rows = [ReadRow(begin=NOON + each * QUARTER_S, model="gpt", cost=1.0, calls=1) for each in quarters]
+    handover = Handover(conversations=[ReadConversation(conversation_id="old", until=NOON + 5 * 3600, rows=rows)])
+    with HeldStore(database) as held:
+        held.run(held.store.archive.take_read(handover))
+    assert erase(database, Request(since=NOON + 3600, until=NOON + 7200)).cost == 3.0
+    with HeldStore(database) as held:
+        for _ in range(2):
+            assert sum(amount.cost.value for amount in held.spent().values()) == 4.0
+            held.run(held.store.archive.take_read(handover))
+
+
+def test_what_is_forgotten_twice_stays_forgotten(tmp_path: Path) -> None:
+    database = tmp_path / "history"
+    for cost in (1.0, 2.0, 3.5):
+        with HeldStore(database) as held:
+            held.take(spend(sender(), "c", cost))
+            held.let_all_go()
+        erase(database, Request(service="agent"))
+        with HeldStore(database) as held:
+            held.take(spend(sender(), "c", cost))
+            adds_up(held, 0.0)
+    assert [each.cost for each in erasures_from_file(database)] == [1.0, 1.0, 1.5]

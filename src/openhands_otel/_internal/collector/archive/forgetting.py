@@ -141,6 +141,7 @@ class _Forgetting:
         self._forget_rows(told)
         for quarter, place, amount in self._apart(fleet, told):
             self._take_from_fleet(quarter, place, amount)
+        connection.execute("DELETE FROM places WHERE id NOT IN (SELECT place FROM spend)")
         services = {place.service for _, place, _ in (*fleet, *told)}
         if request.conversation is None:
             self._forget_processes()
@@ -150,7 +151,6 @@ class _Forgetting:
         records.forget(told, read)
         self._correct()
         correct_samples(connection, "", self._taken)
-        connection.execute("DELETE FROM places WHERE id NOT IN (SELECT place FROM spend)")
         spent = Amount()
         for _, _, amount in (*self._taken, *read):
             spent.include(amount)
@@ -268,9 +268,7 @@ class _Forgetting:
                 self._write(key, process)
 
     def _correct(self) -> None:
-        left = {
-            service for (service,) in self._connection.execute("SELECT service FROM places JOIN spend ON id = place")
-        }
+        left = {service for (service,) in self._connection.execute("SELECT DISTINCT service FROM places")}
         for place, amount in self._sums.each():
             service, attributes = place.service, attributes_of(place)
             if service not in left:

@@ -38,10 +38,14 @@ def salt_of(connection: sqlite3.Connection) -> str:
 
 
 def keep(connection: sqlite3.Connection, table: str, name: str, record: Record) -> None:
-    """Keep what stands for a record that is forgotten."""
+    """Keep what stands for a record that is forgotten; nothing new leaves what stood for it before."""
     key = hash_of(salt_of(connection), table, name)
     text = json.dumps(record, separators=(",", ":"))
-    connection.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (key, time.time(), text))
+    connection.execute(
+        "INSERT INTO forgotten VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at,"
+        " record = iif(excluded.record = '{}', record, excluded.record)",
+        (key, time.time(), text),
+    )
 
 
 def find(connection: sqlite3.Connection, table: str, names: Iterable[str]) -> dict[str, Record]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FORGOTTEN: Final = "forgotten"
 """Stands for the process where the time of a conversation is forgotten: an import leaves that out."""
+_NEAR_S: Final = 2.0
+"""See ``reading.py``."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class Records:
         for name in [*taken, *(name for name in self._named() if name not in taken)]:
             self._forget_one(name, taken.get(name, []))
         self._forget_processes()
+        self._forget_parents()
         for name, node in self._nodes.items():
             if node is not None and node.changed and not node.gone:
                 self._write(name, node)
@@ -102,11 +105,13 @@ class Records:
         correct_samples(self._connection, name, taken)
         if self._request.periodic:
             since, until = self._request.since or 0.0, self._request.until or time.time()
-            spend.note_presence(self._connection, [(name, f"{FORGOTTEN} {since:.0f}", since, until)])
+            # What is near the time that a process held a conversation gives way too; here it may not.
+            held = since + _NEAR_S, until - _NEAR_S - 1
+            spend.note_presence(self._connection, [(name, f"{FORGOTTEN} {since:.0f}", *held)])
 
     def _is_left(self, name: str) -> bool:
-        query = "SELECT 1 FROM places JOIN spend ON id = place WHERE conversation = ? LIMIT 1"
-        return self._connection.execute(query, (name,)).fetchone() is not None
+        query = "SELECT 1 FROM places WHERE cube IN (?, ?) AND conversation = ? LIMIT 1"
+        return self._connection.execute(query, (Cube.CONVERSATIONS, Cube.READ, name)).fetchone() is not None
 
     def _forget_series(self, conversation: Conversation, taken: Sequence[Booked]) -> bool:
         """Forget a conversation's series that are meant, or a part of what they come to; True if there were some."""
@@ -177,7 +182,6 @@ class Records:
         self._remove(name, series.erased.record())
         node.gone = True
         self._lessen(node, node.tree_cost, 1 + node.descendants)
-        self._forget_as_parent(name)
 
     def _remove(self, name: str, remains: dict[str, Any]) -> None:
         forgotten.keep(self._connection, CONVERSATIONS, name, remains)
@@ -200,10 +204,10 @@ class Records:
                 " WHERE conversation = ? AND number = ?",
                 (amount.cost.value, amount.calls, name, number),
             )
-            left = "SELECT 1 FROM places JOIN spend ON id = place WHERE run = ?"
+            left = "SELECT 1 FROM places WHERE cube = ? AND conversation = ? AND run = ?"
             self._connection.execute(
                 f"DELETE FROM runs WHERE conversation = ? AND number = ? AND NOT EXISTS ({left})",
-                (name, number, place.run),
+                (name, number, Cube.CONVERSATIONS, name, place.run),
             )
 
     def _forget_processes(self) -> None:
@@ -223,7 +227,7 @@ class Records:
             spend.note_presence(self._connection, [(conversation, hidden, since, until)])
 
     def _is_service_left(self, service: str) -> bool:
-        query = "SELECT 1 FROM places JOIN spend ON id = place WHERE service = ? LIMIT 1"
+        query = "SELECT 1 FROM places WHERE service = ? LIMIT 1"
         return self._connection.execute(query, (service,)).fetchone() is not None
 
     # ---------------------------------------------------------------- trees
@@ -256,21 +260,21 @@ class Records:
                 above.conversation.folded_descendants -= descendants
             node, above = above, self._node(above.conversation.parent_id)
 
-    def _forget_as_parent(self, name: str) -> None:
-        """Those that it had below it have nobody above them."""
+    def _forget_parents(self) -> None:
+        """Those that went have nobody below them."""
+        gone = {name for name, node in self._nodes.items() if node is not None and node.gone}
         query = (
-            "SELECT id FROM conversations WHERE json_extract(stats, '$.parent_id') = ?"
-            " OR json_extract(record, '$.folded_into') = ?"
+            "SELECT id, json_extract(stats, '$.parent_id'), json_extract(record, '$.folded_into') FROM conversations"
         )
-        for (child,) in self._connection.execute(query, (name, name)).fetchall():
-            node = self._node(child)
-            if node is None or node.gone:
+        for name, *above in self._connection.execute(query).fetchall() if gone else ():
+            node = self._node(name) if gone.intersection(above) else None
+            if node is None:
                 continue
             record = node.conversation.record()
-            if record["folded_into"] == name:
+            if record["folded_into"] in gone:
                 record["folded_into"] = None
             record["held"] = [
-                [process, metric, [pair for pair in pairs if pair[0] != semconv.CONVERSATION_PARENT_ID], *rest]
+                [process, metric, [pair for pair in pairs if not _names_parent(pair, gone)], *rest]
                 for process, metric, pairs, *rest in record["held"]
             ]
             node.conversation, node.changed = Conversation.from_record(record), True
@@ -284,6 +288,10 @@ class Records:
 
 def _all(_: Attributes, __: Series) -> bool:
     return True
+
+
+def _names_parent(pair: tuple[str, object], parents: set[str]) -> bool:
+    return pair[0] == semconv.CONVERSATION_PARENT_ID and pair[1] in parents
 
 
 def _known(place: Place) -> Place:
