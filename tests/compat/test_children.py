@@ -30,7 +30,7 @@ def agent_with_task_tool(scenario: Scenario, name: str, condensed: bool = False)
     needs("openhands.tools.task", "TaskToolSet")
     from openhands.sdk import Tool
     from openhands.sdk.context.condenser import LLMSummarizingCondenser
-    from openhands.sdk.subagent import register_agent
+    from openhands.sdk.subagent import register_agent, registry
     from openhands.tools.task import TaskToolSet
 
     def make_child(llm: Any) -> Any:
@@ -44,6 +44,8 @@ def agent_with_task_tool(scenario: Scenario, name: str, condensed: bool = False)
             condenser = LLMSummarizingCondenser(llm=summarizer, max_size=10, keep_first=2)
         return scenario.agent(own, condenser=condenser)
 
+    # OpenHands keeps one register for the process, and another test may have played the same.
+    registry._agent_factories.pop(name, None)
     register_agent(name=name, factory_func=make_child, description="works for the test")
     scenario.script("child", lambda request: said("I am the child."))
     scenario.script("summary", lambda request: said("A summary."))

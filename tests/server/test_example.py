@@ -16,7 +16,7 @@ from .agent_server import PATIENCE_S, PYTHON, AgentServer, RemoteClient, environ
 from .scripts import playing, running
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "remote_agent_server"
-WAIT_S = 100
+WAIT_S = 300
 pytestmark = pytest.mark.timeout(PATIENCE_S)
 
 

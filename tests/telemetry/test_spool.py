@@ -41,7 +41,8 @@ EACH = 0.001
 def spools() -> list[Spool]:
     """All files, each of them 0600 in a folder of 0700 and free of whoever wrote it."""
     folder = spool_folder()
-    found = entries(folder, whole=True)
+    # One that was sent may go while they are looked at.
+    found = [entry for entry in entries(folder, whole=True) if entry.spool is not None or entry.path.exists()]
     for entry in found:
         assert entry.spool is not None, entry.problem
         with suppress(FileNotFoundError):
