@@ -166,3 +166,31 @@ def as_layout_1(database: Path) -> None:
         for table in ("spend", "places", "presence", "runs", "dates", "forgotten", "salt", "erasures"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
+
+
+@pytest.mark.parametrize("unit", ["hour", "day", "week", "month"])
+def test_what_was_spent_while_the_clock_was_ahead_is_in_every_report_that_has_no_end(unit: str) -> None:
+    with HeldStore() as held:
+        held.take(sender().spend(1.0, at=at(0)))
+        for years, cost in ((4, 3.0), (9, 3.5)):
+            ahead = NOON + years * 365 * 86_400
+            held.take_body(sender(str(years)).spend(cost, at=ahead * SECOND).body(), at=ahead)
+        held.spent()
+        for query in ({}, {"since": [str(NOON)]}):
+            question = read_question({"by": [unit], "timezone": ["UTC"], **query}, None)
+            found = held.run(held.store.archive.read(lambda connection, asked=question: answer(connection, asked)))
+            assert [group.accumulated_cost for group in found.groups] == [1.0, 3.0, 3.5]
+            assert found.total.accumulated_cost == held.cost
+
+
+@pytest.mark.parametrize("on_points", [False, True])
+def test_what_no_conversation_told_has_the_labels_of_its_process(on_points: bool) -> None:
+    label = f"{semconv.LABEL_PREFIX}team"
+    with HeldStore() as held:
+        held.take(sender("p", **{label: "payments"}).spend(2.0).converse("c", 0.5))
+        held.take(sender("q", **{label: "search"}).spend(0.25).converse("c", 0.25))
+        if on_points:
+            told = sender("r", **{label: "payments"}).spend(0.125)
+            held.take(told.add(semconv.CONVERSATION_COST, 0.125, {semconv.CONVERSATION_ID: "d", label: "search"}))
+        spent = {key: amount.cost.value for key, amount in held.spent("team").items() if amount.cost.value}
+        assert spent == {("payments",): 2.0, ("search",): 0.25 + (0.125 if on_points else 0.0)}

@@ -141,7 +141,9 @@ def test_what_cannot_be_understood_is_refused_in_a_line_that_names_the_cure(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["a'b", 'a"b', "$.x", "x') --", "\x1b[31m", "%s", "", " ", "run", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["a'b", 'a"b', "$.x", "x') --", "\x1b[31m", "%s", "", " ", "run", "\x00", "a\x00b", "\ud800"]
+)
 def test_any_name_is_a_label_that_no_call_has(viewer: Viewer, name: str) -> None:
     response = viewer.http.get("/api/v1/spend", params={"by": name.encode("utf-8", "replace").decode()})
     assert Spend.model_validate_json(response.content).total.accumulated_cost == 5.25

@@ -37,6 +37,17 @@ _PIPE_WIDTH: Final = 160
 _DEFAULT_HOST: Final = "127.0.0.1"
 
 
+class _Once(argparse.Action):
+    """A source of which there is one: of two the first would be left out without a word."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option} is given twice, and two may hold the same dollars: name one of them")
+        setattr(namespace, self.dest, values)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.usage = "%(prog)s [options]\n       %(prog)s compare A B [options]"
@@ -78,9 +89,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--markdown", action="store_true", help="Markdown, such as for a job's summary")
     shape.add_argument("--focus", action="store_true", help="FOCUS rows (CSV), for FinOps tools")
     source = parser.add_argument_group("from where (unless given: this machine's viewer and OpenHands' own files)")
-    source.add_argument("--viewer", metavar="URL", help="a viewer")
-    source.add_argument("--database", type=Path, metavar="FILE", help="a viewer's database")
-    source.add_argument("--prometheus", metavar="URL", help="a Prometheus that agents send to")
+    source.add_argument("--viewer", action=_Once, metavar="URL", help="a viewer")
+    source.add_argument("--database", type=Path, action=_Once, metavar="FILE", help="a viewer's database")
+    source.add_argument("--prometheus", action=_Once, metavar="URL", help="a Prometheus that agents send to")
     source.add_argument(
         "--files", type=Path, action="append", default=[], metavar="PATH", help="files of metrics (OPENHANDS_OTEL_FILE)"
     )

@@ -20,9 +20,9 @@ from openhands_otel._internal.collector.archive.schema import VERSION, UnusableD
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.grouping import group
-from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, periods, quarter
+from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, period_of, quarter
 from openhands_otel._internal.spend.questions import SpendQuestion
-from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
+from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend
@@ -77,7 +77,7 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
 
 def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
     """What a database holds of it. Raises BadQuestion."""
-    rows = list(ask(connection, _for_archive(question, first_quarter(connection))))
+    rows = list(ask(connection, _for_archive(connection, question)))
     return group(
         rows,
         question.by,
@@ -126,22 +126,31 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
         refuse(path, error)
 
 
-def _for_archive(question: SpendQuestion, first: int | None) -> Question:
-    """A question as it is put to the archive, in which the first spend is of the quarter-hour ``first``."""
-    since = question.since if question.since is not None else float(first or 0)
+def _for_archive(connection: sqlite3.Connection, question: SpendQuestion) -> Question:
+    """A question as it is put to the archive."""
+    first = float(first_quarter(connection) or QUARTER_S)
+    since = first if question.since is None else max(question.since, first)
     until = _LATEST if question.until is None else question.until
-    undated = question.since is None
-    unit = question.finest
-    if unit is None or first is None:
-        return Question(question.names, (max(since, QUARTER_S), until), undated)
-    # Nothing has a stamp further ahead than this.
-    end = min(until, time.time() + 86_400)
-    bounds = [max(since, float(QUARTER_S), float(first))]
-    for period in periods(unit, bounds[0], end, question.zone):
-        bounds.append(min(period.end, until))
+    bounds = (since, until) if question.finest is None else _bounds(connection, question.finest, since, until, question)
+    return Question(question.names, bounds, undated=question.since is None)
+
+
+def _bounds(
+    connection: sqlite3.Connection, unit: Unit, since: float, until: float, question: SpendQuestion
+) -> list[float]:
+    """Where the periods end in which something may have been spent."""
+    bounds, now = [since], time.time()
+    while bounds[-1] < until:
+        if bounds[-1] > now:
+            # A clock that was ahead once has left spend in the future, however far.
+            ahead = first_quarter(connection, bounds[-1])
+            if ahead is None or ahead >= until:
+                break
+            bounds[-1] = max(bounds[-1], period_of(unit, ahead, question.zone).begin)
+        bounds.append(min(period_of(unit, bounds[-1], question.zone).end, until))
         if len(bounds) > _MOST_PERIODS:
             raise BadQuestion(f"that are more than {_MOST_PERIODS} {unit}s: ask for fewer, or for longer ones")
-    return Question(question.names, bounds, undated)
+    return bounds
 
 
 def _outcomes(connection: sqlite3.Connection, question: SpendQuestion, rows: Iterable[SpendRow]) -> dict[str, str]:

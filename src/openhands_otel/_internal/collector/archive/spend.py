@@ -55,6 +55,8 @@ _ADD: Final = (
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)}"
 )
 _MONEY: Final = frozenset({"dollars", "fine", "rest"})
+_LABELS: Final = "COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')"
+_PROCESS_LABELS: Final = "COALESCE(json_extract(labels, ?), '')"
 _COLUMNS: Final = {str(dimension): str(dimension) for dimension in Dimension}
 FLEET_DIMENSIONS: Final = frozenset(
     {
@@ -165,7 +167,8 @@ def has_label() -> str:
 
 def path_of(label: str) -> str:
     """Where a label is in the JSON of labels."""
-    return '$."' + label.replace('"', "") + '"'
+    # Neither a quote nor NUL, at which SQLite believes a path to end.
+    return '$."' + label.replace('"', "").replace("\0", "") + '"'
 
 
 def note_presence(connection: sqlite3.Connection, present: Iterable[Present]) -> None:
@@ -237,12 +240,10 @@ def dated_since(connection: sqlite3.Connection) -> float | None:
     return None if row is None else row[0]
 
 
-def first_quarter(connection: sqlite3.Connection) -> int | None:
-    """The first quarter-hour in which something was spent."""
-    firsts = [
-        connection.execute("SELECT min(quarter) FROM spend WHERE cube = ? AND quarter > ?", (cube, UNDATED)).fetchone()
-        for cube in Cube
-    ]
+def first_quarter(connection: sqlite3.Connection, since: float = UNDATED + 1) -> int | None:
+    """The first quarter-hour from a time on in which something was spent."""
+    query = "SELECT min(quarter) FROM spend WHERE cube = ? AND quarter >= ?"
+    firsts = [connection.execute(query, (cube, since)).fetchone() for cube in Cube]
     return min((first for (first,) in firsts if first is not None), default=None)
 
 
@@ -251,24 +252,24 @@ def _on_points(connection: sqlite3.Connection, label: str) -> bool:
     return connection.execute(query, (path_of(label),)).fetchone() is not None
 
 
-def _rows(connection: sqlite3.Connection, cube: Cube, question: Question) -> Iterator[SpendRow]:
+def _rows(connection: sqlite3.Connection, cube: Cube, question: Question, labels: str = _LABELS) -> Iterator[SpendRow]:
     names = list(dict.fromkeys(question.names))
     for begin, end in pairwise(question.bounds):
-        for keys, amount in _sums(connection, cube, names, begin, end):
+        for keys, amount in _sums(connection, cube, names, begin, end, labels):
             yield SpendRow(begin, end, keys, amount)
     before = dated_since(connection)
     if question.undated and before is not None:
-        for keys, amount in _sums(connection, cube, names, UNDATED, UNDATED + 1):
+        for keys, amount in _sums(connection, cube, names, UNDATED, UNDATED + 1, labels):
             yield SpendRow(None, before, keys, amount)
 
 
 def _unplaced(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow]:
-    """What processes say as a whole and not of conversations, or the other way round."""
-    names = [name for name in dict.fromkeys(question.names) if name in FLEET_DIMENSIONS]
+    """What processes say as a whole and not of conversations, or the other way round; a process's labels are both's."""
+    names = [name for name in dict.fromkeys(question.names) if name in FLEET_DIMENSIONS or name not in _COLUMNS]
     shared = Question(names, question.bounds, question.undated)
     rest: dict[tuple[object, ...], tuple[SpendRow, Amount]] = {}
     for sign, cube in ((1, Cube.FLEET), (-1, Cube.CONVERSATIONS)):
-        for row in _rows(connection, cube, shared):
+        for row in _rows(connection, cube, shared, _PROCESS_LABELS):
             key = row.begin, tuple(row.keys.items())
             rest.setdefault(key, (row, Amount()))[1].include(row.amount, sign)
     for row, amount in rest.values():
@@ -277,15 +278,15 @@ def _unplaced(connection: sqlite3.Connection, question: Question) -> Iterator[Sp
 
 
 def _sums(
-    connection: sqlite3.Connection, cube: Cube, names: Sequence[str], begin: float, end: float
+    connection: sqlite3.Connection, cube: Cube, names: Sequence[str], begin: float, end: float, labels: str
 ) -> Iterator[tuple[dict[str, str], Amount]]:
     columns, values = ["1"], list[object]()
     for name in names:
         if name in _COLUMNS:
             columns.append(_COLUMNS[name])
         else:
-            columns.append("COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')")
-            values += [path_of(name)] * 2
+            columns.append(labels)
+            values += [path_of(name)] * labels.count("?")
     groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
     # Tokens as floats: what hostile senders say may be more than SQLite's integers hold, and then it gives up.
     sums = ", ".join(f"{'sum' if name in _MONEY else 'total'}({name})" for name in _SUMS)
