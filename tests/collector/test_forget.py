@@ -310,3 +310,32 @@ def test_what_is_forgotten_twice_stays_forgotten(tmp_path: Path) -> None:
             held.take(spend(sender(), "c", cost))
             adds_up(held, 0.0)
     assert [each.cost for each in erasures_from_file(database)] == [1.0, 1.0, 1.5]
+
+
+def test_what_a_spool_adds_later_is_not_taken_for_life(tmp_path: Path) -> None:
+    database = tmp_path / "history"
+    with HeldStore(database) as held:
+        held.take(spend(sender(), "c", 1.0))
+    erase(database, Request(service="agent"))
+    with HeldStore(database) as held:
+        held.take_body(spend(sender(), "c", 1.0).body(), replayed=True)
+        assert not held.store.fleet.processes
+        held.take_body(spend(sender(), "c", 1.5).body(), replayed=True)
+        adds_up(held, 0.5)
+        totals = held.store.totals()
+        assert (totals.processes_live, totals.conversations_open, totals.conversations_seen) == (0, 0, 1)
+
+
+def test_a_child_alone_is_forgotten_of_its_parent_out_of_memory(tmp_path: Path) -> None:
+    database = tmp_path / "history"
+    with HeldStore(database, conversation_limit=1) as held:
+        held.take(spend(sender(), "parent", 1.0).state("parent", semconv.Status.CLOSED, at=at(1)))
+        child = spend(sender(), "child", 2.0, fleet=3.0).introduce("child", parent="parent", at=at(1))
+        held.take(child.state("child", semconv.Status.CLOSED, at=at(1)))
+        held.let_all_go()
+    erase(database, Request(conversation="child"))
+    with HeldStore(database) as held:
+        adds_up(held, 1.0)
+        held.take(spend(sender(), "parent", 1.0, fleet=3.0, hours=2))
+        assert held.conversation("parent").tree_cost == 1.0
+        assert held.conversation("parent").descendants == 0

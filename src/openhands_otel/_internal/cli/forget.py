@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(printable(f"Nothing of that is in {database}."))
             return 0
         if arguments.dry_run or not arguments.yes:
-            print(printable(f"This would erase {_what(found)} in {database}, and {len(spools)} spools."))
+            waiting = f", and {len(spools)} spools tell of it" if spools else ""
+            print(printable(f"This would erase {_what(found)} in {database}{waiting}."))
         if arguments.dry_run:
             return 0
         if not (arguments.yes or _agreed()):

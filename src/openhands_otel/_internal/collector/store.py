@@ -150,7 +150,7 @@ class Store:
                 records = await self._find_absent(updates)
                 forgotten = await self._find_forgotten(updates, *records)
                 self._bring_back(*records)
-            self._leave_forgotten(updates, *forgotten, received)
+            self._leave_forgotten(updates, *forgotten, received, replayed)
         # Nothing is awaited from here on: what is in memory stays there until the points are in.
         changed: dict[str, Conversation] = {}
         totals_changed = False
@@ -214,7 +214,12 @@ class Store:
             raise Unavailable("the history cannot be read for now") from error
 
     def _leave_forgotten(
-        self, updates: list[_Sorted], processes: dict[str, Record], conversations: dict[str, Record], received: int
+        self,
+        updates: list[_Sorted],
+        processes: dict[str, Record],
+        conversations: dict[str, Record],
+        received: int,
+        replayed: bool,
     ) -> None:
         """Of what somebody had forgotten nothing comes back, unless it goes on spending."""
         for update in updates:
@@ -222,6 +227,7 @@ class Store:
             if key in processes and key not in self.fleet.processes:
                 process = Process.forgotten(update.instance, processes[key])
                 if process.grows(update.fleet, received):
+                    process.pulse.life = Life.SILENT if replayed else process.pulse.life
                     self.fleet.admit(process)
                 else:
                     update.forgotten = True
@@ -231,6 +237,8 @@ class Store:
                     conversation = Conversation.forgotten(name, conversations[name])
                     spent = ((attributes, point) for _, attributes, point in told)
                     if conversation.series.grows(key, spent, received):
+                        if replayed:
+                            conversation.speaker, conversation.life = key, Life.SILENT
                         self.conversations.admit(conversation)
                         self.conversations_seen += 1
                         continue

@@ -143,12 +143,15 @@ class Archive:
         """What is kept of those of them that somebody had forgotten, by key and by id."""
         if not self.forgets or not (processes or conversations):
             return {}, {}
-        return await self.read(
-            lambda connection: (
-                forgotten.find(connection, PROCESSES, processes),
-                forgotten.find(connection, CONVERSATIONS, conversations),
+        try:
+            return await self.read(
+                lambda connection: (
+                    forgotten.find(connection, PROCESSES, processes),
+                    forgotten.find(connection, CONVERSATIONS, conversations),
+                )
             )
-        )
+        except Lost:
+            return {}, {}
 
     async def forget(self, request: Request, dry_run: bool) -> Erasure:
         """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""

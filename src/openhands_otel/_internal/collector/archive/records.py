@@ -41,6 +41,7 @@ class _Node:
     """A conversation in its tree."""
 
     conversation: Conversation
+    parent: str | None
     tree_cost: float
     descendants: int
     gone: bool = False
@@ -241,7 +242,9 @@ class Records:
             if row is not None:
                 stats = json.loads(row[1])
                 conversation = Conversation.from_record(json.loads(row[0]))
-                self._nodes[name] = _Node(conversation, stats["tree_cost"], stats["descendants"])
+                self._nodes[name] = _Node(
+                    conversation, conversation.parent_id, stats["tree_cost"], stats["descendants"]
+                )
         return self._nodes[name]
 
     def _lessen(self, node: _Node, cost: float, descendants: int) -> None:
@@ -249,7 +252,7 @@ class Records:
         if not node.gone:
             node.tree_cost = max(0.0, node.tree_cost - cost)
         seen = {node.conversation.id}
-        above = self._node(node.conversation.parent_id)
+        above = self._node(node.parent)
         while above is not None and not above.gone and above.conversation.id not in seen:
             seen.add(above.conversation.id)
             above.changed = True
@@ -258,7 +261,7 @@ class Records:
             if node.conversation.folded_into == above.conversation.id:
                 above.conversation.folded_cost.add(-cost)
                 above.conversation.folded_descendants -= descendants
-            node, above = above, self._node(above.conversation.parent_id)
+            node, above = above, self._node(above.parent)
 
     def _forget_parents(self) -> None:
         """Those that went have nobody below them."""
