@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_what_was_spent_before_midnight_is_not_todays(tmp_path: Path) -> None:
         today.send(Sender("q").spend(0.25))
         wait_for(lambda: money_of_today(today) == 0.25, "what was sent to count as today's")
         assert status(today.url, "--format", "{total}").stdout == "$0.7500\n"
+
+
+@pytest.mark.skipif(faketime.LIBRARY is None, reason="libfaketime is not installed: apt-get install faketime")
+def test_what_a_clock_ahead_has_booked_is_not_todays(tmp_path: Path) -> None:
+    database = tmp_path / "history.db"
+    ahead = ("env", f"LD_PRELOAD={faketime.LIBRARY}", "FAKETIME=+2d", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+    with running_viewer(database=database, wrapper=ahead) as viewer:
+        viewer.send(Sender("p").spend(0.5, at=time.time_ns() + 2 * 86_400 * 1_000_000_000))
+    with running_viewer(database=database) as viewer:
+        assert money_of_today(viewer) == 0
+        assert status(viewer.url, "--format", "{total}").stdout == "$0.5000\n"
 
 
 def test_a_token_is_asked_for_and_shown(tmp_path: Path) -> None:

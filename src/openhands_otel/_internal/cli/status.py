@@ -72,7 +72,7 @@ def _line(status: dict[str, Any], wanted: str | None) -> str:
 
 def _status(viewer: _Viewer) -> dict[str, Any]:
     totals = viewer.ask("/api/v1/totals")["totals"]
-    today = viewer.ask("/api/v1/spend?since=today")["total"]
+    today = viewer.ask("/api/v1/spend?since=today&until=today")["total"]
     waiting = [
         conversation
         for outcome in WAITS_FOR_A_PERSON
