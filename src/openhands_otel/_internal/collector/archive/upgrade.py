@@ -6,8 +6,11 @@ The file is copied aside first, and converted in one transaction.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 from openhands_otel._internal.collector.archive import spend
@@ -22,11 +25,9 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return None
-    aside = path.with_name(f"{path.name}.layout-{version}")
-    with sqlite3.connect(aside) as copy:
+    aside = _private_file(path, f"layout-{version}")
+    with closing(sqlite3.connect(aside)) as copy:
         connection.backup(copy)
-    copy.close()
-    aside.chmod(0o600)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         for statement in filter(str.strip, SPEND.split(";")):
@@ -35,6 +36,16 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
         spend.begin_dates(connection, time.time())
         connection.execute(f"PRAGMA user_version = {VERSION}")
     return aside
+
+
+def _private_file(path: Path, what: str) -> Path:
+    """A new file beside one, for its owner alone; an earlier copy stays as it is."""
+    for number in count(1):
+        aside = path.with_name(f"{path.name}.{what}" + (f"-{number}" if number > 1 else ""))
+        with suppress(FileExistsError):
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            return aside
+    raise AssertionError("numbers do not end")
 
 
 def _book_all(connection: sqlite3.Connection) -> None:
