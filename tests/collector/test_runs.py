@@ -22,10 +22,17 @@ def at(seconds: float) -> int:
 
 
 def say(
-    sender: Sender, cost: float, status: str, seconds: float, outcome: str | None = None, error: str | None = None
+    sender: Sender,
+    cost: float,
+    status: str,
+    seconds: float,
+    outcome: str | None = None,
+    error: str | None = None,
+    titles: float = 0.0,
 ) -> Sender:
     """What a process tells of conversation c: its cost, its status, and how its last run ended if that stands."""
-    told = sender.spend(cost, at=at(seconds)).converse("c", cost, at=at(seconds)).state("c", status, at=at(seconds))
+    told = sender.spend(cost + titles, at=at(seconds)).converse("c", cost, at=at(seconds))
+    told.converse("c", titles, role="title", at=at(seconds)).state("c", status, at=at(seconds))
     if outcome is not None:
         how = {semconv.CONVERSATION_ID: "c", semconv.RUN_OUTCOME: outcome}
         told.add(semconv.CONVERSATION_OUTCOME, 1, how | ({semconv.ERROR_TYPE: error} if error else {}), at=at(seconds))
@@ -52,9 +59,9 @@ def test_each_run_has_what_was_spent_in_it_and_what_came_between_has_none(tmp_pa
         held.take(say(sender, 0.0, "running", 1))
         held.take(say(sender, 1.0, "running", 2))
         held.take(say(sender, 1.5, "finished", 3, "finished"))
-        held.take(say(sender, 1.75, "finished", 4, "finished"))
-        held.take(say(sender, 1.75, "running", 5))
-        held.take(say(sender, 4.0, "error", 6, "error", "AuthenticationError"))
+        held.take(say(sender, 1.5, "finished", 4, "finished", titles=0.25))
+        held.take(say(sender, 1.5, "running", 5, titles=0.25))
+        held.take(say(sender, 3.75, "error", 6, "error", "AuthenticationError", titles=0.25))
         assert costs(held) == {"c#1": 1.5, "": 0.25, "c#2": 2.25}
     assert runs(tmp_path / "history") == [
         (1, 1, 3, "finished", None),
@@ -67,6 +74,17 @@ def test_a_run_that_is_over_when_it_is_heard_of_is_one_all_the_same(tmp_path: Pa
         held.take(say(Sender("p", start=at(0)), 1.5, "finished", 3, "stuck"))
         assert costs(held) == {"c#1": 1.5}
     assert runs(tmp_path / "history") == [(1, 0, 3, "stuck", None)]
+
+
+def test_a_second_run_that_is_over_when_it_is_heard_of_is_told_by_its_calls(tmp_path: Path) -> None:
+    sender = Sender("p", start=at(0))
+    with HeldStore(tmp_path / "history") as held:
+        held.take(say(sender, 1.0, "running", 1))
+        held.take(say(sender, 1.0, "finished", 2, "finished"))
+        held.take(say(sender, 3.0, "finished", 5, "finished"))
+        held.take(say(sender, 3.0, "finished", 6, "finished"))
+        assert costs(held) == {"c#1": 1.0, "c#2": 2.0}
+    assert runs(tmp_path / "history") == [(1, 1, 2, "finished", None), (2, 2, 5, "finished", None)]
 
 
 def test_a_run_goes_on_after_the_viewers_restart(tmp_path: Path) -> None:

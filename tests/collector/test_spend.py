@@ -11,7 +11,7 @@ import pytest
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.archive.questions import answer, read_question
-from openhands_otel._internal.spend.rows import Dimension
+from openhands_otel._internal.spend.rows import Dimension, Unit
 from otlp_sender import Sender
 
 from .held import HeldStore
@@ -113,6 +113,25 @@ def test_rows_know_whose_spend_it_was_and_what_for() -> None:
         amount = held.spent(Dimension.CONVERSATION, "instance", "team")["c", "astropy-1", "payments"]
         assert ("c", "Agent") in held.spent(Dimension.CONVERSATION, Dimension.AGENT)
         assert (amount.calls, amount.prompt_tokens, amount.seconds.value) == (2, 70, 1.5)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_a_viewer_that_has_nothing_yet_says_so_by_any_time(unit: Unit) -> None:
+    with HeldStore() as held:
+        question = read_question({"by": [unit]}, "UTC")
+        spent = held.run(held.store.archive.read(lambda connection: answer(connection, question)))
+        assert (spent.groups, spent.total.accumulated_cost) == ((), 0.0)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_what_a_clock_of_1970_has_booked_stands_beside_what_is_of_now(unit: Unit) -> None:
+    with HeldStore() as held:
+        held.take_body(Sender("old", start=1).spend(1.0, at=2 * 3600 * SECOND).body(), at=2 * 3600)
+        held.take(sender().spend(2.0, at=at(0)))
+        question = read_question({"by": [unit]}, "UTC")
+        held.spent()
+        spent = held.run(held.store.archive.read(lambda connection: answer(connection, question)))
+        assert [group.accumulated_cost for group in spent.groups] == [1.0, 2.0]
 
 
 def test_what_no_conversation_told_is_a_row() -> None:

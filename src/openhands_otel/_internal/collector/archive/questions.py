@@ -34,6 +34,8 @@ _OUTCOMES: Final = {
 }
 _MOST_NAMES: Final = 8
 _MOST_PERIODS: Final = 20_000
+_LOOK_EVERY: Final = 64
+"""Periods after which is looked whether nothing was spent for long."""
 _LATEST: Final = 4e10
 """Unix seconds, after all that is plausible."""
 
@@ -141,8 +143,8 @@ def _bounds(
     """Where the periods end in which something may have been spent."""
     bounds, now = [since], time.time()
     while bounds[-1] < until:
-        if bounds[-1] > now:
-            # A clock that was ahead once has left spend in the future, however far.
+        if bounds[-1] > now or len(bounds) % _LOOK_EVERY == 1:
+            # A clock that was wrong once has left spend in the past or future, however far; or there is none at all.
             ahead = first_quarter(connection, bounds[-1])
             if ahead is None or ahead >= until:
                 break

@@ -120,8 +120,8 @@ class Conversation:
     def book(self, unbooked: Unbooked) -> bool:
         """Book what its series grew by since it was asked last; True if anything is to be written."""
         now = self._moment()
-        run = self.runs.begin(now)
         grown, self.series.grown = self.series.grown, []
+        run = self.runs.begin(now, any(growth.is_agents for growth in grown))
         agent = self._agent if grown else ""
         for growth in grown:
             whose = growth.instance

@@ -1,7 +1,7 @@
 """The runs of a conversation, as its status tells them: which one money belongs to, and how each ended.
 
 A run begins when a process says that the conversation runs, and ends when that process says something else, or another
-takes the conversation up. What is heard of a conversation for the first time when its run has ended was that run.
+takes the conversation up. A run that is over when it is heard of is told by an agent's calls outside of any other.
 """
 
 from __future__ import annotations
@@ -57,19 +57,27 @@ class Runs:
         """Whether the newest run is not this process's."""
         return process != self._process
 
-    def begin(self, now: Moment) -> str:
-        """A request has come; returns the id of the run that what it tells of belongs to, or nothing."""
+    def begin(self, now: Moment, agent_called: bool) -> str:
+        """A request has come; returns the id of the run that what it tells of belongs to, or nothing.
+
+        ``agent_called``: an agent's own calls are in it, which there are in runs alone.
+        """
         open_run = self.last if self.last is not None and self.last.ended is None else None
         if open_run is not None and self.is_new(now.process):
             # Its process left it without a word.
             self._keep(replace(open_run, ended=open_run.begun if now.at < open_run.begun else now.since))
             open_run = None
-        heard_late = self.last is None and now.status != Status.RUNNING and now.outcome is not None
+        is_over = now.status != Status.RUNNING and now.outcome is not None
+        heard_late = is_over and (self.last is None or agent_called)
         if open_run is None and (now.status == Status.RUNNING or heard_late):
             number = 1 if self.last is None else self.last.number + 1
             self._process = now.process
-            open_run = self._keep(Run(self._conversation, number, now.since if heard_late else now.at))
+            open_run = self._keep(Run(self._conversation, number, self._least(now) if heard_late else now.at))
         return "" if open_run is None else open_run.id
+
+    def _least(self, now: Moment) -> float:
+        """When a run began at the earliest that was over when it was heard of."""
+        return now.since if self.last is None or self.last.ended is None else self.last.ended
 
     def end(self, now: Moment) -> None:
         """All that the request tells is booked; does it end the run?"""

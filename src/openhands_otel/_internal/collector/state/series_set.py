@@ -71,6 +71,11 @@ class Growth:
     measure: Measure
     steps: list[Step]
 
+    @property
+    def is_agents(self) -> bool:
+        """Whether it is of calls that an agent itself makes."""
+        return dict(self.attributes).get(semconv.LLM_ROLE) in semconv.AGENT_ROLES
+
 
 class SeriesSet:
     """All of them, by metric."""
