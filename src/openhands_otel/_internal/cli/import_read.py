@@ -13,7 +13,7 @@ from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.openhands_files.finding import default_roots
-from openhands_otel._internal.openhands_files.reading import Reading, read
+from openhands_otel._internal.openhands_files.reading import Reading, presence_of, read
 from openhands_otel._internal.spend.handover import Handover, handovers
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.client import DEFAULT_URL, StatsClient, StatsError
@@ -60,10 +60,8 @@ def import_read(folders: Sequence[Path], url: str | None, token_file: Path | Non
 
 
 def _hand_over(roots: Sequence[Path], viewer: _Importer) -> Reading:
-    presence: dict[str, list[tuple[float, float]]] = {}
-    for each in viewer.presence():
-        if not each.read:
-            presence.setdefault(each.conversation_id, []).append((each.since, each.until))
+    told = (each for each in viewer.presence() if not each.read)
+    presence = presence_of((each.conversation_id, each.since, each.until) for each in told)
     reading = read(roots, presence=presence)
     modified = {name: about.modified for name, about in reading.conversations.items()}
     for handover in handovers(reading.rows, modified, presence):

@@ -19,7 +19,7 @@ from openhands_otel._internal.openhands_files.finding import Search, Skip
 from openhands_otel._internal.openhands_files.sifting import Held, Place, Sifting, Source
 from openhands_otel._internal.openhands_files.state_file import Unreadable, read_state
 from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel._internal.spend.rows import QUARTER_S, SpendRow
+from openhands_otel._internal.spend.rows import CLOCKS_S, QUARTER_S, SpendRow
 
 Presence = Mapping[str, Sequence[tuple[float, float]]]
 """By conversation id: from when to when (unix seconds) an instrumented process held it."""
@@ -27,10 +27,16 @@ Presence = Mapping[str, Sequence[tuple[float, float]]]
 UNLISTED: Final = "unlisted"
 """Cost source of a row that is a difference: OpenHands' own total is higher than its list of calls."""
 
-_CLOCKS_S: Final = 2.0
-"""By how much two clocks of a machine may differ, and a little more."""
 _WRITTEN_LATE_S: Final = 60.0
 """By how much a file server's clock may be behind."""
+
+
+def presence_of(present: Iterable[tuple[str, float, float]]) -> dict[str, list[tuple[float, float]]]:
+    """Presence out of stretches: conversation id, since and until when an instrumented process held it."""
+    held: dict[str, list[tuple[float, float]]] = {}
+    for conversation_id, since, until in present:
+        held.setdefault(conversation_id, []).append((since, until))
+    return held
 
 
 @dataclass(slots=True)
@@ -148,10 +154,10 @@ class _Counted:
         spans = [self.presence.get(source.state.id, ()) for source in sources]
         if when is None:
             return any(spans)
-        if self._not_on_disk and when < owner.begun - _CLOCKS_S:
+        if self._not_on_disk and when < owner.begun - CLOCKS_S:
             # A fork's copy of calls of a conversation that is gone.
             spans += self._not_on_disk
-        return any(since - _CLOCKS_S <= when <= until + _CLOCKS_S for each in spans for since, until in each)
+        return any(since - CLOCKS_S <= when <= until + CLOCKS_S for each in spans for since, until in each)
 
 
 class _Rows:

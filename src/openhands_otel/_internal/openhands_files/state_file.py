@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from openhands_otel._internal.exact import MONEY_LIMIT, SECONDS_LIMIT, TOKENS_LIMIT
+from openhands_otel._internal.spend.amounts import TOKENS
 
 SIZE_LIMIT: Final = 64 * 1024 * 1024
 TEXT_LIMIT: Final = 256
@@ -25,7 +26,7 @@ AHEAD_S: Final = 86_400.0
 """How far in the future a time may lie that a clock of this or another machine wrote."""
 _OPEN: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
 """Windows has but the last."""
-_KINDS: Final = ("prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_KINDS: Final = tuple(TOKENS.values())
 
 Tokens = tuple[int, int, int, int, int]
 """Prompt, completion, cache read, cache write, reasoning."""

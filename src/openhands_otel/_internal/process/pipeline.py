@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from opentelemetry.metrics import MeterProvider as MeterProviderApi
 from opentelemetry.sdk.resources import Resource
 
+from openhands_otel._internal import log
 from openhands_otel._internal.background_task import Waiting
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
@@ -46,7 +47,7 @@ from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
 
-logger = logging.getLogger("openhands_otel")
+logger = logging.getLogger(log.NAME)
 
 POLL_S = 0.002
 FAREWELL_S = 0.3

@@ -7,15 +7,14 @@ its beginning. Each period is asked for by itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.host.network import proxy_for, tls_context, without_secrets
 from openhands_otel._internal.prometheus import label_name
 from openhands_otel._internal.report.errors import SourceError
-from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel._internal.spend.grouping import group
+from openhands_otel._internal.spend.amounts import COUNTERS, EXACT, SECONDS, Amount
 from openhands_otel._internal.spend.periods import periods
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import Dimension, SpendRow
@@ -42,29 +41,11 @@ _LABELS: Final[Mapping[str, str]] = {
 _NOT_THERE: Final = frozenset(Dimension) - _LABELS.keys()
 
 
-def _counts(name: str) -> Callable[[Amount, float], None]:
-    def add(amount: Amount, value: float) -> None:
-        setattr(amount, name, getattr(amount, name) + round(value))
-
-    return add
-
-
-def _sums(name: str) -> Callable[[Amount, float], None]:
-    return lambda amount, value: getattr(amount, name).add(value)
-
-
-_FIGURES: Final[Mapping[str, Callable[[Amount, float], None]]] = {
-    semconv.COST.prometheus_name: _sums("cost"),
-    semconv.CACHE_SAVINGS.prometheus_name: _sums("savings"),
-    semconv.INPUT_TOKENS.prometheus_name: _counts("prompt_tokens"),
-    semconv.OUTPUT_TOKENS.prometheus_name: _counts("completion_tokens"),
-    semconv.CACHE_READ_TOKENS.prometheus_name: _counts("cache_read_tokens"),
-    semconv.CACHE_WRITE_TOKENS.prometheus_name: _counts("cache_write_tokens"),
-    semconv.REASONING_TOKENS.prometheus_name: _counts("reasoning_tokens"),
-    semconv.CALLS.prometheus_name: _counts("calls"),
-    semconv.UNPRICED_CALLS.prometheus_name: _counts("unpriced_calls"),
-    f"{semconv.RESPONSE_LATENCY.prometheus_name}_sum": _sums("seconds"),
+_FIGURES: Final[Mapping[str, str]] = {
+    **{metric.prometheus_name: field for metric, field in COUNTERS.items()},
+    f"{semconv.RESPONSE_LATENCY.prometheus_name}_sum": SECONDS,
 }
+"""The field of an amount that each series adds to."""
 
 
 def ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spend:
@@ -76,15 +57,7 @@ def ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spen
     labels = {name: _LABELS.get(name) or label_name(semconv.LABEL_PREFIX + name) for name in question.names}
     with _Prometheus(url, token) as prometheus:
         rows = [row for period in _periods(question) for row in prometheus.spent(*period, labels)]
-    return group(
-        rows,
-        question.by,
-        question.zone,
-        since=question.since,
-        until=question.until,
-        where=question.where,
-        top=question.top,
-    )
+    return question.answered_by(rows)
 
 
 def _periods(question: SpendQuestion) -> Iterator[tuple[float, float]]:
@@ -132,10 +105,11 @@ class _Prometheus:
     def spent(self, begin: float, end: float, labels: Mapping[str, str]) -> Iterator[SpendRow]:
         """A row for each set of labels."""
         amounts: dict[tuple[tuple[str, str], ...], Amount] = {}
-        for metric, add in _FIGURES.items():
+        for metric, field in _FIGURES.items():
             for sample in self._query(_formula(metric, begin, end, labels.values()), end):
                 keys = tuple(_keys(sample["metric"], labels).items())
-                add(amounts.setdefault(keys, Amount()), float(sample["value"][1]))
+                value = float(sample["value"][1])
+                amounts.setdefault(keys, Amount()).grow(field, 0, value if field in EXACT else round(value))
         for keys, amount in amounts.items():
             if amount.anything:
                 yield SpendRow(begin, end, dict(keys), amount)

@@ -7,16 +7,16 @@ instrumented process held which conversation; what OpenHands' files say of calls
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.openhands_files.finding import Skip, default_roots
-from openhands_otel._internal.openhands_files.reading import read
+from openhands_otel._internal.openhands_files.reading import Presence, presence_of, read
 from openhands_otel._internal.report.errors import SourceError
-from openhands_otel._internal.spend.grouping import group, merge
+from openhands_otel._internal.spend.grouping import merge
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.zones import MACHINE
 from openhands_otel._internal.terminal_text import printable
@@ -30,7 +30,6 @@ _KNOCK_S: Final = 0.3
 _HTTPX: Final = "the package 'httpx' is missing: pip install 'openhands-otel[viewer]'"
 _OUTCOMES: Final = frozenset(RunOutcome)
 """What OpenHands calls a conversation's status is how its last run ended, where that is one of these words."""
-_Held = dict[str, list[tuple[float, float]]]
 
 
 @dataclass(slots=True)
@@ -69,14 +68,14 @@ class Sources:
             remarks.append(f"What could not be read, or not wholly: {len(self.skipped):,} (--verbose names each)")
         return spend.model_copy(update={"remarks": (*spend.remarks, *remarks)})
 
-    def _ask_files(self, question: SpendQuestion) -> tuple[Spend, _Held]:
+    def _ask_files(self, question: SpendQuestion) -> tuple[Spend, Presence]:
         try:
             from openhands_otel._internal.report.files_source import ask_files
         except ModuleNotFoundError as error:
             raise SourceError(f"--files needs '{error.name}': pip install 'openhands-otel[viewer]'") from None
         spend, present, skipped = ask_files(self.files, question)
         self.skipped += skipped
-        return spend, _held((name, since, until) for name, _, since, until in present)
+        return spend, presence_of((name, since, until) for name, _, since, until in present)
 
     def _check(self) -> None:
         given = [
@@ -101,7 +100,7 @@ class Sources:
             if missing is not None:
                 raise SourceError(f"{missing} does not exist: name {meant}")
 
-    def _counted(self, question: SpendQuestion, named: bool) -> tuple[Spend | None, _Held, list[str]]:
+    def _counted(self, question: SpendQuestion, named: bool) -> tuple[Spend | None, Presence, list[str]]:
         if self.viewer is not None:
             return *_ask_viewer(self.viewer, self.token, question), []
         if self.database is not None:
@@ -123,22 +122,15 @@ class Sources:
                 remarks.append(f"this machine's history is left out: {error}")
         return None, {}, remarks
 
-    def _read(self, folders: Sequence[Path], held: _Held, question: SpendQuestion) -> Spend:
+    def _read(self, folders: Sequence[Path], held: Presence, question: SpendQuestion) -> Spend:
         reading = read(folders, presence=held, since=question.since, until=question.until)
         self.skipped += reading.skipped
-        return group(
-            reading.rows,
-            question.by,
-            question.zone,
-            since=question.since,
-            until=question.until,
-            where=question.where,
-            outcomes={
-                name: conversation.status
-                for name, conversation in reading.conversations.items()
-                if conversation.status is not None and conversation.status in _OUTCOMES
-            },
-        )
+        outcomes = {
+            name: conversation.status
+            for name, conversation in reading.conversations.items()
+            if conversation.status is not None and conversation.status in _OUTCOMES
+        }
+        return question.answered_by(reading.rows, outcomes)
 
 
 def _own_folders() -> list[Path]:
@@ -161,7 +153,7 @@ def _somebody_listens(url: str) -> bool:
     return True
 
 
-def _ask_viewer(url: str, token: str | None, question: SpendQuestion) -> tuple[Spend, _Held]:
+def _ask_viewer(url: str, token: str | None, question: SpendQuestion) -> tuple[Spend, Presence]:
     try:
         from openhands_otel.client import StatsClient, StatsError
     except ModuleNotFoundError:
@@ -169,7 +161,9 @@ def _ask_viewer(url: str, token: str | None, question: SpendQuestion) -> tuple[S
     try:
         with StatsClient(url, token, timeout_s=60.0) as client:
             present = client.presence()
-            return _asked(client, question), _held((each.conversation_id, each.since, each.until) for each in present)
+            return _asked(client, question), presence_of(
+                (each.conversation_id, each.since, each.until) for each in present
+            )
     except StatsError as error:
         raise SourceError(str(error)) from None
 
@@ -190,7 +184,7 @@ def _asked(client: StatsClient, question: SpendQuestion) -> Spend:
     return spend
 
 
-def _ask_database(path: Path, question: SpendQuestion) -> tuple[Spend, _Held]:
+def _ask_database(path: Path, question: SpendQuestion) -> tuple[Spend, Presence]:
     from openhands_otel._internal.collector.archive import questions
     from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 
@@ -199,14 +193,7 @@ def _ask_database(path: Path, question: SpendQuestion) -> tuple[Spend, _Held]:
         present = questions.presence_from_file(path)
     except (questions.BadQuestion, UnusableDatabase) as error:
         raise SourceError(str(error)) from None
-    return spend, _held((name, since, until) for name, _, since, until in present)
-
-
-def _held(present: Iterable[tuple[str, float, float]]) -> _Held:
-    held: _Held = {}
-    for conversation_id, since, until in present:
-        held.setdefault(conversation_id, []).append((since, until))
-    return held
+    return spend, presence_of((name, since, until) for name, _, since, until in present)
 
 
 def described(skipped: Sequence[Skip]) -> list[str]:

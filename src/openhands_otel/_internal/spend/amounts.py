@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from openhands_otel import semconv
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel.semconv import Metric, TokenType
 from openhands_otel.stats import TokenUsage
+
+TOKENS: Final[Mapping[TokenType, str]] = {
+    TokenType.INPUT: "prompt_tokens",
+    TokenType.OUTPUT: "completion_tokens",
+    TokenType.CACHE_READ: "cache_read_tokens",
+    TokenType.CACHE_WRITE: "cache_write_tokens",
+    TokenType.REASONING: "reasoning_tokens",
+}
+"""Fields of ``Amount`` that count tokens, by kind."""
+CALLS: Final = "calls"
+SECONDS: Final = "seconds"
+EXACT: Final = ("cost", "savings", SECONDS)
+"""Fields that are sums without rounding (``read_cost`` is a part of one of them)."""
+WHOLE: Final = (*TOKENS.values(), CALLS, "unpriced_calls")
+"""Fields that are whole numbers."""
+COUNTERS: Final[Mapping[Metric, str]] = {
+    semconv.COST: "cost",
+    semconv.CACHE_SAVINGS: "savings",
+    semconv.CALLS: CALLS,
+    semconv.UNPRICED_CALLS: "unpriced_calls",
+    **{metric: TOKENS[kind] for kind, metric in semconv.TOKEN_COUNTERS.items()},
+}
+"""The field that each counter of a process adds to."""
+_NOTHING: Final = 1e-12
+"""What rounding leaves."""
 
 
 @dataclass(slots=True)
@@ -40,11 +69,24 @@ class Amount:
         self.unpriced_calls += sign * other.unpriced_calls
         self.seconds.include(other.seconds, sign)
 
+    def grow(self, name: str, before: float, after: float) -> None:
+        """Add to one of its fields what a value has grown by; their difference may not be a float."""
+        if name in EXACT:
+            held: ExactSum = getattr(self, name)
+            held.add(after)
+            held.add(-before)
+        else:
+            setattr(self, name, getattr(self, name) + int(after) - int(before))
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """What is counted in whole numbers, in the order of ``WHOLE``."""
+        return tuple(getattr(self, name) for name in WHOLE)
+
     @property
     def anything(self) -> bool:
         """Whether it is more, or less, than nothing; what rounding leaves of it is nothing."""
-        counts = (self.calls, self.unpriced_calls, *self.tokens.model_dump().values())
-        return any(counts) or any(abs(part.value) > 1e-12 for part in (self.cost, self.savings, self.seconds))
+        return any(self.whole) or any(abs(part.value) > _NOTHING for part in (self.cost, self.savings, self.seconds))
 
     @property
     def tokens(self) -> TokenUsage:

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, SECONDS_LIMIT
+from openhands_otel._internal.spend.amounts import TOKENS
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 
 ROWS_LIMIT: Final = 20_000
@@ -16,10 +17,6 @@ ROWS_LIMIT: Final = 20_000
 _BATCH: Final = 2_000
 """Rows, or conversations, of one handover, unless one alone has more."""
 BODY_LIMIT: Final = 16 * 1024 * 1024
-
-TOKENS: Final = (
-    "prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-)  # fmt: skip
 
 Text = Annotated[str, Field(max_length=256)]
 Dollars = Annotated[float, Field(ge=0, le=MONEY_LIMIT, allow_inf_nan=False)]
@@ -99,6 +96,6 @@ def _read_row(row: SpendRow) -> ReadRow:
             "unpriced_calls": amount.unpriced_calls,
             "seconds": min(amount.seconds.value, SECONDS_LIMIT),
         }
-        | {name: min(getattr(amount, name), COUNT_LIMIT) for name in TOKENS}
+        | {name: min(getattr(amount, name), COUNT_LIMIT) for name in TOKENS.values()}
         | {name: text[:256] for name, text in row.keys.items() if name != Dimension.CONVERSATION}
     )

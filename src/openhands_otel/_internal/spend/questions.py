@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.spend.conditions import Condition
-from openhands_otel._internal.spend.grouping import UNITS
-from openhands_otel._internal.spend.rows import Unit
+from openhands_otel._internal.spend.grouping import UNITS, group
+from openhands_otel._internal.spend.rows import SpendRow, Unit
+from openhands_otel.stats import Spend
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,19 @@ class SpendQuestion:
         units = [unit for unit in Unit if unit in self.by]
         # Weeks don't fit into months; days fit into both.
         return Unit.DAY if units == [Unit.WEEK, Unit.MONTH] else next(iter(units), None)
+
+    def answered_by(self, rows: Iterable[SpendRow], outcomes: Mapping[str, str] | None = None) -> Spend:
+        """What rows add up to; ``outcomes``: how conversations and runs ended, by id."""
+        return group(
+            rows,
+            self.by,
+            self.zone,
+            since=self.since,
+            until=self.until,
+            where=self.where,
+            top=self.top,
+            outcomes=outcomes,
+        )
 
     def whole(self) -> SpendQuestion:
         """The same, not cut to its top: answers of several sources are cut when they are one."""

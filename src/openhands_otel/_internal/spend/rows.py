@@ -13,6 +13,10 @@ QUARTER_S: Final = 900
 """The archive's unit of time: a quarter of an hour, UTC, in seconds. Every zone's midnight is a boundary of one."""
 
 
+CLOCKS_S: Final = 2.0
+"""By how much the clocks of a call and of what told of it may differ, and a little more, seconds."""
+
+
 class Dimension(StrEnum):
     """What rows are told apart by, beside time; any other name is that of a label."""
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from openhands_otel import semconv
 from openhands_otel._internal.collector.archive import forgotten, spend
 from openhands_otel._internal.collector.archive.folding import fold
 from openhands_otel._internal.collector.archive.forgotten import Erasure
@@ -26,7 +25,6 @@ from openhands_otel._internal.collector.points.series import Attributes, Counted
 from openhands_otel._internal.collector.state.erased import hash_of
 from openhands_otel._internal.collector.state.fleet import Process
 from openhands_otel._internal.collector.state.placing import (
-    COUNT_CALLS,
     FLEET_MEASURES,
     PROCESSES,
     UNDATED,
@@ -37,7 +35,8 @@ from openhands_otel._internal.collector.state.placing import (
     place_of,
 )
 from openhands_otel._internal.collector.state.sharing import SHARED
-from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.spend.amounts import CALLS, COUNTERS, Amount
 from openhands_otel.semconv import OVERFLOW
 
 
@@ -76,7 +75,7 @@ class Request:
                 conditions.append(f"{column} = ?")
                 values.append(value)
         for name, value in self.labels:
-            conditions.append(spend.has_label())
+            conditions.append(spend.HAS_LABEL)
             values += [spend.path_of(name), value] * 2
         if self.periodic:
             conditions.append("quarter >= ? AND quarter < ?")
@@ -238,7 +237,7 @@ class _Forgetting:
     ) -> None:
         amount = Amount()
         for part in parts:
-            FLEET_MEASURES.get(metric, COUNT_CALLS)(amount, 0, part)
+            amount.grow(FLEET_MEASURES.get(metric, CALLS), 0, part)
         self._sums.add(place_of(Cube.FLEET, "", (), service, attributes), amount, sign)
 
     def _write(self, key: str, process: Process) -> None:
@@ -280,15 +279,8 @@ class _Forgetting:
 
 def parts_of(amount: Amount) -> list[tuple[str, list[int | float]]]:
     """An amount as what the counters of a process would have told."""
-    parts: list[tuple[str, list[int | float]]] = [
-        (semconv.COST.name, [*amount.cost.parts]),
-        (semconv.CACHE_SAVINGS.name, [*amount.savings.parts]),
-        (semconv.CALLS.name, [amount.calls]),
-        (semconv.UNPRICED_CALLS.name, [amount.unpriced_calls]),
-        (semconv.INPUT_TOKENS.name, [amount.prompt_tokens]),
-        (semconv.OUTPUT_TOKENS.name, [amount.completion_tokens]),
-        (semconv.CACHE_READ_TOKENS.name, [amount.cache_read_tokens]),
-        (semconv.CACHE_WRITE_TOKENS.name, [amount.cache_write_tokens]),
-        (semconv.REASONING_TOKENS.name, [amount.reasoning_tokens]),
-    ]
+    parts: list[tuple[str, list[int | float]]] = []
+    for metric, field in COUNTERS.items():
+        held: ExactSum | int = getattr(amount, field)
+        parts.append((metric.name, [held] if isinstance(held, int) else [*held.parts]))
     return [(metric, numbers) for metric, numbers in parts if any(numbers)]

@@ -19,7 +19,6 @@ from openhands_otel._internal.collector.archive.forgotten import Erasure, erasur
 from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
-from openhands_otel._internal.spend.grouping import group
 from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, period_of, quarter
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
@@ -80,16 +79,7 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
 def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
     """What a database holds of it. Raises BadQuestion."""
     rows = list(ask(connection, _for_archive(connection, question)))
-    return group(
-        rows,
-        question.by,
-        question.zone,
-        since=question.since,
-        until=question.until,
-        where=question.where,
-        top=question.top,
-        outcomes=_outcomes(connection, question, rows),
-    )
+    return question.answered_by(rows, _outcomes(connection, question, rows))
 
 
 def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
@@ -189,7 +179,7 @@ def _end(until: str | None, now: float, zone: ZoneInfo) -> float | None:
         return None
     period = _moment(until, now, zone)
     # The last quarter-hour counts as a whole.
-    return -(-period.end // QUARTER_S) * QUARTER_S
+    return -quarter(-period.end)
 
 
 def _count(text: str | None) -> int | None:

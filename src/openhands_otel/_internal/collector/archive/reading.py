@@ -16,12 +16,10 @@ from openhands_otel._internal.collector.archive.forgotten import when
 from openhands_otel._internal.collector.archive.spend import READ
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, Booked, Cube, Place
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel._internal.spend.handover import TOKENS, Handover, ReadConversation, ReadRow
-from openhands_otel._internal.spend.rows import QUARTER_S
+from openhands_otel._internal.spend.amounts import TOKENS, Amount
+from openhands_otel._internal.spend.handover import Handover, ReadConversation, ReadRow
+from openhands_otel._internal.spend.rows import CLOCKS_S, QUARTER_S
 
-_CLOCKS_S: Final = 2.0
-"""By how much the clocks of a call and of what told of it may differ."""
 _OF_CONVERSATION: Final = "place IN (SELECT id FROM places WHERE cube = ? AND conversation = ?)"
 
 
@@ -68,7 +66,7 @@ def give_way(connection: sqlite3.Connection, present: Iterable[spend.Present]) -
 def _give_way(connection: sqlite3.Connection, conversation: str, since: float, until: float) -> None:
     connection.execute(
         f"DELETE FROM spend WHERE cube = ? AND quarter > ? AND quarter <= ? AND {_OF_CONVERSATION}",
-        (Cube.READ, since - QUARTER_S - _CLOCKS_S, until + _CLOCKS_S, Cube.READ, conversation),
+        (Cube.READ, since - QUARTER_S - CLOCKS_S, until + CLOCKS_S, Cube.READ, conversation),
     )
 
 
@@ -103,5 +101,5 @@ def _amount(row: ReadRow) -> Amount:
         calls=row.calls,
         unpriced_calls=row.unpriced_calls,
         seconds=ExactSum([row.seconds]),
-        **{name: getattr(row, name) for name in TOKENS},
+        **{name: getattr(row, name) for name in TOKENS.values()},
     )

@@ -26,14 +26,13 @@ from openhands_otel._internal.collector.state.placing import (
     place_of,
 )
 from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.spend.rows import CLOCKS_S
 
 if TYPE_CHECKING:
     from openhands_otel._internal.collector.archive.forgetting import Request
 
 FORGOTTEN: Final = "forgotten"
 """Stands for the process where the time of a conversation is forgotten: an import leaves that out."""
-_NEAR_S: Final = 2.0
-"""See ``reading.py``."""
 
 
 @dataclass(slots=True)
@@ -107,7 +106,7 @@ class Records:
         if self._request.periodic:
             since, until = self._request.since or 0.0, self._request.until or time.time()
             # What is near the time that a process held a conversation gives way too; here it may not.
-            held = since + _NEAR_S, until - _NEAR_S - 1
+            held = since + CLOCKS_S, until - CLOCKS_S - 1
             spend.note_presence(self._connection, [(name, f"{FORGOTTEN} {since:.0f}", *held)])
 
     def _is_left(self, name: str) -> bool:
@@ -159,9 +158,9 @@ class Records:
             if need is None:
                 continue
             counts, before = Amount(), copied(need)
-            measure(counts, 0, held.series.total)
+            counts.grow(measure, 0, held.series.total)
             part = take(counts, before)
-            one = next((n for n in (*_whole(part), part.cost.value, part.seconds.value) if n), 0)
+            one = next((n for n in (*part.whole, part.cost.value, part.seconds.value) if n), 0)
             need.include(part, -1)
             held.series.erase(one)
 
@@ -300,7 +299,3 @@ def _names_parent(pair: tuple[str, object], parents: set[str]) -> bool:
 def _known(place: Place) -> Place:
     """What a series knows of its place."""
     return place._replace(conversation="", namespace="", labels="{}", agent="", run="")
-
-
-def _whole(amount: Amount) -> tuple[int, ...]:
-    return (*amount.tokens.model_dump().values(), amount.calls, amount.unpriced_calls)

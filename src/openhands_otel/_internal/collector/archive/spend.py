@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.placing import (
-    COUNT_CALLS,
     FLEET_MEASURES,
     UNDATED,
     Booked,
@@ -25,7 +24,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.spend.amounts import CALLS, Amount
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 
 Present = tuple[str, str, float, float]
@@ -56,6 +55,8 @@ _ADD: Final = (
 )
 _MONEY: Final = frozenset({"dollars", "fine", "rest"})
 _LABELS: Final = "COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')"
+HAS_LABEL: Final = "(json_extract(own_labels, ?) = ? OR json_extract(labels, ?) = ?)"
+"""A condition of SQL: whether a place has a label, its own or its process's; takes path, value, path, value."""
 _PROCESS_LABELS: Final = "COALESCE(json_extract(labels, ?), '')"
 _COLUMNS: Final = {str(dimension): str(dimension) for dimension in Dimension}
 FLEET_DIMENSIONS: Final = frozenset(
@@ -102,7 +103,7 @@ def book_sum(
     """Book one of the sums of processes whose record is gone, without a date."""
     amount = Amount()
     for part in parts:
-        FLEET_MEASURES.get(metric, COUNT_CALLS)(amount, 0, part)
+        amount.grow(FLEET_MEASURES.get(metric, CALLS), 0, part)
     book(connection, [(UNDATED, place_of(Cube.FLEET, "", (), service, attributes), amount)])
 
 
@@ -113,16 +114,7 @@ def _add(connection: sqlite3.Connection, quarter: int, place: Place, numbers: It
 
 
 def _numbers(amount: Amount) -> tuple[int | float, ...]:
-    counts = (
-        amount.prompt_tokens,
-        amount.completion_tokens,
-        amount.cache_read_tokens,
-        amount.cache_write_tokens,
-        amount.reasoning_tokens,
-        amount.calls,
-        amount.unpriced_calls,
-    )
-    whole = (max(-_LARGEST, min(count, _LARGEST)) for count in counts)
+    whole = (max(-_LARGEST, min(count, _LARGEST)) for count in amount.whole)
     return (*amount.cost.split(_FINE), amount.savings.value, *whole, amount.seconds.value)
 
 
@@ -158,11 +150,6 @@ def replace(connection: sqlite3.Connection, quarter: int, place: Place, amount: 
     connection.execute("DELETE FROM spend WHERE cube = ? AND quarter = ? AND place = ?", where)
     if amount.anything:
         connection.execute(_ADD, (*where, *_numbers(amount)))
-
-
-def has_label() -> str:
-    """A condition of SQL: whether a place has a label, its own or its process's; takes path, value, path, value."""
-    return "(json_extract(own_labels, ?) = ? OR json_extract(labels, ?) = ?)"
 
 
 def path_of(label: str) -> str:

@@ -10,14 +10,9 @@ from typing import Final
 
 from openhands_otel._internal.collector.state.placing import Booked, Cube, Place
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.spend.amounts import EXACT, WHOLE, Amount
 from openhands_otel._internal.spend.rows import QUARTER_S
 
-_EXACT: Final = ("cost", "savings", "seconds")
-_WHOLE: Final = (
-    "prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "calls",
-    "unpriced_calls",
-)  # fmt: skip
 _NOTHING: Final = 1e-12
 """What rounding leaves."""
 
@@ -32,13 +27,13 @@ def copied(amount: Amount) -> Amount:
 def take(held: Amount, need: Amount) -> Amount:
     """As much of what is needed as there is, no longer needed; savings go with the tokens that they were made by."""
     part = Amount()
-    for name in _EXACT:
+    for name in EXACT:
         there, wanted = getattr(held, name), getattr(need, name)
         if there.value > 0 and wanted.value > 0:
             enough = there.value - wanted.value > _NOTHING
             getattr(part, name).include(wanted if enough else there)
             wanted.include(getattr(part, name), -1)
-    for name in _WHOLE:
+    for name in WHOLE:
         number = max(0, min(getattr(held, name), getattr(need, name)))
         setattr(part, name, number)
         setattr(need, name, getattr(need, name) - number)

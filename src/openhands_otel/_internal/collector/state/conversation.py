@@ -128,7 +128,7 @@ class Conversation:
             place = place_of(Cube.CONVERSATIONS, self.id, whose.resource, whose.service, growth.attributes)
             place = place._replace(agent=agent, run=run)
             for quarter, low, high in growth.steps:
-                growth.measure(unbooked.amount(self.key, quarter, place), low, high)
+                unbooked.amount(self.key, quarter, place).grow(growth.measure, low, high)
         self.runs.end(now)
         return bool(grown)
 
@@ -140,7 +140,7 @@ class Conversation:
         stands = outcome is not None and not outcome.series.ended and bool(outcome.series.total)
         process = "" if state is None else state.process
         return Moment(
-            status=self.series.status,
+            status=None if state is None else state.named(semconv.CONVERSATION_STATUS),
             process=process,
             at=0.0 if state is None else state.series.time / 1e9,
             since=self._since(process) if self.runs.is_new(process) else 0.0,
@@ -158,7 +158,7 @@ class Conversation:
                 service = self.services.get(held.process, "")
                 place = place_of(Cube.CONVERSATIONS, self.id, (), service, held.attributes)
                 spent = unbooked.amount(self.key, UNDATED, place._replace(agent=agent))
-                measure(spent, 0, held.series.total)
+                spent.grow(measure, 0, held.series.total)
 
     def held_by(self) -> list[tuple[str, float, float]]:
         """Each process that worked on it, since when and until when (unix seconds)."""

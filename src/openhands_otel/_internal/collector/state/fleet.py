@@ -39,8 +39,6 @@ from openhands_otel._internal.collector.points.values import Distribution, Value
 from openhands_otel._internal.collector.state.erased import Erased
 from openhands_otel._internal.collector.state.liveness import Life, Lives, Pulse
 from openhands_otel._internal.collector.state.placing import (
-    ADD_SECONDS,
-    COUNT_CALLS,
     FLEET_MEASURES,
     PROCESSES,
     UNDATED,
@@ -52,7 +50,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.sharing import SHARED, growth, key_of, raised
 from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_METRICS, BurnMeter, Group, TotalSums
-from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.spend.amounts import CALLS, SECONDS, Amount
 
 SILENT_AFTER_S: Final = 3600.0
 """A process without a word for so long (60 heartbeats) leaves memory; its record stays in the archive."""
@@ -133,14 +131,14 @@ class Process:
             if adds_up(name, attributes):
                 self.count(unbooked.amount(self.key, UNDATED, self.place(attributes)), name, 0, held.total)
                 if held.total:
-                    ADD_SECONDS(unbooked.amount(self.key, UNDATED, self.place(attributes)), 0.0, _sum(held.value))
+                    unbooked.amount(self.key, UNDATED, self.place(attributes)).grow(SECONDS, 0.0, _sum(held.value))
 
     def count(self, spent: Amount, name: str, low: Number, high: Number) -> None:
         """Add what one of its series went through to an amount; seconds apart."""
         if name in FLEET_MEASURES:
-            FLEET_MEASURES[name](spent, low, high)
+            spent.grow(FLEET_MEASURES[name], low, high)
         elif not self.counts_calls:
-            COUNT_CALLS(spent, low, high)
+            spent.grow(CALLS, low, high)
 
     def record(self) -> Record:
         """What must outlive this process of ours: the series that totals are made of."""
@@ -309,7 +307,7 @@ class Fleet:
             spent = self.unbooked.amount(process.key, quarter, place)
             process.count(spent, name, low, high)
             if held.value != before:
-                ADD_SECONDS(spent, _sum(before), _sum(held.value))
+                spent.grow(SECONDS, _sum(before), _sum(held.value))
         return bool(steps)
 
     def _new_series(
@@ -396,7 +394,7 @@ class Fleet:
         reached = amount(held.value)
         self.sums.replace(process.instance.service, name, SHARED, reached - by, reached)
         spent = self.unbooked.amount(process.key, quarter_of(point.time, received), process.place(SHARED))
-        FLEET_MEASURES.get(name, COUNT_CALLS)(spent, reached - by, reached)
+        spent.grow(FLEET_MEASURES.get(name, CALLS), reached - by, reached)
         if name == semconv.COST.name and by and not replayed:
             self.burn.add(by, received / 1e9)
         return by > 0
@@ -405,7 +403,7 @@ class Fleet:
         for name, attributes, counted in process.contributions():
             if name == CALLS_BEFORE:
                 self.sums.replace(process.instance.service, name, attributes, counted, 0)
-                COUNT_CALLS(self.unbooked.amount(process.key, quarter, process.place(attributes)), counted, 0)
+                self.unbooked.amount(process.key, quarter, process.place(attributes)).grow(CALLS, counted, 0)
 
     def silent(self, now: float, limit: int) -> list[str]:
         """Processes that may leave memory: the long silent ones, and of too many the longest silent."""

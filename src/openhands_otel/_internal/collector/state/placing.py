@@ -11,16 +11,14 @@ journal tells again exactly what neither of them has.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.points.quarters import Number
 from openhands_otel._internal.collector.points.series import Attributes
-from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel.semconv import TokenType
+from openhands_otel._internal.spend.amounts import CALLS, COUNTERS, SECONDS, TOKENS, Amount
 
 UNDATED: Final = 0
 """Stands for the quarter-hour of what has no date."""
@@ -102,60 +100,22 @@ def _labels(attributes: Attributes) -> str:
     return json.dumps(found, sort_keys=True, separators=(",", ":"))
 
 
-def _add_cost(amount: Amount, before: Number, after: Number) -> None:
-    amount.cost.add(after)
-    amount.cost.add(-before)
-
-
-def _add_savings(amount: Amount, before: Number, after: Number) -> None:
-    amount.savings.add(after)
-    amount.savings.add(-before)
-
-
-def _add_seconds(amount: Amount, before: Number, after: Number) -> None:
-    amount.seconds.add(after)
-    amount.seconds.add(-before)
-
-
-def _counts(field: str) -> Callable[[Amount, Number, Number], None]:
-    def add(amount: Amount, before: Number, after: Number) -> None:
-        setattr(amount, field, getattr(amount, field) + int(after) - int(before))
-
-    return add
-
-
-Measure = Callable[[Amount, Number, Number], None]
-"""Adds to an amount what a value has grown by."""
-_TOKENS: Final = {
-    TokenType.INPUT: _counts("prompt_tokens"),
-    TokenType.OUTPUT: _counts("completion_tokens"),
-    TokenType.CACHE_READ: _counts("cache_read_tokens"),
-    TokenType.CACHE_WRITE: _counts("cache_write_tokens"),
-    TokenType.REASONING: _counts("reasoning_tokens"),
+FLEET_MEASURES: Final[Mapping[str, str]] = {metric.name: field for metric, field in COUNTERS.items()}
+"""The field of an amount that each fleet counter which totals are made of adds to."""
+_CONVERSATION_MEASURES: Final[Mapping[str, str]] = {
+    semconv.CONVERSATION_COST.name: "cost",
+    semconv.CONVERSATION_CALLS.name: CALLS,
+    semconv.CONVERSATION_UNPRICED.name: "unpriced_calls",
+    semconv.CONVERSATION_CACHE_SAVINGS.name: "savings",
+    semconv.CONVERSATION_LLM_TIME.name: SECONDS,
 }
-COUNT_CALLS: Final = _counts("calls")
-ADD_SECONDS: Final = _add_seconds
-FLEET_MEASURES: Final[Mapping[str, Measure]] = {
-    semconv.COST.name: _add_cost,
-    semconv.CACHE_SAVINGS.name: _add_savings,
-    semconv.CALLS.name: COUNT_CALLS,
-    semconv.UNPRICED_CALLS.name: _counts("unpriced_calls"),
-    **{metric.name: _TOKENS[kind] for kind, metric in semconv.TOKEN_COUNTERS.items()},
-}
-"""What each fleet counter that totals are made of measures."""
-_CONVERSATION_MEASURES: Final[Mapping[str, Measure]] = {
-    semconv.CONVERSATION_COST.name: _add_cost,
-    semconv.CONVERSATION_CALLS.name: COUNT_CALLS,
-    semconv.CONVERSATION_UNPRICED.name: _counts("unpriced_calls"),
-    semconv.CONVERSATION_CACHE_SAVINGS.name: _add_savings,
-    semconv.CONVERSATION_LLM_TIME.name: _add_seconds,
-}
+_TOKEN_MEASURES: Final[Mapping[object, str]] = {kind.value: field for kind, field in TOKENS.items()}
 
 
-def conversation_measure(metric: str, attributes: Attributes) -> Measure | None:
-    """What a series of a conversation measures; None where it is no spend."""
+def conversation_measure(metric: str, attributes: Attributes) -> str | None:
+    """The field of an amount that a series of a conversation adds to; None where it is no spend."""
     if metric == semconv.CONVERSATION_TOKENS.name:
-        return _TOKENS.get(dict(attributes).get(semconv.TOKEN_TYPE))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return _TOKEN_MEASURES.get(dict(attributes).get(semconv.TOKEN_TYPE))
     return _CONVERSATION_MEASURES.get(metric)
 
 

@@ -23,7 +23,7 @@ from openhands_otel._internal.collector.points.series import (
     series_from_record,
 )
 from openhands_otel._internal.collector.state.erased import Erased
-from openhands_otel._internal.collector.state.placing import Measure, conversation_measure
+from openhands_otel._internal.collector.state.placing import conversation_measure
 from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS
 from openhands_otel.semconv import Metric
 
@@ -68,7 +68,8 @@ class Growth:
 
     instance: Instance
     attributes: Attributes
-    measure: Measure
+    measure: str
+    """The field of an amount that it adds to."""
     steps: list[Step]
 
     @property
