@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import threading
-import tracemalloc
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from held_memory import held_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from telemetry.pipes import call, closed, opened, origin, response
@@ -252,13 +251,10 @@ def test_however_many_values_cost_no_memory_and_no_money(conversations: str) -> 
                     selection.commit()
                 widest = max(widest, *(len(account.parts) for account in ledger.accounts.values()), 0)
 
-    tracemalloc.start()
     held: list[int] = []
     for numbers in (range(OFFERED // 2), range(OFFERED // 2, OFFERED)):
         offer(numbers)
-        gc.collect()
-        held.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
+        held.append(held_bytes(ledger, series))
     assert held[1] - held[0] < GROWTH
     fleet = ledger.fleet[semconv.COST.name]
     assert fleet.total == OFFERED / 4

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
-import tracemalloc
 from contextlib import nullcontext
 
 import pytest
+from held_memory import held_bytes
 
 from openhands_otel import semconv
 from openhands_otel._internal.clock import now_ns
@@ -175,7 +174,6 @@ def test_memory_stays_flat_over_many_conversations(collector: str, monkeypatch: 
     ledger = Ledger(series_limit=100, conversation_limit=40)
     series = ConversationSeries(ledger)
     held: list[int] = []
-    tracemalloc.start()
     for number in range(900):
         name = f"conversation-{number}"
         for event in (opened(name), *call(origin(name)), closed(name)):
@@ -188,9 +186,7 @@ def test_memory_stays_flat_over_many_conversations(collector: str, monkeypatch: 
                 selected.put_back()
                 break
         if number in (300, 899):
-            gc.collect()
-            held.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
+            held.append(held_bytes(ledger, series))
     assert held[1] < held[0] * 1.5
     assert sum(total for _, total in ledger.fleet[COST].items()) == pytest.approx(0.9)
 
