@@ -89,6 +89,8 @@ def shown(viewer: Viewer, page: Page) -> str:  # noqa: F811
     expect(page.locator("article.card")).to_have_count(10)
     expect(page.locator("#breakdown")).to_contain_text("Service")
     page.locator("details").evaluate_all(unfold)
+    # What came onto the page after the record.
+    page.locator("#today").evaluate("today => { today.style.display = 'none'; }")
     text: str = page.evaluate("document.body.innerText")
     return without_clock(text)
 

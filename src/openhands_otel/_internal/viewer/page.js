@@ -5,7 +5,7 @@ import { FAILURES, OUTCOMES } from "./facts.js";
 import { duration, element, setText } from "./format.js";
 import { adoptToken, ask, follow, keepToken, Unauthorized } from "./stream.js";
 import { showTrouble } from "./trouble.js";
-import { showBreakdown, showChart, showTotals } from "./totals.js";
+import { showBreakdown, showChart, showToday, showTotals } from "./totals.js";
 
 const ORDER_EVERY_MS = 1_000; // cards that jump about cannot be read
 const ASK_EVERY_MS = 10_000;
@@ -183,6 +183,8 @@ async function askAround() {
     const since = (Math.floor(time / 60) - 59) * 60;
     const answer = await ask(`/api/v1/history?since=${since}&until=${time + 60}&bucket_s=60`);
     showChart(await answer.json(), time);
+    const [today, ever] = await Promise.all(["since=today&until=today", ""].map((asked) => ask(`/api/v1/spend?${asked}`)));
+    showToday(await today.json(), await ever.json());
     if (at("where").open) showBreakdown(await (await ask("/api/v1/totals")).json());
   } catch (error) {
     if (error instanceof Unauthorized) onState("locked");

@@ -71,6 +71,15 @@ function column(cost, most, index) {
   return rect;
 }
 
+// Spend of today, and what an import has read from OpenHands' own files: a lower bound, and no part of the total above.
+export function showToday(today, ever) {
+  const { accumulated_cost: cost, unpriced_calls: unpriced, read_cost: read } = today.total;
+  setText(at("today"), `${spent(cost, unpriced || read)} today (${today.timezone})${read ? `, ${money(read)} of it read from disk` : ""}`);
+  at("today").hidden = false;
+  at("read").hidden = ever.total.read_cost === 0;
+  setText(at("read"), `and ${money(ever.total.read_cost)}+ ever, read from OpenHands' own files: a lower bound`);
+}
+
 const PARTS = { by_model: "Model", by_role: "Role", by_provider: "Provider", by_agent: "Agent", by_service: "Service" };
 
 export function showBreakdown(breakdown) {
