@@ -79,9 +79,9 @@ from pydantic import BaseModel, Field
 
 # fmt: off
 __all__ = [
-    "Breakdown", "BurnRate", "ConversationRun", "ConversationStats", "ConversationUpdate", "CostShare", "History",
-    "HistoryPoint", "ModelCalls", "Presence", "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate",
-    "Spend", "SpendGroup", "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+    "Breakdown", "BurnRate", "ConversationRun", "ConversationStats", "ConversationUpdate", "CostShare", "Glance",
+    "History", "HistoryPoint", "ModelCalls", "Presence", "ReceiverStats", "Refusal", "RemovedUpdate", "Share",
+    "SnapshotUpdate", "Spend", "SpendGroup", "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
 ]
 # fmt: on
 
@@ -333,6 +333,17 @@ class ConversationRun(_Model, frozen=True):
     error_type: str | None = Field(default=None, description="The class or code of the error that ended it.")
     accumulated_cost: float = 0.0
     llm_calls: int = 0
+
+
+class Glance(_Model, frozen=True):
+    """What is to be known at a glance: the answer to ``openhands-otel status``."""
+
+    cost_today: float = Field(description="US dollars spent today, of the viewer's time zone.")
+    cost_per_hour: float = Field(description="How fast money goes now, US dollars an hour.")
+    cost_total: float = Field(description="US dollars ever spent.")
+    running: int = Field(description="Conversations that run now.")
+    needs_you: int = Field(description="Open conversations that go on only when a person does something.")
+    unix_s: float = Field(description="The viewer's clock.")
 
 
 class Presence(_Model, frozen=True):

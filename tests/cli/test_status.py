@@ -113,7 +113,7 @@ def test_nothing_heavy_is_imported() -> None:
     """A prompt asks each time that it is drawn; pydantic and httpx alone take half a second to import."""
     loaded = "import sys, openhands_otel._internal.cli.status; print(sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
-    for heavy in ("pydantic", "httpx", "rich", "opentelemetry.sdk", "asyncio", "grpc"):
+    for heavy in ("pydantic", "httpx", "rich", "opentelemetry.sdk", "asyncio", "grpc", "email", "ssl", "dataclasses"):
         assert f"'{heavy}'" not in modules
 
 

@@ -254,6 +254,8 @@ OUTCOMES: Final[Mapping[str, Word]] = {
 }
 FAILURES: Final[frozenset[str]] = frozenset({RunOutcome.ERROR, RunOutcome.STUCK})
 """Outcomes that count as failed."""
+WAIT_FOR_A_PERSON: Final = FAILURES | {RunOutcome.WAITING}
+"""How a run ended that goes on only when a person does something: confirms, or looks what is wrong."""
 
 STATES: Final[Mapping[str, Word]] = {
     Status.RUNNING: Word("running", Tone.RUN),

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.cli import CommandError
-from openhands_otel._internal.facts import FAILURES
-from openhands_otel._internal.host.neighbours import stranger_at
-from openhands_otel._internal.host.network import tls_context, without_secrets
-from openhands_otel._internal.host.state_folder import unasked_token
+from openhands_otel._internal.host.network import without_secrets
+from openhands_otel._internal.host.plain_http import NoAnswer, Stranger, get
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.semconv import RunOutcome
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 LINE: Final = "{today} today, {hour}/h, {running} running"
-WAITS_FOR_A_PERSON: Final = FAILURES | {RunOutcome.WAITING}
-"""How a run ended that goes on only when a person does something: confirms, or looks what is wrong."""
+_GLANCE: Final = "/api/v1/glance"
 _TIMEOUT_S: Final = 2.0
 _FIELDS: Final = "today, hour, total (money), running, needs_you (numbers)"
 
@@ -47,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         token = None if arguments.token_file is None else read_token(arguments.token_file)
     except TokenFileError as error:
         raise CommandError(str(error)) from None
-    status = _status(_Viewer(arguments.url, token))
+    status = _ask(arguments.url, token)
     print(json.dumps(status) if arguments.json else _line(status, arguments.format))
     return 0
 
@@ -70,68 +64,27 @@ def _line(status: dict[str, Any], wanted: str | None) -> str:
         raise CommandError(f"--format has {_FIELDS}, in braces", code=2) from None
 
 
-def _status(viewer: _Viewer) -> dict[str, Any]:
-    totals = viewer.ask("/api/v1/totals")["totals"]
-    today = viewer.ask("/api/v1/spend?since=today&until=today")["total"]
-    waiting = [
-        conversation
-        for outcome in WAITS_FOR_A_PERSON
-        for conversation in viewer.ask(f"/api/v1/conversations?outcome={outcome}")
-        if not (conversation["closed"] or conversation["stale"])
-    ]
-    viewer.close()
-    return {
-        "cost_today": today["accumulated_cost"],
-        "cost_per_hour": totals["burn"]["per_hour"],
-        "cost_total": totals["accumulated_cost"],
-        "running": totals["conversations_running"],
-        "needs_you": len(waiting),
-        "unix_s": time.time(),
-    }
-
-
-class _Viewer:
-    """One connection to a viewer. Raises CommandError where the viewer cannot be asked."""
-
-    def __init__(self, url: str, token: str | None) -> None:
-        self._shown = printable(without_secrets(url), 200)
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port, parts = None, None, urlsplit("")
-        if not host or parts.scheme not in ("http", "https"):
-            raise CommandError(f"{self._shown} is no address of a viewer: it should look like {DEFAULT_URL}", code=2)
-        tls = parts.scheme == "https"
-        stranger = stranger_at(host, port or 80) if token is None else None
-        if stranger is not None:
-            raise CommandError(f"{stranger}: it is asked nothing without a token")
-        shown = unasked_token(url) if token is None else token
-        self._headers = {} if shown is None else {"authorization": f"Bearer {shown}"}
-        self._path = parts.path.rstrip("/")
-        self._http = (
-            HTTPSConnection(host, port or 443, timeout=_TIMEOUT_S, context=tls_context(None))
-            if tls
-            else HTTPConnection(host, port or 80, timeout=_TIMEOUT_S)
-        )
-
-    def ask(self, path: str) -> Any:
-        """What stands at ``path``, read as JSON."""
-        try:
-            self._http.request("GET", self._path + path, headers=self._headers)
-            response = self._http.getresponse()
-            body = response.read()
-            answer = json.loads(body) if response.status == 200 else None
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            hint = "start one with 'openhands-otel view', or name its URL"
-            raise CommandError(f"no viewer answers at {self._shown} ({reason}): {hint}") from None
-        if response.status in (401, 403):
-            raise CommandError(f"{self._shown} asks for a token: name its file with --token-file")
-        if answer is None:
-            raise CommandError(f"{self._shown} answered {response.status}: is it a viewer, and as new as this command?")
-        return answer
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._http.close()
+def _ask(url: str, token: str | None) -> dict[str, Any]:
+    """A ``stats.Glance``. Raises CommandError where the viewer cannot be asked."""
+    shown = printable(without_secrets(url), 200)
+    try:
+        parts = urlsplit(url)
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known, parts = False, urlsplit("")
+    if not known or parts.scheme not in ("http", "https"):
+        raise CommandError(f"{shown} is no address of a viewer: it should look like {DEFAULT_URL}", code=2)
+    try:
+        code, body = get(url, _GLANCE, token, _TIMEOUT_S)
+        answer = json.loads(body) if code == 200 else None
+    except Stranger as stranger:
+        raise CommandError(f"{stranger}: it is asked nothing without a token") from None
+    except (NoAnswer, ValueError) as error:
+        reason = error if isinstance(error, NoAnswer) else "what answers is no viewer"
+        hint = "start one with 'openhands-otel view', or name its URL"
+        raise CommandError(f"no viewer answers at {shown} ({reason}): {hint}") from None
+    if code in (401, 403):
+        raise CommandError(f"{shown} asks for a token: name its file with --token-file")
+    if answer is None:
+        raise CommandError(f"{shown} answered {code}: is it a viewer, and as new as this command?")
+    return answer

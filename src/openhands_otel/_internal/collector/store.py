@@ -35,6 +35,7 @@ from openhands_otel.stats import (
     Breakdown,
     ConversationStats,
     ConversationUpdate,
+    Glance,
     ReceiverStats,
     RemovedUpdate,
     SnapshotUpdate,
@@ -441,6 +442,17 @@ class Store:
             conversations_seen=self.conversations_seen,
             processes_live=self.fleet.lives.live_count,
             received_unix_nano=self.received,
+        )
+
+    def glance(self, cost_today: float) -> Glance:
+        """One line about now; what today cost is the archive's to say."""
+        return Glance(
+            cost_today=cost_today,
+            cost_per_hour=self.fleet.burn.rate().per_hour,
+            cost_total=self.fleet.sums.cost,
+            running=self.conversations.running_count,
+            needs_you=self.conversations.waiting_count,
+            unix_s=time.time(),
         )
 
     def breakdown(self) -> Breakdown:

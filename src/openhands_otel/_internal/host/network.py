@@ -10,11 +10,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import ssl
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
+
+if TYPE_CHECKING:
+    import ssl
 
 BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name certificates for whatever speaks HTTP."""
@@ -47,6 +48,9 @@ def proxy_for(url: str, first: str | None = None) -> str | None:
     host = parts.hostname or ""
     if is_this_machine(host):
         return None
+    # Imported where it is needed, as is ssl: whoever asks this machine needs neither, and does so for each prompt.
+    from urllib.request import getproxies, proxy_bypass
+
     known = getproxies()
     proxy = known.get(first or "") or known.get(parts.scheme) or known.get("all")
     if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]) or proxy_bypass(host):
@@ -64,6 +68,8 @@ def bundle_for_everybody() -> tuple[str, str] | None:
 def tls_context(certificate: str | None, speaks_tls: bool = True) -> ssl.SSLContext:
     """Trusts what everybody does, and ``certificate``: a file, or a directory of such. Where no TLS is spoken nothing
     is read, and nobody trusted."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not speaks_tls:
         return context

@@ -10,9 +10,13 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import urlencode, urlsplit
 
+from pydantic import TypeAdapter
+
+from openhands_otel._internal.host.network import is_this_machine, without_secrets
+from openhands_otel._internal.host.plain_http import NoAnswer, get
 from openhands_otel._internal.openhands_files.finding import Skip, default_roots
 from openhands_otel._internal.openhands_files.reading import Presence, presence_of, read
 from openhands_otel._internal.report.errors import SourceError
@@ -21,12 +25,13 @@ from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.zones import MACHINE
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome
+from openhands_otel.stats import Presence as StoredPresence
 from openhands_otel.stats import Spend
 
-if TYPE_CHECKING:
-    from openhands_otel.client import StatsClient
-
 _KNOCK_S: Final = 0.3
+_PATIENCE_S: Final = 60.0
+_SPEND: Final = "/api/v1/spend"
+_PRESENCE: Final = "/api/v1/presence"
 _HTTPX: Final = "the package 'httpx' is missing: pip install 'openhands-otel[viewer]'"
 _OUTCOMES: Final = frozenset(RunOutcome)
 """What OpenHands calls a conversation's status is how its last run ended, where that is one of these words."""
@@ -58,9 +63,9 @@ class Sources:
 
             return ask_prometheus(self.prometheus, self.token, question)
         named = bool(self.viewer or self.database or self.files or self.folders)
-        counted, held, remarks = self._counted(question.whole(), named)
-        answers = [] if counted is None else [counted]
         folders = list(self.folders) if named else _own_folders()
+        counted, held, remarks = self._counted(question.whole(), named, bool(folders))
+        answers = [] if counted is None else [counted]
         if folders or counted is None:
             answers.append(self._read(folders, held, question.whole()))
         spend = merge(answers, question.zone, question.top)
@@ -100,11 +105,14 @@ class Sources:
             if missing is not None:
                 raise SourceError(f"{missing} does not exist: name {meant}")
 
-    def _counted(self, question: SpendQuestion, named: bool) -> tuple[Spend | None, Presence, list[str]]:
+    def _counted(
+        self, question: SpendQuestion, named: bool, wants_presence: bool
+    ) -> tuple[Spend | None, Presence, list[str]]:
+        """What was counted, who held which conversation when if that is wanted, and what is to be said of it."""
         if self.viewer is not None:
-            return *_ask_viewer(self.viewer, self.token, question), []
+            return *_ask_viewer(self.viewer, self.token, question, wants_presence), []
         if self.database is not None:
-            return *_ask_database(self.database, question), []
+            return *_ask_database(self.database, question, wants_presence), []
         if self.files:
             return *self._ask_files(question), []
         if named:
@@ -112,12 +120,12 @@ class Sources:
         remarks: list[str] = []
         if _somebody_listens(self.machine_viewer):
             try:
-                return *_ask_viewer(self.machine_viewer, self.token, question), remarks
+                return *_ask_viewer(self.machine_viewer, self.token, question, wants_presence), remarks
             except SourceError as error:
                 remarks.append(f"this machine's viewer is left out: {error}")
         if self.machine_database is not None and self.machine_database.exists():
             try:
-                return *_ask_database(self.machine_database, question), remarks
+                return *_ask_database(self.machine_database, question, wants_presence), remarks
             except SourceError as error:
                 remarks.append(f"this machine's history is left out: {error}")
         return None, {}, remarks
@@ -153,44 +161,82 @@ def _somebody_listens(url: str) -> bool:
     return True
 
 
-def _ask_viewer(url: str, token: str | None, question: SpendQuestion) -> tuple[Spend, Presence]:
+def _ask_viewer(url: str, token: str | None, question: SpendQuestion, wants_presence: bool) -> tuple[Spend, Presence]:
+    spend, present = _ask_plainly(url, token, question, wants_presence) or _ask_by_client(
+        url, token, question, wants_presence
+    )
+    if spend.timezone != question.zone.key:
+        here = printable(without_secrets(url).rstrip("/"), 200)
+        there = f"counts days of {printable(spend.timezone, 40)}, not of {question.zone.key}"
+        raise SourceError(f"{here} {there}: name one with --timezone")
+    return spend, presence_of((each.conversation_id, each.since, each.until) for each in present)
+
+
+def _ask_plainly(
+    url: str, token: str | None, question: SpendQuestion, wants_presence: bool
+) -> tuple[Spend, Sequence[StoredPresence]] | None:
+    """Of a viewer on this machine, without loading a client, which takes longer than the answer.
+
+    None where that is not as simple: then the client is to ask, and knows in words what is wrong.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        if parts.scheme != "http" or parts.username is not None or not is_this_machine(parts.hostname or ""):
+            return None
+        query = {
+            "by": ",".join(question.by),
+            "since": question.since,
+            "until": question.until,
+            "timezone": _zone_asked(question),
+            "where": [str(each) for each in question.where],
+        }
+        given = urlencode({name: value for name, value in query.items() if value not in (None, "")}, doseq=True)
+        spend = _plainly(Spend, url, f"{_SPEND}?{given}", token)
+        return spend, _plainly(tuple[StoredPresence, ...], url, _PRESENCE, token) if wants_presence else ()
+    except (NoAnswer, ValueError):
+        return None
+
+
+def _plainly[T](kind: type[T], url: str, path: str, token: str | None) -> T:
+    code, body = get(url.strip(), path, token, _PATIENCE_S)
+    if code != 200:
+        raise NoAnswer(str(code))
+    return TypeAdapter(kind).validate_json(body)
+
+
+def _zone_asked(question: SpendQuestion) -> str | None:
+    """A zone without a name has none that could be told; the viewer of this machine has the same."""
+    return None if question.zone.key == MACHINE else question.zone.key
+
+
+def _ask_by_client(
+    url: str, token: str | None, question: SpendQuestion, wants_presence: bool
+) -> tuple[Spend, Sequence[StoredPresence]]:
     try:
         from openhands_otel.client import StatsClient, StatsError
     except ModuleNotFoundError:
         raise SourceError(_HTTPX) from None
     try:
-        with StatsClient(url, token, timeout_s=60.0) as client:
-            present = client.presence()
-            return _asked(client, question), presence_of(
-                (each.conversation_id, each.since, each.until) for each in present
+        with StatsClient(url, token, timeout_s=_PATIENCE_S) as client:
+            spend = client.spend(
+                question.by,
+                since=question.since,
+                until=question.until,
+                timezone=_zone_asked(question),
+                where=[str(each) for each in question.where],
             )
+            return spend, client.presence() if wants_presence else ()
     except StatsError as error:
         raise SourceError(str(error)) from None
 
 
-def _asked(client: StatsClient, question: SpendQuestion) -> Spend:
-    zone = question.zone.key
-    spend = client.spend(
-        question.by,
-        since=question.since,
-        until=question.until,
-        # A zone without a name has none that could be told; the viewer of this machine has the same.
-        timezone=None if zone == MACHINE else zone,
-        where=[str(each) for each in question.where],
-    )
-    if spend.timezone != zone:
-        cure = "name one with --timezone"
-        raise SourceError(f"{client.url} counts days of {printable(spend.timezone, 40)}, not of {zone}: {cure}")
-    return spend
-
-
-def _ask_database(path: Path, question: SpendQuestion) -> tuple[Spend, Presence]:
+def _ask_database(path: Path, question: SpendQuestion, wants_presence: bool) -> tuple[Spend, Presence]:
     from openhands_otel._internal.collector.archive import questions
     from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 
     try:
         spend = questions.answer_from_file(path, question)
-        present = questions.presence_from_file(path)
+        present = questions.presence_from_file(path) if wants_presence else []
     except (questions.BadQuestion, UnusableDatabase) as error:
         raise SourceError(str(error)) from None
     return spend, presence_of((name, since, until) for name, _, since, until in present)

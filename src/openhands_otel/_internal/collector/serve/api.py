@@ -27,6 +27,7 @@ from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
 
 _JSON: Final = "application/json"
+_TODAY: Final = {"since": ["today"], "until": ["today"]}
 _DEFAULT_SPAN_S: Final = 3600.0
 _MOST_BUCKETS: Final = 1_000
 _PIECE: Final = 64 * 1024
@@ -47,6 +48,7 @@ class Api:
             endpoints.CONVERSATION: self._conversation,
             endpoints.RUNS: self._runs,
             endpoints.TOTALS: self._totals,
+            endpoints.GLANCE: self._glance,
             endpoints.HISTORY: self._history,
             endpoints.SPEND: self._spend,
             endpoints.PRESENCE: self._presence,
@@ -104,6 +106,12 @@ class Api:
 
     async def _totals(self, _: Request) -> Response:
         return _json(self._store.breakdown())
+
+    async def _glance(self, _: Request) -> Response:
+        question = read_question(_TODAY, self._timezone)
+        await self._store.save_all()
+        today = await self._store.archive.read(lambda connection: answer(connection, question))
+        return _json(self._store.glance(today.total.accumulated_cost))
 
     async def _history(self, request: Request) -> Response:
         query = request.query_params

@@ -15,7 +15,17 @@ from openhands_otel._internal.collector.archive.listings import FILTERS, MOST
 from openhands_otel._internal.spend.handover import Handover
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import Breakdown, ConversationRun, ConversationStats, History, Presence, Spend, State, Update
+from openhands_otel.stats import (
+    Breakdown,
+    ConversationRun,
+    ConversationStats,
+    Glance,
+    History,
+    Presence,
+    Spend,
+    State,
+    Update,
+)
 
 COUNT_HEADER: Final = "x-total-count"
 """Of a page: how many there are in all."""
@@ -93,6 +103,7 @@ RUNS: Final = Endpoint(
     paged=True,
 )
 TOTALS: Final = Endpoint("/api/v1/totals", "All that was ever spent, and whose it is.", Breakdown)
+GLANCE: Final = Endpoint("/api/v1/glance", "One line about now: spent today, by the hour, who waits.", Glance)
 HISTORY: Final = Endpoint(
     "/api/v1/history",
     "Accumulated values over time, of one conversation or of everything.",
@@ -149,6 +160,7 @@ ENDPOINTS: Final = (
     CONVERSATION,
     RUNS,
     TOTALS,
+    GLANCE,
     HISTORY,
     SPEND,
     PRESENCE,

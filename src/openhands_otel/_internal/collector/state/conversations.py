@@ -11,7 +11,9 @@ from datetime import tzinfo
 
 from openhands_otel._internal.collector.points.limits import CONVERSATION_BYTES
 from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel._internal.collector.state.liveness import Life
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.facts import WAIT_FOR_A_PERSON
 from openhands_otel.stats import ConversationStats
 
 
@@ -97,6 +99,12 @@ class Conversations:
 
     def stats(self, conversation: Conversation) -> ConversationStats:
         return conversation.stats(*self.tree(conversation), self.zone)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many go on only when a person does something; of those whose process is lost nobody knows."""
+        left = (one for one in self.by_id.values() if one.life in (Life.LIVE, Life.ENDED) and not one.closed)
+        return sum(one.stats(0.0, 0, self.zone).outcome in WAIT_FOR_A_PERSON for one in left)
 
     def newest_first(self) -> list[Conversation]:
         return sorted(self.by_id.values(), key=lambda conversation: conversation.received, reverse=True)
