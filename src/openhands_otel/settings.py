@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -157,6 +158,16 @@ class ViewerSettings(BaseSettings):
     database: Path | None = Field(default=None, description="SQLite file that keeps the history; none: memory only.")
     token: SecretStr | None = Field(default=None, description="Bearer token that senders and viewers must show.")
     token_file: Path | None = Field(default=None, description="File that holds the token.")
+    tokens_file: Path | None = Field(
+        default=None, description="File of named tokens (`openhands-otel token`); none: one beside the history."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate (PEM, its chain behind it): the viewer speaks TLS on both ports."
+    )
+    tls_key_file: Path | None = Field(default=None, description="The certificate's key (PEM).")
+    public_url: str | None = Field(
+        default=None, description="Where a reverse proxy shows the viewer; then everybody needs a token."
+    )
     trust_machine: bool = Field(
         default=False, description="On loopback, ask no process of this machine for a token, whoever's it is."
     )
@@ -172,6 +183,15 @@ class ViewerSettings(BaseSettings):
     timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_reachable(cls, given: str | None) -> str | None:
+        parts = urlsplit(given or "")
+        plain = parts.hostname and not (parts.query or parts.fragment or parts.username)
+        if given and not (parts.scheme in {"http", "https"} and plain):
+            raise ValueError("it must be where browsers reach the viewer, as in https://host.example/spend")
+        return given or None
 
     @field_validator("timezone")
     @classmethod

@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "what was spent: by day, model, conversation or label, over any time, from every source there is",
     "spool": "what could not be delivered and lies on this disk: list, send, drop",
     "status": "one line about now, for prompts and status bars: spent today, by the hour, who needs you",
+    "token": "who may send to a viewer or look at it: give out tokens by name, list them, take them back",
     "watch": "show a viewer's numbers in this terminal, or once as JSON",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ from openhands_otel._internal.collector.receive.connections import allow_many_fi
 from openhands_otel._internal.collector.receive.lines import few_lines
 from openhands_otel._internal.collector.server import Collector, StartError
 from openhands_otel._internal.collector.spools import Address, take_spools
+from openhands_otel._internal.host.named_tokens import tokens_file
 from openhands_otel._internal.host.neighbours import tells_owners
 from openhands_otel._internal.host.state_folder import history_file
 from openhands_otel._internal.terminal_text import printable
@@ -38,6 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"SQLite file that keeps the history (one in your state directory); {IN_MEMORY} keeps nothing",
     )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the bearer token to ask for")
+    parser.add_argument(
+        "--tokens-file", type=Path, metavar="FILE", help="file of named tokens, as 'openhands-otel token' writes it"
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM): speak TLS on both ports")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    parser.add_argument("--public-url", metavar="URL", help="where a proxy shows it; everybody needs a token then")
     parser.add_argument("--retention-days", type=float, metavar="DAYS", help="how long history is kept (30)")
     parser.add_argument("--ready-json", action="store_true", help="say where it listens as one line of JSON")
 
@@ -60,8 +68,15 @@ def _settings(arguments: argparse.Namespace) -> ViewerSettings:
         grpc_port=arguments.grpc_port,
         database=arguments.database,
         token_file=arguments.token_file,
+        tokens_file=arguments.tokens_file,
+        tls_cert_file=arguments.tls_cert,
+        tls_key_file=arguments.tls_key,
+        public_url=arguments.public_url,
         retention_days=arguments.retention_days,
     )
+    if settings.tokens_file is None:
+        with contextlib.suppress(RuntimeError):
+            settings = settings.model_copy(update={"tokens_file": tokens_file()})
     if settings.database == Path(IN_MEMORY):
         return settings.model_copy(update={"database": None})
     if settings.database is None:
@@ -108,7 +123,7 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
 
 async def _take_spools(collector: Collector, ready_json: bool) -> None:
     """What processes had to tell while nobody was here."""
-    address = Address(collector.url, collector.grpc_port, collector.secret)
+    address = Address(collector.url, collector.grpc_port, collector.secret, collector.settings.tls_cert_file)
     owed = await asyncio.to_thread(take_spools, address)
     if (owed.cost or owed.calls) and not ready_json:
         print(f"Taken in what had waited in the spool: ${owed.cost:.4f} of {owed.calls} calls.", flush=True)

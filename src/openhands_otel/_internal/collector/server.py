@@ -19,18 +19,22 @@ import uvicorn
 from starlette.applications import Starlette
 
 from openhands_otel._internal import log
+from openhands_otel._internal.collector.access import Token
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.housekeeping import Housekeeping
-from openhands_otel._internal.collector.receive.auth import Gate, Token, is_loopback, login_route
+from openhands_otel._internal.collector.receive.auth import Gate, is_loopback, login_route
 from openhands_otel._internal.collector.receive.connection import Connection
 from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
 from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver, PortInUse
 from openhands_otel._internal.collector.receive.http_receiver import routes as otlp_routes
+from openhands_otel._internal.collector.receive.public_url import PublicUrl
 from openhands_otel._internal.collector.receive.receiver import Receiver
+from openhands_otel._internal.collector.receive.tls import Tls, TlsError
 from openhands_otel._internal.collector.serve.api import Api
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import keep_running
+from openhands_otel._internal.host.named_tokens import NamedTokens, TokensError
 from openhands_otel._internal.host.state_folder import own_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token, read_token
 from openhands_otel._internal.spend.zones import zone_of
@@ -67,6 +71,7 @@ class Collector:
         self.grpc_port = 0
         self.login_code = ""
         """Logs the page in, once."""
+        self._tls: Tls | None = None
         self._grpc: GrpcReceiver | None = None
         self._housekeeping: Housekeeping | None = None
         self._archive: Archive | None = None
@@ -78,7 +83,8 @@ class Collector:
     @property
     def url(self) -> str:
         """Where the page, the API and OTLP/HTTP are."""
-        return f"http://{_in_url(self.settings.host)}:{self.http_port}"
+        scheme = "http" if self.settings.tls_cert_file is None else "https"
+        return f"{scheme}://{_in_url(self.settings.host)}:{self.http_port}"
 
     @property
     def grpc_address(self) -> str:
@@ -86,6 +92,7 @@ class Collector:
 
     async def start(self) -> None:
         """Open everything; raises StartError, and then nothing stays open."""
+        self._tls = self._read_certificate()
         token = self._token()
         listener = _listen(self.settings.host, self.settings.port)
         try:
@@ -146,7 +153,7 @@ class Collector:
 
     def _open_grpc(self, receiver: Receiver, token: Token) -> GrpcReceiver:
         try:
-            grpc_receiver = GrpcReceiver(receiver, token, self.settings.host, self.settings.grpc_port)
+            grpc_receiver = GrpcReceiver(receiver, token, self.settings.host, self.settings.grpc_port, self._tls)
         except PortInUse:
             port = self.settings.grpc_port
             raise StartError(f"port {port} (OTLP/gRPC) is in use: stop what holds it or choose --grpc-port") from None
@@ -165,7 +172,7 @@ class Collector:
             ]
         )
         config = uvicorn.Config(
-            Gate(app, token, self.settings.host),
+            Gate(app, token, self.settings.host, PublicUrl.parse(self.settings.public_url)),
             http="h11",
             ws="none",
             log_config=None,
@@ -196,9 +203,21 @@ class Collector:
         def ended(connection: Connection) -> None:
             fleet.lives.disconnected(connection.speakers, broke=not connection.closed_here)
 
-        self._connections = Connections(listener, make, ended, health, connection_limit()[0])
+        self._connections = Connections(listener, make, ended, health, connection_limit()[0], self._tls)
         self._connections.start()
         self._watching = asyncio.create_task(keep_running(health, LIVENESS, partial(_watch, self.store)))
+
+    def _read_certificate(self) -> Tls | None:
+        certificate, key = self.settings.tls_cert_file, self.settings.tls_key_file
+        if certificate is None and key is None:
+            return None
+        if certificate is None or key is None:
+            missing = "--tls-cert" if certificate is None else "--tls-key"
+            raise StartError(f"TLS needs a certificate and its key: {missing} is missing")
+        try:
+            return Tls(certificate, key)
+        except TlsError as error:
+            raise StartError(str(error)) from None
 
     def _token(self) -> Token:
         given = None if self.settings.token is None else self.settings.token.get_secret_value()
@@ -206,19 +225,24 @@ class Collector:
             secret = checked_token(given) if given else None
             if secret is None and self.settings.token_file is not None:
                 secret = read_token(self.settings.token_file)
-        except TokenError as error:
+            named = NamedTokens(self.settings.tokens_file)
+        except (TokenError, TokensError) as error:
             raise StartError(str(error)) from None
-        if secret is None and not is_loopback(self.settings.host):
-            raise StartError(
-                f"{self.settings.host} can be reached from other machines, so a token is needed:"
-                " write one into a file (openssl rand -hex 32 > token) and add --token-file token"
+        public = self.settings.public_url is not None
+        if secret is None and not named and (public or not is_loopback(self.settings.host)):
+            where = (
+                "a reverse proxy shows it to others" if public else f"{self.settings.host} is open to other machines"
             )
-        if secret is not None or self.settings.trust_machine:
+            raise StartError(
+                f"{where}, so a token is needed: 'openhands-otel token add NAME --send --look' makes one by name,"
+                " or name a file that holds one with --token-file"
+            )
+        if secret is not None or (self.settings.trust_machine and not public):
             self.secret = secret
-            return Token(secret)
+            return Token(secret, named=named)
         # On loopback this user's own processes need none, where the system tells whose they are.
         self.secret = own_token(create=True)
-        return Token(self.secret, of_strangers=True)
+        return Token(self.secret, of_strangers=is_loopback(self.settings.host) and not public, named=named)
 
 
 async def _watch(store: Store) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import http.client
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,12 +36,14 @@ class Address:
     url: str
     grpc_port: int
     token: str | None = None
+    certificate: Path | None = None
+    """The viewer's own, where it speaks TLS: that and no other is trusted, whatever name it is for."""
 
     def is_meant_by(self, destination: Destination) -> bool:
         """However its host is spelled."""
         parts = urlsplit(self.url)
         names = {canonical_host(parts.hostname or ""), canonical_host(socket.gethostname())}
-        if destination.scheme != "http" or destination.host not in names:
+        if destination.scheme != parts.scheme or destination.host not in names:
             return False
         if destination.protocol == GRPC:
             return destination.port == self.grpc_port
@@ -69,13 +73,24 @@ def _take(address: Address) -> Iterator[Owed]:
             yield sent.spool.owed
 
 
-def _post(address: Address, body: bytes) -> Outcome:
+def _connection(address: Address) -> http.client.HTTPConnection:
     parts = urlsplit(address.url)
+    host = parts.hostname or ""
+    if address.certificate is None:
+        return http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_S)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(address.certificate)
+    return http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context)
+
+
+def _post(address: Address, body: bytes) -> Outcome:
     headers = {"Content-Type": "application/x-protobuf", REPLAYED_HEADER: "1"}
     if address.token is not None:
         headers["Authorization"] = f"Bearer {address.token}"
     try:
-        with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)) as connection:
+        with closing(_connection(address)) as connection:
             connection.request("POST", _PATH, body, headers)
             response = connection.getresponse()
             content = response.read()

@@ -1,29 +1,35 @@
 """Who may come in: bearer token, Host header, and the headers that keep a browser in its place.
 
 On loopback there is no token by default, so the Host header is checked: a page from elsewhere whose name was rebound
-to 127.0.0.1 carries its own name there. Elsewhere nothing starts without a token (see server.py).
+to 127.0.0.1 carries its own name there. Elsewhere nothing starts without a token (see server.py). Behind a reverse
+proxy everybody's connection is the proxy's, so nobody is let in there for whose process it is.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import json
-import secrets
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openhands_otel._internal.collector.access import VISITOR_KEY, Token, Visitor, not_for_this
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
+from openhands_otel._internal.collector.receive.public_url import NOWHERE_ELSE, PublicUrl
+from openhands_otel._internal.host.named_tokens import Right
 from openhands_otel._internal.viewer import ASSETS
 
 LOGIN_PATH: Final = "/api/v1/login"
 _OPEN_PATHS: Final = frozenset({"/", "/healthz", LOGIN_PATH})
 """The page and its files hold no secret; it asks for the token and sends it along."""
+
+IMPORT_PATH: Final = "/api/v1/import"
+FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""Headers by which a proxy says that it speaks for another."""
 
 _LONGEST_CODE: Final = 200
 
@@ -50,47 +56,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Token:
-    """The bearer token. ``of_strangers``: only of those that are not known to be this user's own processes."""
-
-    def __init__(self, secret: str | None, of_strangers: bool = False) -> None:
-        self._expected = None if secret is None else f"Bearer {secret}".encode()
-        self.of_strangers = of_strangers
-        self._login_code: str | None = None
-
-    def permits(self, authorization: str | bytes | None, is_mine: bool = False) -> bool:
-        if self.of_strangers and is_mine:
-            return True
-        if self._expected is None:
-            # With nothing to show, strangers stay outside.
-            return not self.of_strangers
-        shown = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
-        scheme, _, rest = shown.partition(b" ")
-        # The scheme's name is case-insensitive, the token is not.
-        return hmac.compare_digest(scheme.title() + b" " + rest.strip(), self._expected)
-
-    def login_code(self) -> str:
-        """A word that is good for the token, once."""
-        self._login_code = secrets.token_urlsafe(24)
-        return self._login_code
-
-    def login(self, code: str) -> str | None:
-        """The token for the word; None if it is another, or was used."""
-        expected, shown = self._login_code, code.encode(errors="replace")
-        if expected is None or self._expected is None or not hmac.compare_digest(expected.encode(), shown):
-            return None
-        self._login_code = None
-        return self._expected.decode().partition(" ")[2]
-
-
 class Gate:
     """ASGI middleware in front of everything."""
 
-    def __init__(self, app: ASGIApp, token: Token, host: str) -> None:
+    def __init__(self, app: ASGIApp, token: Token, host: str, public: PublicUrl = NOWHERE_ELSE) -> None:
         self._app = app
         self._token = token
         self._loopback = is_loopback(host)
-        self._host = host
+        self._hosts = {"localhost", host, public.host} - {""}
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,20 +81,44 @@ class Gate:
             await send(message)
 
         if self._loopback and not self._is_own_host(headers.get("host", "")):
-            await _refuse(guarded_send, 421, "this collector answers to 127.0.0.1 and localhost only")
-        elif not _is_open(scope["path"]) and not self._token.permits(headers.get("authorization"), _is_mine(scope)):
+            await _refuse(
+                guarded_send,
+                421,
+                "this collector answers to 127.0.0.1 and localhost only;"
+                " behind a reverse proxy set OPENHANDS_OTEL_VIEWER_PUBLIC_URL",
+            )
+            return
+        if self._public.path and scope["path"] == self._public.path:
+            # What the page asks for is named from its own folder on.
+            await RedirectResponse(self._public.path + "/", 308)(scope, receive, guarded_send)
+            return
+        path = self._public.inner(scope["path"])
+        scope["path"], scope["raw_path"] = path, path.encode()
+        if _is_open(path):
+            await self._app(scope, receive, guarded_send)
+            return
+        grant = self._token.permits(headers.get("authorization"), _is_mine(scope, headers))
+        if grant is None:
             await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
+        elif _right_for(path) not in grant.rights:
+            await _refuse(guarded_send, 403, not_for_this(grant))
         else:
+            scope.setdefault("state", {})[VISITOR_KEY] = Visitor(grant, self._token)
             await self._app(scope, receive, guarded_send)
 
     def _is_own_host(self, header: str) -> bool:
         name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header
-        return name.strip("[]").lower() in {"localhost", self._host} or is_loopback(name.strip("[]"))
+        return name.strip("[]").lower() in self._hosts or is_loopback(name.strip("[]"))
 
 
-def _is_mine(scope: Scope) -> bool:
+def _right_for(path: str) -> Right:
+    return Right.SEND if path.startswith("/v1/") or path == IMPORT_PATH else Right.LOOK
+
+
+def _is_mine(scope: Scope, headers: Headers) -> bool:
     connection = scope.get("state", {}).get(STATE_KEY)
-    return isinstance(connection, Connection) and connection.is_mine
+    # A proxy of this user speaks for whoever speaks to it.
+    return isinstance(connection, Connection) and connection.is_mine and not any(name in headers for name in FORWARDED)
 
 
 def _has_unread_body(scope: Scope) -> bool:

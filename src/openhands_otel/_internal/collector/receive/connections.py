@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from openhands_otel._internal.collector.receive.connection import Connection, Phase
+from openhands_otel._internal.collector.receive.connection import HEAD_S, Connection, Phase
 from openhands_otel._internal.collector.receive.lines import few_lines
+from openhands_otel._internal.collector.receive.tls import Tls
 from openhands_otel._internal.collector.supervision import Health, keep_running
 from openhands_otel._internal.host.neighbours import is_mine, owner_of_peer
 
@@ -56,7 +57,9 @@ class Connections:
         on_end: Callable[[Connection], object],
         health: Health,
         limit: int = CONNECTION_LIMIT,
+        tls: Tls | None = None,
     ) -> None:
+        self._tls = tls
         self._health = health
         self._listener = listener
         self._on_end = on_end
@@ -120,9 +123,14 @@ class Connections:
 
     async def _connect(self, accepted: socket.socket, connection: Connection) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=None if self._tls is None else self._tls.context,
+                ssl_handshake_timeout=None if self._tls is None else HEAD_S,
+            )
         except OSError:
-            # Reset before its transport was ready.
+            # Reset before its transport was ready, or no handshake came about.
             accepted.close()
             self._lost(connection)
 

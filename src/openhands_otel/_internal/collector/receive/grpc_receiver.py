@@ -13,13 +13,16 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
+from openhands_otel._internal.collector.access import Token, not_for_this
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest
-from openhands_otel._internal.collector.receive.auth import Token, is_loopback
+from openhands_otel._internal.collector.receive.auth import FORWARDED, is_loopback
 from openhands_otel._internal.collector.receive.connection import BODY_S, HEAD_S
 from openhands_otel._internal.collector.receive.connections import connection_limit
-from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, Receiver
+from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, NotTheirs, Receiver
+from openhands_otel._internal.collector.receive.tls import Tls
 from openhands_otel._internal.collector.store import Unavailable
 from openhands_otel._internal.collector.supervision import keep_running
+from openhands_otel._internal.host.named_tokens import Right
 from openhands_otel._internal.host.neighbours import Address, is_mine, owner_of_peer
 from openhands_otel.semconv import BEAT_HEADER, REPLAYED_HEADER
 
@@ -54,8 +57,9 @@ class PortInUse(OSError):
 class GrpcReceiver:
     """A gRPC server for the three signals."""
 
-    def __init__(self, receiver: Receiver, token: Token, host: str, port: int) -> None:
+    def __init__(self, receiver: Receiver, token: Token, host: str, port: int, tls: Tls | None = None) -> None:
         self._receiver = receiver
+        self._tls = tls
         self._token = token
         self._host = host
         self._stopping = False
@@ -82,7 +86,11 @@ class GrpcReceiver:
         address = f"[{self._host}]" if ":" in self._host else self._host
         _probe(self._host, self.port)
         try:
-            port = server.add_insecure_port(f"{address}:{self.port}")
+            where = f"{address}:{self.port}"
+            if self._tls is None:
+                port = server.add_insecure_port(where)
+            else:
+                port = server.add_secure_port(where, self._tls.grpc_credentials())
         except RuntimeError:
             port = 0
         if port == 0:
@@ -94,14 +102,18 @@ class GrpcReceiver:
         async def export(bodies: AsyncIterator[bytes], context: Context) -> bytes:
             received = time.time_ns()
             metadata = dict(context.invocation_metadata() or ())
-            if not self._token.permits(metadata.get("authorization"), self._is_mine(context)):
+            mine = self._is_mine(context) and not any(name in metadata for name in FORWARDED)
+            grant = self._token.permits(metadata.get("authorization"), mine)
+            if grant is None:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed in 'authorization'")
+            if Right.SEND not in grant.rights:
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, not_for_this(grant))
             try:
                 replayed = metadata.get(REPLAYED_HEADER) == "1"
                 body = await _only(bodies)
                 heard = partial(self._note, context)
                 response = await self._receiver.take(
-                    signal, body, json=False, received=received, replayed=replayed, heard=heard
+                    signal, body, json=False, received=received, replayed=replayed, heard=heard, grant=grant
                 )
                 if signal == METRICS_SIGNAL and not replayed:
                     beat = f"{self._receiver.store.fleet.lives.wanted_beat_s:g}"
@@ -109,6 +121,9 @@ class GrpcReceiver:
             except MalformedRequest as error:
                 self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            except NotTheirs as error:
+                self._receiver.store.refuse_request(str(error), context.peer())
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
             except Unavailable as error:
                 self._receiver.store.refuse_request(str(error), context.peer())
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -12,17 +12,18 @@ from typing import Final
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from google.rpc.code_pb2 import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE
+from google.rpc.code_pb2 import INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE
 from google.rpc.status_pb2 import Status
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from openhands_otel import semconv
+from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest, TooLarge
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
-from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, Receiver
+from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, NotTheirs, Receiver
 from openhands_otel._internal.collector.store import Unavailable
 from openhands_otel.semconv import REPLAYED_HEADER
 
@@ -60,7 +61,8 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
             replayed = request.headers.get(REPLAYED_HEADER) == "1"
             body = await _body(request, room)
             heard = partial(_note, request, receiver)
-            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed, heard)
+            grant = visitor_of(request).grant
+            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed, heard, grant)
         except ClientDisconnect:
             return Response(status_code=400)
         except _Refused as refused:
@@ -69,6 +71,8 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
             return _refuse(receiver, request, media_type, _Refused(415, str(error)))
         except MalformedRequest as error:
             return _refuse(receiver, request, media_type, _Refused(400, str(error)))
+        except NotTheirs as error:
+            return _refuse(receiver, request, media_type, _Refused(403, str(error), PERMISSION_DENIED))
         except TooLarge as error:
             return _refuse(receiver, request, media_type, _Refused(413, str(error), RESOURCE_EXHAUSTED))
         except Unavailable as error:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.archive.history import EVERYTHING
 from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
 from openhands_otel._internal.collector.archive.questions import BadQuestion, answer, read_question
@@ -175,7 +176,7 @@ class Api:
         subscription = self._store.broker.subscribe()
         if subscription is None:
             return _problem(503, "too many viewers are connected")
-        return _EventResponse(self._store, subscription, request.headers.get("last-event-id"))
+        return _EventResponse(self._store, subscription, request)
 
     async def _metrics(self, request: Request) -> Response:
         exposition = Exposition.accepted(request.headers.get("accept", ""))
@@ -191,11 +192,13 @@ class Api:
 class _EventResponse(StreamingResponse):
     """Gives the viewer's place back whatever becomes of the answer, also where it never began."""
 
-    def __init__(self, store: Store, subscription: StreamSubscription, last_event_id: str | None) -> None:
+    def __init__(self, store: Store, subscription: StreamSubscription, request: Request) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", KEEP_ALIVE_HEADER: f"{HEARTBEAT_S:g}"}
-        super().__init__(self._events(last_event_id), media_type="text/event-stream", headers=headers)
+        events = self._events(request.headers.get("last-event-id"))
+        super().__init__(events, media_type="text/event-stream", headers=headers)
         self._store = store
         self._subscription = subscription
+        self._visitor = visitor_of(request)
         self._owed = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -212,7 +215,7 @@ class _EventResponse(StreamingResponse):
             yield piece
         self._owe(-self._owed)
         del greeting
-        while not self._subscription.closed:
+        while not self._subscription.closed and self._visitor.may_stay:
             for piece in _pieces(await self._subscription.next()):
                 yield piece
 
