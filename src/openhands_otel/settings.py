@@ -180,6 +180,10 @@ class ViewerSettings(BaseSettings):
     spend_days: float = Field(
         default=400.0, gt=0, le=36_500, description="How long spend keeps its quarter-hour, days; its sums stay."
     )
+    span_days: float = Field(default=7.0, gt=0, le=36_500, description="How long spans are kept, days.")
+    span_mb: int = Field(
+        default=500, ge=0, le=1_000_000, description="Room for spans, MB: the oldest give way; 0 keeps none."
+    )
     timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )

@@ -54,7 +54,7 @@ Fields:
     requests: Requests.
     refused_requests: Requests that were refused as a whole.
     refused_points: Points that were refused.
-    spans: Spans, which are counted and not kept.
+    spans: Spans that came.
     log_records: Log records, which are counted and not kept.
     viewers: Streams that are open now.
     database: Path of the database; None where everything is in memory.

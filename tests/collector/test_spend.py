@@ -180,9 +180,10 @@ def test_a_file_of_the_layout_before_is_copied_and_converted_and_all_of_it_adds_
 
 
 def as_layout_1(database: Path) -> None:
-    """Take away what layout 2 brought."""
+    """Take away what layouts 2 and 3 brought."""
     with closing(sqlite3.connect(database)) as connection, connection:
-        for table in ("spend", "places", "presence", "runs", "dates", "forgotten", "salt", "erasures"):
+        later = ("spans", "erased_spans")
+        for table in ("spend", "places", "presence", "runs", "dates", "forgotten", "salt", "erasures", *later):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
 

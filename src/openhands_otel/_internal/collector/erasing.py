@@ -13,6 +13,7 @@ from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.receive.receiver import Receiver
+from openhands_otel._internal.collector.receive.span_intake import SpanIntake
 from openhands_otel._internal.collector.store import CONVERSATION_LIMIT, Store
 
 
@@ -38,7 +39,7 @@ async def _erase(database: Path, request: Request, dry_run: bool) -> Erasure:
         store.restore(await archive.open())
         # A viewer that was killed may have taken what is not in the database yet.
         housekeeping = Housekeeping(store, CONVERSATION_LIMIT, retention_s=0.0)
-        await Receiver(store).take_again()
+        await Receiver(store, SpanIntake(store, 0.0, 0)).take_again()
         await housekeeping.stop()
         if any(True for _ in store.journal.entries()):
             raise UnusableDatabase(

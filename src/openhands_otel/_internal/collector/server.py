@@ -30,6 +30,7 @@ from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceive
 from openhands_otel._internal.collector.receive.http_receiver import routes as otlp_routes
 from openhands_otel._internal.collector.receive.public_url import PublicUrl
 from openhands_otel._internal.collector.receive.receiver import Receiver
+from openhands_otel._internal.collector.receive.span_intake import SPANS, SpanIntake
 from openhands_otel._internal.collector.receive.tls import Tls, TlsError
 from openhands_otel._internal.collector.serve.api import Api
 from openhands_otel._internal.collector.store import Store
@@ -79,6 +80,8 @@ class Collector:
         self._connections: Connections | None = None
         self._watching: asyncio.Task[None] | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._spans: SpanIntake | None = None
+        self._keeping_spans: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -98,8 +101,11 @@ class Collector:
         try:
             self.http_port = listener.getsockname()[1]
             self.store = await self._open_store()
-            receiver = Receiver(self.store)
+            self._spans = SpanIntake(self.store, self.settings.span_days * 86_400, self.settings.span_mb * 1_000_000)
+            receiver = Receiver(self.store, self._spans)
             await receiver.take_again()
+            keeping = keep_running(self.store.health, SPANS, self._spans.run)
+            self._keeping_spans = asyncio.create_task(keeping)
             self._grpc = self._open_grpc(receiver, token)
             await self._grpc.start()
             await self._serve(listener, receiver, token)
@@ -119,14 +125,24 @@ class Collector:
         """Close everything; what was received is saved. A step that fails is logged, and the next are made."""
         if self.store is not None:
             self.store.broker.close()
+        if self._spans is not None:
+            self._spans.stop()
         await _step("the web server", self._stop_serving())
         if self._grpc is not None:
             await _step("OTLP/gRPC", self._grpc.stop())
+        if self._keeping_spans is not None:
+            await _step("the spans", self._stop_keeping_spans(self._keeping_spans))
         if self._housekeeping is not None:
             await _step("the history", self._housekeeping.stop())
         if self._archive is not None:
             await _step("the database", self._archive.close())
         self._server = self._serving = self._connections = self._grpc = self._housekeeping = self._archive = None
+
+    async def _stop_keeping_spans(self, keeping: asyncio.Task[None]) -> None:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+        self._keeping_spans = None
 
     async def _stop_serving(self) -> None:
         if self._watching is not None:

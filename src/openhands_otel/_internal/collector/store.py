@@ -130,10 +130,14 @@ class Store:
         self.received = max(self.received, received)
         self.counts.points += decoded.point_count - (refusals.count - refused_before)
         self.counts.refused_points += refusals.count
+        self.refuse(refusals)
+        return refusals
+
+    def refuse(self, refusals: Refusals) -> None:
+        """Tell what was left out of one request."""
         if refusals.count:
             self.refusals.take(refusals)
             self._tell_trouble()
-        return refusals
 
     @property
     def crowded(self) -> bool:

@@ -1,4 +1,4 @@
-"""Forgets what was spent by a service, in a conversation, under a label or in a period: rows, sums, records and names.
+"""Forgets what was spent by a service, in a conversation, under a label or in a period: rows, sums, records, spans.
 
 Whatever goes, what is left adds up. Sums are made of records of processes and of what is folded, and spend of processes
 has rows of the same amount. So first rows go, then records; by how much the two differ goes into what is folded: of a
@@ -20,6 +20,7 @@ from openhands_otel._internal.collector.archive import forgotten, spend
 from openhands_otel._internal.collector.archive.folding import fold
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.records import Records
+from openhands_otel._internal.collector.archive.span_forgetting import forget_spans
 from openhands_otel._internal.collector.archive.taking import Sums, copied, correct_samples, take
 from openhands_otel._internal.collector.points.series import Attributes, Counted, Series
 from openhands_otel._internal.collector.state.erased import hash_of
@@ -153,7 +154,7 @@ class _Forgetting:
         spent = Amount()
         for _, _, amount in (*self._taken, *read):
             spent.include(amount)
-        rows = self._rows + records.count
+        rows = self._rows + records.count + forget_spans(connection, request, self._salt)
         return Erasure(time.time(), request.described(self._salt), rows, spent.cost.value, spent.calls)
 
     def _held(self, cube: Cube) -> list[Booked]:

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from openhands_otel._internal.collector.archive import forgotten, reading, spend
+from openhands_otel._internal.collector.archive import forgotten, reading, span_forgetting, spans, spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
 from openhands_otel._internal.collector.archive.folding import fold_process
 from openhands_otel._internal.collector.archive.forgetting import Request, forget
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.spans.span import Span
 from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
 from openhands_otel._internal.collector.state.runs import Run
@@ -176,6 +177,19 @@ class Archive:
         """Take in what was read from OpenHands' own files."""
         await self._in_thread(lambda: self._take_read(handover))
 
+    async def add_spans(self, added: Sequence[Span], received: float) -> int:
+        """Take in spans that came at ``received`` (unix seconds); returns how many bytes they add."""
+        return await self._in_thread(lambda: self._add_spans(added, received))
+
+    async def trim_spans(self, older_than: float, excess: int) -> int:
+        """Let go of a bounded number of old spans, or of the oldest while ``excess`` bytes are too many.
+
+        Returns how many bytes are free by that; 0 where there was nothing to do.
+        """
+        return await self._in_thread(
+            lambda: self._file.use(lambda connection: spans.trim(connection, older_than, excess), writes=True)
+        )
+
     async def close(self) -> None:
         await self._in_thread(self._close)
         self._executor.shutdown(wait=False)
@@ -224,6 +238,10 @@ class Archive:
             self._writes += 1
             if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)
+
+    def _add_spans(self, added: Sequence[Span], received: float) -> int:
+        self._file.ensure()
+        return self._file.use(lambda connection: spans.add(connection, added, received), writes=True)
 
     def _take_read(self, handover: Handover) -> None:
         self._file.ensure()
@@ -293,6 +311,7 @@ class Archive:
             spend.forget_dates(database, dates_older_than)
             database.execute("DELETE FROM samples WHERE at < ?", (older_than,))
             database.execute("DELETE FROM forgotten WHERE at < ?", (min(older_than, dates_older_than),))
+            span_forgetting.purge(database, min(older_than, dates_older_than))
             database.execute("DELETE FROM conversations WHERE seen < ? AND NOT resident", (older_than,))
             self._forget_processes(database, "seen < ? AND NOT resident", older_than)
 

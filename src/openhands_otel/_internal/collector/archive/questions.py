@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
-from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
+from openhands_otel._internal.collector.archive.schema import SPEND_SINCE, VERSION, UnusableDatabase, check, refuse
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, period_of, quarter
@@ -111,7 +111,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection:
             (layout,) = connection.execute("PRAGMA user_version").fetchone()
-            if layout != VERSION:
+            if not SPEND_SINCE <= layout <= VERSION:
                 raise UnusableDatabase(f"{path} has layout {layout}: start `openhands-otel view` once to convert it")
             yield connection
     except sqlite3.Error as error:

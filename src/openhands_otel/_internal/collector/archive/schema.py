@@ -11,7 +11,9 @@ from openhands_otel._internal.host.state_folder import keep_private
 
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
-VERSION: Final = 2
+VERSION: Final = 3
+SPEND_SINCE: Final = 2
+"""The layout that brought the tables of spend: `report` reads files from it on as they are."""
 FIRST_VERSION: Final = 1
 """Layouts from this one on are converted (upgrade.py)."""
 
@@ -52,9 +54,25 @@ CREATE TABLE erasures (
 what stands for what is forgotten (forgotten.py).
 A cost is dollars + fine / 2**30 + rest: whole numbers add up without rounding, whoever adds them."""
 
+SPANS: Final = """
+CREATE TABLE spans (
+    id INTEGER PRIMARY KEY, received REAL NOT NULL, size INTEGER NOT NULL, trace TEXT NOT NULL, span TEXT NOT NULL,
+    parent TEXT NOT NULL, conversation TEXT NOT NULL, service TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+    started INTEGER NOT NULL, ended INTEGER NOT NULL, labels TEXT NOT NULL, facts TEXT NOT NULL, details TEXT NOT NULL,
+    UNIQUE (trace, span)
+);
+CREATE INDEX spans_conversation ON spans (conversation, kind);
+CREATE INDEX spans_service ON spans (service);
+CREATE INDEX spans_size ON spans (size);
+CREATE TABLE erased_spans (key TEXT PRIMARY KEY, at INTEGER NOT NULL, rule TEXT NOT NULL) WITHOUT ROWID;
+"""
+"""Spans in the order in which they came (spans.py), and what keeps those that are erased from coming back
+(span_forgetting.py). Times are unix nanoseconds, but for ``received``, in seconds."""
+
 _CREATE: Final = f"""
 BEGIN;
 {SPEND}
+{SPANS}
 CREATE TABLE processes (key TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL);
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL, stats TEXT NOT NULL

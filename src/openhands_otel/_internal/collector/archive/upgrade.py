@@ -1,4 +1,4 @@
-"""A file of the layout before as one of this layout: what it holds has no date, and all of it is still there.
+"""A file of an older layout as one of this layout: all that it holds is still there; of layout 1 it has no date.
 
 The file is copied aside first, and converted in one transaction.
 """
@@ -14,14 +14,14 @@ from itertools import count
 from pathlib import Path
 
 from openhands_otel._internal.collector.archive import spend
-from openhands_otel._internal.collector.archive.schema import SPEND, VERSION
+from openhands_otel._internal.collector.archive.schema import SPANS, SPEND, VERSION
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.fleet import Process
 from openhands_otel._internal.collector.state.placing import Unbooked
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Convert a file where it is of the layout before; returns where the copy of it is then."""
+    """Convert a file where it is of an older layout; returns where the copy of it is then."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return None
@@ -30,12 +30,18 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
         connection.backup(copy)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, SPEND.split(";")):
-            connection.execute(statement)
-        _book_all(connection)
-        spend.begin_dates(connection, time.time())
+        if version == 1:
+            _make(connection, SPEND)
+            _book_all(connection)
+            spend.begin_dates(connection, time.time())
+        _make(connection, SPANS)
         connection.execute(f"PRAGMA user_version = {VERSION}")
     return aside
+
+
+def _make(connection: sqlite3.Connection, tables: str) -> None:
+    for statement in filter(str.strip, tables.split(";")):
+        connection.execute(statement)
 
 
 def _private_file(path: Path, what: str) -> Path:

@@ -17,7 +17,6 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from openhands_otel._internal.collector.points.limits import within
@@ -87,10 +86,10 @@ class DecodedMetrics:
 
 def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
     """Read a whole metrics request."""
-    request = _parse(ExportMetricsServiceRequest(), body, json, _read_ids_of_exemplars)
+    request = parse_request(ExportMetricsServiceRequest(), body, json, _read_ids_of_exemplars)
     decoded = DecodedMetrics()
     for resource_metrics in request.resource_metrics:
-        instance = _instance(resource_metrics.resource.attributes)
+        instance = instance_of(resource_metrics.resource.attributes)
         decoded.refusals.of(instance.service, instance.name)
         points: list[Point] = []
         for scope in resource_metrics.scope_metrics:
@@ -102,15 +101,9 @@ def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
     return decoded
 
 
-def count_spans(body: bytes, json: bool) -> int:
-    """How many spans a traces request holds."""
-    request = _parse(ExportTraceServiceRequest(), body, json)
-    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-
-
 def count_logs(body: bytes, json: bool) -> int:
     """How many log records a logs request holds."""
-    request = _parse(ExportLogsServiceRequest(), body, json)
+    request = parse_request(ExportLogsServiceRequest(), body, json)
     return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)
 
 
@@ -134,7 +127,8 @@ def _read_ids_of_exemplars(document: _Json) -> _Json:
         return {name: value for name, value in document.items() if name not in _IDS}
 
 
-def _parse[M: Message](message: M, body: bytes, json: bool, read: Callable[[_Json], _Json] = _read_ids) -> M:
+def parse_request[M: Message](message: M, body: bytes, json: bool, read: Callable[[_Json], _Json] = _read_ids) -> M:
+    """Read a body into a message. Raises MalformedRequest."""
     try:
         if json:
             document = loads(body, object_hook=read)
@@ -151,7 +145,8 @@ def _parse[M: Message](message: M, body: bytes, json: bool, read: Callable[[_Jso
     return message
 
 
-def _instance(attributes: Iterable[KeyValue]) -> Instance:
+def instance_of(attributes: Iterable[KeyValue]) -> Instance:
+    """Who has this Resource."""
     resource = within(read_attributes(attributes), _IDENTIFYING)
     named = dict(resource)
     service = str(named.get(SERVICE_NAME, "unknown_service"))

@@ -46,8 +46,9 @@ class _Refused(Exception):
 
 def routes(receiver: Receiver) -> list[Route]:
     """The three paths."""
-    room = _Room(ROOM)
-    return [_route(receiver, signal, room) for signal in SIGNALS]
+    # Metrics do not wait for the room that spans and logs take.
+    others = _Room(ROOM // 2)
+    return [_route(receiver, signal, _Room(ROOM) if signal == METRICS_SIGNAL else others) for signal in SIGNALS]
 
 
 def _route(receiver: Receiver, signal: str, room: _Room) -> Route:

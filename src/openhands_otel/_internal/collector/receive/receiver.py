@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from google.protobuf.message import Message
@@ -18,11 +19,12 @@ from openhands_otel._internal.collector.points.decode import (
     MalformedRequest,
     TooLarge,
     count_logs,
-    count_spans,
     decode_metrics,
 )
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.receive.decompress import IDENTITY, decompress
+from openhands_otel._internal.collector.receive.span_intake import SpanIntake
+from openhands_otel._internal.collector.spans.decode import decode_spans
 from openhands_otel._internal.collector.store import Store, Unavailable
 from openhands_otel._internal.host.named_tokens import Grant
 from openhands_otel._internal.terminal_text import printable
@@ -33,6 +35,8 @@ SIGNALS: Final = (METRICS_SIGNAL, "traces", "logs")
 _IN_THREAD_FROM: Final = 256 * 1024
 """Bytes from which reading a body would hold up the others for milliseconds."""
 _COMPRESSED_IN_THREAD_FROM: Final = 16 * 1024
+_SPANS_IN_THREAD_FROM: Final = 8 * 1024
+"""Of spans more is read of each byte than of points."""
 _LARGE_AT_ONCE: Final = 2
 """A body of 20 MiB takes some hundred while it is read."""
 
@@ -51,8 +55,11 @@ def _check(grant: Grant, services: Iterable[str]) -> None:
 class Receiver:
     """Takes the bodies of export requests."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, spans: SpanIntake) -> None:
         self._store = store
+        self._spans = spans
+        self._spans_at_once = asyncio.Semaphore(1)
+        """Of their own: metrics never wait for spans."""
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     @property
@@ -76,14 +83,29 @@ class Receiver:
         """
         counts = self._store.counts
         if signal == "traces":
-            counts.spans += await self._read(count_spans, body, json, coding)
-            response: Message = ExportTraceServiceResponse()
+            response: Message = await self._take_spans(body, received, json, coding, grant)
         elif signal == "logs":
             counts.log_records += await self._read(count_logs, body, json, coding)
             response = ExportLogsServiceResponse()
         else:
             response = await self._take_metrics(JournalEntry(body, received, json, replayed, coding), heard, grant)
         counts.requests += 1
+        return response
+
+    async def _take_spans(
+        self, body: bytes, received: int, json: bool, coding: str, grant: Grant
+    ) -> ExportTraceServiceResponse:
+        with self._spans.place(len(body)):
+            read = partial(decode_spans, received=received)
+            decoded = await self._read(read, body, json, coding, _SPANS_IN_THREAD_FROM, self._spans_at_once)
+            _check(grant, {span.service for span in decoded.spans})
+            await self._spans.keep(decoded, received / 1e9)
+        self._store.counts.spans += decoded.count
+        response = ExportTraceServiceResponse()
+        if decoded.refusals.count:
+            self._store.refuse(decoded.refusals)
+            response.partial_success.rejected_spans = decoded.refusals.count
+            response.partial_success.error_message = decoded.refusals.reason
         return response
 
     async def _take_metrics(
@@ -112,11 +134,19 @@ class Receiver:
         processes = [update.instance.key for update in decoded.updates]
         return await self._store.receive(decoded, entry.received, entry.replayed), processes
 
-    async def _read[T](self, reader: Callable[[bytes, bool], T], body: bytes, json: bool, coding: str) -> T:
+    async def _read[T](
+        self,
+        reader: Callable[[bytes, bool], T],
+        body: bytes,
+        json: bool,
+        coding: str,
+        in_thread_from: int = _IN_THREAD_FROM,
+        at_once: asyncio.Semaphore | None = None,
+    ) -> T:
         """Undo the compression and read what comes out; what is small here and now, and few large ones at once."""
-        if len(body) < (_IN_THREAD_FROM if coding == IDENTITY else _COMPRESSED_IN_THREAD_FROM):
+        if len(body) < min(in_thread_from, _COMPRESSED_IN_THREAD_FROM if coding != IDENTITY else in_thread_from):
             plain = decompress(body, coding)
-            if len(plain) < _IN_THREAD_FROM:
+            if len(plain) < in_thread_from:
                 return reader(plain, json)
-        async with self._large:
+        async with at_once or self._large:
             return await asyncio.to_thread(lambda: reader(decompress(body, coding), json))

@@ -127,7 +127,7 @@ def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:
         ("refused_points", counts.refused_points, "Data points left out."),
         ("shared_points", store.fleet.shared_points, "Data points of series beyond what one process may have."),
         ("refusals", store.refusals.total, "Data points and requests refused."),
-        ("spans", counts.spans, "Spans received (and counted only)."),
+        ("spans", counts.spans, "Spans received."),
         ("log_records", counts.log_records, "Log records received (and counted only)."),
     ):
         yield MetricInfo(f"openhands_otel.collector.{name}", "counter", "", description), value
