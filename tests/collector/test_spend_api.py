@@ -179,10 +179,22 @@ def test_conversations_are_searched_filtered_sorted_and_paged(viewer: Viewer) ->
     assert names(service="nightly_build", model="gpt") == ["c%2"]
     assert names(agent="Agent", sort="conversation_id") == ["c%2", "d_"]
     assert names(search="' OR 1=1 --") == []
+    # All are in memory, so none is of the past; tests/viewer/test_list.py has those that are.
+    assert listed(viewer, path, past="yes") == (0, [])
+    assert len(names(past="no")) == 3
 
 
 @pytest.mark.parametrize(
-    "query", [{"sort": "costs"}, {"sort": "';"}, {"limit": "-1"}, {"limit": "100000"}, {"offset": "x"}, {"page": "2"}]
+    "query",
+    [
+        {"sort": "costs"},
+        {"sort": "';"},
+        {"limit": "-1"},
+        {"limit": "100000"},
+        {"offset": "x"},
+        {"page": "2"},
+        {"past": "1"},
+    ],
 )
 def test_a_list_is_not_asked_for_in_words_that_do_not_exist(viewer: Viewer, query: dict[str, str]) -> None:
     response = viewer.http.get("/api/v1/conversations", params=query)

@@ -25,8 +25,9 @@ def test_today_is_named_with_its_zone_and_what_was_read_is_marked(
     with running_viewer() as viewer:
         viewer.send(Sender("p").spend(0.25))
         page.goto(viewer.url)
-        expect(page.locator("#today")).to_have_text("$0.2500 today (Asia/Kolkata)")
-        expect(page.locator("#read")).to_be_hidden()
+        expect(page.locator("#period-name")).to_have_text("today (Asia/Kolkata)")
+        expect(page.locator("#total")).to_have_text("$0.2500")
+        expect(page.locator("#total-note")).to_have_text("")
         rows = [
             ReadRow(begin=quarter, model="gpt", cost=0.5, calls=1),
             ReadRow(begin=quarter - 30 * 86_400, model="gpt", cost=2.0, calls=4),
@@ -36,9 +37,17 @@ def test_today_is_named_with_its_zone_and_what_was_read_is_marked(
             "/api/v1/import", content=read.model_dump_json(), headers={"content-type": "application/json"}
         ).raise_for_status()
         page.reload()
-        expect(page.locator("#today")).to_have_text("$0.7500+ today (Asia/Kolkata), $0.5000 of it read from disk")
-        expect(page.locator("#read")).to_contain_text("$2.500+ ever")
-        expect(page.locator("#read")).to_contain_text("a lower bound")
+        expect(page.locator("#total")).to_have_text("$0.7500+")
+        expect(page.locator("#total-note")).to_have_text("$0.5000 read from OpenHands' own files: a lower bound")
+        page.locator("#periods [data-period=all]").click()
+        expect(page.locator("#total")).to_have_text("$2.750+")
+        expect(page.locator("#total-note")).to_contain_text("$2.500 read")
+        page.locator("[data-by=conversation]").click()
+        expect(page.locator("#where tr[data-name=old] .dollars")).to_have_text("$2.500+from disk")
+        # Nobody told of it, yet it has a page.
+        page.locator("#where tr[data-name=old] a").click()
+        expect(page.locator("#conversation")).to_contain_text("$2.500 of this was read from OpenHands' own files")
+        expect(page.locator("#conversation tfoot .dollars")).to_have_text("$2.500+from disk")
         asked = viewer.http.get("/api/v1/spend?since=today&until=today&by=conversation").json()
     assert (asked["total"]["accumulated_cost"], asked["total"]["read_cost"]) == (0.75, 0.5)
     assert {group["keys"]["conversation"]: group["read_cost"] for group in asked["groups"]}["old"] == 0.5

@@ -18,7 +18,7 @@ from viewer_process import PROTOBUF, Viewer, running_viewer
 from openhands_otel._internal.host.state_folder import own_token
 from otlp_sender import Sender
 
-from .test_page import browser, card, page, pytestmark  # noqa: F401
+from .test_page import browser, card, cards, page, pytestmark  # noqa: F401
 
 PROCESS = """
 import sys
@@ -50,7 +50,7 @@ def process(viewer: Viewer, *conversations: str) -> Iterator[subprocess.Popen[st
 def test_the_page_tells_the_dead_from_those_that_said_farewell(page: Page) -> None:  # noqa: F811
     """Kind: a death that is seen late: "running" for two and a half minutes beside "waiting for the model"."""
     with running_viewer() as viewer, process(viewer, "dies") as dies, process(viewer, "leaves") as leaves:
-        page.goto(viewer.url)
+        page.goto(cards(viewer))
         for name in ("dies", "leaves"):
             expect(card(page, name).locator(".status")).to_have_text("running")
         dies.send_signal(signal.SIGKILL)

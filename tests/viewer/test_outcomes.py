@@ -24,7 +24,7 @@ from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.events import Event
 from openhands_otel.semconv import RunOutcome, Status
 
-from .test_page import browser, page, pytestmark  # noqa: F401
+from .test_page import browser, chip, page, pytestmark  # noqa: F401
 
 HOW = {
     RunOutcome.ERROR: (150, Status.ERROR, "RateLimitError"),
@@ -102,20 +102,27 @@ def test_watch_says_it(crowd: Viewer) -> None:
 
 def test_the_page_says_it_and_shows_those_that_are_asked_for(crowd: Viewer, page: Page) -> None:  # noqa: F811
     page.goto(crowd.url)
-    expect(page.locator("#closed-title")).to_have_text(f"Closed (300, {FAILED} failed)")
-    shown = page.locator("#closed article.card")
+    expect(chip(page, "ended")).to_have_text("ended300")
+    expect(chip(page, "failed")).to_have_text("failed150")
+    expect(chip(page, "stuck")).to_have_text("stuck18")
+    expect(chip(page, "budget")).to_have_text("budget32")
+    summed = page.locator(".rows tfoot th").first
+    expect(summed).to_have_text("300 conversations")
     page.locator("#outcome").select_option("stuck")
-    expect(page.locator("#closed-title")).to_have_text("Closed (18, 18 failed)")
+    expect(summed).to_have_text("18 conversations")
+    shown = page.locator("tr.conversation")
     expect(shown).to_have_count(18)
     expect(shown.first.locator(".status")).to_have_text("closed, stuck")
     expect(shown.first.locator(".status")).to_have_attribute("data-tone", "bad")
     page.locator("#outcome").select_option("budget")
-    expect(page.locator("#closed-title")).to_have_text("Closed (20)")
+    expect(summed).to_have_text("20 conversations")
     expect(shown.first).to_contain_text("closed, over budget")
-    expect(shown.first).to_contain_text("MaxBudgetReached")
+    expect(shown.first.locator(".status")).to_have_attribute("title", "MaxBudgetReached")
     page.locator("#outcome").select_option("")
     page.locator("#filter").fill("ratelimiterror")
-    expect(page.locator("#closed-title")).to_have_text("Closed (150, 150 failed)")
+    expect(summed).to_have_text("150 conversations")
+    page.locator("#as [data-as=cards]").click()
+    expect(page.locator("article.card").first).to_contain_text("the last run ended with RateLimitError")
 
 
 def test_another_run_supersedes_it_and_nothing_else_does(tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ def page(browser: Browser) -> Iterator[Page]:
     assert wrong == []
 
 
+def cards(viewer: Viewer) -> str:
+    """The address of the page with conversations as cards."""
+    return f"{viewer.url}/#/?as=cards"
+
+
 def card(page: Page, conversation: str) -> Any:
     return page.locator(f"article.card[data-conversation='{conversation}']")
 
@@ -82,7 +87,7 @@ def card(page: Page, conversation: str) -> Any:
 def test_the_total_rises_when_a_point_arrives_without_a_reload(fresh_viewer: Viewer, page: Page) -> None:
     sender = Sender("p").spend(0.25).introduce("c-1").converse("c-1", 0.25).state("c-1", "running")
     fresh_viewer.send(sender)
-    page.goto(fresh_viewer.url)
+    page.goto(cards(fresh_viewer))
     expect(page.locator("#total")).to_have_text("$0.2500")
     page.evaluate("window.notReloaded = true")
     fresh_viewer.send(sender.spend(0.75).converse("c-1", 0.75))
@@ -106,7 +111,7 @@ def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> 
     sender.add(semconv.CONVERSATION_LLM_TIME, 12.5, named).add(semconv.CONVERSATION_LONGEST_CALL, 4.0, named)
     sender.add(semconv.CONVERSATION_CONTEXT_LIMIT, 200_000, named)
     viewer.send(sender)
-    page.goto(viewer.url)
+    page.goto(cards(viewer))
     shown = card(page, "abcdefgh-1")
     for text in ("abcdefgh", "Agent", "running", "terminal", "9,000 in", "50 % from cache", "700 out", "12 calls"):
         expect(shown).to_contain_text(text)
@@ -123,7 +128,7 @@ def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> 
 def test_children_stand_in_their_parents_card_and_count_in_its_tree(viewer: Viewer, page: Page) -> None:
     sender = Sender("p").introduce("parent").converse("parent", 0.5)
     viewer.send(sender)
-    page.goto(viewer.url)
+    page.goto(cards(viewer))
     expect(card(page, "parent")).to_be_visible()
     viewer.send(sender.introduce("child", parent="parent").converse("child", 0.25))
     row = card(page, "parent").locator(".child[data-conversation='child']")
@@ -141,19 +146,33 @@ def test_conversations_that_name_each_other_as_parents_are_shown(viewer: Viewer,
         expect(page.locator(f"[data-conversation='{name}']")).to_be_visible()
 
 
-def test_a_closed_conversation_moves_aside_with_its_money(fresh_viewer: Viewer, page: Page) -> None:
+def row(page: Page, conversation: str) -> Any:
+    return page.locator(f"tr.conversation[data-conversation='{conversation}']")
+
+
+def chip(page: Page, name: str) -> Any:
+    return page.locator(f".chip[data-show='{name}']")
+
+
+def test_a_closed_conversation_keeps_its_place_and_money_and_counts_as_ended(fresh_viewer: Viewer, page: Page) -> None:
     sender = Sender("p").spend(0.5).introduce("c").converse("c", 0.5).introduce("other")
     fresh_viewer.send(sender)
     page.goto(fresh_viewer.url)
-    expect(page.locator("#open article")).to_have_count(2)
+    expect(page.locator("tr.conversation")).to_have_count(2)
+    order = page.locator("tr.conversation").evaluate_all("rows => rows.map(row => row.dataset.conversation)")
+    expect(chip(page, "idle")).to_have_text("idle2")
     attributes = {semconv.CONVERSATION_ID: "c", semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
     fresh_viewer.send(sender.add(semconv.CONVERSATION_INFO, None, attributes))
-    expect(page.locator("#closed-title")).to_have_text("Closed (1)")
-    expect(page.locator("#open article")).to_have_count(1)
-    expect(card(page, "c")).to_have_count(0)
-    page.locator("#closed-box summary").first.click()
-    expect(card(page, "c")).to_contain_text("$0.5000")
+    expect(chip(page, "ended")).to_have_text("ended1")
+    expect(chip(page, "idle")).to_have_text("idle1")
+    expect(row(page, "c").locator(".status")).to_have_text("closed")
+    assert page.locator("tr.conversation").evaluate_all("rows => rows.map(row => row.dataset.conversation)") == order
+    chip(page, "ended").click()
+    expect(page.locator("tr.conversation")).to_have_count(1)
+    expect(row(page, "c").locator(".c-cost")).to_have_text("$0.5000")
     expect(page.locator("#total")).to_have_text("$0.5000")
+    chip(page, "ended").click()
+    expect(page.locator("tr.conversation")).to_have_count(2)
 
 
 def test_when_all_are_closed_they_are_shown(fresh_viewer: Viewer, page: Page) -> None:
@@ -162,10 +181,11 @@ def test_when_all_are_closed_they_are_shown(fresh_viewer: Viewer, page: Page) ->
     attributes = {semconv.CONVERSATION_ID: "c", semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
     fresh_viewer.send(sender.add(semconv.CONVERSATION_INFO, None, attributes))
     page.goto(fresh_viewer.url)
-    expect(card(page, "c")).to_be_visible()
+    expect(row(page, "c")).to_be_visible()
     expect(page.locator("#empty")).to_be_hidden()
-    page.locator("#closed-box summary").first.click()
-    expect(card(page, "c")).to_have_count(0)
+    chip(page, "running").click()
+    expect(row(page, "c")).to_have_count(0)
+    expect(page.locator("#empty")).to_have_text(re.compile("No conversation matches"))
 
 
 def test_the_filter_leaves_what_matches(fresh_viewer: Viewer, page: Page) -> None:
@@ -173,7 +193,7 @@ def test_the_filter_leaves_what_matches(fresh_viewer: Viewer, page: Page) -> Non
     for name, model in (("one", "gpt"), ("two", "claude")):
         sender.introduce(name).converse(name, 0.5, model=model)
     fresh_viewer.send(sender)
-    page.goto(fresh_viewer.url)
+    page.goto(cards(fresh_viewer))
     expect(page.locator("article.card")).to_have_count(2)
     page.locator("#filter").fill("CLAUDE")
     expect(page.locator("article.card")).to_have_count(1)
@@ -183,9 +203,15 @@ def test_the_filter_leaves_what_matches(fresh_viewer: Viewer, page: Page) -> Non
 def test_names_are_text_whatever_they_hold(viewer: Viewer, page: Page) -> None:
     name = "<img src=x onerror=alert(1)>"
     viewer.send(Sender(name, service=name).introduce(name).converse(name, 0.5, model=name).now(name, name, 1.0))
-    page.goto(viewer.url)
+    page.goto(cards(viewer))
     expect(page.locator("article.card").filter(has_text="<img src")).to_have_count(1)
     assert page.locator("article img").count() == 0
+    page.locator("#as [data-as=table]").click()
+    expect(page.locator("tr.conversation").filter(has_text="<img src")).to_have_count(1)
+    page.locator("tr.conversation").filter(has_text="<img src").locator(".name").click()
+    expect(page.locator("#conversation h2")).to_contain_text("<img src")
+    expect(page.locator("#conversation .runs").first).to_be_visible()
+    assert page.locator("main img").count() == 0
 
 
 def test_the_page_finds_its_viewer_again_after_a_restart(page: Page) -> None:
@@ -234,8 +260,15 @@ def test_the_page_fits_its_window(viewer: Viewer, page: Page, width: int) -> Non
         )
     viewer.send(sender)
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto(viewer.url)
+    page.goto(cards(viewer))
     expect(card(page, "conversation-3")).to_be_visible()
+    assert page.evaluate(WIDE_ELEMENTS) == []
+    page.locator("#as [data-as=table]").click()
+    expect(row(page, "conversation-3")).to_be_visible()
+    expect(page.locator(".parts tbody tr").first).to_be_visible()
+    assert page.evaluate(WIDE_ELEMENTS) == []
+    row(page, "conversation-3").locator(".name").click()
+    expect(page.locator("#conversation .parts tbody tr").first).to_be_visible()
     assert page.evaluate(WIDE_ELEMENTS) == []
 
 

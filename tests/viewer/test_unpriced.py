@@ -22,7 +22,7 @@ from openhands_otel.client import StatsClient
 from openhands_otel.events import Origin
 from openhands_otel.semconv import Role
 from otlp_sender import Sender
-from viewer.test_page import CHROMIUM, FLAGS
+from viewer.test_page import CHROMIUM, FLAGS, cards
 
 
 def unpriced(whose: Origin) -> Iterator[events.Event]:
@@ -76,7 +76,7 @@ def test_the_page_shows_its_name_and_that_there_is_no_price(viewer: Viewer) -> N
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or CHROMIUM, args=FLAGS)
         page = browser.new_page()
-        page.goto(viewer.url)
+        page.goto(cards(viewer))
         own = page.locator("article.card[data-conversation='own-only']")
         expect(own.locator(".cost")).to_have_text("no price")
         expect(own.locator(".costs")).to_contain_text("my-own-model · vllmno price")

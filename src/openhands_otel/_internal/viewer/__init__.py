@@ -11,13 +11,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from openhands_otel import semconv
-from openhands_otel._internal.facts import FACTS, FAILURES, OUTCOMES, REASONS, STATES, Tone
+from openhands_otel._internal.facts import FACTS, OUTCOMES, REASONS, STATES, Tone
+from openhands_otel.semconv import RunOutcome, Status
 from openhands_otel.stats import ConversationStats
 
 ASSETS: Final = "/assets/"
 
 _MEDIA_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_ASSETS: Final = ("page.css", "page.js", "stream.js", "format.js", "card.js", "totals.js", "trouble.js", "icon.svg")
+_ASSETS: Final = tuple(
+    sorted(file.name for file in resources.files(__name__).iterdir() if file.name.endswith((".css", ".js", ".svg")))
+)
 
 
 def routes() -> list[Route]:
@@ -43,10 +46,11 @@ def facts_module() -> str:
         ],
         "OUTCOMES": {name: word.text for name, word in OUTCOMES.items()},
         "OUTCOME_TONES": {name: word.tone for name, word in OUTCOMES.items() if word.tone is not Tone.REST},
-        "FAILURES": sorted(FAILURES),
         "STATES": {name: word.text for name, word in STATES.items()},
         "TONES": {name: word.tone for name, word in STATES.items()},
         "REASONS": REASONS,
+        "STATUS": {status.name: status.value for status in Status},
+        "OUTCOME": {outcome.name: outcome.value for outcome in RunOutcome},
         "LLM_ACTIVITY": semconv.LLM_ACTIVITY,
         "KEEP_ALIVE_HEADER": semconv.KEEP_ALIVE_HEADER,
         "STREAM_PATIENCE": semconv.STREAM_PATIENCE,

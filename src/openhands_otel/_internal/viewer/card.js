@@ -1,7 +1,9 @@
 // One conversation on the page: a card of its own, or a row in its parent's card that opens to the same body.
 
-import { LLM_ACTIVITY, OUTCOMES, OUTCOME_TONES, REMARKS, STATES, TONES } from "./facts.js";
+import { changed } from "./address.js";
+import { LLM_ACTIVITY, REMARKS } from "./facts.js";
 import { bar, count, duration, element, FORMATS, money, percent, setBar, setText, short, spent } from "./format.js";
+import { stateWord, toneOf } from "./row.js";
 
 export class Card {
   constructor(id) {
@@ -12,24 +14,6 @@ export class Card {
     this.#makeHead();
     this.root = null;
     this.asChild = null;
-  }
-
-  get searchText() {
-    const s = this.stats;
-    const models = s.calls_by_model.flatMap((part) => [part.model, part.provider]);
-    const words = [s.conversation_id, s.agent, s.model_name, ...models, this.status, s.service, s.activity];
-    return [...words, s.outcome, this.result, s.error_type].join(" ").toLowerCase();
-  }
-
-  get status() {
-    const { closed, gone, ended, stale, status } = this.stats;
-    return closed ? "closed" : gone ? "gone" : ended ? "ended" : stale ? "silent" : status ?? "open";
-  }
-
-  // How its last run ended, where its status does not say that already.
-  get result() {
-    const { outcome } = this.stats;
-    return outcome === null || outcome === undefined || outcome === this.status ? "" : OUTCOMES[outcome] ?? outcome;
   }
 
   // The element to show: made when it is first asked for in that role.
@@ -70,6 +54,8 @@ export class Card {
   }
 
   #makeHead() {
+    this.name = element("a", "title");
+    this.name.title = this.id;
     this.idText = element("span", "id", this.id.slice(0, 8));
     this.idText.title = this.id;
     this.agent = element("span", "agent");
@@ -112,8 +98,8 @@ export class Card {
   }
 
   #makeCard() {
-    const head = element("div", "head", element("h3", "who", this.idText, this.agent), this.statusBox);
-    const card = element("article", "card", head, this.body, this.children);
+    const head = element("div", "head", element("div", "who", this.idText, this.agent), this.statusBox);
+    const card = element("article", "card", element("h3", "", this.name), head, this.body, this.children);
     card.setAttribute("aria-label", `Conversation ${this.id.slice(0, 8)}`);
     card.dataset.conversation = this.id;
     return card;
@@ -121,17 +107,18 @@ export class Card {
 
   #makeRow() {
     const summary = element("summary", "", element("span", "who", this.idText, this.rowNow), this.statusBox, this.rowCost);
-    const row = element("div", "child", element("details", "", summary, this.body), this.children);
+    const row = element("div", "child", element("details", "", summary, element("div", "own", this.name), this.body), this.children);
     row.dataset.conversation = this.id;
     return row;
   }
 
   #updateHead() {
     const { stats } = this;
-    const status = this.status;
-    const result = STATES[status] === this.result ? "" : this.result;
-    this.statusBox.dataset.tone = (result && OUTCOME_TONES[stats.outcome]) || (TONES[status] ?? "rest");
-    setText(this.statusText, `${STATES[status] ?? status}${result && `, ${result}`}`);
+    this.statusBox.dataset.tone = toneOf(stats);
+    setText(this.statusText, stateWord(stats));
+    setText(this.name, stats.name ?? this.id);
+    const address = changed({ conversation: this.id });
+    if (this.name.getAttribute("href") !== address) this.name.href = address;
     this.statusBox.title = stats.error_type ?? "";
     setText(this.agent, stats.agent ?? "");
     setText(this.rowCost, spent(stats.tree_cost, stats.unpriced_calls));

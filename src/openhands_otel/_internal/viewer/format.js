@@ -82,3 +82,18 @@ export function setBar(track, parts) {
     piece.style.width = `${Math.min(100, Math.max(0, share * 100))}%`;
   });
 }
+
+// A stretch of time for narrow places: 45s, 3m36s, 2h05m, 4d3h.
+export function brief(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const two = (number) => String(number).padStart(2, "0");
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${two(whole % 60)}s`;
+  if (whole < 86_400) return `${Math.floor(whole / 3600)}h${two(Math.floor((whole % 3600) / 60))}m`;
+  return `${Math.floor(whole / 86_400)}d${Math.floor((whole % 86_400) / 3600)}h`;
+}
+
+// Controls and what turns letters around are shown, not obeyed.
+export function printable(text) {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (mark) => `\\u{${mark.codePointAt(0).toString(16)}}`);
+}

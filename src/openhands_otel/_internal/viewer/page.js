@@ -1,61 +1,59 @@
-// The live page: follows the collector's stream and keeps one card per conversation.
+// The live page: follows the collector's stream, and shows what its address says.
 
-import { Card } from "./card.js";
-import { FAILURES, OUTCOMES } from "./facts.js";
+import { go, viewOf } from "./address.js";
+import { ConversationPage } from "./conversation.js";
+import { Conversations } from "./conversations.js";
+import { OUTCOMES } from "./facts.js";
 import { duration, element, setText } from "./format.js";
+import { List, showFilters } from "./list.js";
+import { OWN, PERIODS } from "./period.js";
+import { DIMENSIONS } from "./breakdown.js";
+import { showLive, Spending, stackChoice } from "./spending.js";
 import { adoptToken, ask, follow, keepToken, Unauthorized } from "./stream.js";
 import { showTrouble } from "./trouble.js";
-import { showBreakdown, showChart, showToday, showTotals } from "./totals.js";
 
-const ORDER_EVERY_MS = 1_000; // cards that jump about cannot be read
-const ASK_EVERY_MS = 10_000;
-const CLOSED_PAGE = 30;
-const CARD_WIDTH = 390;
-const GAP = 14;
+const ASK_EVERY_MS = 30_000;
+const TYPING_MS = 250;
 
 const at = (id) => document.getElementById(id);
-const cards = new Map();
-const changed = new Set();
+const now = () => Date.now() / 1000 + clockOffset;
+const known = new Conversations();
+const list = new List(known, now);
+const spending = new Spending(now, (id) => known.nameOf(id), (error) => { if (error instanceof Unauthorized) onState("locked"); }, (since) => {
+  // What went wrong counts from the begin of the period on.
+  if (list.since !== since) {
+    list.since = since;
+    if (list.view) list.order();
+  }
+});
+const conversation = new ConversationPage(at("conversation"), known, now);
 let totals = null;
 let receiver = null;
 let connection = "connecting";
 let clockOffset = 0;
-let closedShown = CLOSED_PAGE;
 let drawing = false;
-let orderDue = true;
-
-const now = () => Date.now() / 1000 + clockOffset;
+let snapshot = false;
+let shownView = null;
 
 function onUpdate(update) {
+  const time = now();
   if (update.type === "snapshot") {
-    cards.clear();
-    changed.clear();
-    for (const stats of update.state.conversations) put(stats);
+    clockOffset = update.state.server_unix_nano / 1e9 - Date.now() / 1000;
+    known.reset(update.state.conversations, now());
     totals = update.state.totals;
     receiver = update.state.receiver;
-    clockOffset = update.state.server_unix_nano / 1e9 - Date.now() / 1000;
+    snapshot = true;
+    spending.refresh();
   } else if (update.type === "conversation") {
-    put(update.conversation, true);
+    known.put(update.conversation, time);
   } else if (update.type === "totals") {
+    if (update.totals.accumulated_cost !== totals?.accumulated_cost || update.totals.llm_calls !== totals.llm_calls) spending.refresh();
     totals = update.totals;
     receiver = update.receiver ?? null;
   } else if (update.type === "removed") {
-    cards.delete(update.conversation_id);
-    orderDue = true;
+    known.remove(update.conversation_id);
   }
   draw();
-}
-
-function put(stats, flash = false) {
-  const id = stats.conversation_id;
-  let entry = cards.get(id);
-  if (!entry) cards.set(id, (entry = { card: new Card(id), stats: null, flash: false }));
-  const before = entry.stats;
-  // A new card, another parent, closed or opened: those change places; others wait for the next ordering.
-  if (!before || before.parent_id !== stats.parent_id || before.closed !== stats.closed) orderDue = true;
-  entry.flash ||= flash && before !== null && before.accumulated_cost !== stats.accumulated_cost;
-  entry.stats = stats;
-  changed.add(id);
 }
 
 function draw() {
@@ -63,103 +61,49 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    const time = now();
-    for (const id of changed) {
-      const entry = cards.get(id);
-      if (!entry) continue;
-      entry.card.update(entry.stats, entry.flash);
-      entry.card.tick(time);
-      entry.flash = false;
+    if (totals) {
+      showLive(totals);
+      list.ever = totals.accumulated_cost;
     }
-    changed.clear();
-    if (totals) showTotals(totals);
-    showTrouble(at("trouble"), receiver, time);
+    choices();
+    if (shownView?.conversation !== null) conversation.update();
+    else if (snapshot) list.order();
+    else list.update();
+    if (shownView?.conversation === null) snapshot = false;
+    showTrouble(at("trouble"), receiver, now());
     showConnection();
-    if (orderDue) order();
   });
 }
 
-function order() {
-  orderDue = false;
-  const words = at("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const families = group();
-  const outcome = at("outcome").value;
-  const wanted = (id) => matches(id, words, outcome, families);
-  const newest = (ids) => ids.sort((a, b) => activity(b, families) - activity(a, families));
-  const roots = newest(families.roots.filter(wanted));
-  const isClosed = (id) => cards.get(id).stats.closed && !(families.children.get(id) ?? []).some((child) => !cards.get(child).stats.closed);
-  const open = roots.filter((id) => !isClosed(id));
-  const closed = roots.filter(isClosed);
-  columns(at("open"), open, families);
-  const box = at("closed-box");
-  box.hidden = closed.length === 0;
-  // With nothing open, the closed ones are what there is to see; after that it is for the reader to say.
-  if (!box.dataset.touched) box.open = open.length === 0;
-  const failed = closed.filter((id) => FAILURES.includes(cards.get(id).stats.outcome)).length;
-  setText(at("closed-title"), `Closed (${closed.length}${failed ? `, ${failed} failed` : ""})`);
-  columns(at("closed"), box.open ? closed.slice(0, closedShown) : [], families);
-  at("more").hidden = closed.length <= closedShown;
-  const empty = at("empty");
-  const filtered = words.length > 0 || outcome !== "";
-  empty.hidden = open.length > 0 || (cards.size > 0 && !filtered);
-  if (filtered && cards.size > 0) setText(empty, "No open conversation matches.");
+// The address is another one.
+function show() {
+  const before = shownView;
+  const view = viewOf();
+  shownView = view;
+  const single = view.conversation !== null;
+  at("overview").hidden = single;
+  at("periods").hidden = single;
+  at("own-period").hidden = single || view.period !== OWN;
+  showFilters(view);
+  if (single) at("filters").hidden = true;
+  for (const button of at("periods").children) button.setAttribute("aria-pressed", String(button.dataset.period === view.period));
+  for (const button of at("as").children) button.setAttribute("aria-pressed", String(button.dataset.as === view.as));
+  if (at("filter") !== document.activeElement) at("filter").value = view.search;
+  at("outcome").value = view.outcome;
+  [at("from").value, at("to").value] = [view.from, view.to];
+  choices();
+  if (view.conversation !== (before?.conversation ?? null)) conversation.open(view.conversation);
+  if (single) return;
+  const same = (...names) => before?.conversation === null && names.every((name) => String(before[name]) === String(view[name]));
+  if (!same("period", "from", "to", "where", "stack", "by")) spending.change();
+  if (totals && !same("where", "search", "show", "outcome", "sort", "as")) list.order();
 }
 
-// Roots, and children by parent. Those that name each other as parents count as roots.
-function group() {
-  const children = new Map();
-  const roots = [];
-  for (const [id, { stats }] of cards) {
-    if (cards.has(stats.parent_id) && !above(stats.parent_id).has(id)) {
-      if (!children.has(stats.parent_id)) children.set(stats.parent_id, []);
-      children.get(stats.parent_id).push(id);
-    } else {
-      roots.push(id);
-    }
-  }
-  return { roots, children };
-}
-
-function above(id) {
-  const seen = new Set();
-  for (let current = id; cards.has(current) && !seen.has(current); current = cards.get(current).stats.parent_id) seen.add(current);
-  return seen;
-}
-
-function activity(id, families) {
-  const below = (families.children.get(id) ?? []).map((child) => activity(child, families));
-  return Math.max(cards.get(id).stats.received_unix_nano, ...below);
-}
-
-function matches(id, words, outcome, families) {
-  const { card, stats } = cards.get(id);
-  const itself = (!outcome || stats.outcome === outcome) && words.every((word) => card.searchText.includes(word));
-  return itself || (families.children.get(id) ?? []).some((child) => matches(child, words, outcome, families));
-}
-
-// Deals cards out to as many columns as fit, in reading order, so that a tall card leaves no hole beside it.
-function columns(box, ids, families) {
-  const fitting = Math.max(1, Math.floor((at("conversations").clientWidth + GAP) / (CARD_WIDTH + GAP)));
-  while (box.children.length < fitting) box.append(element("div", "column"));
-  while (box.children.length > fitting) box.lastChild.remove();
-  [...box.children].forEach((column, index) => arrange(column, ids.filter((_, place) => place % fitting === index), families, false));
-}
-
-// Moves only what is out of place, so that focus, scroll and open rows stay.
-function arrange(box, ids, families, asChild) {
-  let place = box.firstChild;
-  for (const id of ids) {
-    const { card } = cards.get(id);
-    const wanted = card.element(asChild);
-    if (place === wanted) place = place.nextSibling;
-    else box.insertBefore(wanted, place);
-    arrange(card.children, families.children.get(id) ?? [], families, true);
-  }
-  while (place) {
-    const next = place.nextSibling;
-    place.remove();
-    place = next;
-  }
+function choices() {
+  const view = viewOf();
+  const labels = known.labelNames();
+  stackChoice([...DIMENSIONS, ...labels]);
+  spending.breakdown.choose(view, labels);
 }
 
 function showConnection() {
@@ -173,44 +117,53 @@ function showConnection() {
 function onState(state) {
   connection = state;
   showConnection();
-  if (state === "locked") at("token-dialog").showModal();
-}
-
-async function askAround() {
-  if (connection !== "live" || document.hidden) return;
-  try {
-    const time = now();
-    const since = (Math.floor(time / 60) - 59) * 60;
-    const answer = await ask(`/api/v1/history?since=${since}&until=${time + 60}&bucket_s=60`);
-    showChart(await answer.json(), time);
-    const [today, ever] = await Promise.all(["since=today&until=today", ""].map((asked) => ask(`/api/v1/spend?${asked}`)));
-    showToday(await today.json(), await ever.json());
-    if (at("where").open) showBreakdown(await (await ask("/api/v1/totals")).json());
-  } catch (error) {
-    if (error instanceof Unauthorized) onState("locked");
-  }
+  if (state === "locked" && !at("token-dialog").open) at("token-dialog").showModal();
 }
 
 function everySecond() {
-  const time = now();
-  for (const { card, stats } of cards.values()) if (card.root?.isConnected && stats && card.stats) card.tick(time);
+  if (document.hidden) return;
+  if (shownView?.conversation === null) list.tick();
+  else conversation.tick();
   showConnection();
-  if (receiver) showTrouble(at("trouble"), receiver, time);
+  if (receiver) showTrouble(at("trouble"), receiver, now());
 }
 
-at("filter").addEventListener("input", order);
-at("outcome").append(...Object.entries(OUTCOMES).map(([value, text]) => {
-  const option = element("option", "", text);
-  option.value = value;
-  return option;
-}));
-at("outcome").addEventListener("input", order);
-at("closed-box").addEventListener("toggle", order);
-at("closed-box").firstElementChild.addEventListener("click", () => { at("closed-box").dataset.touched = "yes"; });
-at("where").addEventListener("toggle", askAround);
-at("more").addEventListener("click", () => {
-  closedShown += CLOSED_PAGE;
-  order();
+function choice(text, data, changes) {
+  const button = element("button", "", text);
+  button.type = "button";
+  Object.assign(button.dataset, data);
+  button.addEventListener("click", () => go(changes));
+  return button;
+}
+
+at("periods").append(
+  ...Object.entries(PERIODS).map(([period, text]) => choice(text, { period }, { period, from: "", to: "" })),
+  choice("from\u2013to", { period: OWN }, { period: OWN }),
+);
+at("as").append(choice("table", { as: "table" }, { as: "table" }), choice("cards", { as: "cards" }, { as: "cards" }));
+at("own-period").addEventListener("submit", (event) => {
+  event.preventDefault();
+  go({ period: OWN, from: at("from").value, to: at("to").value });
+});
+let typing = 0;
+at("filter").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => go({ search: at("filter").value.trim() }, viewOf().search !== ""), TYPING_MS);
+});
+at("outcome").append(...Object.entries(OUTCOMES).map(([value, text]) => new Option(text, value)));
+at("outcome").addEventListener("change", () => go({ outcome: at("outcome").value }));
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  at(viewOf().conversation === null ? "conversations" : "conversation").focus();
+});
+addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/" && viewOf().conversation === null) {
+    event.preventDefault();
+    at("filter").focus();
+  } else if (event.key === "Escape" && viewOf().conversation !== null) {
+    go({ conversation: null });
+  }
 });
 at("token-dialog").addEventListener("cancel", (event) => event.preventDefault());
 at("token-form").addEventListener("submit", async (event) => {
@@ -229,13 +182,15 @@ at("token-form").addEventListener("submit", async (event) => {
 function start() {
   follow(onUpdate, (state) => {
     onState(state);
-    if (state === "live") askAround();
+    if (state === "live") spending.refresh();
   });
 }
 
-adoptToken().catch((error) => setText(at("token-error"), error.message)).then(start);
+addEventListener("addresschange", show);
+adoptToken().catch((error) => setText(at("token-error"), error.message)).then(() => {
+  show();
+  start();
+});
 setInterval(everySecond, 1_000);
-setInterval(() => { orderDue = true; draw(); }, ORDER_EVERY_MS);
-setInterval(askAround, ASK_EVERY_MS);
-document.addEventListener("visibilitychange", askAround);
-addEventListener("resize", order);
+setInterval(() => spending.refresh(), ASK_EVERY_MS);
+document.addEventListener("visibilitychange", () => spending.refresh());

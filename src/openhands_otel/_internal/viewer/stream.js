@@ -35,8 +35,23 @@ export async function ask(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
   const response = await fetch(path, { ...options, headers, cache: "no-store" });
   if (response.status === 401) throw new Unauthorized();
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  if (!response.ok) throw Object.assign(new Error(await said(response)), { status: response.status });
   return response;
+}
+
+async function said(response) {
+  try {
+    return (await response.json()).message;
+  } catch {
+    return `${response.url}: ${response.status}`;
+  }
+}
+
+// What was spent: see /api/v1/spend. A list gives a parameter several times.
+export async function spend(asked) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(asked)) for (const each of [value].flat()) query.append(name, each);
+  return (await ask(`/api/v1/spend?${query}`)).json();
 }
 
 // Calls onUpdate for each update and onState("connecting" | "live" | "lost" | "locked") as the connection goes.

@@ -1,6 +1,6 @@
 // What does not work at the collector, and what it did not take: whose, why, how much. Nothing where nothing is wrong.
 
-import { count, duration, element } from "./format.js";
+import { count, duration, element, printable } from "./format.js";
 
 const SHOWN = 4;
 
@@ -23,9 +23,4 @@ function line(refusal, now) {
   const sender = [refusal.service, refusal.instance].filter(Boolean).join(", ") || "an unknown sender";
   const text = `Not taken from ${printable(sender)}: ${amount}, last ${ago} ago. ${printable(refusal.reason)}`;
   return element("p", "", text);
-}
-
-// Controls and what turns letters around are shown, not obeyed.
-function printable(text) {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (mark) => `\\u{${mark.codePointAt(0).toString(16)}}`);
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,7 +28,16 @@ _SCALARS: Final = frozenset(map(str, (str, int, float, bool, str | None, int | N
 _SORTED_BY: Final = frozenset(
     name for name, about in ConversationStats.model_fields.items() if str(about.annotation) in _SCALARS
 )
-_SEARCHED: Final = ("conversation_id", "name", "service", "agent", "model_name", "provider_name", "error_type")
+_SEARCHED: Final = (
+    "conversation_id",
+    "name",
+    "service",
+    "agent",
+    "model_name",
+    "provider_name",
+    "error_type",
+    "labels",
+)
 _NEWEST_FIRST: Final = "-received_unix_nano"
 
 
@@ -41,10 +51,12 @@ class Page:
     sort: str = _NEWEST_FIRST
     limit: int = 100
     offset: int = 0
+    without: Collection[str] = ()
+    """Ids of those that are left out."""
 
 
-def read_page(given: Mapping[str, str]) -> Page:
-    """Read the parameters of a list. Raises BadQuestion."""
+def read_page(given: Mapping[str, str], held: Collection[str]) -> Page:
+    """Read the parameters of a list; ``held`` are ids of those in memory. Raises BadQuestion."""
     sort = given.get("sort", _NEWEST_FIRST)
     if sort.removeprefix("-") not in _SORTED_BY:
         raise BadQuestion(f"sort takes no {printable(sort, 100)} (it takes: {', '.join(sorted(_SORTED_BY))}; - before)")
@@ -54,6 +66,7 @@ def read_page(given: Mapping[str, str]) -> Page:
         sort=sort,
         limit=_whole(given, "limit", 100, MOST),
         offset=_whole(given, "offset", 0, 10**9),
+        without=held if _yes(given, "past") else (),
     )
 
 
@@ -68,6 +81,9 @@ def conversations(connection: sqlite3.Connection, page: Page) -> tuple[int, list
         everything = " || ' ' || ".join(f"COALESCE({_field(name)}, '')" for name in _SEARCHED)
         conditions.append(f"({everything}) LIKE ? ESCAPE '\\'")
         values.append(f"%{escaped}%")
+    if page.without:
+        conditions.append("id NOT IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps([*page.without]))
     where = " AND ".join(conditions)
     (count,) = connection.execute(f"SELECT count(*) FROM conversations WHERE {where}", values).fetchone()
     order = f"{_field(page.sort.removeprefix('-'))} {'DESC' if page.sort.startswith('-') else 'ASC'}, id"
@@ -109,6 +125,13 @@ def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int,
 
 def _field(name: str) -> str:
     return f"json_extract(stats, '$.{name}')"
+
+
+def _yes(given: Mapping[str, str], name: str) -> bool:
+    text = given.get(name, "no")
+    if text not in ("yes", "no"):
+        raise BadQuestion(f"{name} takes yes or no")
+    return text == "yes"
 
 
 def _whole(given: Mapping[str, str], name: str, default: int, most: int) -> int:

@@ -83,7 +83,7 @@ class Api:
         return Response(f"[{parts}]", media_type=_JSON)
 
     async def _page(self, request: Request) -> Response:
-        page = read_page(request.query_params)
+        page = read_page(request.query_params, tuple(self._store.conversations.by_id))
         await self._store.save_all()
         count, found = await self._store.archive.read(lambda connection: conversations(connection, page))
         return Response(f"[{','.join(found)}]", media_type=_JSON, headers={endpoints.COUNT_HEADER: str(count)})

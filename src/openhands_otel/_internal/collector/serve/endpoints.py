@@ -82,7 +82,8 @@ CONVERSATIONS: Final = Endpoint(
     (
         _OUTCOME,
         *(Parameter(name, f"Only those with this {field}.") for name, field in FILTERS.items() if name != "outcome"),
-        Parameter("search", "Words that each occur in its id, name, service, agent, model, provider or error."),
+        Parameter("search", "Words that each occur in its id, name, service, agent, model, provider, error or labels."),
+        Parameter("past", "Only those that have left memory: what the stream does not tell.", among=("yes", "no")),
         Parameter("sort", "A field of the answer; - before it: the largest first (-received_unix_nano)."),
         _LIMIT,
         _OFFSET,

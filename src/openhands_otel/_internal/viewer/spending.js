@@ -1,0 +1,221 @@
+// What was spent in the chosen period, beside the period before, over time and by anything: the upper half of the page.
+//
+// Asked anew when money moves, but never more often than the viewer answers easily: a tenth of its time at most.
+
+import { go, viewOf } from "./address.js";
+import { Breakdown, TITLES } from "./breakdown.js";
+import { Chart } from "./chart.js";
+import { count, element, money, percent, setText, short, spent } from "./format.js";
+import { beginBefore, earlierTitle, isRunning, longName, periodQuery, quarter, shortName, stretches, timeIn, titleOf, unitOf } from "./period.js";
+import { spend } from "./stream.js";
+
+const OTHERS = "others";
+const SERIES = 7;
+const WITHIN = 30; // groups in one column that are told apart
+const LEAST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 15_000;
+const SHARE_OF_TIME = 10;
+const TICK_MS = 350;
+const QUARTER_S = 900;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const at = (id) => document.getElementById(id);
+
+export class Spending {
+  // now: the viewer's clock, unix seconds; nameOf: a conversation's name by its id; failed: called where an answer does
+  // not come; began: called with the begin of the period, unix seconds, 0 where it has none
+  constructor(now, nameOf, failed, began) {
+    Object.assign(this, { now, failed, began });
+    this.chart = new Chart("Spend over time: arrow keys go through it");
+    at("over-time").prepend(this.chart.root);
+    this.breakdown = new Breakdown(at("where"), nameOf);
+    this.begins = new Map();
+    this.asking = false;
+    this.pausing = false;
+    this.wanted = false;
+    this.round = 0;
+    this.took = 0;
+  }
+
+  // The view is another one: what is under way for the one before no longer counts.
+  change() {
+    this.round += 1;
+    this.asking = false;
+    this.#ask();
+  }
+
+  // Money may have moved.
+  refresh() {
+    if (this.asking || this.pausing || document.hidden) this.wanted = true;
+    else this.#ask();
+  }
+
+  async #ask() {
+    const view = viewOf();
+    if (view.conversation !== null) return;
+    const round = this.round;
+    const began = performance.now();
+    this.asking = true;
+    this.wanted = false;
+    try {
+      const shown = await this.#answers(view);
+      if (round === this.round) this.#show(view, shown);
+    } catch (error) {
+      if (round === this.round) this.failed(error);
+    }
+    if (round !== this.round) return;
+    this.asking = false;
+    this.pausing = true;
+    // Once slow may be chance, and the first answer always is.
+    const took = performance.now() - began;
+    const pause = Math.min(LONGEST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, SHARE_OF_TIME * Math.min(took, this.took)));
+    this.took = took;
+    setTimeout(() => {
+      this.pausing = false;
+      if (this.wanted) this.refresh();
+    }, pause);
+  }
+
+  async #answers(view) {
+    const now = this.now();
+    const asked = { ...periodQuery(view, now), where: view.where };
+    const [parts, over] = await Promise.all([this.breakdown.ask(view, asked), this.#overTime(view, asked, now)]);
+    return { parts, over, before: await this.#before(view, parts, now) };
+  }
+
+  async #overTime(view, asked, now) {
+    if (view.period === "hour") return this.#quarters(view, asked, now);
+    const months = view.period === "all" ? (await spend({ ...asked, by: "month" })).groups.length : 0;
+    const unit = unitOf(view, months);
+    const answer = await spend({ ...asked, by: [unit, view.stack].filter(Boolean).join(","), top: WITHIN });
+    const names = stretches(unit, [...new Set(answer.groups.map(({ keys }) => keys[unit]).filter(Boolean))], answer.since, answer.until, answer.timezone, now);
+    const places = new Map(names.map((name) => [name, []]));
+    for (const group of answer.groups) places.get(group.keys[unit])?.push(group);
+    return { unit, columns: names.map((name) => ({ name: shortName(unit, name), title: longName(unit, name), groups: places.get(name) })) };
+  }
+
+  // The API's shortest stretch is an hour; the archive's a quarter of it.
+  async #quarters(view, asked, now) {
+    const begins = [];
+    for (let begin = asked.since; begin <= now; begin += QUARTER_S) begins.push(begin);
+    const answers = await Promise.all(begins.map((since) =>
+      spend({ ...asked, since, until: since + QUARTER_S, ...(view.stack && { by: view.stack, top: WITHIN }) })));
+    return {
+      unit: "quarter",
+      columns: answers.map((answer, index) => {
+        const name = timeIn(answer.timezone, begins[index]);
+        const end = timeIn(answer.timezone, begins[index] + QUARTER_S);
+        return { name, title: `${name} to ${end}`, groups: view.stack ? answer.groups : [answer.total] };
+      }),
+    };
+  }
+
+  // The period before, up to the same moment of it; null where there is none.
+  async #before(view, answer, now) {
+    const begin = beginBefore(view, answer.since, answer.until);
+    if (begin === null) return null;
+    let since = begin;
+    if (typeof begin === "object") {
+      const known = `${view.period} ${answer.since}`;
+      if (!this.begins.has(known)) this.begins.set(known, (await spend(begin)).since);
+      since = this.begins.get(known);
+    }
+    const until = isRunning(view) ? since + (now - answer.since) : answer.since;
+    if (!(until > since)) return null;
+    return (await spend({ since: Math.max(0, quarter(since)), until, where: view.where })).total;
+  }
+
+  #show(view, { parts, over, before }) {
+    const { total } = parts;
+    this.began(parts.since ?? 0);
+    setText(at("period-name"), `${titleOf(view)} (${parts.timezone})`);
+    countTo(total);
+    const earlier = before && before.accumulated_cost > 0;
+    setText(at("before"), earlier ? `${earlierTitle(view)} ${spent(before.accumulated_cost, before.unpriced_calls || before.read_cost)}` : "");
+    showFigures(total);
+    this.#showChart(view, over);
+    this.breakdown.show(view, parts);
+  }
+
+  #showChart(view, { unit, columns }) {
+    const name = (group) => (!view.stack ? "" : group.remainder ? OTHERS : group.keys[view.stack]);
+    const sums = new Map();
+    for (const { groups } of columns) for (const group of groups) sums.set(name(group), (sums.get(name(group)) ?? 0) + group.accumulated_cost);
+    sums.delete(OTHERS);
+    const dearest = [...sums].filter(([, sum]) => sum > 0).sort((a, b) => b[1] - a[1]).slice(0, SERIES).map(([each]) => each);
+    const places = new Map(dearest.map((each, index) => [each, index]));
+    const series = dearest.map((each, index) => ({ name: each || "spend", tint: index }));
+    let anyOthers = false;
+    const drawn = columns.map(({ groups, ...column }) => {
+      const values = new Array(series.length + 1).fill(0);
+      for (const group of groups) values[places.get(name(group)) ?? series.length] += group.accumulated_cost;
+      anyOthers ||= values[series.length] > 0;
+      return { ...column, parts: values };
+    });
+    series.push({ name: OTHERS, tint: SERIES });
+    this.chart.show(drawn, series);
+    const kinds = series.slice(0, anyOthers ? undefined : -1);
+    at("legend").replaceChildren(...(view.stack ? kinds.map(({ name: kind, tint }) => element("span", "", element("i", `swatch tint-${tint}`), kind)) : []));
+    setText(at("chart-note"), `per ${unit === "quarter" ? "quarter of an hour" : unit}`);
+  }
+}
+
+function showFigures(total) {
+  const usage = total.accumulated_token_usage;
+  const calls = total.llm_calls;
+  setText(at("calls"), short(calls));
+  const seconds = calls && total.llm_seconds ? `${(total.llm_seconds / calls).toFixed(1)} s each` : "";
+  setText(at("calls-note"), [total.unpriced_calls ? `${count(total.unpriced_calls)} without a price` : "", seconds].filter(Boolean).join(", "));
+  setText(at("tokens-in"), short(usage.prompt_tokens));
+  setText(at("tokens-in-note"), usage.prompt_tokens ? `${percent(usage.cache_read_tokens, usage.prompt_tokens)} from cache` : "");
+  setText(at("tokens-out"), short(usage.completion_tokens));
+  setText(at("tokens-out-note"), usage.reasoning_tokens ? `${short(usage.reasoning_tokens)} reasoning` : "");
+  const notes = [];
+  if (total.cache_savings > 0) notes.push(`${money(total.cache_savings)} saved by caching`);
+  if (total.read_cost > 0) notes.push(`${money(total.read_cost)} read from OpenHands' own files: a lower bound`);
+  setText(at("total-note"), notes.join(" · "));
+}
+
+let reached = null;
+let animation = 0;
+
+// The number runs to its new value; the exact value is in the attribute at once.
+function countTo(total) {
+  const target = at("total");
+  const cost = total.accumulated_cost;
+  const text = (amount) => (amount === 0 && cost === 0 && !total.unpriced_calls ? money(0) : spent(amount, total.unpriced_calls || total.read_cost));
+  target.dataset.value = String(cost);
+  document.title = `${text(cost)} OpenHands spend`;
+  cancelAnimationFrame(animation);
+  if (reached === null || still.matches || document.hidden || cost < reached || reached === cost) {
+    reached = cost;
+    return setText(target, text(cost));
+  }
+  const from = reached;
+  const began = performance.now();
+  const step = (now) => {
+    const part = Math.min(1, (now - began) / TICK_MS);
+    reached = part === 1 ? cost : from + (cost - from) * (1 - (1 - part) ** 3);
+    setText(target, text(reached));
+    if (part < 1) animation = requestAnimationFrame(step);
+  };
+  animation = requestAnimationFrame(step);
+}
+
+// What is spent now, whatever the period: from the stream.
+export function showLive(totals) {
+  setText(at("burn"), money(totals.burn.per_hour));
+  setText(at("burn-minute"), `${money(totals.burn.per_minute)} / min`);
+  setText(at("running"), count(totals.conversations_running));
+  setText(at("seen"), `${count(totals.conversations_open)} open, ${count(totals.conversations_seen)} seen`);
+}
+
+// The choice of what the chart is stacked by.
+export function stackChoice(names) {
+  const select = at("stack");
+  const { stack } = viewOf();
+  const options = [...names.map((name) => [name, TITLES[name] ?? name]), ["", "nothing"]];
+  const same = options.length === select.length && options.every(([value], index) => select.options[index].value === value);
+  if (!same) select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  select.value = stack;
+}
+at("stack").addEventListener("change", () => go({ stack: at("stack").value }));

@@ -1,0 +1,163 @@
+// The table of conversations: only the rows in sight are in the document, however many there are.
+
+import { go, viewOf } from "./address.js";
+import { element, money, setText, spent } from "./format.js";
+import { COLUMNS, Row } from "./row.js";
+
+const BEYOND = 10; // rows above and below what is in sight
+const MOST_ROWS = 96;
+const NEAR_END = 30;
+const LEAST = 1e-9;
+const narrow = matchMedia("(max-width: 760px)");
+
+export class Table {
+  // toggle: see Row; more: called when the end comes into sight
+  constructor(table, toggle, more) {
+    this.toggle = toggle;
+    this.more = more;
+    this.rows = [];
+    this.heads = COLUMNS.map((column) => head(column));
+    this.table = table;
+    this.above = spacer();
+    this.below = spacer();
+    this.body = element("tbody", "", this.above, this.below);
+    this.count = element("th", "c-name");
+    this.count.scope = "row";
+    this.sum = element("td", "num c-cost");
+    this.rest = element("td", "num c-cost");
+    const restName = element("th", "c-name", "not in these rows: earlier, or of no conversation");
+    restName.scope = "row";
+    this.restRow = footRow(restName, this.rest);
+    table.append(element("thead", "", element("tr", "", ...this.heads)), this.body, element("tfoot", "", footRow(this.count, this.sum), this.restRow));
+    this.body.addEventListener("keydown", (event) => this.#key(event));
+    addEventListener("scroll", () => this.#soon(), { passive: true });
+    addEventListener("resize", () => this.#soon());
+  }
+
+  // rows: see List; what is out of sight is not looked at
+  show(rows, known, now, since) {
+    Object.assign(this, { rows, known, now, since });
+    this.table.setAttribute("aria-rowcount", String(rows.length + 1));
+    const { sort } = viewOf();
+    for (const cell of this.heads) {
+      const name = cell.dataset.sort;
+      cell.setAttribute("aria-sort", sort === name ? "ascending" : sort === `-${name}` ? "descending" : "none");
+    }
+    this.#draw();
+  }
+
+  showSums({ count, sum, unpriced, rest }) {
+    setText(this.count, count);
+    setText(this.sum, this.rows.length || sum ? spent(sum, unpriced) : "");
+    this.sum.dataset.value = String(sum);
+    this.restRow.hidden = rest === null || Math.abs(rest) < LEAST;
+    setText(this.rest, rest === null ? "" : money(rest));
+    this.rest.dataset.value = String(rest);
+  }
+
+  tick(now, since) {
+    Object.assign(this, { now, since });
+    for (const row of this.#inDocument()) {
+      const entry = this.known.get(row.dataset.conversation);
+      entry?.row?.tick(entry, now);
+    }
+  }
+
+  focusFirst() {
+    scrollTo({ top: this.table.getBoundingClientRect().top + scrollY - 60 });
+    this.#focus(0);
+  }
+
+  #inDocument() {
+    return [...this.body.children].slice(1, -1);
+  }
+
+  #soon() {
+    if (this.drawing || !this.known) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = null;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    if (!this.known || this.table.closest("[hidden]")) return;
+    const height = narrow.matches ? 64 : 48;
+    const top = -this.body.getBoundingClientRect().top;
+    const inSight = Math.ceil(innerHeight / height) + 2 * BEYOND;
+    const first = Math.max(0, Math.min(Math.floor(top / height) - BEYOND, this.rows.length - inSight));
+    const last = Math.min(this.rows.length, first + Math.min(MOST_ROWS, inSight));
+    this.first = first;
+    this.height = height;
+    size(this.above, first * height);
+    size(this.below, (this.rows.length - last) * height);
+    let place = this.above.nextSibling;
+    for (const shown of this.rows.slice(first, last)) {
+      const entry = this.known.get(shown.id);
+      entry.row ??= new Row(shown.id, this.toggle);
+      const { root } = entry.row;
+      if (entry.row.drawn !== entry.stats || entry.row.shown !== shown) entry.row.update(entry, shown, this.now, this.since);
+      entry.row.drawn = entry.stats;
+      root.classList.toggle("left", shown.left);
+      if (place === root) place = place.nextSibling;
+      else this.body.insertBefore(root, place);
+    }
+    while (place !== this.below) {
+      const next = place.nextSibling;
+      place.remove();
+      place = next;
+    }
+    this.#inDocument().forEach((row, index) => row.setAttribute("aria-rowindex", String(first + index + 2)));
+    if (last > this.rows.length - NEAR_END) this.more();
+  }
+
+  #key(event) {
+    const row = event.target.closest("tr.conversation");
+    if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
+    const place = this.first + this.#inDocument().indexOf(row);
+    const page = Math.max(1, Math.floor(innerHeight / this.height) - 3);
+    const places = {
+      ArrowDown: place + 1, j: place + 1, ArrowUp: place - 1, k: place - 1, Home: 0, End: this.rows.length - 1,
+      PageDown: place + page, PageUp: place - page,
+    };
+    if (!(event.key in places)) return;
+    event.preventDefault();
+    this.#focus(Math.max(0, Math.min(this.rows.length - 1, places[event.key])));
+  }
+
+  // The row may not be in the document yet.
+  #focus(place) {
+    if (!this.rows[place]) return;
+    const y = this.body.getBoundingClientRect().top + place * this.height;
+    const margin = 2 * this.height;
+    if (y < margin) scrollBy({ top: y - margin });
+    else if (y + this.height > innerHeight - margin) scrollBy({ top: y + this.height - innerHeight + margin });
+    this.#draw();
+    this.known.get(this.rows[place].id).row.link.focus({ preventScroll: true });
+  }
+}
+
+function head({ name, title, text }) {
+  const button = element("button", "", title);
+  button.type = "button";
+  // First the way that is asked for most, then the other, then no order of one's own.
+  const steps = text ? [name, `-${name}`, ""] : [`-${name}`, name, ""];
+  button.addEventListener("click", () => go({ sort: steps[(steps.indexOf(viewOf().sort) + 1) % 3] }));
+  const cell = element("th", `c-${name}${text ? "" : " num"}`, button);
+  cell.scope = "col";
+  cell.dataset.sort = name;
+  return cell;
+}
+
+function spacer() {
+  const row = element("tr", "spacer", element("td"));
+  row.setAttribute("aria-hidden", "true");
+  return row;
+}
+
+function size(row, pixels) {
+  row.hidden = pixels === 0;
+  row.firstChild.style.height = `${pixels}px`;
+}
+
+const footRow = (name, sum) => element("tr", "", name, element("td", "c-state"), element("td", "c-model"), sum, ...["burn", "tokens", "context", "calls", "age"].map((each) => element("td", `c-${each}`)));
