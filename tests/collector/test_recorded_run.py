@@ -83,7 +83,7 @@ def exposition(viewer: Viewer) -> str:
 
 
 def recorded_page() -> tuple[list[str], dict[str, str]]:
-    """What the page of that commit said: lines of its head and of where it went, and each conversation's card, by id."""
+    """What the page of that commit said: lines of its head and of where it went, and by id each conversation's card."""
     head, _, cards = (RECORDED / "page.txt").read_text().partition("\nwaiting for you\nshared\n")
     names = [stats["conversation_id"] for stats in json.loads((RECORDED / "conversations.json").read_text())]
     # Every card begins with what its id begins with, alone in a line.

@@ -301,3 +301,31 @@ def test_what_is_refused_and_what_does_not_work_is_said_only_then(page: Page, tm
         expect(page.locator("#trouble .bad")).to_have_count(0, timeout=60_000)
         expect(line).to_have_count(1)
         assert page.evaluate(WIDE_ELEMENTS) == []
+
+
+def test_the_page_works_wherever_a_proxy_puts_it(browser: Browser) -> None:
+    """Every address that it asks for is under the one at which it was opened."""
+    with running_viewer() as viewer:
+        viewer.send(Sender("p").spend(0.25).introduce("c").converse("c", 0.25))
+        page = browser.new_page()
+        asked: list[str] = []
+
+        def put_elsewhere(route: Any) -> None:
+            asked.append(route.request.url)
+            assert route.request.url.startswith("http://proxy.test/some/where/")
+            answer = viewer.http.get(route.request.url.removeprefix("http://proxy.test/some/where"))
+            kept = ("content-type", "content-security-policy")
+            route.fulfill(
+                status=answer.status_code,
+                body=answer.content,
+                headers={name: answer.headers.get(name, "") for name in kept},
+            )
+
+        page.route("http://proxy.test/**", put_elsewhere)
+        # The stream never ends, so it cannot be fulfilled from here; what else is asked tells as much.
+        page.route("**/api/v1/events", lambda route: route.abort())
+        page.goto("http://proxy.test/some/where/#/?by=role")
+        expect(page.locator("#total")).to_have_text("$0.2500")
+        expect(page.locator("#where tr[data-name=agent] .dollars")).to_have_text("$0.2500")
+        assert any("/assets/facts.js" in url for url in asked)
+        page.close()

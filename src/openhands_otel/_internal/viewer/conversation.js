@@ -84,8 +84,8 @@ export class ConversationPage {
     try {
       const [stats, parts, runs, children] = await Promise.all([
         this.#stats(id), spend({ by: "role,model", where }),
-        listOf(`/api/v1/runs?conversation=${encodeURIComponent(id)}&limit=${PAGE}`),
-        listOf(`/api/v1/conversations?parent=${encodeURIComponent(id)}&limit=${PAGE}&sort=-accumulated_cost`),
+        listOf(`api/v1/runs?conversation=${encodeURIComponent(id)}&limit=${PAGE}`),
+        listOf(`api/v1/conversations?parent=${encodeURIComponent(id)}&limit=${PAGE}&sort=-accumulated_cost`),
       ]);
       const columns = stats ? await this.#columns(stats) : [];
       if (id !== this.id) return;
@@ -111,7 +111,7 @@ export class ConversationPage {
     const entry = this.known.get(id);
     if (entry && !entry.past) return entry.stats;
     try {
-      return await (await ask(`/api/v1/conversations/${encodeURIComponent(id)}`)).json();
+      return await (await ask(`api/v1/conversations/${encodeURIComponent(id)}`)).json();
     } catch (error) {
       if (error.status === 404) return null;
       throw error;
@@ -124,7 +124,7 @@ export class ConversationPage {
     const bucket = BUCKETS_S.find((each) => (last - first) / each <= COLUMNS) ?? BUCKETS_S.at(-1);
     const since = Math.floor(first / bucket) * bucket;
     const number = Math.max(8, Math.ceil((last - since) / bucket));
-    const answer = await ask(`/api/v1/history?conversation=${encodeURIComponent(stats.conversation_id)}&since=${since}&until=${since + number * bucket}&bucket_s=${bucket}`);
+    const answer = await ask(`api/v1/history?conversation=${encodeURIComponent(stats.conversation_id)}&since=${since}&until=${since + number * bucket}&bucket_s=${bucket}`);
     const history = await answer.json();
     const values = new Array(number).fill(0);
     let before = history.before?.accumulated_cost ?? 0;

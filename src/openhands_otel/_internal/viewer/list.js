@@ -174,7 +174,7 @@ export class List {
     query.set("sort", column ? `${view.sort.startsWith("-") ? "-" : ""}${column.key}` : "-started_unix_nano");
     let answer, found;
     try {
-      answer = await ask(`/api/v1/conversations?${query}`);
+      answer = await ask(`api/v1/conversations?${query}`);
       found = await answer.json();
     } catch {
       return; // the connection's state is said where it is looked after

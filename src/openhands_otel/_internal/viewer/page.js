@@ -170,7 +170,7 @@ at("token-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   keepToken(at("token").value.trim());
   try {
-    await ask("/api/v1/totals");
+    await ask("api/v1/totals");
   } catch {
     setText(at("token-error"), "That is not the token.");
     return;

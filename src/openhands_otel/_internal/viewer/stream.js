@@ -15,7 +15,7 @@ export async function adoptToken() {
   if (!token && !code) return;
   history.replaceState(null, "", location.pathname + location.search);
   if (token) return sessionStorage.setItem(KEY, token);
-  const response = await fetch("/api/v1/login", { method: "POST", body: code, cache: "no-store" });
+  const response = await fetch("api/v1/login", { method: "POST", body: code, cache: "no-store" });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.message);
   sessionStorage.setItem(KEY, answer.token);
@@ -51,7 +51,7 @@ async function said(response) {
 export async function spend(asked) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(asked)) for (const each of [value].flat()) query.append(name, each);
-  return (await ask(`/api/v1/spend?${query}`)).json();
+  return (await ask(`api/v1/spend?${query}`)).json();
 }
 
 // Calls onUpdate for each update and onState("connecting" | "live" | "lost" | "locked") as the connection goes.
@@ -83,7 +83,7 @@ async function readOnce(abort, lastId, onEvent, onOpen) {
   let timer = setTimeout(() => abort.abort(), silence);
   const headers = { accept: "text/event-stream", ...(lastId ? { "last-event-id": lastId } : {}) };
   try {
-    const response = await ask("/api/v1/events", { headers, signal: abort.signal });
+    const response = await ask("api/v1/events", { headers, signal: abort.signal });
     onOpen();
     silence = 1000 * Math.min(STREAM_SILENCE_S, STREAM_PATIENCE * Number(response.headers.get(KEEP_ALIVE_HEADER)) || STREAM_SILENCE_S);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
