@@ -190,19 +190,36 @@ def test_no_exporter_and_a_file_is_a_file(tmp_path: Path) -> None:
 def test_what_is_written_is_cumulative_whatever_is_preferred(
     preferred: str, receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Where nobody is told, and beside a collector that gets deltas: also of requests that fail and are made anew."""
     preference = {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": preferred}
     with pipeline(preference, file=tmp_path / "alone") as made:
         put(made, *call(origin("c")), *call(origin("c")))
         assert made.flush(50)
     assert total(lines(tmp_path / "alone")) == pytest.approx(0.002, abs=1e-9)
-    assert not caplog.records
     with pipeline(preference | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, file=tmp_path / "both") as made:
-        put(made, *call(origin("c")))
-        assert made.flush(50)
-    found = lines(tmp_path / "both")
-    assert total(found, semconv.CONVERSATION_COST.name) == pytest.approx(0.001, abs=1e-9)
-    assert all(metric["sum"]["aggregationTemporality"] == 2 for metric in _all(found, "sum"))
-    assert ["deltas" in record.getMessage() for record in caplog.records] == [True] * (preferred == "delta")
+        for number in range(6):
+            answers = number % 3 == 2
+            status = 200 if answers else 503
+            receiver.answer = lambda status=status: (status, b"")
+            put(made, *call(origin("c", model=f"m{number % 2}")))
+            assert made.flush(50 if answers else 0.3) == answers
+    assert not [record for record in caplog.records if "OPENHANDS_OTEL_FILE" in record.getMessage()]
+    alone, both = lines(tmp_path / "alone"), lines(tmp_path / "both")
+    assert set(_names(alone)) == set(_names(both)), "nothing is missing"
+    for found in (alone, both):
+        for kind in ("sum", "histogram"):
+            assert all(metric[kind]["aggregationTemporality"] == 2 for metric in _all(found, kind))
+    for name in (COST, semconv.CONVERSATION_COST.name):
+        assert total(both, name) == pytest.approx(0.006, abs=1e-9)
+    with running_viewer() as viewer:
+        for _ in range(2):
+            assert import_(str(tmp_path / "both"), "--endpoint", viewer.url) == 0
+            the_bill_is(viewer, 0.006, 6)
+
+
+def _names(found: Iterable[dict[str, Any]]) -> Iterable[str]:
+    for kind in ("sum", "gauge", "histogram"):
+        yield from (metric["name"] for metric in _all(found, kind))
 
 
 OBSTACLES = ["a file in the way", "a folder that is a link to nowhere"]

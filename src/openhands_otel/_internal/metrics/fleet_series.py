@@ -64,6 +64,11 @@ class FleetSeries:
         """What adds up, as it was when the instance began: what was counted before is not its own."""
         self._last_selection = now_ns()
 
+    @property
+    def sends_deltas(self) -> bool:
+        """Whether anything is sent as what came since."""
+        return bool(self._as_delta)
+
     def start_over(self) -> None:
         """Go on as another instance: what was delivered until now was delivered under the id before."""
         self._base |= {series: value for series, (value, _) in self._delivered.items() if adds_up(series)}
@@ -95,12 +100,21 @@ class FleetSeries:
         """``held`` as it is to be sent, stamped ``now``."""
         batch = Batch(semconv.SCOPE_FLEET, now, self._as_delta)
         sent = self._tell(held, batch, self._delivered, self._exemplars)
-        return Selection(batch.message(), lambda: self._delivered.update(sent))
+        return Selection(batch.message(), lambda: self._delivered.update(sent), held=held)
 
     def spooled(self, held: Held, now: int, told: Told) -> ScopeMetrics | None:
         """``held`` for whoever sends it later, cumulative whatever is preferred; ``told`` stands before it there."""
+        return self._totals(held, now, told, ChainMap(told, self._delivered))
+
+    def totals(self, held: Mapping[Series, Value], now: int, told: Told) -> ScopeMetrics | None:
+        """``held`` for somebody who has ``told`` and no more, cumulative whatever is preferred."""
+        return self._totals(held, now, told, told)
+
+    def _totals(
+        self, held: Mapping[Series, Value], now: int, told: Told, known: Mapping[Series, tuple[Value, int]]
+    ) -> ScopeMetrics | None:
         batch = Batch(semconv.SCOPE_FLEET, now)
-        told |= self._tell(held, batch, ChainMap(told, self._delivered), {})
+        told |= self._tell(held, batch, known, {})
         return batch.message()
 
     def acknowledged(self, held: Held, now: int) -> ScopeMetrics | None:
@@ -126,7 +140,11 @@ class FleetSeries:
                 yield series, value.copy() if isinstance(value, BucketCounts) else value
 
     def _tell(
-        self, held: Held, batch: Batch, known: Mapping[Series, tuple[Value, int]], exemplars: dict[Series, Exemplar]
+        self,
+        held: Mapping[Series, Value],
+        batch: Batch,
+        known: Mapping[Series, tuple[Value, int]],
+        exemplars: dict[Series, Exemplar],
     ) -> Told:
         """Put ``held`` into ``batch`` as it is said to somebody who has ``known``; returns what it has then."""
         for series, value in held.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +38,8 @@ class Selection:
     scope: pb.ScopeMetrics | None
     commit: Callable[[], None]
     put_back: Callable[[], None] = lambda: None
+    held: Mapping[Series, Value] = field(default_factory=dict[Series, Value])
+    """What the fleet's points say, as totals."""
 
 
 class Batch:

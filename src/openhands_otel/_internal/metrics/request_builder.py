@@ -7,6 +7,8 @@ All points of a request have one stamp, and stamps only grow. Where the wall clo
 (``clock.py``), the process goes on as another instance, from 0. What was sent under the id before and not acknowledged
 may have arrived, so it stays with that id: it is sent once more, and then the ends of its series, before anything else.
 
+What is sent may be written into a file ``beside`` as well: as totals, which may be read twice, where deltas are sent.
+
 While nothing is acknowledged, ``spool`` says what a file is to keep of it, and notes what stands at each full
 quarter-hour (``backlog.py``). These marks are delivered first, too.
 """
@@ -34,7 +36,7 @@ from openhands_otel._internal.metrics import conversation_series, fleet_series
 from openhands_otel._internal.metrics.backlog import Backlog, Mark
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
 from openhands_otel._internal.metrics.fleet_series import FleetSeries
-from openhands_otel._internal.metrics.points import MILLISECOND_NS
+from openhands_otel._internal.metrics.points import MILLISECOND_NS, Selection
 from openhands_otel._internal.metrics.resource import process_resource
 from openhands_otel._internal.metrics.vitals import BEAT_TIMEOUT_S, Vitals
 
@@ -47,6 +49,8 @@ class LastWords:
     """Something to say under an id that is not this process's any more; ``parts`` are that for a spool."""
 
     request: ExportMetricsServiceRequest
+    totals: ExportMetricsServiceRequest | None
+    """The same for a file."""
     parts: list[Part]
 
 
@@ -62,9 +66,13 @@ class RequestBuilder:
         fleet: FleetSeries,
         clock: Clock = process_clock,
         vitals: Vitals | None = None,
+        beside: Callable[[ExportMetricsServiceRequest], None] | None = None,
     ) -> None:
         self._vitals = vitals or Vitals(0.0)
         self._transport = transport
+        self._beside = beside
+        self._filed: fleet_series.Told = {}
+        """What the file has of the fleet's series, where they are sent as deltas."""
         self._resource = resource
         self._encoded_resource = _encoded(resource)
         self._intake = intake
@@ -117,8 +125,10 @@ class RequestBuilder:
         now = self._stamp()
         fleet = self._fleet.select(everything, last, complete, now)
         conversations = self._series.select(everything, now)
+        totals = self._totals(fleet, now)
 
         def send(timeout_s: float) -> Outcome:
+            self._file(self._request(totals, conversations.scope))
             outcome = self._send(fleet.scope, conversations.scope, timeout_s)
             with self._intake.lock:
                 self._unacknowledged = not outcome.delivered
@@ -168,12 +178,12 @@ class RequestBuilder:
         """What sends the oldest of what goes first, if there is any."""
         if self._first:
             words = self._first[0]
-            return partial(self._send_older, words.request, self._note_delivery(words))
+            return partial(self._send_older, words.request, words.totals, self._note_delivery(words))
         while self._backlog.marks:
             mark = self._backlog.marks[0]
-            request, commit = self._request_of(mark)
+            request, totals, commit = self._request_of(mark)
             if request is not None:
-                return partial(self._send_older, request, commit)
+                return partial(self._send_older, request, totals, commit)
             self._backlog.done(mark)
         return None
 
@@ -190,8 +200,9 @@ class RequestBuilder:
             self._say_what_is_left()
         ends = self._request(None, self._series.start_over(self._stamped + MILLISECOND_NS))
         if ends is not None:
-            self._first.append(LastWords(ends, []))
+            self._first.append(LastWords(ends, ends, []))
         self._fleet.start_over()
+        self._filed = {}
         self._resource = process_resource(self._resource)
         self._encoded_resource = _encoded(self._resource)
         self._stamped = 0
@@ -200,8 +211,8 @@ class RequestBuilder:
     def _say_what_is_left(self) -> None:
         for mark in tuple(self._backlog.marks):
             parts = self._parts((mark,), Mark(mark.at, {}, {}))
-            request, commit = self._request_of(mark)
-            self._say_first(request, parts)
+            request, totals, commit = self._request_of(mark)
+            self._say_first(request, totals, parts)
             commit(DELIVERED)
         more = True
         while more:
@@ -212,19 +223,28 @@ class RequestBuilder:
             held = self._fleet.held(now, False)
             newest = Mark(now, held, self._series.held(False))
             conversations = self._series.select(False, now)
+            totals = self._request(self._totals(fleet, now), conversations.scope)
             request = self._request(fleet.scope, conversations.scope)
-            self._say_first(request, self._parts((), newest))
+            self._say_first(request, totals, self._parts((), newest))
             fleet.commit()
             conversations.commit()
             more = self._series.has_more
         self._backlog.clear()
 
-    def _say_first(self, request: ExportMetricsServiceRequest | None, parts: list[Part]) -> None:
+    def _say_first(
+        self,
+        request: ExportMetricsServiceRequest | None,
+        totals: ExportMetricsServiceRequest | None,
+        parts: list[Part],
+    ) -> None:
         if request is not None:
             words = [Part(FIRST if part.kind != ACKNOWLEDGED else part.kind, part.at, part.body) for part in parts]
-            self._first.append(LastWords(request, words))
+            self._first.append(LastWords(request, totals, words))
 
-    def _request_of(self, mark: Mark) -> tuple[ExportMetricsServiceRequest | None, Done]:
+    def _request_of(
+        self, mark: Mark
+    ) -> tuple[ExportMetricsServiceRequest | None, ExportMetricsServiceRequest | None, Done]:
+        """What sends it, the same for a file, and what is to be done then."""
         fleet = self._fleet.selection(mark.fleet, mark.at)
         conversations = self._series.select_held(mark.conversations, mark.at)
 
@@ -233,9 +253,28 @@ class RequestBuilder:
             conversations.commit()
             self._backlog.done(mark)
 
-        return self._request(fleet.scope, conversations.scope), commit
+        totals = self._request(self._totals(fleet, mark.at), conversations.scope)
+        return self._request(fleet.scope, conversations.scope), totals, commit
 
-    def _send_older(self, request: ExportMetricsServiceRequest, done: Done, timeout_s: float) -> Outcome:
+    def _totals(self, fleet: Selection, now: int) -> ScopeMetrics | None:
+        """What is selected of the fleet, for a file."""
+        if self._beside is None or not self._fleet.sends_deltas:
+            return fleet.scope
+        return self._fleet.totals(fleet.held, now, self._filed)
+
+    def _file(self, request: ExportMetricsServiceRequest | None) -> None:
+        """Before it is sent: an answer may never come."""
+        if self._beside is not None and request is not None:
+            self._beside(request)
+
+    def _send_older(
+        self,
+        request: ExportMetricsServiceRequest,
+        totals: ExportMetricsServiceRequest | None,
+        done: Done,
+        timeout_s: float,
+    ) -> Outcome:
+        self._file(totals)
         outcome = self._transport.send(request, timeout_s)
         if not (outcome.delivered or outcome.refused):
             return outcome

@@ -22,7 +22,7 @@ from openhands_otel._internal import log
 from openhands_otel._internal.background_task import Waiting
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
-from openhands_otel._internal.export.otlp_file.writer import FileToo, FileTransport
+from openhands_otel._internal.export.otlp_file.writer import FileBeside, FileTransport
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.transport import Transport
 from openhands_otel._internal.guard import note_error
@@ -107,11 +107,13 @@ class Pipeline:
             temporality = self._config.temporality if self._sends else "cumulative"
             fleet = FleetSeries(read, temporality, distributions.exemplars)
         sender = None
-        self._transport = self._opened(resource)
+        self._transport, beside = self._opened(resource)
         if self._transport is not None:
             series = ConversationSeries(self._intake.ledger)
             vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
-            sender = RequestBuilder(self._transport, resource, self._intake, series, fleet, vitals=vitals)
+            sender = RequestBuilder(
+                self._transport, resource, self._intake, series, fleet, vitals=vitals, beside=beside
+            )
             self._spool = self._spool_of(sender, resource) if self._sends else None
         settings = self._settings
         schedule = Schedule(
@@ -218,19 +220,13 @@ class Pipeline:
         """Whether there is anybody to send to. Where metrics go into a file, that is who was named, and nobody else."""
         return self._config.exporter == "otlp" and not (self._settings.file is not None and self._config.own_only)
 
-    def _opened(self, resource: Resource) -> Transport | None:
+    def _opened(self, resource: Resource) -> tuple[Transport | None, FileBeside | None]:
+        """Where requests go, and the file that has them as well."""
         transport = open_transport(self._config) if self._sends else None
         if self._settings.file is None:
-            return transport
+            return transport, None
         file = FileTransport(self._settings.file, str(resource.attributes[SERVICE_INSTANCE_ID]))
-        if transport is None:
-            return file
-        if self._config.temporality == "delta":
-            logger.warning(
-                "OPENHANDS_OTEL_FILE gets conversations' metrics only: the fleet's are deltas here, which would count "
-                "twice when they come twice (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE)"
-            )
-        return FileToo(file, transport)
+        return (file, None) if transport is None else (transport, FileBeside(file))
 
     def _spool_of(self, sender: RequestBuilder, resource: Resource) -> SpoolKeeper | None:
         try:

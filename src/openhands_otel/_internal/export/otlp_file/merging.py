@@ -30,7 +30,8 @@ class _Series:
             self.end = point
         elif self.newest is None and point.time_unix_nano == point.start_time_unix_nano:
             self.zero = self.zero or point
-        else:
+        elif self.newest is None or point.time_unix_nano >= self.newest.time_unix_nano:
+            # What comes late is of an earlier quarter-hour.
             self.newest, self.end = point, None
 
     @property

@@ -24,7 +24,7 @@ from openhands_otel._internal.export.delivery_log import DeliveryLog
 from openhands_otel._internal.export.otlp_file.json_lines import NotMetrics, decode_line, encode_line
 from openhands_otel._internal.export.otlp_file.merging import Merged
 from openhands_otel._internal.export.spool.thinning import keep_counters
-from openhands_otel._internal.export.transport import DELIVERED, Outcome, Transport
+from openhands_otel._internal.export.transport import DELIVERED, Outcome
 from openhands_otel.semconv import SCOPE_FLEET, SCOPE_PROCESS
 
 SUFFIX: Final = ".jsonl"
@@ -165,22 +165,16 @@ class FileTransport:
                     yield decode_line(line)
 
 
-class FileToo:
-    """Writes each request into a file, and sends it."""
+class FileBeside:
+    """Writes what is sent elsewhere into a file as well, and says when that fails."""
 
-    def __init__(self, file: FileTransport, transport: Transport) -> None:
+    def __init__(self, file: FileTransport) -> None:
         self._file = file
-        self._transport = transport
         self._log = DeliveryLog("metrics for OPENHANDS_OTEL_FILE", "they are kept, trying again quietly")
 
-    def send(self, request: Message, timeout_s: float) -> Outcome:
-        """What became of it on the way to the collector. The file first: an answer may never come."""
-        self._log.note(self._file.send(request, timeout_s))
-        return self._transport.send(request, timeout_s)
-
-    def close(self) -> None:
-        """Of a file there is nothing to close."""
-        self._transport.close()
+    def __call__(self, request: ExportMetricsServiceRequest) -> None:
+        """Write it."""
+        self._log.note(self._file.send(request, 0.0))
 
 
 def _worth_keeping(request: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest | None:
