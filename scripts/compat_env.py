@@ -29,9 +29,10 @@ UNTIL = {
     "1.0.0": "2025-11-07",
     "1.5.2": "2025-12-12",
     "1.10.0": "2026-01-27",
-    "1.20.0": "2026-05-06",
+    "1.21.0": "2026-05-08",
     "1.30.0": "2026-07-02",
     "1.43.1": "2026-08-22",
+    "1.49.1": "2026-09-18",
 }
 """Releases that are tested, and the day after each came out: what is newer does not count when it is resolved."""
 SERVER = "server-"
@@ -39,12 +40,17 @@ SERVERS_UNTIL = {f"{SERVER}1.1.0": "2025-11-12", f"{SERVER}1.15.0": "2026-03-27"
 """The same for agent servers and their clients. An old server does not start with a FastAPI of today."""
 ALL_UNTIL = UNTIL | SERVERS_UNTIL
 LMNR = ("lmnr", "lmnr-claude-code-proxy")
-NEEDS_NEW_LMNR = frozenset({"1.20.0", "1.43.1"})
+NEEDS_NEW_LMNR = frozenset({"1.21.0", "1.43.1"})
 """Laminar of that day pins an OpenTelemetry that the plugin does not support; a newer one is allowed."""
 NEEDS_OVERRIDE = frozenset({"1.30.0"})
 """No Laminar that the release allows goes with an OpenTelemetry that the plugin supports, so its pin is ignored."""
-CAPPED = {"1.43.1": ("agent-client-protocol<0.11",)}
-"""What a release allows but does not work with: 1.43.1 calls ``set_session_model``, which 0.11 took away."""
+CAPPED = {
+    # It calls ``set_session_model``, which 0.11 took away.
+    "1.43.1": ("agent-client-protocol<0.11",),
+    # It takes ``cache_creation_tokens`` for there where 1.95 has deleted it, and raises at each answer.
+    "1.49.1": ("litellm<1.95",),
+}
+"""What a release allows but does not work with."""
 OPENTELEMETRY_UNTIL = "2026-11-22"
 TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis")
 

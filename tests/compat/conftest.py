@@ -11,7 +11,6 @@ import pytest
 
 pytest.register_assert_rewrite("compat.scenario", "compat.traced")
 
-from openhands_otel import OpenHandsInstrumentor  # noqa: E402
 from openhands_otel._internal.demo.llm_server import LLMServer  # noqa: E402
 from otlp_receiver import http_receiver  # noqa: E402
 
@@ -20,8 +19,15 @@ from .traced import Traced, instrument_again  # noqa: E402
 
 
 @pytest.fixture
-def scenario(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
+def scenario(without_us: Scenario) -> Scenario:
     """An instrumented scenario for each test."""
+    without_us.instrument()
+    return without_us
+
+
+@pytest.fixture
+def without_us(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
+    """A scenario that nobody has instrumented yet."""
     from openhands.sdk.llm.utils.metrics import Metrics
 
     with http_receiver() as receiver, ExitStack() as closing:
@@ -30,8 +36,6 @@ def scenario(llm_server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         scenario = Scenario(llm_server, receiver, tmp_path, closing)
         monkeypatch.setattr(Metrics, "add_cost", _recording(Metrics.add_cost, scenario.recorded))
         closing.enter_context(_logging_as_it_was())
-        OpenHandsInstrumentor().instrument()
-        closing.callback(OpenHandsInstrumentor().uninstrument)
         yield scenario
 
 

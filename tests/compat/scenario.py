@@ -74,6 +74,11 @@ class Scenario:
         self.recorded: list[float] = []
         """What ``Metrics.add_cost`` was really given, seen below our hooks."""
 
+    def instrument(self) -> None:
+        """From here on, until the scenario ends."""
+        OpenHandsInstrumentor().instrument()
+        self._closing.callback(OpenHandsInstrumentor().uninstrument)
+
     def script(self, name: str, answers: Script) -> None:
         self._scripts.add(name)
         self.server.script(name, answers)
