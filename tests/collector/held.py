@@ -81,6 +81,23 @@ class HeldStore:
         return self.store.totals().accumulated_cost
 
 
+_BROUGHT = {
+    4: ("blocks", "stale"),
+    3: ("spans", "erased_spans"),
+    2: ("spend", "places", "presence", "runs", "dates", "forgotten", "salt", "erasures"),
+}
+
+
+def as_layout(database: Path, layout: int) -> None:
+    """Take away what later layouts than this one have brought."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        for table in (table for later, tables in _BROUGHT.items() if later > layout for table in tables):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute(f"PRAGMA user_version = {layout}")
+
+
 def write_as_before(database: Path) -> None:
     """Rewrite what a database holds as the first release wrote it: one stream of each series, no time of arrival."""
     with closing(sqlite3.connect(database)) as connection, connection:

@@ -20,6 +20,8 @@ from openhands_otel._internal.cli import main
 from openhands_otel._internal.collector.receive.span_intake import REQUESTS
 from otlp_sender import Sender
 
+from .held import as_layout
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
@@ -177,10 +179,7 @@ def test_none_are_kept_where_there_is_no_room_for_any(database: Path, monkeypatc
 def test_a_file_of_the_layout_before_takes_spans_and_is_still_there_as_it_was(database: Path) -> None:
     with running_viewer(database=database) as viewer:
         viewer.send(Sender("p").spend(0.5).converse("c", 0.5))
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("DROP TABLE spans")
-        connection.execute("DROP TABLE erased_spans")
-        connection.execute("PRAGMA user_version = 2")
+    as_layout(database, 2)
     assert main(["report", "--database", str(database)]) == 0
     with running_viewer(database=database) as viewer:
         assert viewer.state().totals.accumulated_cost == 0.5

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.archive.questions import answer, read_question
+from openhands_otel._internal.collector.archive.questions import answer, answer_from_file, read_question
 from openhands_otel._internal.spend.rows import Dimension, Unit
 from otlp_sender import Sender
 
-from .held import HeldStore
+from .held import HeldStore, as_layout
 
 SECOND = 1_000_000_000
 NOON = int(time.time()) // 86_400 * 86_400 - 12 * 3600
@@ -163,7 +163,15 @@ def test_a_file_of_the_layout_before_is_copied_and_converted_and_all_of_it_adds_
         held.run(held.housekeeping.save())
         held.run(held.housekeeping.let_go())
         held.run(held.store.archive.purge(2_000.0))
-    as_layout_1(database)
+    as_layout(database, 1)
+    before = database.read_bytes()
+    spent = answer_from_file(database, read_question({"by": ["conversation"]}, "UTC"))
+    assert {group.keys["conversation"]: group.accumulated_cost for group in spent.groups} == {
+        "c": 0.75,
+        "no conversation": 2.25,
+    }
+    assert database.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "layout" in path.name] == []
     for _ in range(2):
         with HeldStore(database) as held:
             assert held.cost == 3.0
@@ -179,13 +187,17 @@ def test_a_file_of_the_layout_before_is_copied_and_converted_and_all_of_it_adds_
         assert by_hour(held) == by_hour(held, Dimension.CONVERSATION) == {1: 0.25}
 
 
-def as_layout_1(database: Path) -> None:
-    """Take away what layouts 2 and 3 brought."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        later = ("spans", "erased_spans")
-        for table in ("spend", "places", "presence", "runs", "dates", "forgotten", "salt", "erasures", *later):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("PRAGMA user_version = 1")
+def test_a_file_without_sums_by_blocks_gets_them_and_keeps_its_dates(tmp_path: Path) -> None:
+    database = tmp_path / "history"
+    with HeldStore(database) as held:
+        held.take(sender("p").spend(0.5, at=at(1)).converse("c", 0.5, at=at(1)))
+    as_layout(database, 2)
+    with HeldStore(database) as held:
+        held.take(sender("p").spend(1.25, at=at(7)).converse("c", 1.25, at=at(7)))
+        while held.run(held.store.archive.add_up()):
+            pass
+        assert by_hour(held) == by_hour(held, Dimension.CONVERSATION) == {1: 0.5, 7: 0.75}
+        assert held.spent(Dimension.CONVERSATION)["c",].cost.value == 1.25
 
 
 @pytest.mark.parametrize("unit", ["hour", "day", "week", "month"])

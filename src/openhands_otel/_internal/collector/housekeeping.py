@@ -108,6 +108,8 @@ class Housekeeping:
             await guard(HOUSEKEEPING, self._notice_silence())
         if looking or len(store.conversations) > self._limit:
             await self._several(lambda: self._move(self.let_go))
+        if looking:
+            await self._several(lambda: self._move(store.archive.add_up))
         if self._is_due("purge", PURGE_EVERY_S):
             await self._move(self._purge)
         if store.trouble_changed:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from openhands_otel._internal.collector.archive import forgotten, reading, span_forgetting, spans, spend
+from openhands_otel._internal.collector.archive import blocks, forgotten, reading, span_forgetting, spans, spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
 from openhands_otel._internal.collector.archive.folding import fold_process
 from openhands_otel._internal.collector.archive.forgetting import Request, forget
@@ -172,6 +172,12 @@ class Archive:
     async def read[T](self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What ``ask`` finds; it writes nothing."""
         return await self._in_thread(lambda: self._file.use(ask))
+
+    async def add_up(self) -> bool:
+        """Add up some of what questions are answered by; True where there may be more to do."""
+        return await self._in_thread(
+            lambda: self._file.use(lambda connection: blocks.add_up(connection, time.time()), writes=True)
+        )
 
     async def take_read(self, handover: Handover) -> None:
         """Take in what was read from OpenHands' own files."""

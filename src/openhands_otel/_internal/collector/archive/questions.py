@@ -12,12 +12,14 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, contextmanager
 from itertools import batched
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
-from openhands_otel._internal.collector.archive.schema import SPEND_SINCE, VERSION, UnusableDatabase, check, refuse
+from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
+from openhands_otel._internal.collector.archive.upgrade import convert
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, period_of, quarter
 from openhands_otel._internal.spend.questions import SpendQuestion
@@ -85,7 +87,7 @@ def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
 def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
     """The same of a file, whether or not a viewer has it open; it is left as it is.
 
-    Raises BadQuestion, and UnusableDatabase where the file is not ours, or is of another layout.
+    Raises BadQuestion, and UnusableDatabase where the file is not ours, or is of a later layout.
     """
     with _reading(path) as connection:
         return answer(connection, question)
@@ -109,13 +111,25 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
     if not path.exists():
         raise UnusableDatabase(f"there is no {path}: a viewer that keeps its history there makes it")
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection:
-            (layout,) = connection.execute("PRAGMA user_version").fetchone()
-            if not SPEND_SINCE <= layout <= VERSION:
-                raise UnusableDatabase(f"{path} has layout {layout}: start `openhands-otel view` once to convert it")
-            yield connection
+        with (
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection,
+            _of_this_layout(connection) as readable,
+        ):
+            yield readable
     except sqlite3.Error as error:
         refuse(path, error)
+
+
+@contextmanager
+def _of_this_layout(connection: sqlite3.Connection) -> Generator[sqlite3.Connection]:
+    """The same, or where it is of an older layout a copy that is converted, and gone afterwards."""
+    if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+        yield connection
+        return
+    with TemporaryDirectory(prefix="openhands-otel-") as folder, closing(sqlite3.connect(Path(folder, "copy"))) as copy:
+        connection.backup(copy)
+        convert(copy)
+        yield copy
 
 
 def _for_archive(connection: sqlite3.Connection, question: SpendQuestion) -> Question:

@@ -11,13 +11,28 @@ from openhands_otel._internal.host.state_folder import keep_private
 
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
-VERSION: Final = 3
-SPEND_SINCE: Final = 2
-"""The layout that brought the tables of spend: `report` reads files from it on as they are."""
+VERSION: Final = 4
 FIRST_VERSION: Final = 1
 """Layouts from this one on are converted (upgrade.py)."""
 
-SPEND: Final = """
+BLOCK_S: Final = 10_800
+"""Three hours. Where days begin on no full three hours, rows of three hours a day are read beside the blocks."""
+SUMS: Final = (
+    "dollars", "fine", "rest", "savings", "prompt", "completion", "cache_read", "cache_write", "reasoning", "calls",
+    "unpriced", "seconds",
+)  # fmt: skip
+"""What is added up, of spend and of blocks of it. A cost is dollars + fine / 2**30 + rest: whole numbers add up without
+rounding, whoever adds them."""
+
+_SPEND_COLUMNS: Final = """
+    cube INTEGER NOT NULL, quarter INTEGER NOT NULL, place INTEGER NOT NULL, dollars INTEGER NOT NULL,
+    fine INTEGER NOT NULL, rest REAL NOT NULL, savings REAL NOT NULL, prompt INTEGER NOT NULL,
+    completion INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL, calls INTEGER NOT NULL, unpriced INTEGER NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (cube, quarter, place)
+"""
+
+SPEND: Final = f"""
 CREATE TABLE places (
     id INTEGER PRIMARY KEY, cube INTEGER NOT NULL, conversation TEXT NOT NULL, service TEXT NOT NULL,
     namespace TEXT NOT NULL, labels TEXT NOT NULL, own_labels TEXT NOT NULL, provider TEXT NOT NULL,
@@ -26,13 +41,7 @@ CREATE TABLE places (
     UNIQUE (cube, conversation, service, namespace, labels, own_labels, provider, model, role, agent, usage_id,
             cost_source, run)
 );
-CREATE TABLE spend (
-    cube INTEGER NOT NULL, quarter INTEGER NOT NULL, place INTEGER NOT NULL, dollars INTEGER NOT NULL,
-    fine INTEGER NOT NULL, rest REAL NOT NULL, savings REAL NOT NULL, prompt INTEGER NOT NULL,
-    completion INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
-    reasoning INTEGER NOT NULL, calls INTEGER NOT NULL, unpriced INTEGER NOT NULL, seconds REAL NOT NULL,
-    PRIMARY KEY (cube, quarter, place)
-) WITHOUT ROWID;
+CREATE TABLE spend ({_SPEND_COLUMNS}) WITHOUT ROWID;
 CREATE TABLE presence (
     conversation TEXT NOT NULL, process TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (conversation, process)
@@ -51,8 +60,8 @@ CREATE TABLE erasures (
 );
 """
 """What was spent by quarter-hour and place (spend.py), who held which conversation when, since when there are dates,
-what stands for what is forgotten (forgotten.py).
-A cost is dollars + fine / 2**30 + rest: whole numbers add up without rounding, whoever adds them."""
+what stands for what is forgotten (forgotten.py)."""
+
 
 SPANS: Final = """
 CREATE TABLE spans (
@@ -69,10 +78,33 @@ CREATE TABLE erased_spans (key TEXT PRIMARY KEY, at INTEGER NOT NULL, rule TEXT 
 """Spans in the order in which they came (spans.py), and what keeps those that are erased from coming back
 (span_forgetting.py). Times are unix nanoseconds, but for ``received``, in seconds."""
 
+
+def _changed(what: str, row: str) -> str:
+    """A trigger that makes the block of a row stale, unless it is."""
+    cube, block = f"{row}.cube", f"{row}.quarter / {BLOCK_S} * {BLOCK_S}"
+    return f"""
+CREATE TRIGGER spend_{what.lower()} AFTER {what} ON spend
+    WHEN NOT EXISTS (SELECT 1 FROM stale WHERE cube = {cube} AND block = {block})
+BEGIN
+    INSERT INTO stale VALUES ({cube}, {block});
+    DELETE FROM blocks WHERE cube = {cube} AND quarter = {block};
+END;
+"""
+
+
+BLOCKS: Final = f"""
+CREATE TABLE blocks ({_SPEND_COLUMNS}) WITHOUT ROWID;
+CREATE TABLE stale (cube INTEGER NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (cube, block)) WITHOUT ROWID;
+INSERT INTO stale SELECT DISTINCT cube, quarter / {BLOCK_S} * {BLOCK_S} FROM spend;
+{_changed("INSERT", "NEW")}{_changed("UPDATE", "NEW")}{_changed("DELETE", "OLD")}
+"""
+"""Sums of spend by three hours, and which of them are to be made anew (blocks.py)."""
+
+LAYOUTS: Final = {2: SPEND, 3: SPANS, 4: BLOCKS}
+"""What each layout has brought to the one before. What stands here is not changed: there are files of it."""
+
 _CREATE: Final = f"""
 BEGIN;
-{SPEND}
-{SPANS}
 CREATE TABLE processes (key TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL);
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, seen REAL NOT NULL, resident INTEGER NOT NULL, record TEXT NOT NULL, stats TEXT NOT NULL
@@ -88,6 +120,7 @@ CREATE TABLE folded (
     service TEXT NOT NULL, metric TEXT NOT NULL, attributes TEXT NOT NULL, partials TEXT NOT NULL,
     PRIMARY KEY (service, metric, attributes)
 );
+{"".join(LAYOUTS.values())}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 COMMIT;

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from openhands_otel._internal.collector.archive.blocks import TOTALS, rows_between
+from openhands_otel._internal.collector.archive.schema import SUMS
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
@@ -43,17 +45,12 @@ _FINE: Final = 2**30
 _LARGEST: Final = 2**63 - 1
 
 _PLACE: Final = Place._fields
-_SUMS: Final = (
-    "dollars", "fine", "rest", "savings", "prompt", "completion", "cache_read", "cache_write", "reasoning", "calls",
-    "unpriced", "seconds",
-)  # fmt: skip
 _FIND: Final = f"SELECT id FROM places WHERE {' AND '.join(f'{name} = ?' for name in _PLACE)}"
 _MAKE: Final = f"INSERT INTO places ({', '.join(_PLACE)}) VALUES ({', '.join('?' * len(_PLACE))})"
 _ADD: Final = (
-    f"INSERT INTO spend (cube, quarter, place, {', '.join(_SUMS)}) VALUES (?, ?, ?, {', '.join('?' * len(_SUMS))})"
-    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)}"
+    f"INSERT INTO spend (cube, quarter, place, {', '.join(SUMS)}) VALUES (?, ?, ?, {', '.join('?' * len(SUMS))})"
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in SUMS)}"
 )
-_MONEY: Final = frozenset({"dollars", "fine", "rest"})
 _LABELS: Final = "COALESCE(json_extract(own_labels, ?), json_extract(labels, ?), '')"
 HAS_LABEL: Final = "(json_extract(own_labels, ?) = ? OR json_extract(labels, ?) = ?)"
 """A condition of SQL: whether a place has a label, its own or its process's; takes path, value, path, value."""
@@ -133,7 +130,7 @@ def ask(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow
 def held(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Booked]:
     """The rows that meet a condition of SQL."""
     query = (
-        f"SELECT quarter, spend.cube, {', '.join(_PLACE[1:])}, {', '.join(_SUMS)} FROM spend JOIN places ON id = place"
+        f"SELECT quarter, spend.cube, {', '.join(_PLACE[1:])}, {', '.join(SUMS)} FROM spend JOIN places ON id = place"
         f" WHERE {condition}"
     )
     last = len(_PLACE) + 1
@@ -191,7 +188,7 @@ def forget_dates(connection: sqlite3.Connection, before: float) -> None:
     """Take the date, the conversation and the labels of calls from what was spent before a time; never the money."""
     before = before // QUARTER_S * QUARTER_S
     old = connection.execute(
-        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {', '.join(f'sum({name})' for name in _SUMS)}"
+        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {', '.join(f'sum({name})' for name in SUMS)}"
         " FROM spend JOIN places ON id = place WHERE quarter > ? AND quarter < ? GROUP BY spend.cube, place",
         (UNDATED, before),
     ).fetchall()
@@ -267,21 +264,18 @@ def _unplaced(connection: sqlite3.Connection, question: Question) -> Iterator[Sp
 def _sums(
     connection: sqlite3.Connection, cube: Cube, names: Sequence[str], begin: float, end: float, labels: str
 ) -> Iterator[tuple[dict[str, str], Amount]]:
-    columns, values = ["1"], list[object]()
+    columns, paths = ["1"], dict[str, str]()
     for name in names:
         if name in _COLUMNS:
             columns.append(_COLUMNS[name])
         else:
-            columns.append(labels)
-            values += [path_of(name)] * labels.count("?")
+            path = f"path{len(paths)}"
+            columns.append(labels.replace("?", f":{path}"))
+            paths[path] = path_of(name)
     groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
-    # Tokens as floats: what hostile senders say may be more than SQLite's integers hold, and then it gives up.
-    sums = ", ".join(f"{'sum' if name in _MONEY else 'total'}({name})" for name in _SUMS)
-    query = (
-        f"SELECT {', '.join(columns)}, {sums} FROM spend JOIN places ON id = place"
-        f" WHERE spend.cube = ? AND quarter >= ? AND quarter < ? GROUP BY {groups}"
-    )
-    for row in connection.execute(query, (*values, cube, begin, end)):
+    rows, values = rows_between(cube, begin, end)
+    query = f"SELECT {', '.join(columns)}, {TOTALS} FROM ({rows}) AS spent JOIN places ON id = place GROUP BY {groups}"
+    for row in connection.execute(query, {**paths, **values}):
         keys = {name: str(value) for name, value in zip(names, row[1:], strict=False) if value != ""}
         yield keys, _amount(row[len(columns) :], cube)
 

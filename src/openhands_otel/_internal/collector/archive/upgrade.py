@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from openhands_otel._internal.collector.archive import spend
-from openhands_otel._internal.collector.archive.schema import SPANS, SPEND, VERSION
+from openhands_otel._internal.collector.archive.schema import LAYOUTS, VERSION
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.fleet import Process
 from openhands_otel._internal.collector.state.placing import Unbooked
@@ -28,20 +28,31 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
     aside = _private_file(path, f"layout-{version}")
     with closing(sqlite3.connect(aside)) as copy:
         connection.backup(copy)
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        if version == 1:
-            _make(connection, SPEND)
-            _book_all(connection)
-            spend.begin_dates(connection, time.time())
-        _make(connection, SPANS)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    convert(connection)
     return aside
 
 
+def convert(connection: sqlite3.Connection) -> None:
+    """Make an older layout this one, in one transaction."""
+    (before,) = connection.execute("PRAGMA user_version").fetchone()
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for layout in range(before + 1, VERSION + 1):
+            _make(connection, LAYOUTS[layout])
+            if layout == 2:
+                _book_all(connection)
+                spend.begin_dates(connection, time.time())
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
 def _make(connection: sqlite3.Connection, tables: str) -> None:
-    for statement in filter(str.strip, tables.split(";")):
-        connection.execute(statement)
+    """As ``executescript`` does, which would commit what was begun."""
+    statement = ""
+    for part in tables.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
 
 
 def _private_file(path: Path, what: str) -> Path:
