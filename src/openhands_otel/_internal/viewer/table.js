@@ -84,31 +84,34 @@ export class Table {
     if (!this.known || this.table.closest("[hidden]")) return;
     const height = narrow.matches ? 64 : 48;
     const top = -this.body.getBoundingClientRect().top;
-    const inSight = Math.ceil(innerHeight / height) + 2 * BEYOND;
+    // As long as there are few, all of them are there, for the browser's own search too.
+    const inSight = this.rows.length <= MOST_ROWS ? this.rows.length : Math.ceil(innerHeight / height) + 2 * BEYOND;
     const first = Math.max(0, Math.min(Math.floor(top / height) - BEYOND, this.rows.length - inSight));
     const last = Math.min(this.rows.length, first + Math.min(MOST_ROWS, inSight));
     this.first = first;
     this.height = height;
     size(this.above, first * height);
     size(this.below, (this.rows.length - last) * height);
+    const wanted = this.rows.slice(first, last).map((shown) => this.#rowOf(shown));
+    // Others go first, so that none of those that stay is moved: that would take the focus away.
+    const staying = new Set(wanted);
+    for (const row of this.#inDocument()) if (!staying.has(row)) row.remove();
     let place = this.above.nextSibling;
-    for (const shown of this.rows.slice(first, last)) {
-      const entry = this.known.get(shown.id);
-      entry.row ??= new Row(shown.id, this.toggle);
-      const { root } = entry.row;
-      if (entry.row.drawn !== entry.stats || entry.row.shown !== shown) entry.row.update(entry, shown, this.now, this.since);
-      entry.row.drawn = entry.stats;
-      root.classList.toggle("left", shown.left);
-      if (place === root) place = place.nextSibling;
-      else this.body.insertBefore(root, place);
-    }
-    while (place !== this.below) {
-      const next = place.nextSibling;
-      place.remove();
-      place = next;
+    for (const row of wanted) {
+      if (place === row) place = place.nextSibling;
+      else this.body.insertBefore(row, place);
     }
     this.#inDocument().forEach((row, index) => row.setAttribute("aria-rowindex", String(first + index + 2)));
     if (last > this.rows.length - NEAR_END) this.more();
+  }
+
+  #rowOf(shown) {
+    const entry = this.known.get(shown.id);
+    entry.row ??= new Row(shown.id, this.toggle);
+    if (entry.row.drawn !== entry.stats || entry.row.shown !== shown) entry.row.update(entry, shown, this.now, this.since);
+    entry.row.drawn = entry.stats;
+    entry.row.root.classList.toggle("left", shown.left);
+    return entry.row.root;
   }
 
   #key(event) {
