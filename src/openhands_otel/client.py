@@ -36,10 +36,12 @@ from openhands_otel._internal.asking import (
     Ask,
     EventReader,
     Resumption,
+    ask_calls,
     ask_conversation,
     ask_conversations,
     ask_history,
     ask_spend,
+    ask_timeline,
     connection_options,
     event_headers,
     refusal,
@@ -52,7 +54,7 @@ from openhands_otel._internal.host.state_folder import unasked_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import Breakdown, ConversationStats, History, Presence, Spend, State, Update
+from openhands_otel.stats import Breakdown, Calls, ConversationStats, History, Presence, Spend, State, Timeline, Update
 
 # fmt: off
 __all__ = [
@@ -183,6 +185,29 @@ class StatsClient(_Client):
             StatsError: The collector does not know it.
         """
         return self._get(ask_conversation(conversation_id))
+
+    def calls(
+        self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
+    ) -> Calls:
+        """LLM calls of a conversation, and what they leave of its cost.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+            sort: A field of a call or of its tokens, with ``-`` before it the largest first (``-begun``).
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return self._get(ask_calls(conversation_id, sort, limit, offset))
+
+    def timeline(self, conversation_id: str, *, limit: int | None = None, offset: int | None = None) -> Timeline:
+        """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+            limit: How many rows; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return self._get(ask_timeline(conversation_id, limit, offset))
 
     def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""
@@ -347,6 +372,29 @@ class AsyncStatsClient(_Client):
             conversation_id: ``str(conversation.id)``.
         """
         return await self._get(ask_conversation(conversation_id))
+
+    async def calls(
+        self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
+    ) -> Calls:
+        """LLM calls of a conversation, and what they leave of its cost.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+            sort: A field of a call or of its tokens, with ``-`` before it the largest first (``-begun``).
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return await self._get(ask_calls(conversation_id, sort, limit, offset))
+
+    async def timeline(self, conversation_id: str, *, limit: int | None = None, offset: int | None = None) -> Timeline:
+        """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+            limit: How many rows; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return await self._get(ask_timeline(conversation_id, limit, offset))
 
     async def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""

@@ -184,6 +184,9 @@ class ViewerSettings(BaseSettings):
     span_mb: int = Field(
         default=500, ge=0, le=1_000_000, description="Room for spans, MB: the oldest give way; 0 keeps none."
     )
+    trace_url: str | None = Field(
+        default=None, description="Where a trace can be seen, as in http://jaeger:16686/trace/{trace_id}."
+    )
     timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )
@@ -196,6 +199,13 @@ class ViewerSettings(BaseSettings):
         if given and not (parts.scheme in {"http", "https"} and plain):
             raise ValueError("it must be where browsers reach the viewer, as in https://host.example/spend")
         return given or None
+
+    @field_validator("trace_url")
+    @classmethod
+    def _leads_to_a_trace(cls, given: str | None) -> str | None:
+        if given is not None and not (given.startswith(("http://", "https://")) and "{trace_id}" in given):
+            raise ValueError("it must begin with http:// or https:// and have {trace_id} where the id goes")
+        return given
 
     @field_validator("timezone")
     @classmethod

@@ -65,6 +65,22 @@ Fields:
     receiver: What the collector did.
     state: Everything that the collector holds.
     version: Release of the collector.
+    trace_id: Id of its trace, hexadecimal.
+    span_id: Id of its span, hexadecimal.
+    tokens: What it used.
+    retries: Attempts after the first.
+    cost: US dollars; None where no span names any.
+    error_type: The class or code of the error that it ended in.
+    calls: The page's.
+    rows: The page's.
+    depth: How far below the top it stands.
+    unix_nano: When it happened.
+    begun_unix_nano: When it began.
+    ended_unix_nano: When it ended.
+    status_message: What its maker says of how it ended.
+    attributes: By name, whatever they are.
+    events: What happened within it.
+    resource: Which process it is of.
     unix_s: Begin of the bucket, unix seconds.
     bucket_s: Length of a bucket, seconds.
 
@@ -75,13 +91,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 # fmt: off
 __all__ = [
-    "Breakdown", "BurnRate", "ConversationRun", "ConversationStats", "ConversationUpdate", "CostShare", "Glance",
-    "History", "HistoryPoint", "ModelCalls", "Presence", "ReceiverStats", "Refusal", "RemovedUpdate", "Share",
-    "SnapshotUpdate", "Spend", "SpendGroup", "State", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+    "Breakdown", "BurnRate", "Call", "Calls", "ConversationRun", "ConversationStats", "ConversationUpdate",
+    "CostShare", "Glance", "History", "HistoryPoint", "ModelCalls", "Presence", "ReceiverStats", "Refusal",
+    "RemovedUpdate", "Share", "SnapshotUpdate", "SpanDetails", "SpanEvent", "Spend", "SpendGroup", "State",
+    "Timeline", "TimelineRow", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
 ]
 # fmt: on
 
@@ -333,6 +350,108 @@ class ConversationRun(_Model, frozen=True):
     error_type: str | None = Field(default=None, description="The class or code of the error that ended it.")
     accumulated_cost: float = 0.0
     llm_calls: int = 0
+
+
+class Call(_Model, frozen=True):
+    """One LLM call as its span tells it; or the run of an ACP agent, whose calls nobody sees."""
+
+    trace_id: str
+    span_id: str
+    begun: float = Field(description="Unix seconds, by its process's clock.")
+    seconds: float = Field(description="How long it took, retries included.")
+    is_run: bool = Field(default=False, description="Whether it is a run, whose calls are not told one by one.")
+    role: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    usage_id: str | None = None
+    cost: float | None = Field(default=None, description="US dollars; None where its span names none.")
+    tokens: TokenUsage = TokenUsage()
+    first_chunk_seconds: float | None = Field(default=None, description="Until the first chunk of a streamed answer.")
+    retries: int = 0
+    finish_reason: str | None = Field(default=None, description="Why the model stopped.")
+    error_type: str | None = Field(default=None, description="The class or code of the error that it ended in.")
+    has_content: bool = Field(default=False, description="Whether its span holds what was said.")
+
+
+class Calls(_Model, frozen=True):
+    """A page of a conversation's calls. All of them and the rest that no span tells of add up to its cost."""
+
+    conversation_id: str
+    calls: tuple[Call, ...] = ()
+    count: int = Field(default=0, description="How many there are on all pages.")
+    calls_cost: float = Field(default=0.0, description="What all of them cost.")
+    accumulated_cost: float = Field(default=0.0, description="What it spent by its metrics, sub-agents left out.")
+    llm_calls: int = Field(default=0, description="Its responses by its metrics.")
+    rest_cost: float = Field(
+        default=0.0, description="The difference: of calls whose spans are not here (any more), or not yet."
+    )
+
+
+class TimelineRow(_Model, frozen=True):
+    """A line of a timeline: a span, or what runs or is missing in the place of one."""
+
+    id: str = Field(description="Names the row within this timeline.")
+    depth: int = 0
+    below: int = Field(default=0, description="How many of the rows that follow stand below it.")
+    kind: str = Field(description="run, call, tool, or other: a span of another instrumentation.")
+    name: str
+    state: str = Field(description="ended, running, or missing: its parts are here and it is not (yet).")
+    begun: float = Field(description="Unix seconds.")
+    ended: float | None = Field(default=None, description="Unix seconds; None while it runs.")
+    trace_id: str | None = None
+    span_id: str | None = None
+    conversation_id: str | None = None
+    service: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    role: str | None = None
+    cost: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    outcome: str | None = Field(default=None, description="How a run or a tool call ended.")
+    error_type: str | None = None
+    has_content: bool = Field(default=False, description="Whether it holds what was said.")
+
+
+class Timeline(_Model, frozen=True):
+    """A page of what a conversation did, each row followed by those below it."""
+
+    conversation_id: str
+    rows: tuple[TimelineRow, ...] = ()
+    count: int = Field(default=0, description="How many rows there are on all pages.")
+    left_out: int = Field(default=0, description="Spans that are kept and not shown, since there are too many.")
+    begun: float | None = Field(default=None, description="When the first of all rows began, unix seconds.")
+    ended: float | None = Field(default=None, description="When the last ended, unix seconds; None while one runs.")
+    server_unix_s: float = Field(default=0.0, description="The viewer's clock.")
+    trace_url: str | None = Field(default=None, description="Where a trace can be seen: {trace_id} stands for its id.")
+
+
+class SpanEvent(_Model, frozen=True):
+    """Something that happened within a span."""
+
+    unix_nano: int
+    name: str
+    attributes: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+
+
+class SpanDetails(_Model, frozen=True):
+    """All that is kept of one span: its content too, where it was captured."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    name: str
+    service: str
+    scope: str = Field(default="", description="What made it.")
+    begun_unix_nano: int
+    ended_unix_nano: int
+    status_message: str = ""
+    attributes: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    events: tuple[SpanEvent, ...] = ()
+    resource: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    left_out: int = Field(default=0, description="Attributes, events and links that had no room.")
+    trace_url: str | None = Field(default=None, description="Where its trace can be seen.")
 
 
 class Glance(_Model, frozen=True):

@@ -22,6 +22,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from span_sender import SpanSender
 from viewer_process import Viewer, start_viewer
 
 from openhands_otel import semconv
@@ -107,7 +108,7 @@ def extreme(chance: random.Random, descriptor: FieldDescriptor) -> Any:
     return True
 
 
-def bend_fields(chance: random.Random, request: ExportMetricsServiceRequest) -> None:
+def bend_fields(chance: random.Random, request: Message) -> None:
     fields = list(fields_of(request))
     for message, descriptor in chance.sample(fields, k=min(len(fields), chance.randint(1, 4))):
         value = extreme(chance, descriptor)
@@ -141,8 +142,8 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def bent_body(chance: random.Random) -> Body:
-    request = seed_request(chance)
+def bent_body(chance: random.Random, seed: Callable[[random.Random], Message] = seed_request) -> Body:
+    request = seed(chance)
     if chance.random() < 0.7:
         bend_fields(chance, request)
     kind = "json" if chance.random() < 0.2 else "x-protobuf"
@@ -154,6 +155,32 @@ def bent_body(chance: random.Random) -> Body:
     if chance.random() < 0.1:
         body = bend_bytes(chance, body)
     return body, {"content-type": f"application/{kind}", "content-encoding": coding}
+
+
+def seed_spans(chance: random.Random) -> Message:
+    """A traces request as an agent makes it, or with what no agent says."""
+    sender = SpanSender(service=f"service-{chance.randrange(5)}", instance=f"bent-{chance.randrange(40)}")
+    name, trace = f"conversation-{chance.randrange(9)}", chance.randrange(1, 30)
+    first = chance.randrange(1, 1_000)
+    made = chance.choice((sender.call, sender.tool, sender.run))
+    for number in range(first, first + 6):
+        # Ids that come again, and circles.
+        parent = chance.choice((first, number + 1, number - 1))
+        made(number, name, trace=trace, parent=parent, start=chance.uniform(-9, 9), end=chance.uniform(-9, 9))
+    sender.call(first + 9, name, trace=trace, cost=chance.random()).events.add(name=semconv.RETRY_EVENT)
+    return sender.request()
+
+
+def timelines(viewer: Viewer) -> None:
+    """Whatever is kept can be shown."""
+    for number in range(9):
+        for kind in ("calls", "timeline"):
+            found = viewer.http.get(f"/api/v1/conversations/conversation-{number}/{kind}", params={"limit": 1000})
+            assert found.status_code in (200, 404), found.text
+            for each in found.json().get("rows", ())[:3]:
+                if each["span_id"]:
+                    query = {"trace": each["trace_id"], "span": each["span_id"]}
+                    viewer.http.get("/api/v1/span", params=query).raise_for_status().json()
 
 
 def counted(viewer: Viewer) -> tuple[float, int, int]:
@@ -226,6 +253,38 @@ def test_a_bent_request_harms_nothing_that_is_held(tmp_path: Path) -> None:
         # Bent counts may add up to more than 2**53, beyond which a float does not hold every whole number.
         assert counted(viewer) == pytest.approx(before, rel=1e-12)
         honest.look(viewer)
+    finally:
+        if viewer.process.poll() is None:
+            viewer.stop()
+
+
+@pytest.mark.timeout(120 + BODIES // 10)
+def test_bent_spans_harm_neither_what_is_held_nor_what_is_shown(tmp_path: Path) -> None:
+    """The same of spans: kept or refused; money is never touched, and each timeline can be shown."""
+    chance, honest = random.Random(BODIES), Honest()
+    viewer = start_viewer(database=tmp_path / "history.sqlite3")
+    port = int(viewer.url.rpartition(":")[2])
+    taken = 0
+    half_way_mb = 0.0
+    try:
+        for number in range(BODIES):
+            body, headers = bent_body(chance, seed_spans)
+            status = viewer.http.post("/v1/traces", content=body, headers=headers).status_code
+            assert status in (200, 400, 413, 415), (status, number)
+            taken += status == 200
+            if number % EVERY == 0:
+                honest.spend(viewer)
+                honest.look(viewer)
+                assert counted(viewer)[0] == pytest.approx(honest.calls * COST, abs=1e-9)
+                timelines(viewer)
+            if number == BODIES // 2:
+                half_way_mb = viewer.memory_mb()
+        assert 0 < taken < BODIES
+        assert viewer.memory_mb() - half_way_mb < MEMORY_MB
+        viewer.stop()
+        viewer = start_viewer(database=tmp_path / "history.sqlite3", port=port)
+        honest.look(viewer)
+        timelines(viewer)
     finally:
         if viewer.process.poll() is None:
             viewer.stop()

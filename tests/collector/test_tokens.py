@@ -16,6 +16,7 @@ import grpc
 import httpx
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from span_sender import SpanSender
 from viewer_process import PROTOBUF, Viewer, running_viewer, wait_for
 
 from openhands_otel import StatsClient
@@ -114,6 +115,10 @@ def test_a_token_of_one_service_sends_nothing_of_another(viewer: Viewer, tokens:
         refused = sends(sending, Sender("theirs", "billing").spend(5.0))
         assert refused.status_code == 403
         assert b"the token 'checkout-ci' is for service checkout, not for billing" in refused.content
+        for service, status in (("checkout", 200), ("billing", 403)):
+            spans = SpanSender(service)
+            spans.call(1, "c")
+            assert sending.post("/v1/traces", content=spans.body(), headers=PROTOBUF).status_code == status
         together = Sender("mine", "checkout").spend(9.0).request()
         together.MergeFrom(Sender("theirs", "billing").spend(5.0).request())
         assert sending.post("/v1/metrics", content=together.SerializeToString(), headers=PROTOBUF).status_code == 403

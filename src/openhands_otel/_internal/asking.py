@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from openhands_otel._internal.host.network import chain_of, proxy_for, tls_context, without_secrets
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S, RunOutcome
-from openhands_otel.stats import Breakdown, ConversationStats, History, Presence, Spend, State
+from openhands_otel.stats import Breakdown, Calls, ConversationStats, History, Presence, Spend, State, Timeline
 
 CERTIFICATE: Final = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 
@@ -41,6 +41,8 @@ TOTALS: Final = Ask("/api/v1/totals", TypeAdapter(Breakdown))
 PRESENCE: Final = Ask("/api/v1/presence", TypeAdapter(tuple[Presence, ...]))
 _conversation: Final = TypeAdapter(ConversationStats)
 _conversations: Final = TypeAdapter(tuple[ConversationStats, ...])
+_calls: Final = TypeAdapter(Calls)
+_timeline: Final = TypeAdapter(Timeline)
 _history: Final = TypeAdapter(History)
 _spend: Final = TypeAdapter(Spend)
 
@@ -51,6 +53,16 @@ def ask_conversations(outcome: RunOutcome | str | None) -> Ask[tuple[Conversatio
 
 def ask_conversation(conversation_id: str) -> Ask[ConversationStats]:
     return Ask(f"/api/v1/conversations/{quote(conversation_id, safe='')}", _conversation)
+
+
+def ask_calls(conversation_id: str, sort: str | None, limit: int | None, offset: int | None) -> Ask[Calls]:
+    path = f"/api/v1/conversations/{quote(conversation_id, safe='')}/calls"
+    return Ask(path, _calls, _given(sort=sort, limit=limit, offset=offset))
+
+
+def ask_timeline(conversation_id: str, limit: int | None, offset: int | None) -> Ask[Timeline]:
+    path = f"/api/v1/conversations/{quote(conversation_id, safe='')}/timeline"
+    return Ask(path, _timeline, _given(limit=limit, offset=offset))
 
 
 def ask_history(

@@ -183,7 +183,7 @@ class Collector:
             routes=[
                 login_route(token),
                 *otlp_routes(receiver),
-                *Api(self.store, self.settings.timezone).routes(),
+                *Api(self.store, self.settings.timezone, self.settings.trace_url).routes(),
                 *page_routes(),
             ]
         )

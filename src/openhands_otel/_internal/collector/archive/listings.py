@@ -64,8 +64,8 @@ def read_page(given: Mapping[str, str], held: Collection[str]) -> Page:
         filters={name: given[name] for name in FILTERS if name in given},
         search=given.get("search", ""),
         sort=sort,
-        limit=_whole(given, "limit", 100, MOST),
-        offset=_whole(given, "offset", 0, 10**9),
+        limit=whole(given, "limit", 100, MOST),
+        offset=whole(given, "offset", 0, 10**9),
         without=held if _yes(given, "past") else (),
     )
 
@@ -98,7 +98,7 @@ def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int,
         if name in given:
             conditions.append(f"{name} = ?")
             values.append(given[name])
-    limit, offset = _whole(given, "limit", 100, MOST), _whole(given, "offset", 0, 10**9)
+    limit, offset = whole(given, "limit", 100, MOST), whole(given, "offset", 0, 10**9)
     where = " AND ".join(conditions)
     (count,) = connection.execute(f"SELECT count(*) FROM runs WHERE {where}", values).fetchone()
     query = (
@@ -134,7 +134,8 @@ def _yes(given: Mapping[str, str], name: str) -> bool:
     return text == "yes"
 
 
-def _whole(given: Mapping[str, str], name: str, default: int, most: int) -> int:
+def whole(given: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """Read a parameter that is a whole number. Raises BadQuestion."""
     text = given.get(name, str(default))
     if not (text.isascii() and text.isdigit() and int(text) <= most):
         raise BadQuestion(f"{name} must be a whole number up to {most}")

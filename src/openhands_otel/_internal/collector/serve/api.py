@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -18,7 +18,9 @@ from openhands_otel._internal.collector.archive.listings import conversations, r
 from openhands_otel._internal.collector.archive.questions import BadQuestion, answer, read_question
 from openhands_otel._internal.collector.archive.spend import READ, presence
 from openhands_otel._internal.collector.serve import endpoints
+from openhands_otel._internal.collector.serve.answers import JSON, as_json, problem
 from openhands_otel._internal.collector.serve.exposition import Exposition
+from openhands_otel._internal.collector.serve.span_answers import SpanAnswers
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
@@ -27,7 +29,6 @@ from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
 
-_JSON: Final = "application/json"
 _TODAY: Final = {"since": ["today"], "until": ["today"]}
 _DEFAULT_SPAN_S: Final = 3600.0
 _MOST_BUCKETS: Final = 1_000
@@ -37,8 +38,9 @@ _PIECE: Final = 64 * 1024
 class Api:
     """Answers from one store."""
 
-    def __init__(self, store: Store, timezone: str | None = None) -> None:
+    def __init__(self, store: Store, timezone: str | None = None, trace_url: str | None = None) -> None:
         self._store = store
+        self._spans = SpanAnswers(store, trace_url)
         self._timezone = timezone
         """IANA name of the zone whose days are meant where none is asked for; None for this machine's."""
 
@@ -46,8 +48,11 @@ class Api:
         answers = {
             endpoints.STATE: self._state,
             endpoints.CONVERSATIONS: self._conversations,
+            endpoints.CALLS: self._spans.calls,
+            endpoints.TIMELINE: self._spans.timeline,
             endpoints.CONVERSATION: self._conversation,
             endpoints.RUNS: self._runs,
+            endpoints.SPAN: self._spans.span,
             endpoints.TOTALS: self._totals,
             endpoints.GLANCE: self._glance,
             endpoints.HISTORY: self._history,
@@ -70,49 +75,49 @@ class Api:
         return JSONResponse(endpoints.openapi())
 
     async def _state(self, _: Request) -> Response:
-        return _json(self._store.state())
+        return as_json(self._store.state())
 
     async def _conversations(self, request: Request) -> Response:
         wanted = request.query_params.get("outcome")
         if wanted is not None and wanted not in set(RunOutcome):
-            return _problem(400, f"there is no outcome {printable(wanted, 100)} (there is: {', '.join(RunOutcome)})")
+            return problem(400, f"there is no outcome {printable(wanted, 100)} (there is: {', '.join(RunOutcome)})")
         if not request.query_params.keys() <= {"outcome"}:
             return await self._page(request)
         found = (stats for stats in self._store.all_stats() if wanted in (None, stats.outcome))
         parts = ",".join(stats.model_dump_json() for stats in found)
-        return Response(f"[{parts}]", media_type=_JSON)
+        return Response(f"[{parts}]", media_type=JSON)
 
     async def _page(self, request: Request) -> Response:
         page = read_page(request.query_params, tuple(self._store.conversations.by_id))
         await self._store.save_all()
         count, found = await self._store.archive.read(lambda connection: conversations(connection, page))
-        return Response(f"[{','.join(found)}]", media_type=_JSON, headers={endpoints.COUNT_HEADER: str(count)})
+        return Response(f"[{','.join(found)}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
 
     async def _runs(self, request: Request) -> Response:
         given = dict(request.query_params)
         await self._store.save_all()
         count, found = await self._store.archive.read(lambda connection: runs(connection, given))
         parts = ",".join(run.model_dump_json() for run in found)
-        return Response(f"[{parts}]", media_type=_JSON, headers={endpoints.COUNT_HEADER: str(count)})
+        return Response(f"[{parts}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
 
     async def _conversation(self, request: Request) -> Response:
         conversation_id: str = request.path_params["conversation_id"]
         held = self._store.conversations.by_id.get(conversation_id)
         if held is not None:
-            return _json(self._store.conversations.stats(held))
+            return as_json(self._store.conversations.stats(held))
         archived = await self._store.archive.stats(conversation_id)
         if archived is None:
-            return _problem(404, f"no conversation {conversation_id[:100]} is known here")
-        return Response(archived, media_type=_JSON)
+            return problem(404, f"no conversation {conversation_id[:100]} is known here")
+        return Response(archived, media_type=JSON)
 
     async def _totals(self, _: Request) -> Response:
-        return _json(self._store.breakdown())
+        return as_json(self._store.breakdown())
 
     async def _glance(self, _: Request) -> Response:
         question = read_question(_TODAY, self._timezone)
         await self._store.save_all()
         today = await self._store.archive.read(lambda connection: answer(connection, question))
-        return _json(self._store.glance(today.total.accumulated_cost))
+        return as_json(self._store.glance(today.total.accumulated_cost))
 
     async def _history(self, request: Request) -> Response:
         query = request.query_params
@@ -121,16 +126,16 @@ class Api:
             since = float(query.get("since", until - _DEFAULT_SPAN_S))
             bucket = float(query.get("bucket_s", max(1.0, (until - since) / 300)))
         except ValueError:
-            return _problem(400, "since, until and bucket_s must be numbers (seconds)")
+            return problem(400, "since, until and bucket_s must be numbers (seconds)")
         span = until - since
         # Written so that what is not a number fails too.
         if not (0 < span < 1e10 and abs(until) < 1e11 and 1 <= bucket < 1e10):
-            return _problem(400, "since must be before until, and bucket_s at least 1")
+            return problem(400, "since must be before until, and bucket_s at least 1")
         bucket = max(bucket, span / _MOST_BUCKETS)
         subject = query.get("conversation", EVERYTHING)
         if subject == EVERYTHING and "conversation" in query:
-            return _problem(400, "conversation must name one; leave it out for everything")
-        return _json(await self._store.archive.history(subject, since, until, bucket))
+            return problem(400, "conversation must name one; leave it out for everything")
+        return as_json(await self._store.archive.history(subject, since, until, bucket))
 
     async def _spend(self, request: Request) -> Response:
         given: dict[str, list[str]] = {}
@@ -138,7 +143,7 @@ class Api:
             given.setdefault(name, []).append(text)
         question = read_question(given, self._timezone)
         await self._store.save_all()
-        return _json(await self._store.archive.read(lambda connection: answer(connection, question)))
+        return as_json(await self._store.archive.read(lambda connection: answer(connection, question)))
 
     async def _presence(self, _: Request) -> Response:
         await self._store.save_all()
@@ -152,13 +157,13 @@ class Api:
 
     async def _import(self, request: Request) -> Response:
         # A page from elsewhere may send a form or plain text unasked, but no JSON.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-            return _problem(415, f"the content type must be {_JSON}")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            return problem(415, f"the content type must be {JSON}")
         body = bytearray()
         async for piece in request.stream():
             body += piece
             if len(body) > BODY_LIMIT:
-                return _problem(413, f"a request may have {BODY_LIMIT // 1024**2} MiB at most: send fewer at a time")
+                return problem(413, f"a request may have {BODY_LIMIT // 1024**2} MiB at most: send fewer at a time")
         try:
             handover = Handover.model_validate_json(bytes(body))
             await self._store.save_all()
@@ -166,16 +171,16 @@ class Api:
         except ValidationError as error:
             what = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in what["loc"])
-            return _problem(400, printable(f"{where}: {what['msg']}" if where else what["msg"], 300))
+            return problem(400, printable(f"{where}: {what['msg']}" if where else what["msg"], 300))
         except FORESEEN as error:
-            return _problem(503, f"the history cannot be written: {error}")
+            return problem(503, f"the history cannot be written: {error}")
         return JSONResponse({"conversations": len(handover.conversations)})
 
     async def _events(self, request: Request) -> Response:
         # Subscribed before the greeting is made: no change falls through.
         subscription = self._store.broker.subscribe()
         if subscription is None:
-            return _problem(503, "too many viewers are connected")
+            return problem(503, "too many viewers are connected")
         return _EventResponse(self._store, subscription, request)
 
     async def _metrics(self, request: Request) -> Response:
@@ -185,8 +190,8 @@ class Api:
     async def _health(self, _: Request) -> Response:
         problems = self._store.health.problems
         if problems:
-            return _problem(503, "; ".join(problems))
-        return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=_JSON)
+            return problem(503, "; ".join(problems))
+        return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=JSON)
 
 
 class _EventResponse(StreamingResponse):
@@ -249,22 +254,14 @@ def _asked(
         for name in names:
             if name not in endpoint.names:
                 takes = ", ".join(endpoint.names) or "none"
-                return _problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
+                return problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
             if names.count(name) > 1 and name not in endpoint.repeated:
-                return _problem(400, f"{name} is given {names.count(name)} times")
+                return problem(400, f"{name} is given {names.count(name)} times")
         try:
             return await answer(request)
         except BadQuestion as error:
-            return _problem(400, str(error))
+            return problem(400, str(error))
         except FORESEEN as error:
-            return _problem(503, f"the history cannot be read: {error}")
+            return problem(503, f"the history cannot be read: {error}")
 
     return checked
-
-
-def _json(model: BaseModel) -> Response:
-    return Response(model.model_dump_json(), media_type=_JSON, headers={"cache-control": "no-store"})
-
-
-def _problem(status: int, message: str) -> Response:
-    return JSONResponse({"message": message}, status)

@@ -17,13 +17,16 @@ from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import RunOutcome
 from openhands_otel.stats import (
     Breakdown,
+    Calls,
     ConversationRun,
     ConversationStats,
     Glance,
     History,
     Presence,
+    SpanDetails,
     Spend,
     State,
+    Timeline,
     Update,
 )
 
@@ -90,11 +93,12 @@ CONVERSATIONS: Final = Endpoint(
     ),
     paged=True,
 )
+_CONVERSATION_ID: Final = Parameter("conversation_id", "Its id.")
 CONVERSATION: Final = Endpoint(
     "/api/v1/conversations/{conversation_id}",
     "One conversation, one that has left memory too.",
     ConversationStats,
-    in_path=Parameter("conversation_id", "Its id."),
+    in_path=_CONVERSATION_ID,
 )
 RUNS: Final = Endpoint(
     "/api/v1/runs",
@@ -102,6 +106,28 @@ RUNS: Final = Endpoint(
     tuple[ConversationRun, ...],
     (Parameter("conversation", "Only those of this conversation."), _OUTCOME, _LIMIT, _OFFSET),
     paged=True,
+)
+CALLS: Final = Endpoint(
+    "/api/v1/conversations/{conversation_id}/calls",
+    "LLM calls of a conversation, as far as their spans are kept, newest first; and what they leave of its cost.",
+    Calls,
+    (Parameter("sort", "A field of a call or its tokens; - before it: the largest first (-begun)."), _LIMIT, _OFFSET),
+    paged=True,
+    in_path=_CONVERSATION_ID,
+)
+TIMELINE: Final = Endpoint(
+    "/api/v1/conversations/{conversation_id}/timeline",
+    "What a conversation did and does: runs, calls, tools, sub-agents below them.",
+    Timeline,
+    (_LIMIT, _OFFSET),
+    paged=True,
+    in_path=_CONVERSATION_ID,
+)
+SPAN: Final = Endpoint(
+    "/api/v1/span",
+    "One span with all that is kept of it: its content too, where that was captured.",
+    SpanDetails,
+    (Parameter("trace", "Id of its trace."), Parameter("span", "Its id.")),
 )
 TOTALS: Final = Endpoint("/api/v1/totals", "All that was ever spent, and whose it is.", Breakdown)
 GLANCE: Final = Endpoint("/api/v1/glance", "One line about now: spent today, by the hour, who waits.", Glance)
@@ -158,8 +184,11 @@ OPENAPI: Final = Endpoint("/api/v1/openapi.json", "This document.", dict[str, An
 ENDPOINTS: Final = (
     STATE,
     CONVERSATIONS,
+    CALLS,
+    TIMELINE,
     CONVERSATION,
     RUNS,
+    SPAN,
     TOTALS,
     GLANCE,
     HISTORY,

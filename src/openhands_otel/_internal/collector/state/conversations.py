@@ -80,10 +80,8 @@ class Conversations:
             seen.add(parent.id)
             parent = self.by_id.get(parent.parent_id or "")
 
-    def tree(self, conversation: Conversation) -> tuple[float, int]:
-        """Cost of a conversation and of all under it, those that left memory included; and how many are under it."""
-        total = ExactSum()
-        descendants = -1
+    def family(self, conversation: Conversation) -> Iterator[Conversation]:
+        """A conversation and those under it that are in memory."""
         seen: set[str] = set()
         waiting = [conversation.id]
         while waiting:
@@ -91,10 +89,17 @@ class Conversations:
             if current is None or current.id in seen:
                 continue
             seen.add(current.id)
+            yield current
+            waiting.extend(self._children.get(current.id, ()))
+
+    def tree(self, conversation: Conversation) -> tuple[float, int]:
+        """Cost of a conversation and of all under it, those that left memory included; and how many are under it."""
+        total = ExactSum()
+        descendants = -1
+        for current in self.family(conversation):
             descendants += 1 + current.folded_descendants
             total.add(current.own_cost)
             total.include(current.folded_cost)
-            waiting.extend(self._children.get(current.id, ()))
         return total.value, descendants
 
     def stats(self, conversation: Conversation) -> ConversationStats:

@@ -1,0 +1,171 @@
+"""The API's answers that are made of spans: calls, timeline, one span.
+
+Whoever keeps a view of them open asks again with the ETag of the answer before (``If-None-Match``): while nothing
+changed that costs one look into an index, and no body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from openhands_otel._internal.collector.archive import span_questions
+from openhands_otel._internal.collector.archive.listings import MOST, whole
+from openhands_otel._internal.collector.archive.questions import BadQuestion
+from openhands_otel._internal.collector.serve import endpoints
+from openhands_otel._internal.collector.serve.answers import JSON, problem
+from openhands_otel._internal.collector.spans.timeline import Now, TimelineSpan, rows_of
+from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel._internal.collector.store import Store
+from openhands_otel.semconv import Status
+from openhands_otel.stats import Calls, ConversationStats, Timeline, TimelineRow
+
+_NOTHING = 1e-9
+"""What adding up floats leaves of a difference, US dollars."""
+
+
+class SpanAnswers:
+    """Answers from one store. ``trace_url`` leads to a trace elsewhere, with ``{trace_id}`` in it."""
+
+    def __init__(self, store: Store, trace_url: str | None) -> None:
+        self._store = store
+        self._trace_url = trace_url
+
+    async def calls(self, request: Request) -> Response:
+        """A page of a conversation's calls."""
+        name: str = request.path_params["conversation_id"]
+        page = span_questions.read_call_page(request.query_params)
+        stats = await self._stats(name)
+        held = await self._version([name])
+        spent = ConversationStats(conversation_id=name) if stats is None else stats
+        tag = _tag(held, page, spent.accumulated_cost, spent.llm_calls)
+        if request.headers.get("if-none-match") == tag:
+            return _unchanged(tag)
+        count, cost, calls = await self._ask(lambda connection: span_questions.calls(connection, name, page))
+        if stats is None and count == 0:
+            return _unknown(name)
+        rest = spent.accumulated_cost - cost
+        answer = Calls(
+            conversation_id=name,
+            calls=calls,
+            count=count,
+            calls_cost=cost,
+            accumulated_cost=spent.accumulated_cost,
+            llm_calls=spent.llm_calls,
+            rest_cost=rest if abs(rest) > _NOTHING else 0.0,
+        )
+        return _tagged(answer.model_dump_json(), tag, count)
+
+    async def timeline(self, request: Request) -> Response:
+        """A page of a conversation's timeline."""
+        name: str = request.path_params["conversation_id"]
+        limit = whole(request.query_params, "limit", 100, MOST)
+        offset = whole(request.query_params, "offset", 0, 10**9)
+        wanted, now = self._family(name)
+        held = await self._version(wanted)
+        tag = _tag(held, now, limit, offset)
+        if request.headers.get("if-none-match") == tag:
+            return _unchanged(tag)
+        count, spans = await self._ask(lambda connection: span_questions.timeline(connection, wanted))
+        if not count and not now and await self._stats(name) is None:
+            return _unknown(name)
+        text, total = await asyncio.to_thread(self._drawn, name, spans, (wanted, now), count, (offset, limit))
+        return _tagged(text, tag, total)
+
+    async def span(self, request: Request) -> Response:
+        """One span, with what was said where that was captured."""
+        trace, span = (request.query_params.get(name, "").lower() for name in ("trace", "span"))
+        if not (trace and span):
+            raise BadQuestion("trace and span must name one")
+        found = await self._ask(lambda connection: span_questions.span_details(connection, trace, span))
+        if found is None:
+            return problem(404, "no such span is kept here")
+        url = self._trace_url and self._trace_url.replace("{trace_id}", found.trace_id)
+        answer = found.model_copy(update={"trace_url": url})
+        return Response(answer.model_dump_json(), media_type=JSON, headers={"cache-control": "no-store"})
+
+    def _drawn(
+        self,
+        name: str,
+        spans: list[TimelineSpan],
+        known: tuple[list[str], dict[str, Now]],
+        count: int,
+        page: tuple[int, int],
+    ) -> tuple[str, int]:
+        """The answer as JSON, and how many rows there are: work of a tenth of a second for thousands of spans."""
+        rows, (offset, limit) = rows_of(spans, *known), page
+        timeline = Timeline(
+            conversation_id=name,
+            rows=tuple(rows[offset : offset + limit]),
+            count=len(rows),
+            left_out=count - len(spans),
+            begun=min((row.begun for row in rows), default=None),
+            ended=_end(rows),
+            server_unix_s=time.time(),
+            trace_url=self._trace_url,
+        )
+        return timeline.model_dump_json(), len(rows)
+
+    def _family(self, name: str) -> tuple[list[str], dict[str, Now]]:
+        """A conversation and those under it; and what is known of these, and of those above."""
+        conversations = self._store.conversations
+        held = conversations.by_id.get(name)
+        if held is None:
+            return [name], {}
+        family = list(conversations.family(held))
+        above = reversed(list(conversations.ancestors(held)))
+        return [one.id for one in family], {one.id: self._now(one) for one in (*above, *family)}
+
+    def _now(self, conversation: Conversation) -> Now:
+        stats = self._store.conversations.stats(conversation)
+        run = conversation.runs.last
+        lives = not (stats.closed or stats.stale or stats.gone or stats.ended)
+        return Now(
+            parent=stats.parent_id,
+            agent=stats.agent,
+            running=lives and stats.status == Status.RUNNING,
+            run_begun=run.begun if run is not None and run.ended is None else None,
+            activity=stats.activity,
+            since=stats.activity_since,
+        )
+
+    async def _stats(self, name: str) -> ConversationStats | None:
+        held = self._store.conversations.by_id.get(name)
+        if held is not None:
+            return self._store.conversations.stats(held)
+        archived = await self._store.archive.stats(name)
+        return None if archived is None else ConversationStats.model_validate_json(archived)
+
+    async def _version(self, conversations: list[str]) -> tuple[int, int]:
+        return await self._ask(lambda connection: span_questions.version(connection, conversations))
+
+    async def _ask[T](self, question: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._store.archive.read(question)
+
+
+def _end(rows: list[TimelineRow]) -> float | None:
+    ends = [row.ended for row in rows]
+    return None if None in ends else max((end for end in ends if end is not None), default=None)
+
+
+def _tag(*parts: object) -> str:
+    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
+
+
+def _tagged(text: str, tag: str, count: int) -> Response:
+    headers = {"cache-control": "no-cache", "etag": tag, endpoints.COUNT_HEADER: str(count)}
+    return Response(text, media_type=JSON, headers=headers)
+
+
+def _unchanged(tag: str) -> Response:
+    return Response(status_code=304, headers={"cache-control": "no-cache", "etag": tag})
+
+
+def _unknown(name: str) -> Response:
+    return problem(404, f"no conversation {name[:100]} is known here")
