@@ -9,11 +9,15 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.export.otlp_file.json_lines import encode_line
 from openhands_otel._internal.openhands_files.reading import Reading, read
+from openhands_otel._internal.report.sources import Sources
+from openhands_otel._internal.spend.questions import SpendQuestion
 
 from . import test_children, test_topologies
 from .scenario import EXACT, Scenario, called, needs, said
@@ -231,11 +235,17 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_never_more_than_was_spent(way: str, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every way in which OpenHands spends."""
-    folder, conversation = str(scenario.folder / "persisted"), scenario.conversation
+    """In every way in which OpenHands spends; nor where we were there, and are asked beside the files."""
+    folder, conversation = scenario.folder / "persisted", scenario.conversation
     monkeypatch.setattr(
-        scenario, "conversation", lambda whose, **more: conversation(whose, **({"persistence_dir": folder} | more))
+        scenario, "conversation", lambda whose, **more: conversation(whose, **({"persistence_dir": str(folder)} | more))
     )
     WAYS[way](scenario)
-    if Path(folder).exists():
+    if folder.exists():
         check(scenario, reading(scenario))
+        told = scenario.folder / "told.jsonl"
+        told.write_bytes(b"".join(map(encode_line, scenario.receiver.requests)))
+        both = Sources(files=[told], folders=[folder]).answer(SpendQuestion(("conversation",), ZoneInfo("UTC"))).total
+        assert both.accumulated_cost == pytest.approx(scenario.fleet(), abs=EXACT)
+        assert both.accumulated_cost <= sum(scenario.recorded) + EXACT
+        assert both.read_cost == 0, "none of it is a lower bound"
