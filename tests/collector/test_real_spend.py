@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from viewer_process import Viewer, running_viewer
 
+from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel._internal.report.sources import Sources
+from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel.stats import Spend, SpendGroup
 
 PROGRAM = """
@@ -40,10 +46,15 @@ def bill() -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def viewer(tmp_path_factory: pytest.TempPathFactory, bill: dict[str, float]):
-    folder = tmp_path_factory.mktemp("real")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def viewer(folder: Path, bill: dict[str, float]) -> Iterator[Viewer]:
     with LLMServer() as server, running_viewer(database=folder / "history.sqlite3") as viewer:
         told = {"OTEL_EXPORTER_OTLP_ENDPOINT": viewer.url, "OPENHANDS_OTEL_LABELS": "team=payments"}
+        told["OPENHANDS_OTEL_FILE"] = str(folder / "files")
         command = [
             sys.executable,
             "-m",
@@ -61,6 +72,14 @@ def viewer(tmp_path_factory: pytest.TempPathFactory, bill: dict[str, float]):
         yield viewer
 
 
+@pytest.fixture(scope="module")
+def other(viewer: Viewer, folder: Path) -> Iterator[Viewer]:
+    """A viewer that has it from files, after the event."""
+    with running_viewer() as other:
+        assert main(["import", str(folder / "files"), "--endpoint", other.url]) == 0
+        yield other
+
+
 def spend(viewer: Viewer, by: str) -> Spend:
     return Spend.model_validate_json(viewer.http.get("/api/v1/spend", params={"by": by}).raise_for_status().content)
 
@@ -69,11 +88,28 @@ def nonzero(viewer: Viewer, by: str) -> list[SpendGroup]:
     return [group for group in spend(viewer, by).groups if group.llm_calls]
 
 
-@pytest.mark.parametrize(
-    "by",
-    ["", "day", "hour,model", "conversation", "run", "instance", "team", "provider,role,agent", "service",
-     "usage_id,model", "cost_source", "conversation,run,model,provider,role,agent,usage_id", "nobody's label"],
-)  # fmt: skip
+WAYS = [
+    *("", "day", "hour,model", "conversation", "run", "instance", "team", "provider,role,agent", "service"),
+    *("usage_id,model", "cost_source", "conversation,run,model,provider,role,agent,usage_id", "nobody's label"),
+]
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_a_viewer_that_has_it_from_files_says_the_same(viewer: Viewer, other: Viewer, folder: Path, by: str) -> None:
+    live, imported = (sorted(map(rounded, spend(each, by).groups), key=str) for each in (viewer, other))
+    assert imported == live
+    assert rounded(spend(other, by).total) == rounded(spend(viewer, by).total)
+    if by:
+        read = Sources(files=[folder / "files"]).answer(SpendQuestion(tuple(by.split(",")), ZoneInfo("UTC")))
+        assert sorted((rounded(group) for group in read.groups), key=str) == live
+
+
+def rounded(group: SpendGroup) -> dict[str, object]:
+    """All that is told of it; sums of floats as far as they are exact."""
+    return {name: round(value, 9) if isinstance(value, float) else value for name, value in group.model_dump().items()}
+
+
+@pytest.mark.parametrize("by", WAYS)
 def test_every_way_of_asking_adds_up_to_thebill(viewer: Viewer, bill: dict[str, float], by: str) -> None:
     found = spend(viewer, by)
     assert found.total.accumulated_cost == pytest.approx(bill["total"], abs=1e-12)
