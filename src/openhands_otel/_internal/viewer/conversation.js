@@ -10,12 +10,10 @@ import { count, duration, element, money, setText, spent } from "./format.js";
 import { scoped, showParts } from "./parts.js";
 import { timeIn } from "./period.js";
 import { stateWord } from "./row.js";
-import { ask, spend } from "./stream.js";
+import { ask, Pace, spend } from "./stream.js";
 
 const COLUMNS = 60;
 const BUCKETS_S = [60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800];
-const LEAST_PAUSE_MS = 500;
-const SHARE_OF_TIME = 20;
 const PAGE = 100;
 const LEAST = 1e-9;
 
@@ -28,8 +26,12 @@ export class ConversationPage {
   // Shows one; null for none.
   open(id) {
     this.id = id;
+    this.stats = undefined;
+    this.said = null;
+    this.shownFacts = [];
     this.box.hidden = id === null;
     this.pausing = false;
+    this.pace = new Pace();
     if (id === null) return this.box.replaceChildren();
     this.card = new Card(id);
     this.chart = new Chart("Spend over time: arrow keys go through it");
@@ -103,7 +105,7 @@ export class ConversationPage {
       if (id !== this.id) return;
       this.pausing = false;
       this.update();
-    }, Math.max(LEAST_PAUSE_MS, SHARE_OF_TIME * (performance.now() - began)));
+    }, this.pace.after(performance.now() - began));
   }
 
   // What is in memory is newest; else what the archive has; else nothing, of what was only read from disk.
@@ -149,8 +151,8 @@ export class ConversationPage {
     this.card.tick(this.now());
     setText(this.heading, stats.name ?? stats.conversation_id);
     document.title = `${money(stats.tree_cost)} ${stats.name ?? stats.conversation_id}`;
-    this.said_facts = factsOf(stats, this.zone);
-    this.facts.replaceChildren(...this.said_facts.map(([name, text, parent]) => {
+    this.shownFacts = factsOf(stats, this.zone);
+    this.facts.replaceChildren(...this.shownFacts.map(([name, text, parent]) => {
       const value = element("dd", "", text);
       if (parent) {
         const link = element("a", "", this.known.nameOf(text) ?? text);
@@ -199,7 +201,7 @@ export class ConversationPage {
 
   #document() {
     const { parts, runs, children } = this.said ?? { parts: { groups: [], total: null }, runs: [], children: [] };
-    return markdownOf(this.stats?.name ?? this.id, this.said_facts ?? [], [
+    return markdownOf(this.stats?.name ?? this.id, this.shownFacts, [
       table("Spent on", ["role", "model", "cost USD", "calls", "tokens in", "tokens out"], parts.groups.map((group) => [
         group.keys.role, group.keys.model, group.accumulated_cost, group.llm_calls,
         group.accumulated_token_usage.prompt_tokens, group.accumulated_token_usage.completion_tokens]),

@@ -1,20 +1,17 @@
 // What was spent in the chosen period, beside the period before, over time and by anything: the upper half of the page.
 //
-// Asked anew when money moves, but never more often than the viewer answers easily: a tenth of its time at most.
+// Asked anew when money moves, but never more often than the viewer answers easily.
 
 import { go, viewOf } from "./address.js";
 import { Breakdown, TITLES } from "./breakdown.js";
 import { Chart } from "./chart.js";
 import { count, element, money, percent, setText, short, spent } from "./format.js";
 import { beginBefore, earlierTitle, isRunning, longName, periodQuery, quarter, shortName, stretches, timeIn, titleOf, unitOf } from "./period.js";
-import { spend } from "./stream.js";
+import { Pace, spend } from "./stream.js";
 
 const OTHERS = "others";
 const SERIES = 7;
 const WITHIN = 30; // groups in one column that are told apart
-const LEAST_PAUSE_MS = 250;
-const LONGEST_PAUSE_MS = 15_000;
-const SHARE_OF_TIME = 10;
 const TICK_MS = 350;
 const QUARTER_S = 900;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -33,7 +30,7 @@ export class Spending {
     this.pausing = false;
     this.wanted = false;
     this.round = 0;
-    this.took = 0;
+    this.pace = new Pace();
   }
 
   // The view is another one: what is under way for the one before no longer counts.
@@ -65,14 +62,10 @@ export class Spending {
     if (round !== this.round) return;
     this.asking = false;
     this.pausing = true;
-    // Once slow may be chance, and the first answer always is.
-    const took = performance.now() - began;
-    const pause = Math.min(LONGEST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, SHARE_OF_TIME * Math.min(took, this.took)));
-    this.took = took;
     setTimeout(() => {
       this.pausing = false;
       if (this.wanted) this.refresh();
-    }, pause);
+    }, this.pace.after(performance.now() - began));
   }
 
   async #answers(view) {

@@ -5,6 +5,9 @@ import { KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S } from "./facts.js
 const LONGEST_OPENING_MS = 10_000;
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 5_000;
+const LEAST_REST_MS = 250;
+const LONGEST_REST_MS = 15_000;
+const TIMES = 10;
 const KEY = "openhands-otel-token";
 
 // A token may come in the address once (#token=...); it moves to this tab's storage and out of the address.
@@ -44,6 +47,21 @@ async function said(response) {
     return (await response.json()).message;
   } catch {
     return `${response.url}: ${response.status}`;
+  }
+}
+
+// How long to wait before asking again, so that the viewer gives a tenth of its time at most to one page.
+// Once slow may be chance, and the first answer always is: of two the faster counts.
+export class Pace {
+  constructor() {
+    this.took = 0;
+  }
+
+  // Milliseconds, after an answer that took `took`.
+  after(took) {
+    const pause = Math.min(LONGEST_REST_MS, Math.max(LEAST_REST_MS, TIMES * Math.min(took, this.took)));
+    this.took = took;
+    return pause;
   }
 }
 

@@ -21,7 +21,7 @@ export class Table {
     this.above = spacer();
     this.below = spacer();
     this.body = element("tbody", "", this.above, this.below);
-    this.count = element("th", "c-name");
+    this.count = element("th", "c-name", "0 conversations");
     this.count.scope = "row";
     this.sum = element("td", "num c-cost");
     this.rest = element("td", "num c-cost");
