@@ -323,6 +323,7 @@ class SpendGroup(_Model, frozen=True):
     unpriced_calls: int = 0
     llm_seconds: float = Field(default=0.0, description="How long its LLM calls took, all added up.")
     outcome: str | None = Field(default=None, description="Of a group that is one conversation or run: how it ended.")
+    name: str | None = Field(default=None, description="Of such a group: what people know its conversation by.")
     remainder: bool = Field(default=False, description="Whether it stands for all groups that are not shown.")
 
 

@@ -17,11 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from openhands_otel._internal.report import comparison
+from openhands_otel._internal.report.comparison import Side
 from openhands_otel._internal.report.documents import as_csv, as_json, as_markdown
 from openhands_otel._internal.report.figures import Kind, cost_text, lines
 from openhands_otel._internal.report.focus import BY, as_focus
 from openhands_otel._internal.report.table import LEAST_WIDTH, table
-from openhands_otel._internal.spend.grouping import group
+from openhands_otel._internal.spend.conditions import Condition
+from openhands_otel._internal.spend.grouping import group, merge
 from openhands_otel._internal.terminal_text import cells, printable
 from openhands_otel.stats import Spend
 from spend_rows import BERLIN, amount, at, row, undated
@@ -327,3 +330,67 @@ def test_focus_has_a_row_for_each_kind_of_token_of_a_day_and_a_model() -> None:
     assert {(each["ChargePeriodStart"], each["ChargePeriodEnd"]) for each in rows if each["SkuId"] == "old"} == {
         ("1970-01-01T00:00:00Z", "2025-09-30T22:00:00Z")
     }
+
+
+UUIDS: Final = ("1b2c3d4e-0000-4000-8000-000000000001", "1b2c3d4e-1111-4000-8000-000000000002")
+
+
+def conversations(dimension: str, *, named: bool = True) -> Spend:
+    """Two conversations whose ids begin alike, or a run of each."""
+    ids = UUIDS if dimension == "conversation" else tuple(f"{each}#2" for each in UUIDS)
+    rows = [row("2026-11-27T09:00", amount(1.5, calls=1), **{dimension: each}) for each in ids]
+    names = dict(zip(ids, ("agent.py 14:32", "=SUM(A1) " + "x" * 200), strict=True)) if named else {}
+    return group(rows, [dimension], BERLIN, names=names)
+
+
+@pytest.mark.parametrize(("dimension", "number"), [("conversation", ""), ("run", "#2")])
+def test_a_conversation_and_a_run_have_the_name_that_people_know_beside_a_short_id(dimension: str, number: str) -> None:
+    said = conversations(dimension)
+    assert f"agent.py 14:32 1b2c3d4e-0000{number}  " in table(said, 120)
+    # However long a name is, the id stands behind it.
+    assert re.search(f"x… 1b2c3d4e-1111{number}  ", table(said, 120))
+    assert f"| agent.py 14:32 1b2c3d4e-0000{number} |".replace("#", r"\#") in as_markdown(said)
+    first = read_csv(as_csv(said))[0]
+    assert (first["name"], first[dimension]) == ("agent.py 14:32", f"{UUIDS[0]}{number}")
+    assert Spend.model_validate_json(as_json(said)).groups[0].name == "agent.py 14:32"
+    assert UUIDS[0] in table(conversations(dimension, named=False), 120)
+    assert "name" not in read_csv(as_csv(conversations(dimension, named=False)))[0]
+
+
+@pytest.mark.parametrize("width", [20, 24, 40, 80])
+@pytest.mark.parametrize("cost", [0.5, 1234.5, 2_999_999_997.0])
+def test_two_side_by_side_fit_and_no_figure_is_cut(width: int, cost: float) -> None:
+    spent = group(
+        [row("2026-11-27T09:00", amount(cost, read=True, calls=9), conversation=each) for each in UUIDS],
+        ["conversation"],
+        BERLIN,
+        outcomes=dict(zip(UUIDS, ("waiting_for_confirmation", "error"), strict=True)),
+    )
+    one = conversations("conversation")
+    one = one.model_copy(update={"groups": one.groups[:1]})
+    text = comparison.as_table(Side("1b2c", one), Side("project=" + "y" * 50, spent), width)
+    for line in text.splitlines():
+        assert cells(line) <= width, line
+    assert cost_text(spent.total) in text
+    assert "agent.py 14:32" in text
+    figures = text.partition("project=")[2].partition("outcome:")[0]
+    ends = {cells(line) for line in figures.splitlines() if re.search(r"\d\+?$", line)}
+    assert len(ends) == 1, "figures end in one column"
+
+
+OWN_WORDS: Final = ["none", '"none"', "total", "all others"]
+
+
+@pytest.mark.parametrize("value", OWN_WORDS)
+def test_a_label_that_is_a_word_of_ours_is_no_row_of_ours(value: str) -> None:
+    """Kind: what a stranger named a thing never reads as what we call the lack of it, the rest or the sum."""
+    with_label = row("2026-11-27T09:00", amount(1.0, calls=1), team=value)
+    without = row("2026-11-27T09:00", amount(2.0, calls=1))
+    others = [row("2026-11-27T09:00", amount(0.25, calls=1), team=f"t{number}") for number in range(3)]
+    said = group([with_label, without, *others], ["team"], BERLIN, top=2)
+    names = [line.name for line in lines(said)]
+    assert len(names) == len(set(names)) == 4
+    assert names[0] == "none"
+    assert names[2:] == ["all others", "total"]
+    assert group([with_label, without], ["team"], BERLIN, where=[Condition.of("team=none")]).total.llm_calls == 1
+    assert merge([said, said], BERLIN).total.llm_calls == 2 * said.total.llm_calls

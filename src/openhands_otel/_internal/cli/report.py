@@ -22,7 +22,7 @@ from openhands_otel._internal.report.sources import Sources, described
 from openhands_otel._internal.report.table import table
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.grouping import UNITS
-from openhands_otel._internal.spend.periods import PeriodError, ago, asked, quarter
+from openhands_otel._internal.spend.periods import ALL, PeriodError, between
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import Dimension, Unit
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
@@ -32,7 +32,6 @@ from openhands_otel.settings import SettingsError, ViewerSettings, load
 COMPARE: Final = "compare"
 _DEFAULT_BY: Final = (Unit.DAY, Dimension.MODEL)
 _DEFAULT_LAST: Final = "7d"
-_ALL: Final = "all"
 _PIPE_WIDTH: Final = 160
 _DEFAULT_HOST: Final = "127.0.0.1"
 
@@ -67,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     asked_for.add_argument("--since", metavar="TIME", help="2026-11-20, 2026-11-20T14:00, 2026-11, yesterday, 7d")
     asked_for.add_argument("--until", metavar="TIME", help="the same; a day, week or month is included")
-    asked_for.add_argument("--last", metavar="LENGTH", help=f"12h, 30d, 2w, 3m, {_ALL} ({_DEFAULT_LAST})")
+    asked_for.add_argument("--last", metavar="LENGTH", help=f"12h, 30d, 2w, 3m, {ALL} ({_DEFAULT_LAST})")
     asked_for.add_argument("--timezone", metavar="NAME", help="whose days and hours (this machine's)")
     asked_for.add_argument(
         "--where", action="append", default=[], metavar="NAME=PATTERN", help="only these: model=gpt-5*, team!=payments"
@@ -161,7 +160,7 @@ def _two(arguments: argparse.Namespace, sources: Sources, zone: ZoneInfo, now: f
     unusable = next((name for name in ("by", "top", "focus", "evaluation") if getattr(arguments, name)), None)
     if unusable is not None:
         raise CommandError(f"compare has no --{unusable}", code=2)
-    since, until = _period(arguments, zone, now, _ALL)
+    since, until = _period(arguments, zone, now, ALL)
     # A Prometheus does not know conversations; elsewhere they tell how many there were, and how they ended.
     by = () if arguments.prometheus else (Dimension.CONVERSATION,)
     base = SpendQuestion(by, zone, since, until, _conditions(arguments))
@@ -203,20 +202,11 @@ def _conditions(arguments: argparse.Namespace) -> tuple[Condition, ...]:
 def _period(
     arguments: argparse.Namespace, zone: ZoneInfo, now: float, otherwise: str
 ) -> tuple[float | None, float | None]:
-    """Begin and end, which are those of quarter-hours: nothing finer is known of all spend."""
-    if arguments.last is not None and arguments.since is not None:
-        raise CommandError("--last and --since both say when it begins: name one of them", code=2)
+    """Begin and end; ``otherwise`` is the last that is meant where nothing is said."""
     last = arguments.last
     if last is None and arguments.since is None and arguments.until is None:
         last = otherwise
-    if last is not None:
-        since = None if last == _ALL else ago(last, now, zone)
-    else:
-        since = None if arguments.since is None else quarter(asked(arguments.since, now, zone).begin)
-    until = None if arguments.until is None else -quarter(-asked(arguments.until, now, zone).end)
-    if since is not None and until is not None and since >= until:
-        raise CommandError("the period ends before it begins: look at --since, --last and --until", code=2)
-    return since, until
+    return between(arguments.since, arguments.until, last, now, zone, option="--")
 
 
 def _sources(arguments: argparse.Namespace, settings: ViewerSettings) -> Sources:

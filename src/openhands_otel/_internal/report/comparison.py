@@ -17,10 +17,13 @@ from openhands_otel._internal.spend.conditions import Condition
 from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, period_of
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import Dimension, Unit
-from openhands_otel._internal.terminal_text import printable
+from openhands_otel._internal.terminal_text import cells, printable
 from openhands_otel.stats import Spend, SpendGroup
 
 _NAME_MOST: Final = 24
+_ID_LEAST: Final = 8
+"""Characters."""
+_TITLE_MOST: Final = _NAME_MOST + 1 + _ID_LEAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class Side:
     @property
     def conversations(self) -> int:
         return sum(1 for each in self.spend.groups if each.keys.get(Dimension.CONVERSATION) != _NO_CONVERSATION)
+
+    @property
+    def title(self) -> str:
+        """What it was called; one conversation by what people know it by, beside the beginning of its id."""
+        only = self.spend.groups[0] if len(self.spend.groups) == 1 else None
+        conversation = "" if only is None else only.keys.get(Dimension.CONVERSATION, "")
+        if only is None or only.name is None or not conversation.startswith(self.name):
+            return self.name
+        return f"{printable(only.name, _NAME_MOST)} {conversation[: max(_ID_LEAST, len(self.name))]}"
 
     @property
     def outcomes(self) -> str:
@@ -127,12 +139,26 @@ def _rows(one: Side, other: Side) -> Iterator[list[str]]:
             yield [title, text(before), text(after), change]
     if one.conversations or other.conversations:
         yield ["conversations", count_text(one.conversations), count_text(other.conversations), ""]
+
+
+def _words(one: Side, other: Side) -> Iterator[list[str]]:
     if one.outcomes or other.outcomes:
         yield ["outcome", one.outcomes, other.outcomes, ""]
 
 
+def _all(one: Side, other: Side) -> list[list[str]]:
+    return [_head(one, other), *_rows(one, other), *_words(one, other)]
+
+
+def _alone(side: Side, at: int, one: Side, other: Side, width: int) -> str:
+    """One of the two, in a terminal that is too narrow for both: what is no figure may take several lines."""
+    words = [f"{each[0]}: {each[at]}" for each in _words(one, other) if each[at]]
+    figures = grid([[each[0], each[at]] for each in _rows(one, other) if each[at]], width)
+    return "\n".join([*wrapped(side.title, width), figures, *(line for each in words for line in wrapped(each, width))])
+
+
 def _head(one: Side, other: Side) -> list[str]:
-    return ["", *(printable(side.name, _NAME_MOST) for side in (one, other)), "change"]
+    return ["", *(printable(side.title, _TITLE_MOST) for side in (one, other)), "change"]
 
 
 def _notes(one: Side, other: Side) -> list[str]:
@@ -141,16 +167,15 @@ def _notes(one: Side, other: Side) -> list[str]:
 
 def as_table(one: Side, other: Side, width: int) -> str:
     """For a terminal; one that is too narrow gets one side below the other."""
-    rows = [_head(one, other), *_rows(one, other)]
-    text = grid(rows, width)
-    if max(map(len, text.splitlines())) > width:
-        text = "\n\n".join(grid([[each[0], each[at]] for each in rows], width) for at in (1, 2))
+    text = grid(_all(one, other))
+    if max(map(cells, text.splitlines())) > width:
+        text = "\n\n".join(_alone(side, at, one, other, width) for at, side in ((1, one), (2, other)))
     return "\n".join([text, *(line for note in _notes(one, other) for line in ("", *wrapped(note, width)))])
 
 
 def as_markdown(one: Side, other: Side) -> str:
     """For a page or a job's summary."""
-    rows = [[markdown_text(each) for each in row] for row in (_head(one, other), *_rows(one, other))]
+    rows = [[markdown_text(each) for each in row] for row in _all(one, other)]
     return "\n\n".join([markdown_table(rows, 1), *map(markdown_text, _notes(one, other))])
 
 
@@ -158,7 +183,7 @@ def as_csv(one: Side, other: Side) -> str:
     """A row for each figure, with numbers in full."""
     sides = one, other
     rows: list[list[object]] = [
-        ["", *(side.name for side in sides)],
+        ["", *(side.title for side in sides)],
         *([title, *(number(side.spend.total) for side in sides)] for title, _, number in _ROWS),
         ["conversations", *(side.conversations for side in sides)],
         ["outcome", *(side.outcomes for side in sides)],

@@ -15,6 +15,7 @@ from openhands_otel._internal.report.figures import (
     Kind,
     Line,
     filled,
+    has_names,
     is_lower_bound,
     lines,
     notes,
@@ -39,11 +40,13 @@ def as_json(spend: Spend) -> str:
 def as_csv(spend: Spend) -> str:
     """A row for each group and one for the total; no subtotals, so that rows but the last add up to it."""
     figures = _figures(spend.total, spend.total)
-    head = ["row", *spend.by, *figures]
+    named = ["name"] if has_names(spend) else []
+    head = ["row", *spend.by, *named, *figures]
     rows = (
         [
             line.kind,
             *(cell(line.group.keys.get(name, "")) for name in spend.by),
+            *(cell(line.group.name) for _ in named),
             *(cell(value) for value in _figures(line.group, spend.total).values()),
         ]
         for line in lines(spend)

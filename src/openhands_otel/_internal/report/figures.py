@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.facts import OUTCOMES
 from openhands_otel._internal.money import money
-from openhands_otel._internal.spend.conditions import absent
+from openhands_otel._internal.spend.conditions import absent, quoted
 from openhands_otel._internal.spend.grouping import UNITS, added
 from openhands_otel._internal.spend.rows import Dimension
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
@@ -23,6 +23,11 @@ AT_LEAST: Final = "+"
 """Behind an amount of which more may have been spent."""
 REMAINDER: Final = "all others"
 TOTAL: Final = "total"
+_OWN_LINES: Final = frozenset({REMAINDER, TOTAL})
+_OF_CONVERSATIONS: Final = (Dimension.CONVERSATION, Dimension.RUN)
+_NAME_MOST: Final = 40
+_SHORT: Final = (8, 13, 18, 23)
+"""Characters of an id that are enough for a person: where the parts of a UUID end."""
 
 
 class Kind(StrEnum):
@@ -47,22 +52,45 @@ class Line:
 
 def lines(spend: Spend) -> Iterator[Line]:
     """Groups with the sums of what is around them, in order, and the total, to which all but subtotals add up."""
-    yield from _inside(spend.groups, spend.by, 0)
+    yield from _inside(spend.groups, spend.by, 0, _short_ids(spend))
     yield Line(Kind.TOTAL, 0, TOTAL, spend.total)
 
 
-def _inside(groups: Iterable[SpendGroup], by: Sequence[str], depth: int) -> Iterator[Line]:
+def _inside(groups: Iterable[SpendGroup], by: Sequence[str], depth: int, ids: Mapping[str, str]) -> Iterator[Line]:
     name_here = by[depth] if depth < len(by) else ""
-    for name, members in groupby(groups, key=lambda each: each.keys.get(name_here)):
+    for key, members in groupby(groups, key=lambda each: each.keys.get(name_here)):
         inside = list(members)
-        if name is None:
+        if key is None:
             yield from (Line(Kind.REMAINDER, depth, REMAINDER, each) for each in inside)
-        elif depth == len(by) - 1:
+            continue
+        name = _name(name_here, key, inside[0], ids)
+        if depth == len(by) - 1:
             yield from (Line(Kind.GROUP, depth, name, each) for each in inside)
         else:
             around = dict(zip(by[: depth + 1], (inside[0].keys[each] for each in by[: depth + 1]), strict=True))
             yield Line(Kind.AROUND, depth, name, added(inside, around))
-            yield from _inside(inside, by, depth + 1)
+            yield from _inside(inside, by, depth + 1, ids)
+
+
+def _name(dimension: str, key: str, group: SpendGroup, ids: Mapping[str, str]) -> str:
+    """What a line is called: conversations and runs by what people know them by, if by anything, and a short id."""
+    if dimension in _OF_CONVERSATIONS and group.name is not None:
+        return f"{printable(group.name, _NAME_MOST)} {ids[key]}"
+    return quoted(key) if key.strip('"') in _OWN_LINES else key
+
+
+def _short_ids(spend: Spend) -> dict[str, str]:
+    """The beginnings of conversations' ids that tell them apart, with the number of a run behind it."""
+    keys = {each.keys[name] for name in _OF_CONVERSATIONS for each in spend.groups if name in each.keys}
+    whole = {key: key.rpartition("#") if "#" in key else (key, "", "") for key in keys}
+    ids = {conversation for conversation, _, _ in whole.values()}
+    length = next((size for size in _SHORT if len({each[:size] for each in ids}) == len(ids)), None)
+    return {key: f"{conversation[:length]}{mark}{number}" for key, (conversation, mark, number) in whole.items()}
+
+
+def has_names(spend: Spend) -> bool:
+    """Whether there are conversations or runs in it that people know by a name."""
+    return any(each.name is not None for each in spend.groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -25,6 +26,7 @@ _GAP: Final = "  "
 _INDENT: Final = 2
 _NAME_LEAST: Final = 12
 """Columns of a terminal that names keep as long as there is another column of figures that can go."""
+_NAME_FEWEST: Final = 3
 _NAME_MOST: Final = 60
 
 
@@ -39,33 +41,51 @@ def table(spend: Spend, width: int) -> str:
     widths = {column: max(cells(each) for each in (column.title, *texts[column])) for column in texts}
     while len(widths) > 1 and min(name_width, _NAME_LEAST) + _room(widths) > width:
         del widths[max(widths, key=lambda column: column.from_width)]
-    name_width = max(1, min(name_width, width - _room(widths)))
-    head = _GAP.join([fitted(title, name_width), *(f"{column.title:>{widths[column]}}" for column in widths)])
-    written = [*wrapped(f"Spend {period_text(spend)}", width), "", head]
+    room = Room(name_width, _room(widths), width)
+    written = [*wrapped(f"Spend {period_text(spend)}", width), ""]
+    written += room.lines(title, [f"{column.title:>{widths[column]}}" for column in widths])
     for at, (name, line) in enumerate(zip(names, shown, strict=True)):
         if line.kind is Kind.TOTAL and at:
             written.append("")
-        figures = (_right(texts[column][at], widths[column]) for column in widths)
-        written.append(_GAP.join([_name(name, line, name_width), *figures]))
+        figures = [_right(texts[column][at], widths[column]) for column in widths]
+        written += room.lines(_name(name, line, room.for_name), figures)
     said = [sentence for note in notes(spend) for sentence in wrapped(note, width)]
     return "\n".join(each.rstrip() for each in [*written, *([""] if said else []), *said])
 
 
-def grid(rows: Sequence[Sequence[str]], width: int) -> str:
-    """A table of texts, the first column left-aligned, of which the first two may be cut."""
+def grid(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> str:
+    """A table of texts, the first column left-aligned, of which alone something may be cut."""
     columns = list(zip(*rows, strict=True))
     widths = [max(cells(printable(each)) for each in column) for column in columns]
-    rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
-    widths[0] = max(1, min(widths[0], max(width, LEAST_WIDTH) - rest))
+    room = Room(widths[0], sum(widths[1:]) + len(_GAP) * (len(widths) - 1), max(width, LEAST_WIDTH))
     return "\n".join(
-        _GAP.join(
-            [
-                fitted(row[0], widths[0]),
-                *(_right(printable(each), size) for each, size in zip(row[1:], widths[1:], strict=True)),
-            ]
-        ).rstrip()
+        line.rstrip()
         for row in rows
+        for line in room.lines(
+            row[0], [_right(printable(each), size) for each, size in zip(row[1:], widths[1:], strict=True)]
+        )
     )
+
+
+class Room:
+    """How a name and its figures share a line; where so little is left that no name can be read, they have two.
+
+    Args:
+        name: Columns of the longest name.
+        figures: Columns that all figures take, with the gaps before each.
+        width: Columns of the terminal.
+    """
+
+    def __init__(self, name: int, figures: int, width: int) -> None:
+        self._apart = width - figures < min(name, _NAME_FEWEST)
+        self._width = width
+        self.for_name = width if self._apart else min(name, width - figures)
+
+    def lines(self, name: str, figures: Sequence[str]) -> list[str]:
+        """One line, or two."""
+        if self._apart:
+            return [fitted(name, self._width), _right(_GAP.join(figures), self._width)]
+        return [_GAP.join([fitted(name, self.for_name), *figures])]
 
 
 def _aligned(texts: Mapping[Column, list[str]]) -> dict[Column, list[str]]:

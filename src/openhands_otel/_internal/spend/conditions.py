@@ -11,6 +11,7 @@ from openhands_otel._internal.spend.rows import Dimension, Unit
 from openhands_otel.semconv import UNKNOWN
 
 NONE: Final = "none"
+_QUOTE: Final = '"'
 _ABSENT: Final[dict[str, str]] = {
     **dict.fromkeys(Dimension, UNKNOWN),
     Dimension.CONVERSATION: "no conversation",
@@ -26,6 +27,23 @@ class ConditionError(ValueError):
 def absent(name: str) -> str:
     """What stands for a fact that a row does not have: a fact is unknown, a label simply not given."""
     return _ABSENT.get(name, NONE)
+
+
+def named(name: str, keys: Mapping[str, str]) -> str:
+    """What a row is called in a fact or a label.
+
+    A value that is the very word for not having one is put in quotes: else its row would read as that of those which
+    have none. Senders themselves say of most facts that they are unknown, which is no other row.
+    """
+    value, word = keys.get(name), absent(name)
+    if not value:
+        return word
+    return quoted(value) if word != UNKNOWN and value.strip(_QUOTE) == word else value
+
+
+def quoted(value: str) -> str:
+    """A value that reads as a word of our own, told apart from it."""
+    return f"{_QUOTE}{value}{_QUOTE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,7 @@ class Condition:
 
     def accepts(self, keys: Mapping[str, str]) -> bool:
         """Whether the pattern fits, or, if negated, does not."""
-        return fnmatchcase(keys.get(self.name) or absent(self.name), self.pattern) is not self.negated
+        return fnmatchcase(named(self.name, keys), self.pattern) is not self.negated
 
 
 class Conditions:

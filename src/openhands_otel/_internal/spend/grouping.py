@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.money import money
 from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel._internal.spend.conditions import Condition, Conditions, absent
+from openhands_otel._internal.spend.conditions import Condition, Conditions, absent, named
 from openhands_otel._internal.spend.periods import before_name, order_of, period_of
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
 from openhands_otel.stats import Spend, SpendGroup
@@ -22,6 +22,8 @@ _Key = tuple[str, ...]
 class _Cell:
     amount: Amount = field(default_factory=Amount)
     outcome: str | None = None
+    name: str | None = None
+    """Of its run or conversation."""
 
 
 def group(
@@ -34,6 +36,7 @@ def group(
     where: Iterable[Condition] = (),
     top: int | None = None,
     outcomes: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Spend:
     """What rows add up to.
 
@@ -47,6 +50,7 @@ def group(
         where: See ``Conditions``.
         top: How many groups are shown within each group around them; the others become one, a remainder.
         outcomes: How conversations and runs ended, by id.
+        names: What people know conversations and runs by, by id.
     """
     conditions = Conditions(where)
     total, left_out = Amount(), Amount()
@@ -65,7 +69,7 @@ def group(
             continue
         total.include(row.amount)
         cells.setdefault(namer.key(row), _Cell()).amount.include(row.amount)
-    _note_outcomes(cells, by, outcomes or {})
+    _note(cells, by, outcomes or {}, names or {})
     remarks = () if doubtful is None or not _is_something(left_out) else (_left_out(left_out, doubtful, zone),)
     return Spend(
         timezone=zone.key,
@@ -95,6 +99,7 @@ def merge(spends: Sequence[Spend], zone: ZoneInfo, top: int | None = None) -> Sp
             cell = cells.setdefault(tuple(each.keys.get(name) or absent(name) for name in first.by), _Cell())
             cell.amount.include(amount_of(each))
             cell.outcome = cell.outcome or each.outcome
+            cell.name = cell.name or each.name
     return first.model_copy(
         update={
             "groups": tuple(_groups(cells, first.by, zone, top)),
@@ -139,9 +144,7 @@ class _Namer:
         self._periods: dict[tuple[str, float], str] = {}
 
     def key(self, row: SpendRow) -> _Key:
-        return tuple(
-            self._period(name, row) if is_time else row.keys.get(name) or absent(name) for name, is_time in self._by
-        )
+        return tuple(self._period(name, row) if is_time else named(name, row.keys) for name, is_time in self._by)
 
     def _period(self, unit: str, row: SpendRow) -> str:
         if row.begin is None:
@@ -153,12 +156,14 @@ class _Namer:
         return name
 
 
-def _note_outcomes(cells: Mapping[_Key, _Cell], by: Sequence[str], outcomes: Mapping[str, str]) -> None:
+def _note(
+    cells: Mapping[_Key, _Cell], by: Sequence[str], outcomes: Mapping[str, str], names: Mapping[str, str]
+) -> None:
     """A run's outcome says more than that of its conversation."""
     at = next((by.index(name) for name in (Dimension.RUN, Dimension.CONVERSATION) if name in by), None)
     if at is not None:
         for key, cell in cells.items():
-            cell.outcome = outcomes.get(key[at])
+            cell.outcome, cell.name = outcomes.get(key[at]), names.get(key[at])
 
 
 def _groups(cells: Mapping[_Key, _Cell], by: Sequence[str], zone: ZoneInfo, top: int | None) -> Iterator[SpendGroup]:
@@ -173,7 +178,7 @@ def _level(
 ) -> Iterator[SpendGroup]:
     if at == len(by):
         key, cell = cells[0]
-        yield _shown(cell.amount, dict(zip(by, key, strict=True)), cell.outcome)
+        yield _shown(cell.amount, dict(zip(by, key, strict=True)), cell.outcome, cell.name)
         return
     inside: dict[str, list[tuple[_Key, _Cell]]] = {}
     for key, cell in cells:
@@ -204,7 +209,12 @@ def _weight(amount: Amount) -> tuple[float, int, int]:
 
 
 def _shown(
-    amount: Amount, keys: Mapping[str, str], outcome: str | None = None, *, remainder: bool = False
+    amount: Amount,
+    keys: Mapping[str, str],
+    outcome: str | None = None,
+    name: str | None = None,
+    *,
+    remainder: bool = False,
 ) -> SpendGroup:
     return SpendGroup(
         keys=dict(keys),
@@ -216,6 +226,7 @@ def _shown(
         unpriced_calls=amount.unpriced_calls,
         llm_seconds=amount.seconds.value,
         outcome=outcome,
+        name=name,
         remainder=remainder,
     )
 

@@ -22,6 +22,11 @@ _AGO: Final = re.compile(r"([0-9]{1,5})([hdwm])")
 _WEEK: Final = re.compile(r"([0-9]{4})-?W([0-9]{2})")
 _MONTH: Final = re.compile(r"([0-9]{4})-([0-9]{2})")
 _UNIX: Final = re.compile(r"[0-9]{9,12}(\.[0-9]+)?")
+_NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]*)?(e[+-]?[0-9]{1,3})?")
+LATEST: Final = 4e10
+"""Unix seconds, after all that is plausible."""
+ALL: Final = "all"
+"""The length of time that has no begin."""
 _FORMS: Final = "2026-11-20, 2026-11-20T14:00, 2026-W47, 2026-11, today, yesterday, 7d, 12h or unix seconds"
 
 
@@ -137,6 +142,41 @@ def ago(text: str, now: float, zone: tzinfo) -> float:
         return max(0.0, _midnight(first, zone))
     except (ValueError, OverflowError):
         return 0.0
+
+
+def between(
+    since: str | None, until: str | None, last: str | None, now: float, zone: tzinfo, option: str = ""
+) -> tuple[float | None, float | None]:
+    """Begin and end of what is asked for, those of quarter-hours: nothing finer is known of all spend.
+
+    Args:
+        since: A period, which begins it; or a moment, in unix seconds too, of whatever size.
+        until: The same; a period is included, and so is the whole quarter-hour of a moment.
+        last: Instead of ``since``: a length of time, or "all".
+        now: Unix seconds.
+        zone: Whose days are meant.
+        option: What stands before the names of these in a message: ``--``.
+
+    Raises PeriodError.
+    """
+    if last is not None and since is not None:
+        raise PeriodError(f"{option}last and {option}since both say when it begins: name one of them, not both")
+    begin: float | None = None
+    if last is not None and last.strip() != ALL:
+        begin = quarter(ago(last, now, zone))
+    elif since is not None:
+        begin = quarter(_moment(since, now, zone).begin)
+    end = None if until is None else -quarter(-_moment(until, now, zone).end)
+    if begin is not None and end is not None and begin >= end:
+        raise PeriodError(f"{option}until must be after {option}since")
+    return begin, end
+
+
+def _moment(text: str, now: float, zone: tzinfo) -> Period:
+    if _NUMBER.fullmatch(text):
+        moment = min(float(text), LATEST)
+        return Period(text, moment, moment)
+    return asked(text, now, zone)
 
 
 def quarter(unix_s: float) -> float:

@@ -37,8 +37,13 @@ class SpendQuestion:
         # Weeks don't fit into months; days fit into both.
         return Unit.DAY if units == [Unit.WEEK, Unit.MONTH] else next(iter(units), None)
 
-    def answered_by(self, rows: Iterable[SpendRow], outcomes: Mapping[str, str] | None = None) -> Spend:
-        """What rows add up to; ``outcomes``: how conversations and runs ended, by id."""
+    def answered_by(
+        self,
+        rows: Iterable[SpendRow],
+        outcomes: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Spend:
+        """What rows add up to; how conversations and runs ended, and what people know them by, stands by id."""
         return group(
             rows,
             self.by,
@@ -48,6 +53,7 @@ class SpendQuestion:
             where=self.where,
             top=self.top,
             outcomes=outcomes,
+            names=names,
         )
 
     def whole(self) -> SpendQuestion:

@@ -5,7 +5,6 @@ The viewer's API and a report of a file that no viewer has open ask by the same 
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -13,32 +12,32 @@ from contextlib import closing, contextmanager
 from itertools import batched
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
-from zoneinfo import ZoneInfo
+from typing import Any, Final
 
 from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
 from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.collector.archive.upgrade import convert
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
-from openhands_otel._internal.spend.periods import Period, PeriodError, ago, asked, period_of, quarter
+from openhands_otel._internal.spend.periods import LATEST, PeriodError, between, period_of
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend
 
-_NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]*)?(e[+-]?[0-9]{1,3})?")
-_OUTCOMES: Final = {
-    Dimension.RUN: "SELECT conversation || '#' || number AS id, outcome FROM runs WHERE id IN ({})",
-    Dimension.CONVERSATION: "SELECT id, json_extract(stats, '$.outcome') FROM conversations WHERE id IN ({})",
+_ENDED: Final = {
+    Dimension.RUN: "SELECT conversation || '#' || number, outcome, conversation FROM runs WHERE conversation IN ({})",
+    Dimension.CONVERSATION: "SELECT id, json_extract(stats, '$.outcome'), id FROM conversations WHERE id IN ({})",
 }
+"""How runs, or else conversations, ended, and whose they are."""
+_NAMED: Final = "SELECT id, json_extract(stats, '$.name') FROM conversations WHERE id IN ({})"
+_AT_ONCE: Final = 500
+"""Values of one query."""
 _MOST_NAMES: Final = 8
 _MOST_PERIODS: Final = 20_000
 _LOOK_EVERY: Final = 64
 """Periods after which is looked whether nothing was spent for long."""
-_LATEST: Final = 4e10
-"""Unix seconds, after all that is plausible."""
 
 
 class BadQuestion(ValueError):
@@ -56,16 +55,14 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
     try:
         zone = zone_of(_single(values, "timezone") or zone_by_default)
         now = time.time()
-        since, until, last = (_single(values, name) for name in ("since", "until", "last"))
-        if last is not None and since is not None:
-            raise BadQuestion("give since or last, not both")
-        begin = _moment(since, now, zone).begin if since else ago(last, now, zone) if last else None
+        since, until, last = (_single(values, name) or None for name in ("since", "until", "last"))
+        begin, end = between(since, until, last, now, zone)
         where = tuple(Condition.of(text) for text in values.get("where", ()))
         question = SpendQuestion(
-            by=tuple(name for text in values.get("by", ()) for name in map(str.strip, text.split(",")) if name),
+            by=tuple(name for text in values.get("by", ()) if text.strip() for name in _names(text)),
             zone=zone,
-            since=None if begin is None else quarter(begin),
-            until=_end(until, now, zone),
+            since=begin,
+            until=end,
             where=where,
             top=_count(_single(values, "top")),
         )
@@ -73,15 +70,13 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
         raise BadQuestion(printable(str(error), 300)) from None
     if len(question.by) > _MOST_NAMES or len(question.where) > _MOST_NAMES:
         raise BadQuestion(f"by and where take {_MOST_NAMES} names at most")
-    if question.since is not None and question.until is not None and question.until <= question.since:
-        raise BadQuestion("until must be after since")
     return question
 
 
 def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
     """What a database holds of it. Raises BadQuestion."""
     rows = list(ask(connection, _for_archive(connection, question)))
-    return question.answered_by(rows, _outcomes(connection, question, rows))
+    return question.answered_by(rows, *_described(connection, question, rows))
 
 
 def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
@@ -136,7 +131,7 @@ def _for_archive(connection: sqlite3.Connection, question: SpendQuestion) -> Que
     """A question as it is put to the archive."""
     first = float(first_quarter(connection) or QUARTER_S)
     since = first if question.since is None else max(question.since, first)
-    until = _LATEST if question.until is None else question.until
+    until = LATEST if question.until is None else question.until
     bounds = (since, until) if question.finest is None else _bounds(connection, question.finest, since, until, question)
     return Question(question.names, bounds, undated=question.since is None)
 
@@ -159,18 +154,29 @@ def _bounds(
     return bounds
 
 
-def _outcomes(connection: sqlite3.Connection, question: SpendQuestion, rows: Iterable[SpendRow]) -> dict[str, str]:
-    """How runs, or else conversations, ended, by id."""
-    found: dict[str, str] = {}
-    for dimension, query in _OUTCOMES.items():
-        if dimension not in question.by:
-            continue
-        ids = sorted({row.keys[dimension] for row in rows if dimension in row.keys})
-        for some in batched(ids, 500):
-            asked_for = query.format(", ".join("?" * len(some)))
-            found |= {name: outcome for name, outcome in connection.execute(asked_for, some) if outcome is not None}
-        break
-    return found
+def _described(
+    connection: sqlite3.Connection, question: SpendQuestion, rows: Iterable[SpendRow]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """How runs, or else conversations, ended, and what people know them by; both by id."""
+    dimension = next((each for each in _ENDED if each in question.by), None)
+    if dimension is None:
+        return {}, {}
+    ids = {row.keys[dimension] for row in rows if dimension in row.keys}
+    if dimension is Dimension.RUN:
+        ids = {name.rpartition("#")[0] for name in ids}
+    told = _found(connection, _ENDED[dimension], ids)
+    whose = {name: conversation for name, _, conversation in told}
+    names = dict(_found(connection, _NAMED, set(whose.values())))
+    named = {name: names.get(conversation) for name, conversation in whose.items()}
+    return {name: outcome for name, outcome, _ in told if outcome}, {name: text for name, text in named.items() if text}
+
+
+def _found(connection: sqlite3.Connection, query: str, ids: Iterable[str]) -> list[Any]:
+    return [
+        row
+        for some in batched(sorted(ids), _AT_ONCE)
+        for row in connection.execute(query.format(", ".join("?" * len(some))), some)
+    ]
 
 
 def _single(values: Mapping[str, list[str]], name: str) -> str | None:
@@ -180,20 +186,11 @@ def _single(values: Mapping[str, list[str]], name: str) -> str | None:
     return texts[0] if texts else None
 
 
-def _moment(text: str, now: float, zone: ZoneInfo) -> Period:
-    """A period by name, or a moment in unix seconds, whatever size it is."""
-    if _NUMBER.fullmatch(text):
-        moment = min(float(text), _LATEST)
-        return Period(text, moment, moment)
-    return asked(text, now, zone)
-
-
-def _end(until: str | None, now: float, zone: ZoneInfo) -> float | None:
-    if not until:
-        return None
-    period = _moment(until, now, zone)
-    # The last quarter-hour counts as a whole.
-    return -quarter(-period.end)
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise BadQuestion(f"by has an empty name in '{text}': write names with commas between them, as in day,model")
+    return names
 
 
 def _count(text: str | None) -> int | None:

@@ -156,7 +156,7 @@ SPEND: Final = Endpoint(
         ),
         Parameter("since", f"Begin of the period: {_TIMES}."),
         Parameter("until", f"End of the period: {_TIMES}; a day, week or month is included."),
-        Parameter("last", "Instead of since: 12h, 30d, 2w, 3m."),
+        Parameter("last", "Instead of since: 12h, 30d, 2w, 3m, all."),
         Parameter("timezone", "Whose hours and days, as in Europe/Berlin; the viewer's unless given."),
         Parameter("where", "A condition such as model=gpt-5* or team!=payments.", repeated=True),
         Parameter("top", "How many groups within each; the others become one.", "integer"),

@@ -93,7 +93,12 @@ def attributes_of(place: Place) -> Attributes:
 
 def _labels(attributes: Attributes) -> str:
     prefix = semconv.LABEL_PREFIX
-    found = {name.removeprefix(prefix): str(value) for name, value in attributes if name.startswith(prefix)}
+    # At NUL, which no sender of ours lets through, SQLite believes a text in JSON to end: it would be another's.
+    found = {
+        name.removeprefix(prefix): str(value).replace("\0", "\\x00")
+        for name, value in attributes
+        if name.startswith(prefix)
+    }
     environment = dict(attributes).get(semconv.DEPLOYMENT_ENVIRONMENT)
     if environment is not None:
         found.setdefault("environment", str(environment))
