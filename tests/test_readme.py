@@ -21,6 +21,8 @@ from viewer_process import Viewer, running_viewer, wait_for
 from openhands_otel import OpenHandsInstrumentor, events, semconv, subscribe
 from openhands_otel._internal import guard
 from openhands_otel._internal.cli import main
+from openhands_otel._internal.demo.answers import Answer, say
+from openhands_otel._internal.demo.answers import call as call_tool
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.export.otlp_config import read_otlp_config
 from openhands_otel.semconv import (
@@ -422,6 +424,27 @@ def test_a_subscriber_is_told_of_each_cost(
     said = capsys.readouterr().out
     assert f"agent gpt-4o: ${llm_server.bill.total:.6f}" in said
     assert "run ended: finished" in said
+
+
+def test_a_conversation_is_paused_at_a_sum(
+    llm_server: LLMServer,
+    make_llm: Callable[..., Any],
+    make_agent: Callable[..., Any],
+    make_conversation: Callable[..., LocalConversation],
+) -> None:
+    def answer(request: Any) -> Answer:
+        return call_tool("terminal", {"command": "sleep 0.2"}, cost=0.25) if request.turn < 30 else say("done")
+
+    llm_server.script("loop", answer)
+    conversation = make_conversation(make_agent(make_llm("loop")))
+    conversation.send_message("go on")
+    unsubscribe = run_snippet("pause")["pause_at"](conversation, 0.8)
+    try:
+        conversation.run()
+    finally:
+        unsubscribe()
+    assert conversation.state.execution_status == "paused"
+    assert 4 <= len(llm_server.bill.entries) <= 6
 
 
 def test_the_stats_client_follows_a_conversation_to_its_end(

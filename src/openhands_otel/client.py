@@ -29,6 +29,7 @@ except ModuleNotFoundError as missing:
 from pydantic import TypeAdapter, ValidationError
 
 from openhands_otel._internal.asking import (
+    BUDGETS,
     CERTIFICATE,
     PRESENCE,
     STATE,
@@ -54,7 +55,18 @@ from openhands_otel._internal.host.state_folder import unasked_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import Breakdown, Calls, ConversationStats, History, Presence, Spend, State, Timeline, Update
+from openhands_otel.stats import (
+    Breakdown,
+    Budget,
+    Calls,
+    ConversationStats,
+    History,
+    Presence,
+    Spend,
+    State,
+    Timeline,
+    Update,
+)
 
 # fmt: off
 __all__ = [
@@ -254,6 +266,10 @@ class StatsClient(_Client):
         """
         return self._get(ask_spend(by, since, until, timezone, where, top))
 
+    def budgets(self) -> tuple[Budget, ...]:
+        """How the viewer's budgets stand, in the order of its setting."""
+        return self._get(BUDGETS)
+
     def presence(self) -> tuple[Presence, ...]:
         """When instrumented processes held which conversations: what OpenHands' own files say of calls in these times
         is counted already."""
@@ -439,6 +455,10 @@ class AsyncStatsClient(_Client):
             top: How many groups are shown within each group; the others become one, a remainder.
         """
         return await self._get(ask_spend(by, since, until, timezone, where, top))
+
+    async def budgets(self) -> tuple[Budget, ...]:
+        """How the viewer's budgets stand, in the order of its setting."""
+        return await self._get(BUDGETS)
 
     async def presence(self) -> tuple[Presence, ...]:
         """When instrumented processes held which conversations."""

@@ -41,8 +41,8 @@ __all__ = [
     "TOKENS", "TOKEN_BUCKETS", "TOKEN_COUNTERS", "TOKEN_TYPE", "TOKEN_USAGE", "TOOL_DURATION", "TOOL_NAME",
     "TOOL_OUTCOME", "UNKNOWN", "UNPRICED_CALLS", "USAGE_CACHE_READ_TOKENS", "USAGE_CACHE_WRITE_TOKENS", "USAGE_COST",
     "USAGE_COST_AMOUNT", "USAGE_COST_CURRENCY", "USAGE_COST_SOURCE", "USAGE_ID", "USAGE_INPUT_TOKENS",
-    "USAGE_OUTPUT_TOKENS", "USAGE_REASONING_TOKENS", "USD", "BudgetScope", "CostSource", "Kind", "Metric", "Operation",
-    "Reason", "Role", "RunOutcome", "Status", "TokenType", "ToolOutcome", "Word", "prometheus_label",
+    "USAGE_OUTPUT_TOKENS", "USAGE_REASONING_TOKENS", "USD", "BudgetScope", "CostSource", "Kind", "Metric", "NoticeKind",
+    "Operation", "Reason", "Role", "RunOutcome", "Status", "TokenType", "ToolOutcome", "Word", "prometheus_label",
 ]
 # fmt: on
 
@@ -160,6 +160,17 @@ class CostSource(Word):
     """The answer did not say what was used: litellm counted the tokens itself."""
     ACP_REPORTED = "acp_reported"
     ACP_ESTIMATED = "acp_estimated"
+
+
+class NoticeKind(Word):
+    """What a viewer tells people who are elsewhere."""
+
+    BUDGET = "budget"
+    BURNING = "burning"
+    STUCK = "stuck"
+    WAITING = "waiting"
+    ERROR = "error"
+    UNPRICED = "unpriced"
 
 
 class BudgetScope(Word):

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openhands_otel._internal.labels import LABEL_LIMIT, NAMES, is_name, labels_of, read_labels, read_names
-from openhands_otel.semconv import BudgetScope
+from openhands_otel.semconv import BudgetScope, NoticeKind
 
 # fmt: off
 __all__ = [
@@ -187,9 +187,52 @@ class ViewerSettings(BaseSettings):
     trace_url: str | None = Field(
         default=None, description="Where a trace can be seen, as in http://jaeger:16686/trace/{trace_id}."
     )
+    budgets: str | None = Field(
+        default=None, description="US dollars by day, week or month: `day=60,month:team=payments=300`."
+    )
+    notify: SecretStr | None = Field(
+        default=None, description="URLs of Apprise, separated by white space: who is told what needs a person."
+    )
+    notify_file: Path | None = Field(default=None, description="File with such URLs, one a line.")
+    notices: Annotated[frozenset[NoticeKind] | None, NoDecode] = Field(
+        default=None, description="What is told, of budget, burning, stuck, waiting, error, unpriced; none: all."
+    )
+    quiet: str | None = Field(default=None, description="Hours in which nobody is told anything: `22:00-07:00`.")
+    burning_usd: float = Field(
+        default=5.0, gt=0, description="US dollars spent without a tool call after which somebody is told."
+    )
     timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )
+
+    @field_validator("notices", mode="before")
+    @classmethod
+    def _read_notices(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        for name in names:
+            if name not in set(NoticeKind):
+                raise ValueError(f"'{name}' is no kind of notice: there is {', '.join(NoticeKind)}")
+        return frozenset(map(NoticeKind, names))
+
+    @field_validator("quiet")
+    @classmethod
+    def _are_hours(cls, given: str | None) -> str | None:
+        if given:
+            from openhands_otel._internal.spend.quiet_hours import QuietHours
+
+            QuietHours.parse(given)
+        return given or None
+
+    @field_validator("budgets")
+    @classmethod
+    def _are_budgets(cls, given: str | None) -> str | None:
+        if given is not None:
+            from openhands_otel._internal.spend.budgets import read_limits
+
+            read_limits(given)
+        return given
 
     @field_validator("public_url")
     @classmethod

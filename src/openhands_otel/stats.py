@@ -95,10 +95,11 @@ from pydantic import BaseModel, Field, JsonValue
 
 # fmt: off
 __all__ = [
-    "Breakdown", "BurnRate", "Call", "Calls", "ConversationRun", "ConversationStats", "ConversationUpdate",
-    "CostShare", "Glance", "History", "HistoryPoint", "ModelCalls", "Presence", "ReceiverStats", "Refusal",
-    "RemovedUpdate", "Share", "SnapshotUpdate", "SpanDetails", "SpanEvent", "Spend", "SpendGroup", "State",
-    "Timeline", "TimelineRow", "TokenUsage", "Totals", "TotalsUpdate", "Update", "UsageMetrics",
+    "Breakdown", "Budget", "BurnRate", "Call", "Calls", "ConversationRun", "ConversationStats",
+    "ConversationUpdate", "CostShare", "Glance", "History", "HistoryPoint", "ModelCalls", "Presence",
+    "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "SpanDetails", "SpanEvent", "Spend",
+    "SpendGroup", "State", "Timeline", "TimelineRow", "TokenUsage", "Totals", "TotalsUpdate", "Update",
+    "UsageMetrics",
 ]
 # fmt: on
 
@@ -473,6 +474,28 @@ class Presence(_Model, frozen=True):
     since: float = Field(description="Unix seconds.")
     until: float = Field(description="Unix seconds.")
     read: bool = Field(default=False, description="Whether no process told of it: OpenHands' own files were imported.")
+
+
+class Budget(_Model, frozen=True):
+    """How one of the viewer's budgets stands; all amounts are US dollars.
+
+    Custom prices in another currency are not converted: what the SDK calls a cost is taken for dollars.
+    """
+
+    name: str = Field(description="What it is called: 'day', or 'month team=payments'.")
+    period: str = Field(description="'day', 'week' or 'month' of the calendar, in the viewer's zone.")
+    where: str | None = Field(default=None, description="What it is for, as a condition; None for everything.")
+    amount: float = Field(description="What may be spent in the period.")
+    spent: float = Field(default=0.0, description="What has been.")
+    since: float = Field(description="Begin of the period, unix seconds.")
+    until: float = Field(description="Its end, unix seconds.")
+    per_hour: float = Field(default=0.0, description="How fast money goes, over the last window_s seconds.")
+    window_s: float = Field(default=0.0, description="What the rate, and all that is foreseen, is taken from.")
+    projected: float = Field(default=0.0, description="What will have been spent by the end at that rate.")
+    exhausted: bool = Field(default=False, description="Whether it is spent.")
+    exhausted_unix_s: float | None = Field(
+        default=None, description="When it will be spent at that rate; None if not within the period, or already."
+    )
 
 
 class SnapshotUpdate(_Model, frozen=True):

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from openhands_otel._internal.host.network import chain_of, proxy_for, tls_context, without_secrets
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S, RunOutcome
-from openhands_otel.stats import Breakdown, Calls, ConversationStats, History, Presence, Spend, State, Timeline
+from openhands_otel.stats import Breakdown, Budget, Calls, ConversationStats, History, Presence, Spend, State, Timeline
 
 CERTIFICATE: Final = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 
@@ -38,6 +38,7 @@ class Ask[T](NamedTuple):
 
 STATE: Final = Ask("/api/v1/state", TypeAdapter(State))
 TOTALS: Final = Ask("/api/v1/totals", TypeAdapter(Breakdown))
+BUDGETS: Final = Ask("/api/v1/budgets", TypeAdapter(tuple[Budget, ...]))
 PRESENCE: Final = Ask("/api/v1/presence", TypeAdapter(tuple[Presence, ...]))
 _conversation: Final = TypeAdapter(ConversationStats)
 _conversations: Final = TypeAdapter(tuple[ConversationStats, ...])

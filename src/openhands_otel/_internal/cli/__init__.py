@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
     "forget": "erase what was spent by a service, in a conversation, under a label or in a period, and whose it was",
     "import": "send what processes wrote into files to a viewer: in any order, from any machine, counted once",
+    "notices": "send a test message to each target that a viewer tells what needs a person",
     "run": "run a command under auto-instrumentation: openhands-otel run -- CMD ...",
     "view": "receive telemetry and show it: embedded collector and live page",
     "report": "what was spent: by day, model, conversation or label, over any time, from every source there is",

@@ -23,6 +23,8 @@ from openhands_otel._internal.collector.access import Token
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.housekeeping import Housekeeping
+from openhands_otel._internal.collector.notices.rounds import Notices, Wishes
+from openhands_otel._internal.collector.notices.targets import Target, TargetError, targets_of
 from openhands_otel._internal.collector.receive.auth import Gate, is_loopback, login_route
 from openhands_otel._internal.collector.receive.connection import Connection
 from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
@@ -38,8 +40,11 @@ from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.named_tokens import NamedTokens, TokensError
 from openhands_otel._internal.host.state_folder import own_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token, read_token
+from openhands_otel._internal.spend.budgets import read_limits
+from openhands_otel._internal.spend.quiet_hours import QuietHours
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.viewer import routes as page_routes
+from openhands_otel.semconv import NoticeKind
 from openhands_otel.settings import ViewerSettings
 
 HTTP: Final = "OTLP/HTTP"
@@ -75,6 +80,8 @@ class Collector:
         self._tls: Tls | None = None
         self._grpc: GrpcReceiver | None = None
         self._housekeeping: Housekeeping | None = None
+        self._notices: Notices | None = None
+        self._limits = read_limits(settings.budgets or "")
         self._archive: Archive | None = None
         self._server: _Server | None = None
         self._connections: Connections | None = None
@@ -95,6 +102,7 @@ class Collector:
 
     async def start(self) -> None:
         """Open everything; raises StartError, and then nothing stays open."""
+        targets = self._targets()
         self._tls = self._read_certificate()
         token = self._token()
         listener = _listen(self.settings.host, self.settings.port)
@@ -120,6 +128,8 @@ class Collector:
             self.settings.spend_days * 86_400,
         )
         self._housekeeping.start()
+        self._notices = Notices(self.store, targets, self._wishes())
+        self._notices.start()
 
     async def stop(self) -> None:
         """Close everything; what was received is saved. A step that fails is logged, and the next are made."""
@@ -132,11 +142,14 @@ class Collector:
             await _step("OTLP/gRPC", self._grpc.stop())
         if self._keeping_spans is not None:
             await _step("the spans", self._stop_keeping_spans(self._keeping_spans))
+        if self._notices is not None:
+            await _step("the notices", self._notices.stop())
         if self._housekeeping is not None:
             await _step("the history", self._housekeeping.stop())
         if self._archive is not None:
             await _step("the database", self._archive.close())
-        self._server = self._serving = self._connections = self._grpc = self._housekeeping = self._archive = None
+        self._server = self._serving = self._connections = self._grpc = None
+        self._housekeeping = self._notices = self._archive = None
 
     async def _stop_keeping_spans(self, keeping: asyncio.Task[None]) -> None:
         keeping.cancel()
@@ -183,7 +196,7 @@ class Collector:
             routes=[
                 login_route(token),
                 *otlp_routes(receiver),
-                *Api(self.store, self.settings.timezone, self.settings.trace_url).routes(),
+                *Api(self.store, self.settings.timezone, self.settings.trace_url, self._limits).routes(),
                 *page_routes(),
             ]
         )
@@ -222,6 +235,22 @@ class Collector:
         self._connections = Connections(listener, make, ended, health, connection_limit()[0], self._tls)
         self._connections.start()
         self._watching = asyncio.create_task(keep_running(health, LIVENESS, partial(_watch, self.store)))
+
+    def _targets(self) -> list[Target]:
+        try:
+            return targets_of(self.settings)
+        except TargetError as error:
+            raise StartError(str(error)) from None
+
+    def _wishes(self) -> Wishes:
+        settings = self.settings
+        return Wishes(
+            limits=self._limits,
+            zone=zone_of(settings.timezone),
+            burning_usd=settings.burning_usd,
+            kinds=frozenset(NoticeKind) if settings.notices is None else settings.notices,
+            quiet=None if settings.quiet is None else QuietHours.parse(settings.quiet),
+        )
 
     def _read_certificate(self) -> Tls | None:
         certificate, key = self.settings.tls_cert_file, self.settings.tls_key_file

@@ -22,6 +22,7 @@ from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.records import Records
 from openhands_otel._internal.collector.archive.span_forgetting import forget_spans
 from openhands_otel._internal.collector.archive.taking import Sums, copied, correct_samples, take
+from openhands_otel._internal.collector.archive.told import forget_texts
 from openhands_otel._internal.collector.points.series import Attributes, Counted, Series
 from openhands_otel._internal.collector.state.erased import hash_of
 from openhands_otel._internal.collector.state.fleet import Process
@@ -149,6 +150,7 @@ class _Forgetting:
         self._settle_quarters(services)
         records = Records(connection, request, self._salt)
         records.forget(told, read)
+        forget_texts(connection)
         self._correct()
         correct_samples(connection, "", self._taken)
         spent = Amount()

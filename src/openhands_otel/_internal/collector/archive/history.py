@@ -179,6 +179,10 @@ class Archive:
             lambda: self._file.use(lambda connection: blocks.add_up(connection, time.time()), writes=True)
         )
 
+    async def change[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Have ``work`` write what is its own."""
+        return await self._in_thread(lambda: self._change(work))
+
     async def take_read(self, handover: Handover) -> None:
         """Take in what was read from OpenHands' own files."""
         await self._in_thread(lambda: self._take_read(handover))
@@ -207,6 +211,10 @@ class Archive:
         self._file.open()
         self.forgets = bool(self._row("SELECT 1 FROM forgotten LIMIT 1", ()))
         return self._file.use(_read_restored)
+
+    def _change[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._file.ensure()
+        return self._file.use(work, writes=True)
 
     def _look(self) -> str | None:
         self._file.ensure()

@@ -17,6 +17,7 @@ from openhands_otel._internal.collector.archive.history import EVERYTHING
 from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
 from openhands_otel._internal.collector.archive.questions import BadQuestion, answer, read_question
 from openhands_otel._internal.collector.archive.spend import READ, presence
+from openhands_otel._internal.collector.budgets import budgets
 from openhands_otel._internal.collector.serve import endpoints
 from openhands_otel._internal.collector.serve.answers import JSON, as_json, problem
 from openhands_otel._internal.collector.serve.exposition import Exposition
@@ -24,7 +25,9 @@ from openhands_otel._internal.collector.serve.span_answers import SpanAnswers
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
+from openhands_otel._internal.spend.budgets import Limit
 from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover
+from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
@@ -38,8 +41,15 @@ _PIECE: Final = 64 * 1024
 class Api:
     """Answers from one store."""
 
-    def __init__(self, store: Store, timezone: str | None = None, trace_url: str | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        timezone: str | None = None,
+        trace_url: str | None = None,
+        limits: tuple[Limit, ...] = (),
+    ) -> None:
         self._store = store
+        self._limits = limits
         self._spans = SpanAnswers(store, trace_url)
         self._timezone = timezone
         """IANA name of the zone whose days are meant where none is asked for; None for this machine's."""
@@ -57,6 +67,7 @@ class Api:
             endpoints.GLANCE: self._glance,
             endpoints.HISTORY: self._history,
             endpoints.SPEND: self._spend,
+            endpoints.BUDGETS: self._budgets,
             endpoints.PRESENCE: self._presence,
             endpoints.IMPORT: self._import,
             endpoints.EVENTS: self._events,
@@ -144,6 +155,12 @@ class Api:
         question = read_question(given, self._timezone)
         await self._store.save_all()
         return as_json(await self._store.archive.read(lambda connection: answer(connection, question)))
+
+    async def _budgets(self, _: Request) -> Response:
+        await self._store.save_all()
+        zone, now = zone_of(self._timezone), time.time()
+        found = await self._store.archive.read(lambda connection: budgets(connection, self._limits, zone, now))
+        return Response(f"[{','.join(budget.model_dump_json() for budget in found)}]", media_type=JSON)
 
     async def _presence(self, _: Request) -> Response:
         await self._store.save_all()

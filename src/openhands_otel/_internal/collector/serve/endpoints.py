@@ -17,6 +17,7 @@ from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import RunOutcome
 from openhands_otel.stats import (
     Breakdown,
+    Budget,
     Calls,
     ConversationRun,
     ConversationStats,
@@ -162,6 +163,11 @@ SPEND: Final = Endpoint(
         Parameter("top", "How many groups within each; the others become one.", "integer"),
     ),
 )
+BUDGETS: Final = Endpoint(
+    "/api/v1/budgets",
+    "How the viewer's budgets (OPENHANDS_OTEL_VIEWER_BUDGETS) stand now, in the order of the setting.",
+    tuple[Budget, ...],
+)
 PRESENCE: Final = Endpoint(
     "/api/v1/presence", "When instrumented processes held which conversations.", tuple[Presence, ...]
 )
@@ -193,6 +199,7 @@ ENDPOINTS: Final = (
     GLANCE,
     HISTORY,
     SPEND,
+    BUDGETS,
     PRESENCE,
     IMPORT,
     EVENTS,
