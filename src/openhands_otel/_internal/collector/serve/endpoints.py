@@ -44,6 +44,7 @@ class Parameter:
     kind: str = "string"
     repeated: bool = False
     among: tuple[str, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ SPAN: Final = Endpoint(
     "/api/v1/span",
     "One span with all that is kept of it: its content too, where that was captured.",
     SpanDetails,
-    (Parameter("trace", "Id of its trace."), Parameter("span", "Its id.")),
+    (Parameter("trace", "Id of its trace.", required=True), Parameter("span", "Its id.", required=True)),
 )
 TOTALS: Final = Endpoint("/api/v1/totals", "All that was ever spent, and whose it is.", Breakdown)
 GLANCE: Final = Endpoint("/api/v1/glance", "One line about now: spent today, by the hour, who waits.", Glance)
@@ -262,7 +263,7 @@ def _described(parameter: Parameter, place: str) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": place,
-        "required": place == "path",
+        "required": place == "path" or parameter.required,
         "description": parameter.about,
         "schema": schema,
     }
