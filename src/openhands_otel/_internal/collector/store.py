@@ -26,10 +26,11 @@ from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.conversations import Conversations
 from openhands_otel._internal.collector.state.fleet import Fleet, Process, Record
-from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, OVERDUE, Life, Pulse
+from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, OVERDUE, Pulse
 from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.state.stream import Broker
 from openhands_otel._internal.collector.supervision import FORESEEN, Health
+from openhands_otel._internal.combining.building import Life
 from openhands_otel._internal.version import __version__
 from openhands_otel.stats import (
     Breakdown,

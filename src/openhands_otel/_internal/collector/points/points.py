@@ -13,8 +13,9 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from openhands_otel._internal.collector.points.exponential import Exponential, from_exponential
 from openhands_otel._internal.collector.points.ranges import STAMP_LIMIT, implausible_stamp, out_of_range
 from openhands_otel._internal.collector.points.refusals import Refusals
-from openhands_otel._internal.collector.points.series import Attributes, AttributeValue, Exemplar, MetricInfo, Point
+from openhands_otel._internal.collector.points.series import Attributes, Exemplar, MetricInfo, Point
 from openhands_otel._internal.collector.points.values import BUCKET_LIMIT, Distribution, Value
+from openhands_otel._internal.combining.told import AttributeValue
 from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET, SCOPE_PROCESS
 
 _NO_RECORDED_VALUE: Final = 1

@@ -30,10 +30,7 @@ from typing import Any, Final
 from openhands_otel._internal.collector.points.deltas import Deltas
 from openhands_otel._internal.collector.points.quarters import Number, Quarters, Step
 from openhands_otel._internal.collector.points.values import Distribution, Value, amount, combined, plain, unplain
-
-AttributeValue = str | bool | int | float
-Attributes = tuple[tuple[str, AttributeValue], ...]
-"""Sorted by name, so equal sets are equal keys."""
+from openhands_otel._internal.combining.told import Attributes
 
 TOLERANCE: Final = 1_000_000_000
 """Nanoseconds by which two times may differ and still be one: a start as several of its points have it."""

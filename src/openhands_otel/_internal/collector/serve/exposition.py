@@ -17,7 +17,6 @@ from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
 from openhands_otel._internal.collector.points.series import (
     Attributes,
-    AttributeValue,
     Exemplar,
     MetricInfo,
     Series,
@@ -26,6 +25,7 @@ from openhands_otel._internal.collector.serve.families import FamilySet, Group, 
 from openhands_otel._internal.collector.state.fleet import OWN_METRICS
 from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.combining.told import AttributeValue
 from openhands_otel._internal.prometheus import label_name
 
 _INFO: Final = MetricInfo("target", "info", "", "The resource that telemetry came from.")

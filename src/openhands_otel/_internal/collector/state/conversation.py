@@ -10,11 +10,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance
 from openhands_otel._internal.collector.points.limits import CONVERSATION_WEIGHT
 from openhands_otel._internal.collector.points.series import Attributes, Point
-from openhands_otel._internal.collector.state.breakdowns import calls_of, shares_of, tokens_of
-from openhands_otel._internal.collector.state.combining import combined
 from openhands_otel._internal.collector.state.erased import Erased
-from openhands_otel._internal.collector.state.liveness import Life
-from openhands_otel._internal.collector.state.naming import labels_in, labels_of, name_of
 from openhands_otel._internal.collector.state.placing import (
     CONVERSATIONS,
     UNDATED,
@@ -26,8 +22,9 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.runs import Moment, Runs
 from openhands_otel._internal.collector.state.series_set import SeriesSet
+from openhands_otel._internal.combining.building import Life, of_life, parent_of, stats_of
+from openhands_otel._internal.combining.naming import labels_in
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.usages import by_usage, most_used, token_usage
 from openhands_otel.stats import ConversationStats
 
 _RESULTS: Final = frozenset({semconv.Status.FINISHED, semconv.Status.ERROR, semconv.Status.STUCK})
@@ -170,9 +167,7 @@ class Conversation:
             self.result = status if status in _RESULTS else None
 
     def _find_parent(self) -> None:
-        info = self.series.current(semconv.CONVERSATION_INFO)
-        parent = None if info is None else info.named(semconv.CONVERSATION_PARENT_ID)
-        self.parent_id = None if parent in {None, "", self.id} else parent
+        self.parent_id = parent_of(self.id, self.series)
 
     @property
     def own_cost(self) -> float:
@@ -197,55 +192,16 @@ class Conversation:
     def stats(self, tree_cost: float, descendants: int, zone: tzinfo | None = None) -> ConversationStats:
         """The state that viewers see; what lies under it is known to the caller, and in which ``zone`` they are."""
         if self._stats is None:
-            self._stats = self._build(zone)
+            stats = stats_of(self.id, self.series, self.services, self.process_labels, zone)
+            untold = self.series.newest(semconv.CONVERSATION_OUTCOME) is None
+            self._stats = stats.model_copy(update={"outcome": self.result}) if untold else stats
         update: dict[str, Any] = {
             "tree_cost": tree_cost,
             "descendants": descendants,
             "received_unix_nano": self.received,
+            **of_life(self.life, self._stats.closed),
         }
-        if self.life is not Life.LIVE and not self._stats.closed:
-            # Whatever it said last, nothing runs there now that anybody knows of.
-            update |= {"activity": None, "activity_since": None}
-            update |= {"stale": self.life is not Life.ENDED, "gone": self.life is Life.GONE}
-            update |= {"ended": self.life is Life.ENDED}
         return self._stats.model_copy(update=update)
-
-    def _build(self, zone: tzinfo | None) -> ConversationStats:
-        series = self.series
-        shares, tokens, calls, closed = shares_of(series), tokens_of(series), calls_of(series), self.closed
-        model, provider = most_used(shares, calls)
-        told = combined(series)
-        turn, limit = (told.pop(f"accumulated_token_usage.{name}") for name in ("per_turn_token", "context_window"))
-        context = turn or 0, limit or 0
-        reasons: str | None = told["unreconciled_reasons"]
-        told |= {
-            "parent_id": self.parent_id,
-            "accumulated_cost": self.own_cost,
-            "accumulated_token_usage": token_usage(tokens.values(), context),
-            "unreconciled_reasons": tuple(reasons.split(",")) if reasons else (),
-        }
-        if series.newest(semconv.CONVERSATION_OUTCOME) is None:
-            told["outcome"] = self.result
-        if closed:
-            told |= {"activity": None, "activity_since": None}
-        service, labels = self.services.get(series.last_process), labels_of(series, self.process_labels)
-        started = min((held.series.start for _, held in series.each() if held.series.start), default=0)
-        return ConversationStats(
-            conversation_id=self.id,
-            name=name_of(labels, service, started, zone),
-            labels=labels,
-            service=service,
-            processes=len(self.services),
-            model_name=model,
-            provider_name=provider,
-            calls_by_model=calls,
-            costs=shares,
-            usage_to_metrics=by_usage(shares, tokens, context, calls),
-            closed=closed,
-            started_unix_nano=started,
-            updated_unix_nano=max((held.series.time for _, held in series.each()), default=0),
-            **told,
-        )
 
     def record(self) -> dict[str, Any]:
         """What the archive keeps, plain enough for JSON."""

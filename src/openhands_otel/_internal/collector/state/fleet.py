@@ -37,7 +37,7 @@ from openhands_otel._internal.collector.points.series import (
 )
 from openhands_otel._internal.collector.points.values import Distribution, Value, amount, unplain
 from openhands_otel._internal.collector.state.erased import Erased
-from openhands_otel._internal.collector.state.liveness import Life, Lives, Pulse
+from openhands_otel._internal.collector.state.liveness import Lives, Pulse
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
     PROCESSES,
@@ -50,6 +50,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.sharing import SHARED, growth, key_of, raised
 from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_METRICS, BurnMeter, Group, TotalSums
+from openhands_otel._internal.combining.building import Life
 from openhands_otel._internal.spend.amounts import CALLS, SECONDS, Amount
 
 SILENT_AFTER_S: Final = 3600.0

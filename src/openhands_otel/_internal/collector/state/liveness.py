@@ -11,7 +11,6 @@ what was said meanwhile still waits to be read.
 
 from __future__ import annotations
 
-import enum
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import Point
+from openhands_otel._internal.combining.building import Life
 from openhands_otel._internal.host.neighbours import Address, is_connected
 
 HEARTBEAT_S: Final = 60.0
@@ -39,15 +39,6 @@ _LONGEST_BEAT_S: Final = 60.0
 _LONGEST_PROMISE_S: Final = 86_400.0
 
 PROMISES: Final = frozenset({semconv.HEARTBEAT_INTERVAL.name, semconv.BEAT_INTERVAL.name})
-
-
-class Life(enum.StrEnum):
-    """What is known of a process."""
-
-    LIVE = "live"
-    SILENT = "silent"
-    GONE = "gone"
-    ENDED = "ended"
 
 
 @dataclass(slots=True)

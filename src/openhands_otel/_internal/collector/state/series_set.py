@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,8 +24,16 @@ from openhands_otel._internal.collector.points.series import (
 )
 from openhands_otel._internal.collector.state.erased import Erased
 from openhands_otel._internal.collector.state.placing import conversation_measure
-from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS
-from openhands_otel.semconv import Metric
+from openhands_otel._internal.combining.told import (
+    LASTING,
+    NEVER,
+    SLOTS,
+    ProcessSeries,
+    SeriesKey,
+    ToldSeries,
+    takes_up,
+)
+from openhands_otel._internal.facts import CONVERSATION_METRICS
 
 INFOS: Final = {
     metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
@@ -35,31 +43,9 @@ INFOS: Final = {
 
 _SERIES_LIMIT: Final = 2_000
 """Series of one metric; ours has a few per process that worked on it."""
-_SLOTS: Final = frozenset(fact.metric.name for fact in FACTS if fact.slot)
-_LASTING: Final = frozenset(fact.metric.name for fact in FACTS if fact.lasting)
-
-SeriesKey = tuple[str, Attributes]
-"""Process, and attributes without the conversation's id (none for what has one slot)."""
-
-Heard = tuple[int, int]
-"""1 for what was heard live, 0 for what was told after the event; and when, by the collector's clock."""
-_NEVER: Final = (0, 0)
 
 
-@dataclass(slots=True)
-class ProcessSeries:
-    """A series of one process and the attributes it carries now."""
-
-    process: str
-    series: Series
-    attributes: Attributes
-    heard: Heard
-    """When it last said something new, its end apart."""
-
-    def named(self, attribute: str) -> str | None:
-        """What an attribute says."""
-        value = dict(self.attributes).get(attribute)
-        return None if value is None else str(value)
+Held = ProcessSeries[Series]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +64,15 @@ class Growth:
         return dict(self.attributes).get(semconv.LLM_ROLE) in semconv.AGENT_ROLES
 
 
-class SeriesSet:
+class SeriesSet(ToldSeries[Series]):
     """All of them, by metric."""
 
-    __slots__ = ("_by_metric", "erased", "grown", "left_out", "taken_up", "weight")
+    __slots__ = ("erased", "grown", "left_out", "weight")
 
     def __init__(self) -> None:
-        self._by_metric: dict[str, dict[SeriesKey, ProcessSeries]] = {}
+        super().__init__()
         self.grown: list[Growth] = []
         """What is to be booked yet."""
-        self.taken_up: dict[str, Heard] = {}
-        """When each process began, or began again, to work on the conversation."""
         self.weight = 0
         """Bytes that they take, about."""
         self.left_out = 0
@@ -100,10 +84,10 @@ class SeriesSet:
         """Take one point (``attributes``: without the conversation's id); True when anything changed."""
         name = point.metric.name
         heard = (0, min(received, point.time)) if replayed else (1, received)
-        key = (instance.key, () if name in _SLOTS else attributes)
+        key = (instance.key, () if name in SLOTS else attributes)
         of_metric = self._by_metric.setdefault(name, {})
         held = of_metric.get(key) or self._take_erased(of_metric, name, key, attributes)
-        begins = instance.key not in self.taken_up or _takes_up(name, held, attributes)
+        begins = instance.key not in self.taken_up or takes_up(name, held, attributes)
         before = held.series.reached if held is not None and isinstance(held.series, Counted) else 0
         if held is not None and held.attributes == attributes:
             if not held.series.apply(point, received):
@@ -119,17 +103,17 @@ class SeriesSet:
         if point.value is not None:
             held.heard = max(held.heard, heard)
             if begins:
-                self.taken_up[instance.key] = max(heard, self.taken_up.get(instance.key, _NEVER))
+                self.taken_up[instance.key] = max(heard, self.taken_up.get(instance.key, NEVER))
         return True
 
     def _take_erased(
-        self, of_metric: dict[SeriesKey, ProcessSeries], name: str, key: SeriesKey, attributes: Attributes
-    ) -> ProcessSeries | None:
+        self, of_metric: dict[SeriesKey, Held], name: str, key: SeriesKey, attributes: Attributes
+    ) -> Held | None:
         series = self.erased.take(key[0], name, attributes)
         if series is None:
             return None
         self.weight += weigh(key[1])
-        held = of_metric[key] = ProcessSeries(key[0], series, attributes, _NEVER)
+        held = of_metric[key] = ProcessSeries(key[0], series, attributes, NEVER)
         return held
 
     def grows(self, process: str, points: Iterable[tuple[Attributes, Point]], now: int) -> bool:
@@ -155,7 +139,7 @@ class SeriesSet:
     def _grow(
         self,
         instance: Instance,
-        held: ProcessSeries,
+        held: Held,
         point: Point,
         attributes: Attributes,
         before: int | float,
@@ -169,12 +153,12 @@ class SeriesSet:
 
     def _begin(
         self,
-        of_metric: dict[SeriesKey, ProcessSeries],
+        of_metric: dict[SeriesKey, Held],
         key: SeriesKey,
         point: Point,
         instance: Instance,
         received: int,
-    ) -> ProcessSeries | None:
+    ) -> Held | None:
         """A new series, or one that takes the place of what its slot said; None where the point is not news."""
         held = of_metric.get(key)
         if point.value is None or (held is not None and not is_newer(point.time, held.series.time, received)):
@@ -185,71 +169,9 @@ class SeriesSet:
                 return None
             self.weight += weigh(key[1])
         series = begin(point, point.value, instance.named, received)
-        begun = ProcessSeries(instance.key, series, (), _NEVER if held is None else held.heard)
+        begun = ProcessSeries(instance.key, series, (), NEVER if held is None else held.heard)
         of_metric[key] = begun
         return begun
-
-    def of(self, metric: Metric) -> Iterable[ProcessSeries]:
-        """The series of one metric."""
-        return self._by_metric.get(metric.name, {}).values()
-
-    def each(self) -> Iterator[tuple[str, ProcessSeries]]:
-        """Every series, with its metric's name."""
-        for name, of_metric in self._by_metric.items():
-            for held in of_metric.values():
-                yield name, held
-
-    def totals(self, metric: Metric) -> list[int | float]:
-        """The values of one metric."""
-        return [held.series.total for held in self.of(metric)]
-
-    def newest(self, metric: Metric) -> ProcessSeries | None:
-        """What was heard last of one metric, ended or not."""
-        return _newest(self.of(metric))
-
-    def current(self, metric: Metric) -> ProcessSeries | None:
-        """What was heard last of those that have not ended; of all, where all have."""
-        return _newest(held for held in self.of(metric) if not held.series.ended) or self.newest(metric)
-
-    @property
-    def last_process(self) -> str:
-        """The process that took the conversation up last."""
-        return max(self.taken_up, key=lambda process: self.taken_up[process], default="")
-
-    @property
-    def state(self) -> ProcessSeries | None:
-        """What the process says of the conversation's state that is to be believed."""
-        last = self.last_process
-
-        def rank(held: ProcessSeries) -> tuple[bool, Heard, int]:
-            # Whoever has handed it on may close what is no longer his.
-            handed_on = held.process != last and held.named(semconv.CONVERSATION_STATUS) == semconv.Status.CLOSED
-            return not handed_on, held.heard, held.series.time
-
-        return max(self.of(semconv.CONVERSATION_STATE), key=rank, default=None)
-
-    @property
-    def status(self) -> str | None:
-        """The conversation's state."""
-        state = self.state
-        return None if state is None else state.named(semconv.CONVERSATION_STATUS)
-
-    def spoken(self, metric: Metric) -> ProcessSeries | None:
-        """What the process that says the state says of another metric now."""
-        state = self.state
-        process = self.last_process if state is None else state.process
-        held = next((held for held in self.of(metric) if held.process == process), None)
-        return None if held is None or held.series.ended else held
-
-    @property
-    def closed(self) -> bool:
-        """Closed by the process that took it up last; one before may have died without a word."""
-        last = self.last_process
-        return self.status == semconv.Status.CLOSED or any(
-            held.process == last and held.series.ended
-            for name in _LASTING
-            for held in self._by_metric.get(name, {}).values()
-        )
 
     def held_by(self) -> list[tuple[str, float, float]]:
         """Each process, since when and until when it spoke (unix seconds)."""
@@ -289,29 +211,14 @@ class SeriesSet:
         """What an archive that does not say it had to go by."""
         begun: dict[str, list[int]] = {}
         for name, held in self.each():
-            if name in _LASTING:
+            if name in LASTING:
                 at = min(held.series.start or held.series.time, received)
                 begun[held.process] = max(begun.get(held.process, [1, 0]), [1, at])
         return begun
 
 
-def _newest(some: Iterable[ProcessSeries]) -> ProcessSeries | None:
-    return max(some, key=lambda held: (held.heard, held.series.time), default=None)
-
-
-def _before(
-    process: str, name: str, attributes: Attributes, row: list[Any], received: int
-) -> tuple[bool, ProcessSeries]:
+def _before(process: str, name: str, attributes: Attributes, row: list[Any], received: int) -> tuple[bool, Held]:
     """A series as archives had it that knew but the senders' clocks."""
     start, time, base, value, ended, keyed = row
     series = series_before(INFOS[name].accumulates, start, time, base, value, ended)
     return keyed, ProcessSeries(process, series, attributes, (1, min(time, received)))
-
-
-def _takes_up(name: str, held: ProcessSeries | None, attributes: Attributes) -> bool:
-    """Whether what takes the place of ``held`` says that its process works on the conversation again."""
-    if name == semconv.CONVERSATION_STATE.name:
-        status = dict(attributes).get(semconv.CONVERSATION_STATUS)
-        before = None if held is None else held.named(semconv.CONVERSATION_STATUS)
-        return status != before and (status == semconv.Status.RUNNING or before == semconv.Status.CLOSED)
-    return held is not None and held.series.ended and name in _LASTING

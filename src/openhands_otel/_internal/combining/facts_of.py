@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.state.series_set import ProcessSeries, SeriesSet
+from openhands_otel._internal.combining.told import ProcessSeries, Stream, ToldSeries
 from openhands_otel._internal.facts import FACTS, Combine, Fact, Format
 
 Value = str | int | float | None
+_Told = ToldSeries[Any]
 
 
-def combined(series: SeriesSet) -> dict[str, Any]:
+def combined(series: _Told) -> dict[str, Any]:
     """Fields of ``ConversationStats``, for each row of the table that has one."""
     return {fact.field: _COMBINE[fact.combine](series, fact) for fact in FACTS if fact.field is not None}
 
@@ -22,35 +23,35 @@ def _number(fact: Fact, number: float) -> int | float:
     return int(number) if fact.format is Format.COUNT else float(number)
 
 
-def _said(fact: Fact, held: ProcessSeries | None) -> Value:
+def _said(fact: Fact, held: ProcessSeries[Stream] | None) -> Value:
     if held is None:
         return None
     return _number(fact, held.series.total) if fact.attribute is None else held.named(fact.attribute)
 
 
-def _sum(series: SeriesSet, fact: Fact) -> Value:
+def _sum(series: _Told, fact: Fact) -> Value:
     values = series.totals(fact.metric)
     return sum(values) if fact.format is Format.COUNT else math.fsum(values)
 
 
-def _speaker(series: SeriesSet, fact: Fact) -> Value:
+def _speaker(series: _Told, fact: Fact) -> Value:
     state = fact.metric is semconv.CONVERSATION_STATE
     return _said(fact, series.state if state else series.spoken(fact.metric))
 
 
-def _result(series: SeriesSet, fact: Fact) -> Value:
+def _result(series: _Told, fact: Fact) -> Value:
     held = series.newest(fact.metric)
     return _said(fact, held) if held is not None and held.series.total == 1 else None
 
 
-def _opening(series: SeriesSet, fact: Fact) -> Value:
+def _opening(series: _Told, fact: Fact) -> Value:
     # Later processes restored what earlier ones spent as well: the first restored least, and nothing if it began.
     opened = {held.process for held in series.of(semconv.CONVERSATION_INFO) if held.named(semconv.SDK_VERSION)}
     told = {held.process: _number(fact, held.series.total) for held in series.of(fact.metric)}
     return min((told.get(process, 0.0) for process in opened or told), default=0.0)
 
 
-_COMBINE: Final[dict[Combine, Callable[[SeriesSet, Fact], Value]]] = {
+_COMBINE: Final[dict[Combine, Callable[[_Told, Fact], Value]]] = {
     Combine.SUM: _sum,
     Combine.EARLIEST: lambda series, fact: min(series.totals(fact.metric), default=None),
     Combine.LARGEST: lambda series, fact: max(series.totals(fact.metric), default=None),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
-from typing import Final
+from typing import Any, Final
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.points.series import Attributes
-from openhands_otel._internal.collector.state.series_set import ProcessSeries, SeriesSet
+from openhands_otel._internal.combining.told import Attributes, ProcessSeries, ToldSeries
 from openhands_otel._internal.labels import LABEL_LIMIT
 
 NAME: Final = "name"
@@ -24,10 +23,10 @@ def labels_in(attributes: Attributes) -> dict[str, str]:
     return {name.removeprefix(prefix): str(value) for name, value in attributes if name.startswith(prefix)}
 
 
-def labels_of(series: SeriesSet, of_processes: Mapping[str, str]) -> dict[str, str]:
+def labels_of(series: ToldSeries[Any], of_processes: Mapping[str, str]) -> dict[str, str]:
     """Those of its processes, and over them those of its calls; of several values what was heard last."""
 
-    def age(held: ProcessSeries) -> tuple[tuple[int, int], int]:
+    def age(held: ProcessSeries[Any]) -> tuple[tuple[int, int], int]:
         return held.heard, held.series.time
 
     found = dict(of_processes)

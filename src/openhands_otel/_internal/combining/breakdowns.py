@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import Final
+from typing import Any, Final
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.state.series_set import SeriesSet
+from openhands_otel._internal.combining.told import ToldSeries
 from openhands_otel.semconv import OVERFLOW, UNKNOWN
 from openhands_otel.stats import CostShare, ModelCalls
 
@@ -15,7 +15,7 @@ _LIMIT: Final = 32
 """Parts of a breakdown; what is beyond shares one more."""
 
 
-def tokens_of(series: SeriesSet) -> dict[str, dict[str, int]]:
+def tokens_of(series: ToldSeries[Any]) -> dict[str, dict[str, int]]:
     """Tokens by usage id and type."""
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for held in series.of(semconv.CONVERSATION_TOKENS):
@@ -24,7 +24,7 @@ def tokens_of(series: SeriesSet) -> dict[str, dict[str, int]]:
     return found
 
 
-def calls_of(series: SeriesSet) -> tuple[ModelCalls, ...]:
+def calls_of(series: ToldSeries[Any]) -> tuple[ModelCalls, ...]:
     """Calls by model and provider; of agents before they said so, under a model that is not known."""
     parts: dict[tuple[str, str | None], list[int]] = defaultdict(lambda: [0, 0])
     for place, metric in enumerate((semconv.CONVERSATION_CALLS, semconv.CONVERSATION_UNPRICED)):
@@ -42,7 +42,7 @@ def calls_of(series: SeriesSet) -> tuple[ModelCalls, ...]:
     return tuple(calls)
 
 
-def shares_of(series: SeriesSet) -> tuple[CostShare, ...]:
+def shares_of(series: ToldSeries[Any]) -> tuple[CostShare, ...]:
     """Cost by role, model and usage id, dearest first."""
     parts: dict[tuple[str, str, str | None], list[float]] = defaultdict(list)
     for held in series.of(semconv.CONVERSATION_COST):
