@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.archive.questions import answer, answer_from_file, read_question
+from openhands_otel._internal.collector.archive.questions import answer, answer_from_file
+from openhands_otel._internal.spend.reading import read_question
 from openhands_otel._internal.spend.rows import Dimension, Unit
 from otlp_sender import Sender
 

@@ -14,9 +14,10 @@ from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.archive.history import Archive
-from openhands_otel._internal.collector.archive.questions import answer_from_file, read_question
+from openhands_otel._internal.collector.archive.questions import answer_from_file
 from openhands_otel._internal.collector.serve.api import Api
 from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.spend.reading import read_question
 from openhands_otel.stats import Spend, SpendGroup
 from otlp_sender import Sender
 

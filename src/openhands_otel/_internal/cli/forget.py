@@ -12,13 +12,14 @@ from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.cli.view import default_database
 from openhands_otel._internal.collector.archive.forgetting import Request
 from openhands_otel._internal.collector.archive.forgotten import Erasure
-from openhands_otel._internal.collector.archive.questions import BadQuestion, erasures_from_file, read_question
+from openhands_otel._internal.collector.archive.questions import erasures_from_file
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.erasing import copies_of, erase
 from openhands_otel._internal.collector.points.decode import MalformedRequest, TooLarge, decode_metrics
 from openhands_otel._internal.collector.state.placing import Cube, place_of
 from openhands_otel._internal.export.spool.file import Spool
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
+from openhands_otel._internal.spend.reading import BadQuestion, read_question
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import CONVERSATION_ID
 from openhands_otel.settings import SettingsError, ViewerSettings, load

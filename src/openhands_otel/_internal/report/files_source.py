@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from openhands_otel._internal.collector.archive.history import Archive
-from openhands_otel._internal.collector.archive.questions import BadQuestion, answer
+from openhands_otel._internal.collector.archive.questions import answer
 from openhands_otel._internal.collector.archive.spend import Present, presence
 from openhands_otel._internal.collector.housekeeping import DATES_KEPT_S, Housekeeping
 from openhands_otel._internal.collector.points.decode import MalformedRequest, TooLarge, decode_metrics
@@ -20,6 +20,7 @@ from openhands_otel._internal.collector.store import Store, Unavailable
 from openhands_otel._internal.export.otlp_file.reading import NotTaken, files_below, requests_in
 from openhands_otel._internal.report.errors import SourceError
 from openhands_otel._internal.spend.questions import SpendQuestion
+from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel.stats import Spend
 
 _CONVERSATIONS: Final = 2_000

@@ -22,6 +22,7 @@ from openhands_otel._internal.openhands_files.reading import Presence, presence_
 from openhands_otel._internal.report.errors import SourceError
 from openhands_otel._internal.spend.grouping import merge
 from openhands_otel._internal.spend.questions import SpendQuestion
+from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel._internal.spend.zones import MACHINE
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome
@@ -237,7 +238,7 @@ def _ask_database(path: Path, question: SpendQuestion, wants_presence: bool) -> 
     try:
         spend = questions.answer_from_file(path, question)
         present = questions.presence_from_file(path) if wants_presence else []
-    except (questions.BadQuestion, UnusableDatabase) as error:
+    except (BadQuestion, UnusableDatabase) as error:
         raise SourceError(str(error)) from None
     return spend, presence_of((name, since, until) for name, _, since, until in present)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from openhands_otel._internal.collector.archive.questions import BadQuestion
+from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationRun, ConversationStats
 

@@ -1,13 +1,10 @@
-"""Questions about spend as people and programs put them: read, checked, and answered from a database.
-
-The viewer's API and a report of a file that no viewer has open ask by the same words and get the same figures.
-"""
+"""Questions about spend, answered from a database: for the viewer's API, and for reports of a file itself."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
 from itertools import batched
 from pathlib import Path
@@ -18,12 +15,10 @@ from openhands_otel._internal.collector.archive.forgotten import Erasure, erasur
 from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
 from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
 from openhands_otel._internal.collector.archive.upgrade import convert
-from openhands_otel._internal.spend.conditions import Condition, ConditionError
-from openhands_otel._internal.spend.periods import LATEST, PeriodError, between, period_of
+from openhands_otel._internal.spend.periods import LATEST, period_of
 from openhands_otel._internal.spend.questions import SpendQuestion
+from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
-from openhands_otel._internal.spend.zones import ZoneError, zone_of
-from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend
 
 _ENDED: Final = {
@@ -34,43 +29,9 @@ _ENDED: Final = {
 _NAMED: Final = "SELECT id, json_extract(stats, '$.name') FROM conversations WHERE id IN ({})"
 _AT_ONCE: Final = 500
 """Values of one query."""
-_MOST_NAMES: Final = 8
 _MOST_PERIODS: Final = 20_000
 _LOOK_EVERY: Final = 64
 """Periods after which is looked whether nothing was spent for long."""
-
-
-class BadQuestion(ValueError):
-    """It cannot be understood; the message is one line that says what to write."""
-
-
-def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | None) -> SpendQuestion:
-    """Read what is asked. Raises BadQuestion.
-
-    Args:
-        given: by, since, until, last, timezone, where and top, each as often as it was given.
-        zone_by_default: IANA name of the zone where none is asked for; None for this machine's.
-    """
-    values = {name: list(texts) for name, texts in given.items()}
-    try:
-        zone = zone_of(_single(values, "timezone") or zone_by_default)
-        now = time.time()
-        since, until, last = (_single(values, name) or None for name in ("since", "until", "last"))
-        begin, end = between(since, until, last, now, zone)
-        where = tuple(Condition.of(text) for text in values.get("where", ()))
-        question = SpendQuestion(
-            by=tuple(name for text in values.get("by", ()) if text.strip() for name in _names(text)),
-            zone=zone,
-            since=begin,
-            until=end,
-            where=where,
-            top=_count(_single(values, "top")),
-        )
-    except (PeriodError, ZoneError, ConditionError) as error:
-        raise BadQuestion(printable(str(error), 300)) from None
-    if len(question.by) > _MOST_NAMES or len(question.where) > _MOST_NAMES:
-        raise BadQuestion(f"by and where take {_MOST_NAMES} names at most")
-    return question
 
 
 def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
@@ -177,25 +138,3 @@ def _found(connection: sqlite3.Connection, query: str, ids: Iterable[str]) -> li
         for some in batched(sorted(ids), _AT_ONCE)
         for row in connection.execute(query.format(", ".join("?" * len(some))), some)
     ]
-
-
-def _single(values: Mapping[str, list[str]], name: str) -> str | None:
-    texts = values.get(name, [])
-    if len(texts) > 1:
-        raise BadQuestion(f"{name} is given {len(texts)} times")
-    return texts[0] if texts else None
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise BadQuestion(f"by has an empty name in '{text}': write names with commas between them, as in day,model")
-    return names
-
-
-def _count(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise BadQuestion("top must be a whole number above 0")
-    return int(text)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from openhands_otel._internal.collector.archive.listings import MOST, whole
-from openhands_otel._internal.collector.archive.questions import BadQuestion
 from openhands_otel._internal.collector.spans.span import SpanKind
 from openhands_otel._internal.collector.spans.timeline import TimelineSpan
+from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Call, SpanDetails, SpanEvent, TokenUsage
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.archive.history import EVERYTHING
 from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
-from openhands_otel._internal.collector.archive.questions import BadQuestion, answer, read_question
+from openhands_otel._internal.collector.archive.questions import answer
 from openhands_otel._internal.collector.archive.spend import READ, presence
 from openhands_otel._internal.collector.budgets import budgets
 from openhands_otel._internal.collector.serve import endpoints
@@ -27,6 +27,7 @@ from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
 from openhands_otel._internal.spend.budgets import Limit
 from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover
+from openhands_otel._internal.spend.reading import BadQuestion, read_question
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__

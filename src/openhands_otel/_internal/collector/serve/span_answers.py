@@ -17,12 +17,12 @@ from starlette.responses import Response
 
 from openhands_otel._internal.collector.archive import span_questions
 from openhands_otel._internal.collector.archive.listings import MOST, whole
-from openhands_otel._internal.collector.archive.questions import BadQuestion
 from openhands_otel._internal.collector.serve import endpoints
 from openhands_otel._internal.collector.serve.answers import JSON, problem
 from openhands_otel._internal.collector.spans.timeline import Now, TimelineSpan, rows_of
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel.semconv import Status
 from openhands_otel.stats import Calls, ConversationStats, Timeline, TimelineRow
 
