@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ class Expression:
     text: str
     instant: bool
 
-    def over(self, seconds: int) -> str:
-        """As Grafana would send it with a range of so many seconds and all services."""
+    def over(self, seconds: int, **chosen: str) -> str:
+        """As Grafana would send it with a range of so many seconds; of what nobody has ``chosen``, All."""
         filled = self.text.replace("$__rate_interval", RATE_INTERVAL)
         filled = filled.replace("$__interval_ms", "5000").replace("$__interval", "5s")
         filled = filled.replace("$__range_s", str(seconds)).replace("$__range", f"{seconds}s")
-        filled = filled.replace("$job", ".*")
+        filled = re.sub(r"\$([a-z]+)", lambda variable: chosen.get(variable[1], ".*"), filled)
         assert "$" not in filled, filled
         return filled
 

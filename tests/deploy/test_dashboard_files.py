@@ -12,6 +12,7 @@ import yaml
 
 from dashboards import EXPRESSIONS, FILES, panels
 from deploy.grafana.generator.__main__ import main
+from deploy.grafana.generator.queries import VARIABLES
 from grafana_model import problems
 from prometheus_names import COLLECTOR, KNOWN, metric_names
 
@@ -54,6 +55,20 @@ def test_each_panel_says_what_it_shows_in_which_unit_and_asks_the_chosen_data_so
         assert {source["uid"] for source in sources} == {"${datasource}"}
         references = [target["refId"] for target in panel["targets"]]
         assert len(set(references)) == len(references) > 0
+
+
+@each_file
+def test_each_selects_by_service_and_label_and_all_leaves_nothing_out(file: Path) -> None:
+    given = {each["name"]: each for each in json.loads(file.read_text())["templating"]["list"]}
+    for name in ("job", *VARIABLES):
+        assert given[name]["includeAll"]
+        # Fits a series without the label as well, which the list of its values would not.
+        assert given[name]["allValue"] == ".*"
+        assert given[name]["multi"]
+    used = {
+        name for each in EXPRESSIONS if each.dashboard == file.stem for name in re.findall(r"\$([a-z]+)", each.text)
+    }
+    assert used == {"job", *VARIABLES}
 
 
 @each_file

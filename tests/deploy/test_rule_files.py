@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.grafana.generator.queries import spent
+from deploy.grafana.generator.queries import VARIABLES, spent
+from openhands_otel.semconv import prometheus_label
 from prometheus_names import COLLECTOR, KNOWN, metric_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,28 @@ def test_what_is_recorded_over_a_window_is_the_formula_of_the_dashboards(rule: d
     assert level
     by = level.group(1).split(", ")
     assert squeezed(rule["expr"]) == squeezed(spent(level.group(2), window.group(1), by))
+
+
+@pytest.mark.parametrize("rule", [r for r in RECORDED if WINDOW.search(r["record"])], ids=lambda rule: rule["record"])
+def test_what_is_recorded_over_a_window_keeps_whose_it_is(rule: dict[str, Any]) -> None:
+    """Else a dashboard that shows one team, namespace or environment would find nothing."""
+    level = re.match(r"sum by \(([\w, ]+)\)", rule["expr"])
+    assert level
+    assert {"job", *VARIABLES.values()} <= set(level.group(1).split(", "))
+
+
+def test_what_the_dashboards_select_by_stands_on_every_series_whichever_way_it_comes() -> None:
+    """Over OTLP into Prometheus or Thanos, or scraped from the collector."""
+    folder = ROOT / "deploy"
+    prometheus = yaml.safe_load((folder / "prometheus" / "prometheus.yml").read_text())
+    collector = yaml.safe_load((ROOT / "collector-config.yaml").read_text())
+    fleet = re.findall(
+        r"--receive.otlp-promote-resource-attributes=(\S+)", (folder / "fleet" / "compose.yaml").read_text()
+    )
+    promoted = prometheus["otlp"]["promote_resource_attributes"]
+    scraped = collector["exporters"]["prometheus"]["resource_constant_labels"]["included"]
+    assert set(promoted) == set(scraped) == set(fleet)
+    assert set(VARIABLES.values()) <= {prometheus_label(attribute) for attribute in promoted}
 
 
 def test_a_look_back_is_a_day_at_least() -> None:

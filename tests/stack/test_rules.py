@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.grafana.generator.queries import spent
+from dashboards import EXPRESSIONS
+from deploy.grafana.generator.queries import VARIABLES, spent
 from deploy.native.build import binary
 
 HERE = Path(__file__).parent
@@ -114,4 +115,72 @@ def test_any_window_over_any_processes_is_exact_and_increase_is_not(promtool: Pa
     file = tmp_path / "windows.yml"
     test = {"interval": "1m", "input_series": series, "promql_expr_test": proofs}
     file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}))
+    assert "SUCCESS" in run(promtool, "test", "rules", file)
+
+
+# ---------------------------------------------------------------- labels
+
+
+def labelled(chance: random.Random, number: int) -> dict[str, str]:
+    """Labels of one process: all, some or none of those that dashboards select by."""
+    namespace = chance.choice(("", "crew", "others"))
+    job = "/".join(filter(None, (namespace, chance.choice(("coder", "tester")))))
+    chosen = {name: chance.choice(("", "a", "b")) for name in VARIABLES if name != "namespace"}
+    of_process = {VARIABLES[name]: value for name, value in {**chosen, "namespace": namespace}.items() if value}
+    return {"job": job, "instance": str(number), "gen_ai_request_model": chance.choice(("x", "y")), **of_process}
+
+
+def test_all_is_what_it_would_be_without_labels_and_each_label_splits_it_without_rest(
+    promtool: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(11)
+    processes = [(labelled(chance, number), process(chance)) for number in range(PROCESSES)]
+    series = [
+        {
+            "series": f"{COST}{{{', '.join(f'{name}="{value}"' for name, value in labels.items())}}}",
+            "values": " ".join("_" if value is None else str(value) for value in samples),
+        }
+        for labels, samples in processes
+    ]
+    hours = 6
+    begin, end = MINUTES - hours * 60, MINUTES
+
+    def expected(name: str = "", value: str = "", since: int = begin) -> float:
+        """Of the processes that have this label, or no label at all that is called "", so all of them."""
+        whose = VARIABLES.get(name, name)
+        return truth([samples for labels, samples in processes if labels.get(whose, "") == value], since, end)
+
+    shown = next(each for each in EXPRESSIONS if each.panel == "Spent")
+    whole = expected()
+    assert whole > 0
+    proofs = [(shown.over(hours * 3600), whole)]
+    for name in ("job", *VARIABLES):
+        values = {labels.get(VARIABLES.get(name, name), "") for labels, _ in processes}
+        assert len(values) > 1
+        proofs += [(shown.over(hours * 3600, **{name: value}), expected(name, value)) for value in values]
+        assert sum(expected(name, value) for value in values) == pytest.approx(whole)
+    for panel in ("By team and project", "Chargeback", "By service", "By model"):
+        table = next(each for each in EXPRESSIONS if each.panel == panel)
+        proofs.append((f"sum({table.over(hours * 3600).removeprefix('sort_desc')})", whole))
+    # What is recorded adds up likewise.
+    proofs += [("sum(openhands:llm_cost_USD:spent1h)", expected(since=end - 60))]
+    recorded = {labels.get(VARIABLES["team"], "") for labels, _ in processes}
+    hour = next(each for each in EXPRESSIONS if each.panel == "Spent within the last hour")
+    proofs += [(f"sum({hour.over(0, team=team)})", expected("team", team, end - 60)) for team in recorded]
+    test = {
+        "interval": "1m",
+        "input_series": series,
+        "promql_expr_test": [
+            {
+                # Nothing at all where nobody said a word.
+                "expr": f"({text}) or vector(0)",
+                "eval_time": f"{MINUTES}m",
+                "exp_samples": [{"labels": "{}", "value": value}],
+            }
+            for text, value in proofs
+        ],
+    }
+    file = tmp_path / "labels.yml"
+    rules = [str(RULES / "recording.yml")]
+    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": [test]}))
     assert "SUCCESS" in run(promtool, "test", "rules", file)

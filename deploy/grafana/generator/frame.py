@@ -10,7 +10,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.generator.panels import METRICS, Panel
-from deploy.grafana.generator.queries import name
+from deploy.grafana.generator.queries import VARIABLES, name
 from openhands_otel import semconv
 
 TAG: Final = "openhands"
@@ -44,24 +44,32 @@ def dashboard(uid: str, title: str, description: str, rows: Sequence[Row], since
         )
         .with_variable(builders.DatasourceVariable("datasource").label("Metrics").type("prometheus"))
         .with_variable(builders.DatasourceVariable("traces").label("Traces").type("jaeger"))
-        .with_variable(
-            builders.QueryVariable("job")
-            .label("Service")
-            .datasource(METRICS)
-            .query(f"label_values({name(semconv.ACTIVE_CONVERSATIONS)}, job)")
-            .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .sort(models.VariableSort.ALPHABETICAL_ASC)
-            .multi(True)
-            .include_all(True)
-            .all_value(".*")
-            .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
-        )
+        .with_variable(_choice("job", "Service", name(semconv.ACTIVE_CONVERSATIONS), "job"))
     )
+    for variable, selected in VARIABLES.items():
+        # The counters have what labels() sets, too, where it is allowed there.
+        made = made.with_variable(_choice(variable, variable.capitalize(), name(semconv.COST), selected))
     for row in rows:
         made = made.with_row(builders.Row(row.title))
         for panel in row.panels:
             made = made.with_panel(panel)
     return _numbered(made.build())
+
+
+def _choice(variable: str, title: str, metric: str, selected: str) -> builders.QueryVariable:
+    """One or several values of a label, or all: then also what has none."""
+    return (
+        builders.QueryVariable(variable)
+        .label(title)
+        .datasource(METRICS)
+        .query(f"label_values({metric}, {selected})")
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
 
 
 def _numbered(made: models.Dashboard) -> models.Dashboard:

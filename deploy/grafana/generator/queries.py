@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from openhands_otel import semconv
 from openhands_otel.semconv import Metric, prometheus_label
 
 LOOK_BACK: Final = "1d"
@@ -16,10 +17,20 @@ RANGE: Final = "$__range"
 """The range that a dashboard shows."""
 INTERVAL: Final = "$__interval"
 RATE: Final = "$__rate_interval"
-WHERE: Final = 'job=~"$job"'
-"""What the variables of each dashboard select."""
 
 label = prometheus_label
+
+VARIABLES: Final = {
+    "namespace": label(semconv.SERVICE_NAMESPACE),
+    "environment": label(semconv.DEPLOYMENT_ENVIRONMENT),
+    **{name: label(semconv.LABEL_PREFIX + name) for name in ("team", "project", "experiment")},
+}
+"""Variables of each dashboard beside ``job``, and the labels that they select: those that prometheus.yml promotes. A
+pattern that fits anything fits a series without the label too, so "All" leaves out nothing."""
+OF_SERVICE: Final = f'job=~"$job", {VARIABLES["namespace"]}=~"$namespace"'
+"""What is known of a service as a whole, such as its budget."""
+WHERE: Final = ", ".join(('job=~"$job"', *(f'{selected}=~"${name}"' for name, selected in VARIABLES.items())))
+"""What the variables of each dashboard select."""
 
 
 def name(metric: Metric, part: str = "") -> str:

@@ -24,7 +24,7 @@ from deploy.grafana.generator.panels import (
     number,
     rows,
 )
-from deploy.grafana.generator.queries import INTERVAL, RANGE, grown, label, quantile, ratio, select
+from deploy.grafana.generator.queries import INTERVAL, RANGE, WHERE, grown, label, quantile, ratio, select
 from openhands_otel import semconv
 
 ID: Final = label(semconv.CONVERSATION_ID)
@@ -93,7 +93,7 @@ def now() -> Row:
                 "Without progress",
                 "Conversations that have been running for 15 minutes without an LLM response.",
                 COUNT,
-                Query(f"count({WITHOUT_PROGRESS}) or vector(0)"),
+                Query(f"count({WITHOUT_PROGRESS}{{{WHERE}}}) or vector(0)"),
             ),
             alarm(
                 "Stuck", "Runs that OpenHands stopped as stuck, in the range.", COUNT, Query(grown(semconv.STUCK_RUNS))

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generator.frame import Row, dashboard
-from deploy.grafana.generator.panels import COUNT, DOLLARS, SHARE, TOKENS, WIDTH, Query, alarm, bars, graph, number
-from deploy.grafana.generator.queries import RANGE, RATE, WHERE, grown, label, ratio, select
+from deploy.grafana.generator.panels import (
+    COUNT,
+    DOLLARS,
+    SHARE,
+    TOKENS,
+    WIDTH,
+    Column,
+    Query,
+    alarm,
+    bars,
+    graph,
+    number,
+    rows,
+)
+from deploy.grafana.generator.queries import OF_SERVICE, RANGE, RATE, VARIABLES, WHERE, grown, label, ratio, select
 from openhands_otel import semconv
 
 MODEL: Final = label(semconv.REQUEST_MODEL)
 ROLE: Final = label(semconv.LLM_ROLE)
 AGENT: Final = label(semconv.AGENT_NAME)
-TEAM, PROJECT = (label(f"{semconv.LABEL_PREFIX}{name}") for name in ("team", "project"))
+TEAM, PROJECT = VARIABLES["team"], VARIABLES["project"]
 OUTCOME: Final = label(semconv.RUN_OUTCOME)
 SCOPE: Final = label(semconv.BUDGET_SCOPE)
 FINISHED: Final = f'{OUTCOME}="{semconv.RunOutcome.FINISHED}"'
@@ -66,7 +80,7 @@ def totals() -> Row:
 
 
 def budget() -> Row:
-    limit = f'sum(openhands:budget_limit_USD:current{{{WHERE}, {SCOPE}="{semconv.BudgetScope.DAY}"}})'
+    limit = f'sum(openhands:budget_limit_USD:current{{{OF_SERVICE}, {SCOPE}="{semconv.BudgetScope.DAY}"}})'
     return Row(
         "Budget",
         [
@@ -88,7 +102,7 @@ def budget() -> Row:
                 "of all services of a namespace.",
                 SHARE,
                 Query(
-                    f"openhands:budget_used:ratio{{{WHERE}}} or openhands:budget_used:ratio{{{SCOPE}="
+                    f"openhands:budget_used:ratio{{{OF_SERVICE}}} or openhands:budget_used:ratio{{{SCOPE}="
                     f'"{semconv.BudgetScope.TEAM}"}}',
                     f"{{{{{SCOPE}}}}}: {{{{job}}}}{{{{team}}}}",
                 ),
@@ -140,7 +154,27 @@ def shares() -> Row:
         Query(f"sort_desc({grown(semconv.COST, by=[TEAM, PROJECT])})", f"{{{{{TEAM}}}}} / {{{{{PROJECT}}}}}"),
         width=WIDTH,
     )
-    return Row("Where it goes", [*panels, chargeback])
+    return Row("Where it goes", [*panels, chargeback, _bill()])
+
+
+def _bill() -> table.Panel:
+    whose = list(VARIABLES.values())
+    month = f"sum by ({', '.join(whose)}) (openhands:llm_cost_USD:spent30d{{{WHERE}}})"
+    return rows(
+        "Chargeback",
+        "Whose spend it is, a row for each set of labels: in the range, and in the last 30 days. Rows add up to what "
+        "was spent; without a name stands what has none.",
+        [
+            *(Column(name.capitalize(), label=selected) for name, selected in VARIABLES.items()),
+            Column("Cost", grown(semconv.COST, by=whose), DOLLARS),
+            Column("30 days", month, DOLLARS),
+            Column("Calls", grown(semconv.CALLS, by=whose)),
+            Column("Tokens in", grown(semconv.INPUT_TOKENS, by=whose), TOKENS),
+            Column("Tokens out", grown(semconv.OUTPUT_TOKENS, by=whose), TOKENS),
+        ],
+        sort="Cost",
+        height=8,
+    )
 
 
 def tokens() -> Row:
