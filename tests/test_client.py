@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
-from openhands_otel.client import AsyncStatsClient, StatsClient, StatsError
+from openhands_otel._internal.asking.changes import Changes
+from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, RemovedUpdate, SnapshotUpdate, TotalsUpdate, Update
 from otlp_sender import Sender
 from otlp_server import answering
@@ -252,3 +253,48 @@ def test_an_event_loop_is_told_what_is_wrong_in_the_same_words(url: str) -> None
         client.state()
     assert (type(awaited.value), str(awaited.value)) == (type(waited.value), str(waited.value))
     assert "\n" not in str(awaited.value)
+
+
+# ---------------------------------------------------------------- a Prometheus (more of it: tests/stack/test_client.py)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://[bad"])
+def test_an_address_of_no_prometheus_says_how_one_looks(url: str) -> None:
+    with pytest.raises(StatsError, match=r"no address of a Prometheus: it should look like http://127\.0\.0\.1:9090"):
+        StatsClient(f"{PROMETHEUS}{url}")
+
+
+def test_where_no_prometheus_is_the_error_says_so(viewer: Viewer) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{holder.getsockname()[1]}"
+        for url, word in ((nobody, "name another URL"), (viewer.url, "40[45]")):
+            with StatsClient(f"{PROMETHEUS}{url}") as client:
+                for ask in (client.state, client.totals, client.spend, client.history, lambda: next(client.stream())):
+                    with pytest.raises(StatsError, match=word) as error:
+                        ask()
+                    assert "\n" not in str(error.value)
+                    assert url in str(error.value)
+
+
+def test_what_has_changed_leads_from_one_state_to_the_next(fresh_viewer: Viewer) -> None:
+    """What a source that has to be asked is followed by, whatever came, changed and went."""
+    sender = Sender("p").converse("a", 0.1).converse("b", 0.1)
+    fresh_viewer.send(sender)
+    before = fresh_viewer.state()
+    fresh_viewer.send(sender.converse("b", 0.3).converse("c", 0.2).spend(0.5))
+    after = fresh_viewer.state()
+    kept = after.model_copy(
+        update={"conversations": [each for each in after.conversations if each.conversation_id != "a"]}
+    )
+    changes = Changes()
+    assert list(changes.since(before)) == [SnapshotUpdate(state=before)]
+    assert list(changes.since(before)) == []
+    *told, last = changes.since(kept)
+    assert isinstance(last, TotalsUpdate)
+    assert last.totals == after.totals
+    assert {update.conversation_id for update in told if isinstance(update, RemovedUpdate)} == {"a"}
+    changed = [update.conversation for update in told if isinstance(update, ConversationUpdate)]
+    assert {each.conversation_id: each for each in changed} == {
+        each.conversation_id: each for each in kept.conversations
+    }

@@ -1,11 +1,13 @@
-"""A collector's numbers as pydantic objects, from anywhere: ``StatsClient``, and ``AsyncStatsClient`` for event loops.
+"""What was spent as pydantic objects, from anywhere: ``StatsClient``, and ``AsyncStatsClient`` for event loops.
 
     with StatsClient("http://127.0.0.1:4318") as client:
         print(client.totals().totals.accumulated_cost)
         for update in client.stream():
             ...
 
-What goes wrong is raised as StatsError, whose message is one line.
+The address is that of a viewer (``openhands-otel view``) or, with ``prometheus+`` before it, of a Prometheus that
+agents send to, such as ``prometheus+http://127.0.0.1:9090``: the same program works with either. What goes wrong is
+raised as StatsError, whose message is one line.
 
 Since 0.1.0.
 """
@@ -15,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -28,27 +31,12 @@ except ModuleNotFoundError as missing:
     ) from None
 from pydantic import TypeAdapter, ValidationError
 
-from openhands_otel._internal.asking import (
-    BUDGETS,
-    CERTIFICATE,
-    PRESENCE,
-    STATE,
-    TOTALS,
-    Ask,
-    EventReader,
-    Resumption,
-    ask_calls,
-    ask_conversation,
-    ask_conversations,
-    ask_history,
-    ask_spend,
-    ask_timeline,
-    connection_options,
-    event_headers,
-    refusal,
-    watch_silence,
-    why_unreachable,
-)
+from openhands_otel._internal.asking.changes import ASKED, Changes
+from openhands_otel._internal.asking.connection import CERTIFICATE, connection_options, refusal, why_unreachable
+from openhands_otel._internal.asking.events import EVENTS, EventReader, Resumption, event_headers, watch_silence
+from openhands_otel._internal.asking.prometheus import Prometheus
+from openhands_otel._internal.asking.steps import CannotAnswer, Request, Source, Steps, Unintelligible
+from openhands_otel._internal.asking.viewer import Viewer
 from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import without_secrets
 from openhands_otel._internal.host.state_folder import unasked_token
@@ -70,38 +58,43 @@ from openhands_otel.stats import (
 
 # fmt: off
 __all__ = [
-    "DEFAULT_URL", "AsyncStatsClient", "StatsClient", "StatsError", "Unreachable",
+    "DEFAULT_URL", "PROMETHEUS", "AsyncStatsClient", "StatsClient", "StatsError", "Unreachable",
 ]
 # fmt: on
 
 DEFAULT_URL: Final = "http://127.0.0.1:4318"
 
-_EVENTS: Final = "/api/v1/events"
+PROMETHEUS: Final = "prometheus+"
+"""Before the address of a Prometheus."""
 
 _update: Final[TypeAdapter[Update]] = TypeAdapter(Update)
 
 
 class StatsError(Exception):
-    """The collector cannot be asked, or its answer cannot be used."""
+    """The source cannot be asked, does not know what was asked, or its answer cannot be used."""
 
 
 class Unreachable(StatsError):
-    """No collector answers, or the connection broke: trying again may help."""
+    """Nobody answers, or the connection broke: trying again may help."""
 
 
 class _Client:
     """What both clients have in common: whom they ask, and what they make of an answer."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        self.url = printable(without_secrets(url).rstrip("/"), 200)
-        self._token = unasked_token(url) if token is None else _checked(token)
-        self._needs_owner = token is None
+        url = url.strip()
+        self._source: Source = Prometheus() if url.startswith(PROMETHEUS) else Viewer()
+        self._plain_url = url.removeprefix(PROMETHEUS).rstrip("/")
+        self.url = printable(without_secrets(self._plain_url), 200).rstrip("/")
+        is_viewer = isinstance(self._source, Viewer)
+        self._token = unasked_token(url) if token is None and is_viewer else None if token is None else _checked(token)
+        self._needs_owner = token is None and is_viewer
 
-    def _open[H](self, kind: Callable[..., H], url: str, timeout_s: float, certificate: str | Path | None) -> H:
-        """One of httpx's clients for a URL."""
+    def _open[H](self, kind: Callable[..., H], timeout_s: float, certificate: str | Path | None) -> H:
+        """One of httpx's clients."""
         trusted = str(certificate) if certificate is not None else os.environ.get(CERTIFICATE, "").strip() or None
         try:
-            options = connection_options(url.strip().rstrip("/"), self._token, timeout_s, trusted)
+            options = connection_options(self._plain_url, self._token, timeout_s, trusted)
             opened = None if options is None else kind(**options)
             self._address = httpx.URL("" if options is None else options["base_url"])
         except (httpx.InvalidURL, ValueError):
@@ -110,7 +103,8 @@ class _Client:
             reason = error.strerror or "it holds no certificate"
             raise StatsError(f"a file of certificates cannot be used ({trusted or 'the default'}): {reason}") from None
         if opened is None:
-            raise StatsError(f"{self.url} is no address of a collector: it should look like {DEFAULT_URL}")
+            source = self._source
+            raise StatsError(f"{self.url} is no address of {source.kind}: it should look like {source.example}")
         return opened
 
     def _look_who_listens(self) -> None:
@@ -126,14 +120,21 @@ class _Client:
             raise Unreachable(said) if response.is_server_error else StatsError(said)
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
-        return Unreachable(why_unreachable(error, self.url))
+        return Unreachable(why_unreachable(error, self.url, self._source.cure))
 
-    def _parse[T](self, ask: Ask[T], response: httpx.Response) -> T:
-        self._check_status(response)
+    @contextmanager
+    def _in_words(self) -> Generator[None]:
+        """Raise as StatsError what a source has to say."""
         try:
-            return ask.kind.validate_json(response.content)
-        except ValidationError:
+            yield
+        except CannotAnswer as error:
+            raise StatsError(str(error)) from None
+        except Unintelligible:
             raise self._stranger() from None
+
+    def _body(self, response: httpx.Response) -> bytes:
+        self._check_status(response)
+        return response.content
 
     def _parse_update(self, data: str) -> Update | None:
         """None for a kind of update that this release does not know: a newer collector has more to say."""
@@ -145,24 +146,32 @@ class _Client:
         raise self._stranger()
 
     def _stranger(self) -> StatsError:
-        return StatsError(f"{self.url} does not answer as a collector of openhands-otel does")
+        return StatsError(f"{self.url} does not answer as {self._source.kind} does")
 
 
 class StatsClient(_Client):
-    """Reads one collector (``openhands-otel view``). Usable from one thread at a time, and as a context manager.
+    """Reads one viewer (``openhands-otel view``), or one Prometheus. Usable from one thread at a time, and as a context
+    manager.
+
+    A Prometheus, or what speaks its HTTP API as Thanos and Mimir do, has ``prometheus+`` before its address, and the
+    path before ``/api/v1``: ``prometheus+https://mimir.example/prometheus``. It answers by what agents sent it, with
+    names as its OTLP receiver makes them. Of conversations it knows those of which something was said within a day, and
+    any other by its id. It knows no connections, so nothing is ``gone``, and nothing that was read from OpenHands' own
+    files; by conversation, run, usage id or cost source all spend cannot be grouped there, and it has no spans, so no
+    calls and no timelines, and none of the viewer's budgets. ``stream()`` asks it every five seconds.
 
     Proxies of the environment are used as everywhere, except on the way to this machine.
 
     Args:
-        url: The viewer's address, with a path where a proxy puts one in front.
+        url: The address, with a path where a proxy puts one in front.
         token: What it asks for; unless given, this user's own viewer on this machine is shown its token unasked.
         timeout_s: How long an answer may take, seconds.
         certificate: File of authorities (PEM) to trust beside those that everybody does;
             ``OTEL_EXPORTER_OTLP_CERTIFICATE`` unless given.
 
     Raises:
-        StatsError: The URL, the token or the certificate cannot be used. Every method raises it where the collector
-            refuses or its answer cannot be used, and Unreachable where nobody answers.
+        StatsError: The URL, the token or the certificate cannot be used. Every method raises it where the source
+            refuses, does not know what was asked or answers something else, and Unreachable where nobody answers.
     """
 
     def __init__(
@@ -173,30 +182,30 @@ class StatsClient(_Client):
         certificate: str | Path | None = None,
     ) -> None:
         super().__init__(url, token)
-        self._http = self._open(httpx.Client, url, timeout_s, certificate)
+        self._http = self._open(httpx.Client, timeout_s, certificate)
 
     def state(self) -> State:
-        """Everything the collector holds now."""
-        return self._get(STATE)
+        """Everything that is known now."""
+        return self._run(self._source.state())
 
     def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
-        """All conversations in the collector's memory, latest change first.
+        """All conversations that are in memory, latest change first.
 
         Args:
             outcome: Only those whose last run ended so.
         """
-        return self._get(ask_conversations(outcome))
+        return self._run(self._source.conversations(outcome))
 
     def conversation(self, conversation_id: str) -> ConversationStats:
-        """One conversation, one that has left the collector's memory too.
+        """One conversation, one that has left memory too.
 
         Args:
             conversation_id: ``str(conversation.id)``.
 
         Raises:
-            StatsError: The collector does not know it.
+            StatsError: Nobody knows it there.
         """
-        return self._get(ask_conversation(conversation_id))
+        return self._run(self._source.conversation(conversation_id))
 
     def calls(
         self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
@@ -209,7 +218,7 @@ class StatsClient(_Client):
             limit: How many; 100 unless given.
             offset: How many to leave out before.
         """
-        return self._get(ask_calls(conversation_id, sort, limit, offset))
+        return self._run(self._source.calls(conversation_id, sort, limit, offset))
 
     def timeline(self, conversation_id: str, *, limit: int | None = None, offset: int | None = None) -> Timeline:
         """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
@@ -219,11 +228,11 @@ class StatsClient(_Client):
             limit: How many rows; 100 unless given.
             offset: How many to leave out before.
         """
-        return self._get(ask_timeline(conversation_id, limit, offset))
+        return self._run(self._source.timeline(conversation_id, limit, offset))
 
     def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""
-        return self._get(TOTALS)
+        return self._run(self._source.totals())
 
     def history(
         self,
@@ -241,7 +250,7 @@ class StatsClient(_Client):
             until: End, unix seconds; now unless given.
             bucket_s: Length of a bucket, seconds; by the length of the time unless given.
         """
-        return self._get(ask_history(conversation_id, since, until, bucket_s))
+        return self._run(self._source.history(conversation_id, since, until, bucket_s))
 
     def spend(
         self,
@@ -264,16 +273,16 @@ class StatsClient(_Client):
             where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
             top: How many groups are shown within each group; the others become one, a remainder.
         """
-        return self._get(ask_spend(by, since, until, timezone, where, top))
+        return self._run(self._source.spend(by, since, until, timezone, where, top))
 
     def budgets(self) -> tuple[Budget, ...]:
         """How the viewer's budgets stand, in the order of its setting."""
-        return self._get(BUDGETS)
+        return self._run(self._source.budgets())
 
     def presence(self) -> tuple[Presence, ...]:
         """When instrumented processes held which conversations: what OpenHands' own files say of calls in these times
-        is counted already."""
-        return self._get(PRESENCE)
+        is counted already. A Prometheus knows it from the first call to the last."""
+        return self._run(self._source.presence())
 
     def stream(
         self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
@@ -294,12 +303,11 @@ class StatsClient(_Client):
         Raises:
             StatsError: As said above.
         """
-        resumption = Resumption[StatsError](reconnect, on_connection)
+        resumption, changes = Resumption[StatsError](reconnect, on_connection), Changes()
         while True:
             try:
-                for event_id, data in self._events(resumption.last_event_id):
+                for event_id, update in self._updates(resumption.last_event_id, changes):
                     resumption.is_back()
-                    update = self._parse_update(data)
                     resumption.arrived(event_id)
                     if update is not None:
                         yield update
@@ -320,19 +328,40 @@ class StatsClient(_Client):
     ) -> None:
         self.close()
 
-    def _get[T](self, ask: Ask[T]) -> T:
+    def _run[T](self, steps: Steps[T]) -> T:
         self._look_who_listens()
+        with self._in_words():
+            try:
+                request = next(steps)
+                while True:
+                    request = steps.send(self._ask(request))
+            except StopIteration as done:
+                return done.value
+
+    def _ask(self, request: Request) -> bytes:
         try:
-            response = self._http.get(ask.path, params=ask.query)
+            response = self._http.request(request.method, request.path, params=request.query, data=request.form)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        return self._parse(ask, response)
+        return self._body(response)
+
+    def _updates(self, last_event_id: str | None, changes: Changes) -> Iterator[tuple[str | None, Update | None]]:
+        if self._source.poll_s is None:
+            for event_id, data in self._events(last_event_id):
+                yield event_id, self._parse_update(data)
+            return
+        while True:
+            state = self.state()
+            yield ASKED, None
+            for update in changes.since(state):
+                yield ASKED, update
+            time.sleep(self._source.poll_s)
 
     def _events(self, last_event_id: str | None) -> Iterator[tuple[str | None, str]]:
         self._look_who_listens()
         reader = EventReader()
         try:
-            with self._http.stream("GET", _EVENTS, headers=event_headers(last_event_id)) as response:
+            with self._http.stream("GET", EVENTS, headers=event_headers(last_event_id)) as response:
                 if not response.is_success:
                     response.read()
                 self._check_status(response)
@@ -349,7 +378,7 @@ class AsyncStatsClient(_Client):
     Since 0.2.0.
 
     Args:
-        url: The viewer's address, with a path where a proxy puts one in front.
+        url: The address, with a path where a proxy puts one in front; ``prometheus+`` before that of a Prometheus.
         token: What it asks for; unless given, this user's own viewer on this machine is shown its token unasked.
         timeout_s: How long an answer may take, seconds.
         certificate: File of authorities (PEM) to trust beside those that everybody does;
@@ -367,27 +396,27 @@ class AsyncStatsClient(_Client):
         certificate: str | Path | None = None,
     ) -> None:
         super().__init__(url, token)
-        self._http = self._open(httpx.AsyncClient, url, timeout_s, certificate)
+        self._http = self._open(httpx.AsyncClient, timeout_s, certificate)
 
     async def state(self) -> State:
-        """Everything the collector holds now."""
-        return await self._get(STATE)
+        """Everything that is known now."""
+        return await self._run(self._source.state())
 
     async def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
-        """All conversations in the collector's memory, latest change first.
+        """All conversations that are in memory, latest change first.
 
         Args:
             outcome: Only those whose last run ended so.
         """
-        return await self._get(ask_conversations(outcome))
+        return await self._run(self._source.conversations(outcome))
 
     async def conversation(self, conversation_id: str) -> ConversationStats:
-        """One conversation, one that has left the collector's memory too.
+        """One conversation, one that has left memory too.
 
         Args:
             conversation_id: ``str(conversation.id)``.
         """
-        return await self._get(ask_conversation(conversation_id))
+        return await self._run(self._source.conversation(conversation_id))
 
     async def calls(
         self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
@@ -400,7 +429,7 @@ class AsyncStatsClient(_Client):
             limit: How many; 100 unless given.
             offset: How many to leave out before.
         """
-        return await self._get(ask_calls(conversation_id, sort, limit, offset))
+        return await self._run(self._source.calls(conversation_id, sort, limit, offset))
 
     async def timeline(self, conversation_id: str, *, limit: int | None = None, offset: int | None = None) -> Timeline:
         """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
@@ -410,11 +439,11 @@ class AsyncStatsClient(_Client):
             limit: How many rows; 100 unless given.
             offset: How many to leave out before.
         """
-        return await self._get(ask_timeline(conversation_id, limit, offset))
+        return await self._run(self._source.timeline(conversation_id, limit, offset))
 
     async def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""
-        return await self._get(TOTALS)
+        return await self._run(self._source.totals())
 
     async def history(
         self,
@@ -432,7 +461,7 @@ class AsyncStatsClient(_Client):
             until: End, unix seconds; now unless given.
             bucket_s: Length of a bucket, seconds; by the length of the time unless given.
         """
-        return await self._get(ask_history(conversation_id, since, until, bucket_s))
+        return await self._run(self._source.history(conversation_id, since, until, bucket_s))
 
     async def spend(
         self,
@@ -454,15 +483,15 @@ class AsyncStatsClient(_Client):
             where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
             top: How many groups are shown within each group; the others become one, a remainder.
         """
-        return await self._get(ask_spend(by, since, until, timezone, where, top))
+        return await self._run(self._source.spend(by, since, until, timezone, where, top))
 
     async def budgets(self) -> tuple[Budget, ...]:
         """How the viewer's budgets stand, in the order of its setting."""
-        return await self._get(BUDGETS)
+        return await self._run(self._source.budgets())
 
     async def presence(self) -> tuple[Presence, ...]:
         """When instrumented processes held which conversations."""
-        return await self._get(PRESENCE)
+        return await self._run(self._source.presence())
 
     async def stream(
         self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
@@ -476,12 +505,11 @@ class AsyncStatsClient(_Client):
         Returns:
             Updates without end; kinds that this release does not know are left out.
         """
-        resumption = Resumption[StatsError](reconnect, on_connection)
+        resumption, changes = Resumption[StatsError](reconnect, on_connection), Changes()
         while True:
             try:
-                async for event_id, data in self._events(resumption.last_event_id):
+                async for event_id, update in self._updates(resumption.last_event_id, changes):
                     resumption.is_back()
-                    update = self._parse_update(data)
                     resumption.arrived(event_id)
                     if update is not None:
                         yield update
@@ -502,19 +530,42 @@ class AsyncStatsClient(_Client):
     ) -> None:
         await self.close()
 
-    async def _get[T](self, ask: Ask[T]) -> T:
+    async def _run[T](self, steps: Steps[T]) -> T:
         self._look_who_listens()
+        with self._in_words():
+            try:
+                request = next(steps)
+                while True:
+                    request = steps.send(await self._ask(request))
+            except StopIteration as done:
+                return done.value
+
+    async def _ask(self, request: Request) -> bytes:
         try:
-            response = await self._http.get(ask.path, params=ask.query)
+            response = await self._http.request(request.method, request.path, params=request.query, data=request.form)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        return self._parse(ask, response)
+        return self._body(response)
+
+    async def _updates(
+        self, last_event_id: str | None, changes: Changes
+    ) -> AsyncIterator[tuple[str | None, Update | None]]:
+        if self._source.poll_s is None:
+            async for event_id, data in self._events(last_event_id):
+                yield event_id, self._parse_update(data)
+            return
+        while True:
+            state = await self.state()
+            yield ASKED, None
+            for update in changes.since(state):
+                yield ASKED, update
+            await asyncio.sleep(self._source.poll_s)
 
     async def _events(self, last_event_id: str | None) -> AsyncIterator[tuple[str | None, str]]:
         self._look_who_listens()
         reader = EventReader()
         try:
-            async with self._http.stream("GET", _EVENTS, headers=event_headers(last_event_id)) as response:
+            async with self._http.stream("GET", EVENTS, headers=event_headers(last_event_id)) as response:
                 if not response.is_success:
                     await response.aread()
                 self._check_status(response)

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,50 +17,17 @@ import yaml
 from dashboards import EXPRESSIONS, Expression
 from deploy.native.build import binary
 from deploy.native.stack import PROMETHEUS_FOLDER, Stack
-from openhands_otel._internal.demo.answers import Answer, Request, ToolCall, Usage
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .prometheus_api import Prometheus, wait
+from .working import agent_at_work
 
-HERE = Path(__file__).parent
 RANGE_S = 600
 STEP_S = 5
 EXACT = 1e-9
 CONVERSATIONS, PRICED = 6, 4
 """Main, its sub-agent, streamed, asking; the one without a price and the refused one cost nothing."""
 BUDGETS = "day=20,team=100,experiment=500"
-
-
-def said(text: str = "Done.", **more: Any) -> Answer:
-    return Answer(text=text, usage=Usage(input=60_000, output=50, cached=40_000), **more)
-
-
-def called(tool: str, **arguments: Any) -> Answer:
-    call = ToolCall(name=tool, arguments=arguments)
-    return Answer(tool_calls=(call,), usage=Usage(input=50_000, output=40, cached=30_000, reasoning=10))
-
-
-def script_everything(server: LLMServer) -> None:
-    """What ``programs/working_agent.py`` is answered."""
-    steps = [
-        Answer(status=500, text="try again"),
-        called("terminal", command="echo hello"),
-        called("terminal", command="false"),
-        *(called("think", thought=f"thought {number}") for number in range(6)),
-        called("task", prompt="do it", subagent_type="helper", description="a task"),
-        said(),
-    ]
-
-    def main(request: Request) -> Answer:
-        return steps[request.turn] if request.turn < len(steps) else said(delay=600)
-
-    server.script("main", main)
-    server.script("child", lambda request: said("I am the child."))
-    server.script("summary", lambda request: said("A summary."))
-    server.script("streamed", lambda request: said("a longer answer in many words " * 5, stream_time=0.5))
-    server.script("unpriced", lambda request: said())
-    server.script("refused", lambda request: Answer(status=400, text="no"))
-    server.script("asking", lambda request: said() if request.turn else called("consult", question="q"))
 
 
 @pytest.fixture
@@ -76,35 +42,16 @@ def rules_every_second(stack: Stack) -> None:
 
 
 @pytest.fixture
-def agent_at_work(
+def provider_of_agent(
     stack: Stack, rules_every_second: None, prometheus: Prometheus, llm_server: LLMServer, tmp_path: Path
 ) -> Iterator[LLMServer]:
-    """A real agent under ``openhands-otel run`` that has done all there is to show and waits for its last answer."""
-    script_everything(llm_server)
-    command = [str(Path(sys.executable).with_name("openhands-otel")), "run"]
-    command += ["--endpoint", stack.otlp_url, "--token-file", str(stack.token_file), "--service-name", "worker", "--"]
-    command += [sys.executable, str(HERE / "programs" / "working_agent.py"), llm_server.url, str(tmp_path)]
-    environment = os.environ | {
-        "PYTHONPATH": str(HERE.parent),
-        "OTEL_RESOURCE_ATTRIBUTES": "service.namespace=crew",
-        "OPENHANDS_OTEL_BUDGETS": BUDGETS,
-        "OPENHANDS_OTEL_TRACES": "own",
-        # What agents say of themselves, they say with the heartbeat.
-        "OPENHANDS_OTEL_HEARTBEAT_S": "1",
-    }
-    with (tmp_path / "agent.log").open("wb") as log:
-        agent = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
-    try:
+    """Of a real agent that has done all there is to show and waits for its last answer."""
 
-        def waits() -> bool:
-            assert agent.poll() is None, (tmp_path / "agent.log").read_text()[-2000:]
-            return llm_server.provider.requests > 0 and prometheus.value(WAITING) == 1
+    def waits() -> bool:
+        return prometheus.value(WAITING) == 1
 
-        assert wait(waits, bool), (tmp_path / "agent.log").read_text()[-2000:]
+    with agent_at_work(stack, llm_server, tmp_path, waits, OPENHANDS_OTEL_BUDGETS=BUDGETS):
         yield llm_server
-    finally:
-        agent.kill()
-        agent.wait()
 
 
 WAITING = """
@@ -139,7 +86,7 @@ def shown(prometheus: Prometheus, expression: Expression) -> list[Any]:
 
 @pytest.mark.timeout(300)
 def test_every_panel_has_something_to_show_and_the_money_is_the_bill(
-    agent_at_work: LLMServer, prometheus: Prometheus
+    provider_of_agent: LLMServer, prometheus: Prometheus
 ) -> None:
     empty = list(EXPRESSIONS)
 
@@ -149,7 +96,7 @@ def test_every_panel_has_something_to_show_and_the_money_is_the_bill(
 
     assert [str(expression) for expression in wait(missing, lambda left: not left)] == []
 
-    bill = agent_at_work.bill
+    bill = provider_of_agent.bill
     priced = sum(entry.cost for entry in bill.entries if entry.script != "unpriced")
 
     def figure(panel: str, reference: str = "A") -> float:

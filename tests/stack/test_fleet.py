@@ -14,6 +14,7 @@ from telemetry.conftest import Child, Prepared
 from deploy.grafana.generator.queries import spent
 from deploy.native.fleet import Fleet
 from deploy.native.server import Server
+from openhands_otel.client import PROMETHEUS, StatsClient
 
 from .conftest import KEPT
 from .ledger import Entry, ended_as_wanted, entries, program, total
@@ -81,6 +82,10 @@ def test_a_receiver_and_a_gateway_lost_for_good_in_mid_load_cost_nothing(
     increase = query.value(f"sum(increase({COST}[{window}]))")
     print(f"ledger ${total(ledger):.6f}, formula ${arrived:.6f}, sum(increase()) ${increase:.6f}")
     assert arrived == pytest.approx(total(ledger), rel=EXACT)
+    with StatsClient(f"{PROMETHEUS}{fleet.query_url}") as client:
+        assert client.totals().totals.accumulated_cost == pytest.approx(total(ledger), rel=EXACT)
+        groups = client.spend(["hour", "service", "model"], since=began - 60).groups
+        assert sum(group.accumulated_cost for group in groups) == pytest.approx(total(ledger), rel=EXACT)
     assert not fleet.receivers[1].running
     assert not fleet.gateways[0].running
     # The rules are evaluated here, too.

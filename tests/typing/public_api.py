@@ -15,7 +15,7 @@ from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_tracer_provider
 
 from openhands_otel import OpenHandsInstrumentor, StatsClient, labels, subscribe
-from openhands_otel.client import AsyncStatsClient, StatsError, Unreachable
+from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsError, Unreachable
 from openhands_otel.events import CostAdded, Event, Origin, RunEnded, TokensUsed
 from openhands_otel.semconv import COST, REQUEST_MODEL, Metric, Role, RunOutcome, Status, prometheus_label
 from openhands_otel.settings import Settings, ViewerSettings, load
@@ -103,6 +103,7 @@ def asking(client: StatsClient) -> None:
     assert_type(client.conversation("id").accumulated_token_usage, TokenUsage)
     assert_type(client.history(since=0.0, bucket_s=60), History)
     client.history("id", 0.0)  # pyright: ignore[reportCallIssue]
+    assert_type(StatsClient(f"{PROMETHEUS}http://127.0.0.1:9090", token="t", certificate="ca.pem"), StatsClient)
     StatsClient(port=4318)  # pyright: ignore[reportCallIssue]
     assert_type(client.stream(), Iterator[Update])
     try:

@@ -60,9 +60,7 @@ class Sources:
         """What all of them together say. Raises SourceError."""
         self._check()
         if self.prometheus is not None:
-            from openhands_otel._internal.report.prometheus_source import ask_prometheus
-
-            return ask_prometheus(self.prometheus, self.token, question)
+            return _ask_prometheus(self.prometheus, self.token, question)
         named = bool(self.viewer or self.database or self.files or self.folders)
         folders = list(self.folders) if named else _own_folders()
         counted, held, remarks = self._counted(question.whole(), named, bool(folders))
@@ -227,6 +225,26 @@ def _ask_by_client(
                 where=[str(each) for each in question.where],
             )
             return spend, client.presence() if wants_presence else ()
+    except StatsError as error:
+        raise SourceError(str(error)) from None
+
+
+def _ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spend:
+    try:
+        from openhands_otel.client import PROMETHEUS, StatsClient, StatsError
+    except ModuleNotFoundError:
+        raise SourceError(_HTTPX) from None
+    try:
+        with StatsClient(f"{PROMETHEUS}{url}", token, timeout_s=_PATIENCE_S) as client:
+            return client.spend(
+                question.by,
+                since=question.since,
+                until=question.until,
+                # It is asked from here, so this machine's zone is known whatever it is called.
+                timezone=question.zone.key,
+                where=[str(each) for each in question.where],
+                top=question.top,
+            )
     except StatsError as error:
         raise SourceError(str(error)) from None
 
