@@ -20,6 +20,7 @@ import pytest
 
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.scenario import EXPECTED_CALLS
+from openhands_otel.client import StatsClient
 
 COST_LINE = re.compile(r"^ *[\d.]+ s  \$([\d.]+) ")
 ROW = re.compile(r"^ *(provider's bill|OpenHands' total|viewer received) +\$([\d.]+) +(.+?) *$")
@@ -93,6 +94,11 @@ def test_costs_rise_while_the_agent_works_and_three_accounts_agree_in_the_end(ru
     demo.read_until("^Still there")
     with urlopen(address, timeout=100) as page:
         assert page.status == 200
+    with StatsClient(address) as client:
+        [worked] = client.conversations()
+        calls = client.calls(worked.conversation_id)
+        assert (calls.count, calls.rest_cost) == (EXPECTED_CALLS, 0.0)
+        assert client.timeline(worked.conversation_id).rows[0].below > EXPECTED_CALLS
     processes = demo.started
     demo.process.send_signal(signal.SIGINT)
 

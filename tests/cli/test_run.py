@@ -285,6 +285,7 @@ def test_nothing_set_means_the_viewer_of_this_machine_and_no_signals_that_nobody
     assert seen == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
         "OPENHANDS_OTEL_OWN_VIEWER_ONLY": "true",
+        "OPENHANDS_OTEL_TRACES": "otlp",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_SERVICE_NAME": Path(sys.executable).name,
         "OTEL_METRICS_EXPORTER": "none",

@@ -86,16 +86,16 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
         "OTEL_METRICS_EXPORTER": "otlp",
         # The distribution would turn these on, and nobody has asked for them.
         "OTEL_TRACES_EXPORTER": "none",
-        # Ours go where metrics go, or to an endpoint of their own; not where nobody but us has said where that is.
-        "OPENHANDS_OTEL_TRACES": "otlp" if _names_place_for_spans(known) else None,
+        # Ours go where metrics go, or to an endpoint of their own.
+        "OPENHANDS_OTEL_TRACES": "otlp" if _have_place_for_spans(known) else None,
         "OTEL_LOGS_EXPORTER": None if known.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") else "none",
     }
     return {variable: value for variable, value in defaults.items() if value and not known.get(variable)} | chosen
 
 
-def _names_place_for_spans(known: Mapping[str, str]) -> bool:
-    """Whether somebody has said where spans go, and has not said that there are to be none."""
-    named = known.get(ENDPOINT) or known.get(TRACES_ENDPOINT)
+def _have_place_for_spans(known: Mapping[str, str]) -> bool:
+    """Whether it is known where spans go, and nobody has said otherwise."""
+    named = known.get(ENDPOINT) or known.get(TRACES_ENDPOINT) or not known.get(_METRICS_ENDPOINT)
     return bool(named) and not known.get("OTEL_TRACES_EXPORTER")
 
 

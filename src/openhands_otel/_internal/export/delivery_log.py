@@ -15,13 +15,17 @@ MOST_REFUSALS: Final = 5
 
 
 class DeliveryLog:
-    """``signal`` is what is sent; ``while_down`` says what becomes of it meanwhile, in an English clause."""
+    """``signal`` is what is sent; ``while_down`` says what becomes of it meanwhile, in an English clause.
 
-    def __init__(self, signal: str, while_down: str, refusal: str = "%s") -> None:
+    ``level`` is that of lines about a receiver that cannot be reached, and can be again.
+    """
+
+    def __init__(self, signal: str, while_down: str, refusal: str = "%s", level: int = logging.WARNING) -> None:
         self._signal = signal
         self._while_down = while_down
         self._refusal = refusal
         """Format of the line for a refusal."""
+        self._level = level
         self._down = False
         self._refusals: set[str] = set()
 
@@ -29,12 +33,12 @@ class DeliveryLog:
         """Log what is new in ``outcome``."""
         if not outcome.delivered:
             if not self._down:
-                logger.warning("%s cannot be sent now: %s; %s", self._signal, outcome.reason, self._while_down)
+                logger.log(self._level, "%s cannot be sent now: %s; %s", self._signal, outcome.reason, self._while_down)
             self._down = True
             return
         if self._down:
             self._down = False
-            logger.warning("%s are being sent again", self._signal)
+            logger.log(self._level, "%s are being sent again", self._signal)
         if outcome.reason and outcome.reason not in self._refusals and len(self._refusals) < MOST_REFUSALS:
             self._refusals.add(outcome.reason)
             logger.warning(self._refusal, outcome.reason)

@@ -5,6 +5,7 @@ It is not ended by ``atexit``: the process's end has one budget for metrics and 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -25,11 +26,18 @@ from openhands_otel._internal.export.transport import Outcome, Transport
 FIRST_PAUSE_S: Final = 0.2
 
 
-def own_provider(resource: Resource, token_file: Path | None) -> tuple[TracerProvider, SpanSender]:
-    """One that sends to where the variables say, and what sends for it; its sampler is theirs too."""
+def own_provider(
+    resource: Resource, token_file: Path | None, own_only: bool = False
+) -> tuple[TracerProvider, SpanSender]:
+    """One that sends to where the variables say, and what sends for it; its sampler is theirs too.
+
+    ``own_only``: on this machine, to no other user's process.
+    """
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    config = read_otlp_config(token_file=token_file, signal="traces")
-    exporter = OwnSpanExporter(open_transport(config), config.timeout_s)
+    config = read_otlp_config(token_file=token_file, signal="traces", own_only=own_only)
+    # Where nobody has named a place, nobody need be there.
+    level = logging.INFO if own_only else logging.WARNING
+    exporter = OwnSpanExporter(open_transport(config), config.timeout_s, level)
     sender = SpanSender(exporter)
     if not sender.start():
         exporter.hurry(PATIENCE_S)
@@ -40,11 +48,11 @@ def own_provider(resource: Resource, token_file: Path | None) -> tuple[TracerPro
 class OwnSpanExporter(SpanExporter):
     """Sends a batch; tries again within the time that a request may take, and then lets go of it."""
 
-    def __init__(self, transport: Transport, timeout_s: float) -> None:
+    def __init__(self, transport: Transport, timeout_s: float, level: int = logging.WARNING) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
         self._ended = threading.Event()
-        self._log = DeliveryLog("spans", "those of this time are lost", refusal="spans: %s")
+        self._log = DeliveryLog("spans", "those of this time are lost", refusal="spans: %s", level=level)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Never raises an Exception."""

@@ -169,11 +169,15 @@ class Traces:
         if not laminar and not isinstance(provider, ProxyTracerProvider) and not _is_idle(provider, exporters):
             return _logged(provider, "to the application's TracerProvider")
         otlp_wanted = wanted == "otlp" or not exporters.isdisjoint(EXPORTERS)
-        if wanted == "own" or (otlp_wanted and _endpoint_is_named()):
+        # A default that nobody has named gives way to files, for spans as for metrics.
+        into_files = self._settings.file is not None and self._settings.own_viewer_only
+        if wanted == "own" or (otlp_wanted and _endpoint_is_named() and not into_files):
             from openhands_otel._internal.tracing.own_tracing import own_provider
 
             assert self._resource is not None
-            self._own, self._sender = own_provider(self._resource, self._settings.token_file)
+            self._own, self._sender = own_provider(
+                self._resource, self._settings.token_file, self._settings.own_viewer_only
+            )
             return _logged(self._own, "over OTLP, as the OTEL_* variables say")
         return _logged(None, "none, no TracerProvider is set and no OTLP endpoint is named for traces")
 

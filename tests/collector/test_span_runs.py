@@ -1,0 +1,112 @@
+"""Real runs in the viewer: OpenHands' SDK against the scripted provider, under `openhands-otel run`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from viewer_process import running_viewer, wait_for
+
+from openhands_otel._internal.demo.answers import call, say
+from openhands_otel._internal.demo.llm_server import LLMServer
+from openhands_otel.client import StatsClient, StatsError
+from openhands_otel.stats import Timeline
+
+PROGRAM = Path(__file__).parent / "programs" / "delegating_agent.py"
+SECRET = "the-thing-that-was-asked"
+
+
+def shape(timeline: Timeline) -> list[str]:
+    return [f"{'  ' * row.depth}{row.name}{' ...' if row.state == 'running' else ''}" for row in timeline.rows]
+
+
+def started(folder: Path, server: LLMServer, *words: str, **environment: str) -> subprocess.Popen[str]:
+    command: Sequence[str] = [sys.executable, "-m", "openhands_otel", "run", *words, "--", sys.executable]
+    return subprocess.Popen(
+        [*command, str(PROGRAM), server.url],
+        env=os.environ | environment | {"XDG_STATE_HOME": str(folder), "HOME": str(folder)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tmp_path: Path, capture: bool) -> None:
+    """What runs stands there before any span of it has come; in the end calls add up to the provider's bill."""
+    task = {"prompt": SECRET, "subagent_type": "helper", "description": "a task"}
+    with (
+        LLMServer() as server,
+        running_viewer(database=tmp_path / "history.sqlite3") as viewer,
+        StatsClient(viewer.url) as client,
+    ):
+        server.provider.script("boss", [call("task", task), say("Done.")])
+        server.provider.script("child", [say("I am the child.", delay=4.0)])
+        content = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"} if capture else {}
+        process = started(tmp_path, server, "--endpoint", viewer.url, **content)
+        assert process.stdout is not None
+        boss = process.stdout.readline().strip()
+
+        def below() -> Timeline | None:
+            try:
+                found = client.timeline(boss)
+            except StatsError:
+                return None
+            names = shape(found)
+            return found if "      chat ..." in names and "  chat gpt-4o-mini" in names else None
+
+        running = wait_for(below, "a sub-agent's call under way")
+        assert shape(running) == [
+            "invoke_agent Agent ...",
+            "  chat gpt-4o-mini",
+            "  execute_tool task ...",
+            "    invoke_agent Agent ...",
+            "      chat ...",
+        ]
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        ended = client.timeline(boss)
+        assert shape(ended) == [
+            "invoke_agent Agent",
+            "  chat gpt-4o-mini",
+            "  execute_tool task",
+            "    invoke_agent Agent",
+            "      chat gpt-4o-mini",
+            "  chat gpt-4o-mini",
+        ]
+        helper = next(row.conversation_id for row in ended.rows if row.depth == 3)
+        assert helper is not None
+        told = {name: client.calls(name) for name in (boss, helper)}
+        assert {name: (calls.count, calls.rest_cost) for name, calls in told.items()} == {
+            boss: (2, 0.0),
+            helper: (1, 0.0),
+        }
+        assert sum(calls.calls_cost for calls in told.values()) == pytest.approx(server.provider.bill.total, abs=1e-12)
+        [dearest] = client.calls(boss, sort="-cost", limit=1).calls
+        assert dearest.cost == max(each.cost or 0.0 for each in told[boss].calls)
+        assert (dearest.model, dearest.role, dearest.has_content) == ("gpt-4o-mini", "agent", capture)
+        query = {"trace": dearest.trace_id, "span": told[boss].calls[-1].span_id}
+        said = viewer.http.get("/api/v1/span", params=query).raise_for_status().text
+        assert (SECRET in said) == capture
+
+
+def test_what_no_span_tells_of_is_the_rest(tmp_path: Path) -> None:
+    """Kind: runs whose spans were sampled away."""
+    with (
+        LLMServer() as server,
+        running_viewer(database=tmp_path / "history.sqlite3") as viewer,
+        StatsClient(viewer.url) as client,
+    ):
+        server.provider.script("boss", [say("Done.")])
+        process = started(tmp_path, server, "--endpoint", viewer.url, OTEL_TRACES_SAMPLER="always_off")
+        said, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        calls = client.calls(said.split()[0])
+        assert (calls.count, calls.calls_cost) == (0, 0.0)
+        assert calls.rest_cost == calls.accumulated_cost == pytest.approx(server.provider.bill.total)
+        assert client.timeline(said.split()[0]).rows == ()
