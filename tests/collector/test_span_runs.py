@@ -65,7 +65,7 @@ def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tm
             "invoke_agent Agent ...",
             "  chat gpt-4o-mini",
             "  execute_tool task ...",
-            "    invoke_agent Agent ...",
+            "    invoke_agent helper ...",
             "      chat ...",
         ]
         _, errors = process.communicate(timeout=300)
@@ -75,7 +75,7 @@ def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tm
             "invoke_agent Agent",
             "  chat gpt-4o-mini",
             "  execute_tool task",
-            "    invoke_agent Agent",
+            "    invoke_agent helper",
             "      chat gpt-4o-mini",
             "  chat gpt-4o-mini",
         ]

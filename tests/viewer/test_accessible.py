@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from span_sender import SpanSender, fail
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
@@ -42,6 +43,11 @@ def crowd() -> Iterator[Viewer]:
         viewer.send(agent.converse("unpriced", 0.5))
         # Something that the page has to complain of.
         viewer.post(Sender("rogue").add(semconv.COST, 1e300).body())
+        spans = SpanSender()
+        name = "00000000-aaaa-4bbb-8ccc-000000000000"
+        spans.call(2, name, parent=1, cost=0.25, attributes={"gen_ai.input.messages": "Go on."})
+        fail(spans.tool(3, name, parent=1, start=2, end=9), "Timeout")
+        viewer.post(spans.body(), "/v1/traces")
         yield viewer
 
 
@@ -66,6 +72,9 @@ def test_axe_finds_nothing_in_any_view(
         expect(page.locator("#connection-text")).to_contain_text("live")
         expect(page.locator(".parts tfoot").first).to_be_attached()
         expect(page.locator("tr.conversation, article.card, #empty, #conversation .note").first).to_be_attached()
+        if view == "a conversation":
+            page.locator(".span-row", has_text="chat").click()
+            expect(page.locator(".span-details dd").first).to_be_visible()
         page.evaluate(script)
         found[view] = [*page.evaluate(AXE), *map(str, page.evaluate(WIDE_ELEMENTS))]
     page.close()

@@ -2,6 +2,7 @@
 
 import { changed, condition } from "./address.js";
 import { TITLES } from "./breakdown.js";
+import { showCalls } from "./calls.js";
 import { Card } from "./card.js";
 import { Chart } from "./chart.js";
 import { csvOf, markdownOf, table } from "./documents.js";
@@ -11,6 +12,7 @@ import { scoped, showParts } from "./parts.js";
 import { timeIn } from "./period.js";
 import { stateWord } from "./row.js";
 import { ask, Pace, spend } from "./stream.js";
+import { showTimeline } from "./timeline.js";
 
 const COLUMNS = 60;
 const BUCKETS_S = [60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800];
@@ -20,7 +22,7 @@ const LEAST = 1e-9;
 export class ConversationPage {
   // known: Conversations; now: the viewer's clock, unix seconds
   constructor(box, known, now) {
-    Object.assign(this, { box, known, now, id: null });
+    Object.assign(this, { box, known, now, id: null, stops: [] });
   }
 
   // Shows one; null for none.
@@ -32,6 +34,7 @@ export class ConversationPage {
     this.box.hidden = id === null;
     this.pausing = false;
     this.pace = new Pace();
+    for (const stop of this.stops.splice(0)) stop();
     if (id === null) return this.box.replaceChildren();
     this.card = new Card(id);
     this.chart = new Chart("Spend over time: arrow keys go through it");
@@ -60,6 +63,12 @@ export class ConversationPage {
       section("Runs", this.runs),
       this.childrenBox,
     );
+    const [calls, timeline] = ["Calls", "Timeline"].map((title) => {
+      const content = element("div");
+      this.box.append(element("section", "part", element("h3", "", title), content));
+      return content;
+    });
+    this.stops.push(showCalls(calls, id, () => this.zone), showTimeline(timeline, id));
     this.heading.focus({ preventScroll: true });
     scrollTo({ top: 0 });
     this.#ask();
