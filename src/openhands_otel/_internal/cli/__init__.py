@@ -22,6 +22,7 @@ PROGRAM = "openhands-otel"
 
 COMMANDS = {
     "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
+    "doctor": "find the broken link: versions, environment, address, token, TLS; a probe sent and read back",
     "forget": "erase what was spent by a service, in a conversation, under a label or in a period, and whose it was",
     "import": "send what processes wrote into files to a viewer: in any order, from any machine, counted once",
     "notices": "send a test message to each target that a viewer tells what needs a person",

@@ -56,12 +56,20 @@ def run(arguments: argparse.Namespace) -> int:
         del words[0]
     if not words:
         raise CommandError(f"no command given: {PROGRAM} run [options] -- CMD ...", code=2)
-    file = _find(words[0])
+    file = found(words[0])
     python = read_python(file, words)
-    environment = instrumented(os.environ, wanted(arguments, os.environ, _name(words, python)))
+    environment = environment_of(words, python, arguments)
     if python is not None and python.passes_sitecustomize:
         _become(python.interpreter, with_bootstrap(python), environment)
     _become(file, words, environment)
+
+
+def environment_of(
+    words: Sequence[str], python: PythonProgram | None, options: argparse.Namespace | None = None
+) -> dict[str, str]:
+    """What the command gets; without options what it gets where none is given."""
+    options = options or argparse.Namespace(endpoint=None, protocol=None, service_name=None, token_file=None)
+    return instrumented(os.environ, wanted(options, os.environ, _name(words, python)))
 
 
 def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: str) -> dict[str, str]:
@@ -113,7 +121,8 @@ def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str]) -> d
     return {**plain, **chosen, MARKER: Footprint(before, directory).encoded()}
 
 
-def _find(word: str) -> str:
+def found(word: str) -> str:
+    """The file that ``word`` starts. Raises CommandError."""
     file = find(word)
     if file is not None:
         return file

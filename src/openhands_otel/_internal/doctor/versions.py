@@ -1,0 +1,59 @@
+"""What is installed, and whether auto-instrumentation finds us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from openhands_otel._internal.doctor.finding import Finding, note, ok, problem
+from openhands_otel._internal.terminal_text import printable
+
+_ENTRY_POINT: Final = "openhands = openhands_otel:OpenHandsInstrumentor"
+
+
+def check_versions(found: Mapping[str, Any]) -> list[Finding]:
+    """``found`` is what ``surroundings.look`` says of a Python."""
+    packages: Mapping[str, str | None] = found["packages"]
+    python = f"Python {found['python']} ({printable(str(found['executable']), 200)})"
+    if tuple(map(int, str(found["python"]).split(".")[:2])) < (3, 12):
+        return [problem("versions", f"{python} runs no OpenHands", "use Python 3.12 or newer")]
+    return [ok("versions", f"{python}: {_told(packages)}"), *_missing(packages), *_entry_point(found, packages)]
+
+
+def _told(packages: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {printable(version, 40)}" for name, version in packages.items() if version)
+
+
+def _missing(packages: Mapping[str, str | None]) -> list[Finding]:
+    findings: list[Finding] = []
+    if packages["openhands-sdk"] is None:
+        findings.append(
+            note("versions", "openhands-sdk is not there, so nothing is measured in this Python",
+                 "install it, or name the command that has it: openhands-otel doctor -- CMD")
+        )  # fmt: skip
+    if packages["openhands-otel"] is None:
+        findings.append(
+            problem("versions", "openhands-otel is not there", "pip install 'openhands-otel[otlp]' in that Python")
+        )
+    elif packages["opentelemetry-sdk"] is None:
+        findings.append(
+            problem("versions", "OpenTelemetry's SDK is not there: nothing can be sent",
+                    "pip install 'openhands-otel[otlp]'")
+        )  # fmt: skip
+    if packages["openhands-sdk"] and not packages["openhands-tools"] and not packages["openhands-agent-server"]:
+        findings.append(
+            note("versions", "openhands-sdk stands alone: a client of an agent server spends nothing itself",
+                 "instrument the server (docs/agent-server.md); here OPENHANDS_OTEL_REMOTE_STATS shows its numbers")
+        )  # fmt: skip
+    return findings
+
+
+def _entry_point(found: Mapping[str, Any], packages: Mapping[str, str | None]) -> list[Finding]:
+    if packages["openhands-otel"] is None:
+        return []
+    if _ENTRY_POINT in found["entry_points"]:
+        return [ok("entry point", "opentelemetry-instrument and openhands-otel run find the instrumentor")]
+    return [
+        problem("entry point", "opentelemetry-instrument does not find the instrumentor",
+                "install openhands-otel anew: pip install --force-reinstall --no-deps openhands-otel")
+    ]  # fmt: skip

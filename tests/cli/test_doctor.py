@@ -1,0 +1,304 @@
+"""``openhands-otel doctor`` with real viewers and real broken links: each is named in one line, with what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import certificates
+import pytest
+from telemetry.conftest import black_hole, refusing, silent, talking_nonsense
+from viewer_process import Viewer, running_viewer
+
+from openhands_otel._internal.cli import main
+from openhands_otel._internal.doctor.clocks import compare
+from otlp_receiver import http_receiver
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TOKEN = "the-viewers-token"
+
+Findings = list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def viewer() -> Iterator[Viewer]:
+    with running_viewer() as viewer:
+        yield viewer
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> certificates.Identity:
+    return certificates.make(tmp_path_factory.mktemp("ours"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return tmp_path
+
+
+class Doctor:
+    """Runs it in this process and reads what it says."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.code = 0
+
+    def __call__(self, *words: str) -> Findings:
+        self._capsys.readouterr()
+        self.code = main(["doctor", "--json", *words])
+        said = json.loads(self._capsys.readouterr().out)
+        broken = [each for each in said["findings"] if each["level"] == "problem"]
+        assert (self.code, said["healthy"]) == (int(bool(broken)), not broken)
+        assert all(each["cure"] for each in broken), "each problem has something to be done"
+        assert all("\n" not in each["said"] + each["cure"] for each in said["findings"])
+        return said["findings"]
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str]) -> Doctor:
+    return Doctor(capsys)
+
+
+def only(found: Findings, check: str) -> dict[str, str]:
+    [one] = [each for each in found if each["check"] == check]
+    return one
+
+
+def broken(found: Findings) -> dict[str, str]:
+    """The one problem; nothing behind it was tried."""
+    [one] = [each for each in found if each["level"] == "problem"]
+    assert found[-1] == one
+    return one
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_where_all_is_well_the_probe_is_read_back_and_no_total_knows_it(
+    protocol: str, viewer: Viewer, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = viewer.http.get("/api/v1/totals").json(), viewer.http.get("/api/v1/spend").json()
+    monkeypatch.setenv(ENDPOINT, viewer.url if protocol != "grpc" else f"http://{viewer.grpc}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    found = doctor(*([] if protocol != "grpc" else ["--viewer", viewer.url]))
+    assert doctor.code == 0
+    checks = ["versions", "entry point", "environment", "reachability", "token", "probe", "read back", "clocks"]
+    assert [each["check"] for each in found if each["level"] == "ok"] == checks
+    after = viewer.http.get("/api/v1/totals").json(), viewer.http.get("/api/v1/spend").json()
+    for document in (before[0], after[0]):
+        del document["totals"]["received_unix_nano"]
+    assert after == before
+    assert viewer.state().conversations == ()
+    assert viewer.state().receiver.refusals == ()
+
+
+def test_people_get_a_line_for_each(
+    viewer: Viewer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok"] * 8
+
+
+@pytest.mark.parametrize("link", ["refused", "slow", "silent", "nonsense", "a name that is none", "a page"])
+def test_a_link_that_is_broken_is_named(link: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    opened: dict[str, Any] = {"refused": refusing, "slow": black_hole, "silent": silent, "nonsense": talking_nonsense}
+    expected = {
+        "refused": ("reachability", "connection refused"),
+        "slow": ("reachability", "no connection within 2 s"),
+        "silent": ("probe", "no answer"),
+        "nonsense": ("probe", "no HTTP"),
+        "a name that is none": ("reachability", "name is not known"),
+        "a page": ("probe", "web page"),
+    }
+    if link == "a name that is none":
+        monkeypatch.setenv(ENDPOINT, "http://nobody.invalid:4318")
+        one = broken(doctor())
+    elif link == "a page":
+        with http_receiver() as receiver:
+            receiver.content_type, receiver.answer = "text/html", lambda: (200, b"<title>Hello</title>")
+            monkeypatch.setenv(ENDPOINT, receiver.url)
+            one = broken(doctor())
+    else:
+        with opened[link]() as port:
+            monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{port}")
+            one = broken(doctor())
+    check, said = expected[link]
+    assert one["check"] == check
+    assert said in one["said"]
+
+
+def test_a_token(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = tmp_path / "token"
+    with running_viewer(token=TOKEN) as viewer:
+        monkeypatch.setenv(ENDPOINT, viewer.url)
+        for wrong in (None, "another"):
+            if wrong is not None:
+                shown.write_text(wrong)
+                monkeypatch.setenv("OPENHANDS_OTEL_TOKEN_FILE", str(shown))
+            one = broken(doctor())
+            assert one["check"] == "token"
+            assert "401" in one["said"]
+            assert "OPENHANDS_OTEL_TOKEN_FILE" in one["cure"]
+            assert "another" not in str(one)
+        shown.write_text(TOKEN)
+        found = doctor()
+        assert doctor.code == 0
+        assert only(found, "token")["level"] == only(found, "read back")["level"] == "ok"
+        assert TOKEN not in str(found)
+
+
+def test_certificates(
+    doctor: Doctor, ours: certificates.Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = certificates.make(tmp_path / "others", "others")
+    tls = ("--tls-cert", str(ours.certificate), "--tls-key", str(ours.key))
+    with running_viewer(*tls) as viewer:
+        address = viewer.url.replace("http://", "https://")
+        monkeypatch.setenv(ENDPOINT, address)
+        for authority, said in ((None, "set OTEL_EXPORTER_OTLP_CERTIFICATE"), (others.authority, "names another")):
+            if authority is not None:
+                monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(authority))
+            one = broken(doctor())
+            assert one["check"] == "TLS"
+            assert said in one["said"]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "nothing.pem"))
+        assert "nothing.pem" in broken(doctor())["said"]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(ours.authority))
+        found = doctor()
+        assert doctor.code == 0
+        assert "trusted until" in only(found, "TLS")["said"]
+        monkeypatch.setenv(ENDPOINT, address.replace("https://", "http://"))
+        assert "https://" in broken(doctor())["said"]
+
+
+def test_a_proxy_that_is_not_there_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with refusing() as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{port}")
+        monkeypatch.setenv(ENDPOINT, "http://viewer.example:4318")
+        found = doctor()
+        one = broken(found)
+        assert one["check"] == "reachability"
+        assert f"127.0.0.1:{port}" in one["said"]
+        assert "secret" not in str(found)
+
+
+TRAPS = {
+    "OPENHANDS_OTEL_ENABLED": ("false", "problem"),
+    "OTEL_SDK_DISABLED": ("true", "problem"),
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ("requests, openhands", "problem"),
+    "OTEL_METRICS_EXPORTER": ("console", "problem"),
+    "OTEL_EXPORTER_OTLP_TIMEOUT": ("soon", "problem"),
+    "LMNR_PROJECT_API_KEY": ("key", "note"),
+    "OTEL_ENDPOINT": ("http://127.0.0.1:4318", "note"),
+    "HTTPS_PROXY": ("http://127.0.0.1:3128", "note"),
+}
+
+
+@pytest.mark.parametrize("variable", TRAPS)
+def test_a_variable_that_is_known_to_surprise_is_named(
+    variable: str, viewer: Viewer, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, level = TRAPS[variable]
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    monkeypatch.setenv(variable, value)
+    told = [each for each in doctor() if each["check"] == "environment" and variable in each["said"]]
+    assert told
+    assert {each["level"] for each in told} <= {level, "problem"}
+
+
+def test_a_password_in_netrc_is_said_not_to_be_read(
+    viewer: Viewer, doctor: Doctor, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".netrc").write_text("machine 127.0.0.1 login me password hidden\n")
+    (home / ".netrc").chmod(0o600)
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    found = doctor()
+    assert "netrc" in only(found, "environment")["said"]
+    assert "hidden" not in str(found)
+
+
+def test_a_receiver_that_is_no_viewer_is_said_to_be_unread(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with http_receiver() as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.url)
+        found = doctor()
+        assert doctor.code == 0
+        assert only(found, "read back")["level"] == "note"
+        assert "--prometheus" in only(found, "read back")["cure"]
+        with refusing() as port:
+            assert broken(doctor("--viewer", f"http://127.0.0.1:{port}"))["check"] == "read back"
+
+
+@pytest.mark.parametrize(("away_s", "said"), [(3_000, "behind"), (-3_000, "booked by arrival"), (0, "agree")])
+def test_clocks_that_differ_are_named(away_s: float, said: str) -> None:
+    found = compare(lambda: time.time() + away_s)
+    assert said in found.said
+    assert (found.level == "ok") == (away_s == 0)
+
+
+# ---------------------------------------------------------------- from a command
+
+
+def test_a_command_is_looked_at_in_its_own_python_and_environment(
+    viewer: Viewer, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    found = doctor("--", sys.executable, "-c", "import openhands.sdk")
+    assert doctor.code == 0, found
+    assert sys.executable in only(found, "versions")["said"]
+    assert only(found, "read back")["level"] == "ok"
+
+
+def test_a_python_without_us_is_said_to_lack_us(doctor: Doctor, tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", symlinks=True)
+    found = doctor("--", str(tmp_path / "bare" / "bin" / "python"), "-c", "pass")
+    one = broken(found)
+    assert "openhands-otel is not there" in one["said"]
+    assert "pip install" in one["cure"]
+
+
+def test_a_frozen_program_a_runner_and_a_client_are_known(
+    viewer: Viewer, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    frozen = tmp_path / "canvas"
+    frozen.write_bytes(b"\x7fELF and so on")
+    runner = tmp_path / "uvx"
+    runner.write_text("#!/bin/sh\nexit 0\n")
+    client = tmp_path / "client.py"
+    client.write_text("from openhands.sdk import RemoteConversation\n")
+    for path in (frozen, runner):
+        path.chmod(0o755)
+    for words, said, cure in (
+        ([str(frozen)], "frozen", "openhands_otel.auto"),
+        ([str(runner), "agent"], "environment of its own", "--with"),
+        ([sys.executable, str(client)], "RemoteConversation", "agent-server.md"),
+    ):
+        one = only(doctor("--", *words), "command")
+        assert one["level"] == "note"
+        assert said in one["said"]
+        assert cure in one["cure"]
+
+
+def test_a_command_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--", "no-such-command-at-all"]) == 127
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_it_is_a_command_that_a_shell_can_ask(viewer: Viewer) -> None:
+    command = [sys.executable, "-m", "openhands_otel", "doctor"]
+    done = subprocess.run(command, env=os.environ | {ENDPOINT: viewer.url}, capture_output=True, text=True, check=True)
+    assert "read back" in done.stdout
+    assert done.stderr == ""
