@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import venv
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,29 @@ def test_a_token(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert TOKEN not in str(found)
 
 
+def test_a_token_that_may_send_of_one_service_and_not_look(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = str(tmp_path / "tokens.json")
+    for name, rights in (("send", ("--send", "--service", "checkout")), ("look", ("--look",))):
+        assert main(["token", "add", name, *rights, "--out", str(tmp_path / name), "--file", tokens]) == 0
+    with running_viewer("--tokens-file", tokens, token=TOKEN) as viewer:
+        monkeypatch.setenv(ENDPOINT, viewer.url)
+        monkeypatch.setenv("OPENHANDS_OTEL_TOKEN_FILE", str(tmp_path / "send"))
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "checkout")
+        found = doctor()
+        assert doctor.code == 0
+        assert only(found, "token")["level"] == "ok"
+        assert only(found, "read back")["level"] == "note"
+        assert "--token-file" in only(found, "read back")["cure"]
+        found = doctor("--token-file", str(tmp_path / "look"))
+        assert only(found, "read back")["level"] == only(found, "clocks")["level"] == "ok"
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "another")
+        assert broken(doctor())["check"] == "token"
+        monkeypatch.setenv("OPENHANDS_OTEL_TOKEN_FILE", str(tmp_path / "look"))
+        assert broken(doctor())["check"] == "token"
+
+
 def test_certificates(
     doctor: Doctor, ours: certificates.Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +264,35 @@ def test_a_receiver_that_is_no_viewer_is_said_to_be_unread(doctor: Doctor, monke
         assert "--prometheus" in only(found, "read back")["cure"]
         with refusing() as port:
             assert broken(doctor("--viewer", f"http://127.0.0.1:{port}"))["check"] == "read back"
+
+
+def test_a_token_is_shown_at_its_own_door_alone(
+    doctor: Doctor, tmp_path: Path, viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = tmp_path / "token"
+    shown.write_text(TOKEN)
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    monkeypatch.setenv("OPENHANDS_OTEL_TOKEN_FILE", str(shown))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=secret")
+    heard: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(str(self.headers).lower())
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        doctor("--prometheus", f"http://localhost:{port}")
+        assert heard
+        assert not [said for said in heard if "secret" in said or "authorization" in said]
+        doctor("--prometheus", f"http://127.0.0.1:{port}")
+        assert f"bearer {TOKEN}" in heard[-1]
+        server.shutdown()
 
 
 @pytest.mark.parametrize(("away_s", "said"), [(3_000, "behind"), (-3_000, "booked by arrival"), (0, "agree")])

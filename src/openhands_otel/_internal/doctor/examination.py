@@ -15,6 +15,8 @@ from openhands_otel._internal.doctor.finding import Finding, Level
 from openhands_otel._internal.doctor.reach import check_reach
 from openhands_otel._internal.doctor.traps import check_environment
 from openhands_otel._internal.export.otlp_config import read_otlp_config
+from openhands_otel._internal.metrics.resource import base_resource
+from openhands_otel.semconv import SERVICE_NAME, SERVICE_NAMESPACE
 from openhands_otel.settings import Settings, load
 
 
@@ -36,12 +38,15 @@ def examine(viewer: str | None = None, prometheus: str | None = None, token_file
     if _broken(found, "reachability", "TLS"):
         return found
     name = probe.new_name()
-    found += probe.send_probe(config, name)
+    found += probe.send_probe(config, name, _service(settings))
     if _broken(found, "probe", "token"):
         return found
-    if token_file is not None:
-        config = read_otlp_config(token_file=token_file)
-    return found + read_back(config, name, viewer, prometheus)
+    return found + read_back(config, name, viewer, prometheus, token_file)
+
+
+def _service(settings: Settings) -> probe.Service:
+    about = base_resource(settings.labels, settings.send).attributes
+    return {name: str(about[name]) for name in (SERVICE_NAME, SERVICE_NAMESPACE) if name in about}
 
 
 def _broken(found: Sequence[Finding], *checks: str) -> bool:

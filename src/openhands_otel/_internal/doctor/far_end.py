@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -36,14 +37,20 @@ class _Unread(Exception):
     """It cannot be asked; the message is why."""
 
 
-def read_back(config: OtlpConfig, name: str, viewer: str | None, prometheus: str | None) -> list[Finding]:
-    """Look for the probe ``name`` at the viewer or Prometheus that is named, else at the endpoint itself."""
+def read_back(
+    config: OtlpConfig, name: str, viewer: str | None, prometheus: str | None, token_file: Path | None
+) -> list[Finding]:
+    """Look for the probe ``name`` at the viewer or Prometheus that is named, else at the endpoint itself.
+
+    ``token_file`` has the token to show there; without, the one for sending is shown, at its own host alone.
+    """
     if prometheus is not None:
-        return _with_clock(_Place(config, prometheus), name, _in_prometheus, _clock_of_prometheus, _PATIENCE_S)
+        place = _Place(config, prometheus, token_file)
+        return _with_clock(place, name, _in_prometheus, _clock_of_prometheus, _PATIENCE_S)
     base = viewer or _beside(config)
     if base is None:
         return [note(_CHECK, f"{config.shown} speaks gRPC: where it can be read is not known", "name it: --viewer URL")]
-    place = _Place(config, base)
+    place = _Place(config, base, token_file)
     try:
         place.glance()
     except _Unread as why:
@@ -55,12 +62,19 @@ def read_back(config: OtlpConfig, name: str, viewer: str | None, prometheus: str
 
 
 class _Place:
-    """Who is asked, as the probe was sent: the same certificates, proxies and token."""
+    """Who is asked, as the probe was sent: the same certificates and proxies, at the same host the same headers."""
 
-    def __init__(self, config: OtlpConfig, url: str) -> None:
+    def __init__(self, config: OtlpConfig, url: str, token_file: Path | None) -> None:
         self._base = url.rstrip("/")
         self.shown = printable(without_secrets(self._base), 200)
-        there = replace(config, protocol="http/protobuf", endpoint=self._base)
+        is_same = _host(self._base) == _host(config.endpoint if "//" in config.endpoint else f"//{config.endpoint}")
+        there = replace(
+            config,
+            protocol="http/protobuf",
+            endpoint=self._base,
+            headers=config.headers if is_same else {},
+            token_file=token_file or (config.token_file if is_same else None),
+        )
         self._session = open_session(there)
         self._credentials = Credentials(there)
 
@@ -128,6 +142,13 @@ def _in_prometheus(place: _Place, name: str) -> bool:
 
 def _clock_of_prometheus(place: _Place) -> float:
     return float(place.query("vector(time())")[0]["value"][1])
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _beside(config: OtlpConfig) -> str | None:

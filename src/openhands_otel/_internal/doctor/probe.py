@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -15,9 +16,10 @@ from openhands_otel._internal.doctor.finding import Finding, ok, problem
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
 from openhands_otel._internal.version import __version__
-from openhands_otel.semconv import PROBE, PROBE_ID, REPLAYED_HEADER, SCOPE_DOCTOR, SERVICE_INSTANCE_ID, SERVICE_NAME
+from openhands_otel.semconv import PROBE, PROBE_ID, REPLAYED_HEADER, SCOPE_DOCTOR, SERVICE_INSTANCE_ID
 
-SERVICE: Final = "openhands-otel-doctor"
+Service = Mapping[str, str]
+"""Attributes that say which service it is."""
 _TIMEOUT_S: Final = 5.0
 _TOKEN: Final = re.compile(r"answered 40[13]|UNAUTHENTICATED|PERMISSION_DENIED|token", re.IGNORECASE)
 
@@ -27,12 +29,15 @@ def new_name() -> str:
     return secrets.token_hex(8)
 
 
-def send_probe(config: OtlpConfig, name: str) -> list[Finding]:
-    """What became of it: of the token, and of the probe."""
+def send_probe(config: OtlpConfig, name: str, service: Service) -> list[Finding]:
+    """What became of it: of the token, and of the probe, which is of the service that this environment names.
+
+    A token may send of one service alone.
+    """
     # Told after the event: a viewer then takes nobody for alive.
     transport = open_transport(replace(config, headers={**config.headers, REPLAYED_HEADER: "1"}))
     try:
-        outcome = transport.send(_request(name), max(config.timeout_s, _TIMEOUT_S))
+        outcome = transport.send(_request(name, service), max(config.timeout_s, _TIMEOUT_S))
     finally:
         transport.close()
     if outcome.delivered and not outcome.reason:
@@ -45,10 +50,11 @@ def send_probe(config: OtlpConfig, name: str) -> list[Finding]:
     return [problem("probe", outcome.reason, f"{cure} ({config.variable('ENDPOINT')}, {config.variable('PROTOCOL')})")]
 
 
-def _request(name: str) -> ExportMetricsServiceRequest:
+def _request(name: str, service: Service) -> ExportMetricsServiceRequest:
     request = ExportMetricsServiceRequest()
     whose = request.resource_metrics.add()
-    whose.resource.attributes.extend([_pair(SERVICE_NAME, SERVICE), _pair(SERVICE_INSTANCE_ID, f"doctor-{name}")])
+    about = {**service, SERVICE_INSTANCE_ID: f"doctor-{name}"}
+    whose.resource.attributes.extend(_pair(key, value) for key, value in about.items())
     scope = whose.scope_metrics.add()
     scope.scope.name, scope.scope.version = SCOPE_DOCTOR, __version__
     metric = scope.metrics.add(name=PROBE, unit="1", description="Sent by openhands-otel doctor; it counts nowhere.")
