@@ -31,10 +31,24 @@ Spent = dict[tuple[str, str, str], float]
 """By day, service and model."""
 
 
-def process(chance: random.Random, number: int, spent: Spent) -> Iterator[tuple[str, str, int, float]]:
+Whose = dict[tuple[str, str, str, str, str], float]
+"""By namespace, service, team, day and model."""
+
+
+def process(chance: random.Random, number: int, spent: Spent, whose: Whose) -> Iterator[tuple[str, str, int, float]]:
     """Samples of one that begins somewhere, says something each minute, but for silences, and ends somewhere."""
-    service, model = chance.choice(("a", "b")), chance.choice(MODELS)
-    labels = f'job="team/{service}",instance="{number}",gen_ai_request_model="{model}",openhands_llm_role="agent"'
+    service, model = chance.choice(("a", "b", "eu/c")), chance.choice(MODELS)
+    namespace, team = "crew" if service == "eu/c" else "team", chance.choice(("", "x", "y.z"))
+    given = {
+        "job": f"{namespace}/{service}",
+        "instance": f"{number}",
+        "gen_ai_request_model": model,
+        "openhands_llm_role": "agent",
+        # Where a name has a slash the job alone would not tell.
+        "service_namespace": namespace if service == "eu/c" else "",
+        "openhands_label_team": team,
+    }
+    labels = ",".join(f'{name}="{value}"' for name, value in given.items() if value)
     moment, total = BEGIN + chance.randrange(DAYS * DAY - 3_600), 0.0
     end = min(BEGIN + DAYS * DAY, moment + chance.choice((60, 600, 40_000, 200_000)))
     yield labels, semconv.COST.prometheus_name, moment, 0.0
@@ -43,6 +57,7 @@ def process(chance: random.Random, number: int, spent: Spent) -> Iterator[tuple[
         total += cost
         local = datetime.fromtimestamp(moment, ZoneInfo(ZONE))
         spent[f"{local:%Y-%m-%d}", service, model] += cost
+        whose[namespace, service, team or "none", f"{local:%Y-%m-%d}", model] += cost
         for metric in COUNTERS:
             yield labels, metric.prometheus_name, moment, total if metric is semconv.COST else total * 4
 
@@ -53,13 +68,18 @@ def truth() -> Spent:
 
 
 @pytest.fixture(scope="module")
-def url(truth: Spent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def whose() -> Whose:
+    return defaultdict(float)
+
+
+@pytest.fixture(scope="module")
+def url(truth: Spent, whose: Whose, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prometheus that has the samples of four days."""
     folder = tmp_path_factory.mktemp("prometheus")
     chance = random.Random(20261127)
     samples: dict[str, list[str]] = defaultdict(list)
     for number in range(25):
-        for labels, name, moment, value in process(chance, number, truth):
+        for labels, name, moment, value in process(chance, number, truth, whose):
             samples[name].append(f"{name}{{{labels}}} {value} {moment}")
     text = [f"# TYPE {name.removesuffix('_total')} counter\n" + "\n".join(lines) for name, lines in samples.items()]
     (folder / "samples").write_text("\n".join([*text, "# EOF\n"]))
@@ -137,3 +157,42 @@ def test_weeks_and_months_and_conditions(url: str, truth: Spent) -> None:
     assert spend(url, "--last", "all", "--until", "2026-03-30", "--by", "model")["total"][
         "accumulated_cost"
     ] == pytest.approx(sum(truth.values()), abs=1e-9)
+
+
+NESTED = ("namespace", "service", "team", "day", "model")
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        ("namespace",),
+        ("team", "model"),
+        ("namespace", "team", "day"),
+        ("day", "service", "namespace"),
+        ("model", "day", "team", "service", "namespace"),
+    ],
+    ids=",".join,
+)
+def test_labels_and_namespaces_nested_in_any_order_add_up(url: str, whose: Whose, by: tuple[str, ...]) -> None:
+    expected: dict[tuple[str, ...], float] = defaultdict(float)
+    for key, cost in whose.items():
+        named = dict(zip(NESTED, key, strict=True))
+        expected[tuple(named[name] for name in by)] += cost
+    found = spend(url, *PERIOD, "--by", ",".join(by))
+    costs = {tuple(group["keys"][name] for name in by): group["accumulated_cost"] for group in found["groups"]}
+    assert costs == {key: pytest.approx(cost, abs=1e-9) for key, cost in expected.items() if cost}
+    assert found["total"]["accumulated_cost"] == pytest.approx(sum(whose.values()), abs=1e-9)
+    top = spend(url, *PERIOD, "--by", ",".join(by), "--top", "1")
+    assert sum(group["accumulated_cost"] for group in top["groups"]) == pytest.approx(sum(whose.values()), abs=1e-9)
+
+
+def test_what_a_condition_leaves_and_what_it_takes_are_all_of_it(url: str, whose: Whose) -> None:
+    for name in ("team", "namespace", "service"):
+        at = NESTED.index(name)
+        for value in {key[at] for key in whose}:
+            parts = [
+                spend(url, *PERIOD, "--by", "day,model", "--where", f"{name}{sign}{value}")["total"]["accumulated_cost"]
+                for sign in ("=", "!=")
+            ]
+            assert parts[0] == pytest.approx(sum(cost for key, cost in whose.items() if key[at] == value), abs=1e-9)
+            assert sum(parts) == pytest.approx(sum(whose.values()), abs=1e-9)
