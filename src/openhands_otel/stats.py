@@ -174,6 +174,7 @@ class ConversationStats(_Model, frozen=True):
     unreconciled_reasons: tuple[str, ...] = Field(default=(), description="Why they differ: values of semconv.Reason.")
     accumulated_token_usage: TokenUsage = TokenUsage()
     llm_calls: int = 0
+    tool_calls: int = Field(default=0, description="Tools that it called.")
     unpriced_calls: int = Field(default=0, description="Calls with tokens for which no price was known.")
     cache_savings: float = 0.0
     llm_seconds: float = Field(default=0.0, description="How long its LLM calls took, all added up.")
@@ -325,6 +326,9 @@ class SpendGroup(_Model, frozen=True):
     llm_seconds: float = Field(default=0.0, description="How long its LLM calls took, all added up.")
     outcome: str | None = Field(default=None, description="Of a group that is one conversation or run: how it ended.")
     name: str | None = Field(default=None, description="Of such a group: what people know its conversation by.")
+    tool_calls: int | None = Field(
+        default=None, description="Of conversations or runs, grouped by them alone: tools that were called there."
+    )
     remainder: bool = Field(default=False, description="Whether it stands for all groups that are not shown.")
 
 
@@ -352,6 +356,7 @@ class ConversationRun(_Model, frozen=True):
     error_type: str | None = Field(default=None, description="The class or code of the error that ended it.")
     accumulated_cost: float = 0.0
     llm_calls: int = 0
+    tool_calls: int = Field(default=0, description="Tools that were called in it.")
 
 
 class Call(_Model, frozen=True):

@@ -91,10 +91,13 @@ _BROUGHT = {
 def as_layout(database: Path, layout: int) -> None:
     """Take away what later layouts than this one have brought."""
     with closing(sqlite3.connect(database)) as connection, connection:
-        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {trigger}")
+        if layout < 4:
+            for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                connection.execute(f"DROP TRIGGER {trigger}")
         for table in (table for later, tables in _BROUGHT.items() if later > layout for table in tables):
             connection.execute(f"DROP TABLE {table}")
+        if 2 <= layout < 5:
+            connection.execute("ALTER TABLE runs DROP COLUMN tool_calls")
         connection.execute(f"PRAGMA user_version = {layout}")
 
 

@@ -42,6 +42,7 @@ LATER: dict[str, Any] = {
     "longest_call_seconds": None,
     "first_call_unix_s": None,
     "last_call_unix_s": None,
+    "tool_calls": 0,
     "labels": {},
 }
 """Fields of ConversationStats that came after the record, with what they say of an agent that knows nothing of them."""

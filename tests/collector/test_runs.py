@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 from openhands_otel import semconv
+from openhands_otel._internal.collector.archive import listings
+from openhands_otel._internal.collector.archive.questions import answer_from_file, read_question
 from openhands_otel._internal.spend.rows import Dimension
 from otlp_sender import Sender
 
-from .held import HeldStore
+from .held import HeldStore, as_layout
 
 SECOND = 1_000_000_000
 BEGUN = time.time_ns() // SECOND * SECOND - 600 * SECOND
@@ -118,3 +120,56 @@ def test_a_repeated_request_begins_no_run(tmp_path: Path) -> None:
             held.take_body(body)
         assert costs(held) == {"c#1": 1.0}
     assert len(runs(tmp_path / "history")) == 1
+
+
+def test_a_run_has_the_tools_that_were_called_in_it(tmp_path: Path) -> None:
+    """Those of all processes and runs are told as one count: a run has what it grew by, once, whatever is repeated."""
+    database = tmp_path / "history"
+    sender = Sender("p", start=at(0))
+
+    def tools(count: int, seconds: float) -> Sender:
+        return sender.add(semconv.CONVERSATION_TOOL_CALLS, count, {semconv.CONVERSATION_ID: "c"}, at=at(seconds))
+
+    def told() -> list[int]:
+        with closing(sqlite3.connect(database)) as connection:
+            return [count for (count,) in connection.execute("SELECT tool_calls FROM runs ORDER BY number")]
+
+    with HeldStore(database) as held:
+        held.take(say(sender, 0.0, "running", 1))
+        tools(2, 2)
+        held.take(say(sender, 1.0, "running", 2))
+        body = tools(3, 3).body()
+        held.take_body(body)
+        held.take_body(body)
+        assert held.conversation("c").tool_calls == 3
+    with HeldStore(database) as held:
+        held.take_body(body)
+        tools(4, 4)
+        held.take(say(sender, 1.5, "finished", 4, "finished"))
+        assert held.spent(Dimension.RUN)["c#1",].cost.value == 1.5
+        tools(9, 6)
+        held.take(say(sender, 2.0, "running", 6))
+    assert told() == [4, 5]
+    question = read_question({"by": ["run"]}, "UTC")
+    spent = answer_from_file(database, question)
+    assert {each.keys["run"]: each.tool_calls for each in spent.groups} == {"c#1": 4, "c#2": 5}
+    by_model = answer_from_file(database, read_question({"by": ["run,model"]}, "UTC"))
+    assert {each.tool_calls for each in by_model.groups} == {None}, "a part of a run has not all of its tools"
+    with closing(sqlite3.connect(database)) as connection:
+        _, listed = listings.runs(connection, {})
+    assert [run.tool_calls for run in listed] == [5, 4]
+
+
+def test_a_file_that_knew_no_tools_of_runs_learns_of_them(tmp_path: Path) -> None:
+    database = tmp_path / "history"
+    with HeldStore(database) as held:
+        held.take(say(Sender("p", start=at(0)), 0.0, "running", 1))
+        held.run(held.housekeeping.save())
+    as_layout(database, 4)
+    with HeldStore(database) as held:
+        sender = Sender("p", start=at(0))
+        sender.add(semconv.CONVERSATION_TOOL_CALLS, 2, {semconv.CONVERSATION_ID: "c"}, at=at(3))
+        held.take(say(sender, 1.0, "running", 3))
+        held.run(held.housekeeping.save())
+        _, listed = held.run(held.store.archive.read(lambda connection: listings.runs(connection, {})))
+        assert [(run.number, run.tool_calls) for run in listed] == [(1, 2)]

@@ -113,6 +113,7 @@ def test_every_metric_has_its_place_in_a_dashboard_or_a_rule() -> None:
         "openhands_conversation_longest_llm_call_seconds",
         "openhands_conversation_outcome_ratio",
         "openhands_conversation_restored_cost_USD",
+        "openhands_conversation_tool_calls_total",
         "openhands_conversation_unpriced_calls_total",
         "openhands_otel_beat_interval_seconds",
         "openhands_otel_heartbeat_interval_seconds",

@@ -25,6 +25,7 @@ from openhands_otel._internal.report.focus import BY, as_focus
 from openhands_otel._internal.report.table import LEAST_WIDTH, table
 from openhands_otel._internal.spend.conditions import Condition
 from openhands_otel._internal.spend.grouping import group, merge
+from openhands_otel._internal.spend.rows import Described
 from openhands_otel._internal.terminal_text import cells, printable
 from openhands_otel.stats import Spend
 from spend_rows import BERLIN, amount, at, row, undated
@@ -85,7 +86,7 @@ ROWS: Final = [
 
 
 def spend(*by: str, top: int | None = None) -> Spend:
-    return group(ROWS, by, BERLIN, top=top, outcomes={"c": "error"})
+    return group(ROWS, by, BERLIN, top=top, described={"c": Described("error")})
 
 
 GROUPINGS: Final = [("day", "model"), ("model",), ("week", "team", "model"), ("conversation",), ()]
@@ -339,8 +340,8 @@ def conversations(dimension: str, *, named: bool = True) -> Spend:
     """Two conversations whose ids begin alike, or a run of each."""
     ids = UUIDS if dimension == "conversation" else tuple(f"{each}#2" for each in UUIDS)
     rows = [row("2026-11-27T09:00", amount(1.5, calls=1), **{dimension: each}) for each in ids]
-    names = dict(zip(ids, ("agent.py 14:32", "=SUM(A1) " + "x" * 200), strict=True)) if named else {}
-    return group(rows, [dimension], BERLIN, names=names)
+    known = [Described(name=name, tool_calls=7) for name in ("agent.py 14:32", "=SUM(A1) " + "x" * 200)]
+    return group(rows, [dimension], BERLIN, described=dict(zip(ids, known, strict=True)) if named else {})
 
 
 @pytest.mark.parametrize(("dimension", "number"), [("conversation", ""), ("run", "#2")])
@@ -352,6 +353,7 @@ def test_a_conversation_and_a_run_have_the_name_that_people_know_beside_a_short_
     assert f"| agent.py 14:32 1b2c3d4e-0000{number} |".replace("#", r"\#") in as_markdown(said)
     first = read_csv(as_csv(said))[0]
     assert (first["name"], first[dimension]) == ("agent.py 14:32", f"{UUIDS[0]}{number}")
+    assert (first["tool_calls"], "  tools" in table(said, 120)) == ("7", True)
     assert Spend.model_validate_json(as_json(said)).groups[0].name == "agent.py 14:32"
     assert UUIDS[0] in table(conversations(dimension, named=False), 120)
     assert "name" not in read_csv(as_csv(conversations(dimension, named=False)))[0]
@@ -364,7 +366,7 @@ def test_two_side_by_side_fit_and_no_figure_is_cut(width: int, cost: float) -> N
         [row("2026-11-27T09:00", amount(cost, read=True, calls=9), conversation=each) for each in UUIDS],
         ["conversation"],
         BERLIN,
-        outcomes=dict(zip(UUIDS, ("waiting_for_confirmation", "error"), strict=True)),
+        described=dict(zip(UUIDS, map(Described, ("waiting_for_confirmation", "error")), strict=True)),
     )
     one = conversations("conversation")
     one = one.model_copy(update={"groups": one.groups[:1]})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openhands_otel._internal.spend.conditions import Condition, ConditionError
 from openhands_otel._internal.spend.grouping import group, merge
-from openhands_otel._internal.spend.rows import QUARTER_S, SpendRow
+from openhands_otel._internal.spend.rows import QUARTER_S, Described, SpendRow
 from openhands_otel.stats import Spend, SpendGroup
 from spend_rows import BERLIN, amount, at, row, undated
 
@@ -162,13 +162,13 @@ def test_what_has_no_date_is_left_out_of_a_period_and_said() -> None:
 
 def test_outcomes_stand_with_what_ended_so() -> None:
     by_run = [row("2026-11-27T09:00", amount(1.0), run=run, conversation="c") for run in ("r", "s")]
-    outcomes = {"r": "finished", "s": "error", "c": "stuck"}
+    ended = {"r": Described("finished"), "s": Described("error"), "c": Described("stuck")}
     assert {
         each.keys["run"]: each.outcome
-        for each in group(by_run, ["conversation", "run"], BERLIN, outcomes=outcomes).groups
+        for each in group(by_run, ["conversation", "run"], BERLIN, described=ended).groups
     } == {"r": "finished", "s": "error"}
-    assert [each.outcome for each in group(by_run, ["conversation"], BERLIN, outcomes=outcomes).groups] == ["stuck"]
-    assert [each.outcome for each in group(by_run, ["model"], BERLIN, outcomes=outcomes).groups] == [None]
+    assert [each.outcome for each in group(by_run, ["conversation"], BERLIN, described=ended).groups] == ["stuck"]
+    assert [each.outcome for each in group(by_run, ["model"], BERLIN, described=ended).groups] == [None]
 
 
 def test_sources_answers_are_added_group_by_group() -> None:

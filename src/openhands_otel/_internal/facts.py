@@ -112,6 +112,15 @@ FACTS: Final = (
     ),
     Fact("llm_calls", semconv.CONVERSATION_CALLS, Combine.SUM, Format.COUNT, by=_USE),
     Fact(
+        "tool_calls",
+        semconv.CONVERSATION_TOOL_CALLS,
+        Combine.SUM,
+        Format.COUNT,
+        account="tool_calls",
+        remark="{} tool call{s}",
+        quiet=True,
+    ),
+    Fact(
         "unpriced_calls",
         semconv.CONVERSATION_UNPRICED,
         Combine.SUM,

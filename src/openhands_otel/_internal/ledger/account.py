@@ -70,11 +70,11 @@ class RunResult:
 
 @dataclass(slots=True)
 class RunTally:
-    """Where a run began: calls and cost of its conversation then, and the tools it has called."""
+    """Where a run began: calls, cost and tool calls of its conversation then."""
 
     calls: int
     cost: float
-    tools: int = 0
+    tool_calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,8 @@ class Account:
     parts: dict[Use, Part] = field(default_factory=dict[Use, Part])
     calls: int = 0
     unpriced: int = 0
+    tool_calls: int | None = None
+    """None before the first."""
     longest_call_seconds: float | None = None
     first_call_unix_s: float | None = None
     last_call_unix_s: float | None = None
@@ -220,6 +222,7 @@ class Account:
             unreconciled_reasons=self.reasons,
             accumulated_token_usage=token_usage(tokens.values(), context),
             llm_calls=self.calls,
+            tool_calls=self.tool_calls or 0,
             unpriced_calls=self.unpriced,
             cache_savings=math.fsum(part.savings.value for part in self.parts.values() if part.savings is not None),
             llm_seconds=math.fsum(part.seconds or 0.0 for part in self.parts.values()),

@@ -384,8 +384,7 @@ class Ledger:
         if event.conversation_id is not None:
             account = self._account(event.conversation_id, event.at)
             account.running["tool", event.call] = (event.tool, event.at)
-            if account.run is not None:
-                account.run.tools += 1
+            account.tool_calls = (account.tool_calls or 0) + 1
 
     def _tool_ended(self, event: events.ToolEnded) -> None:
         self.tools_running.discard(event.call)
@@ -417,7 +416,7 @@ class Ledger:
         account.trace_id = event.trace_id
         account.closed = False
         account.outcome = replace(account.outcome or RunResult(), stands=False)
-        account.run = RunTally(account.calls, account.total_cost)
+        account.run = RunTally(account.calls, account.total_cost, account.tool_calls or 0)
         self.runs_running.add(event.conversation_id)
 
     def _run_ended(self, event: events.RunEnded) -> RunRecord | None:
@@ -432,7 +431,8 @@ class Ledger:
         tally, account.run = account.run, None
         if tally is None:
             return None
-        return RunRecord(event, account.calls - tally.calls, tally.tools, account.total_cost - tally.cost)
+        tools = (account.tool_calls or 0) - tally.tool_calls
+        return RunRecord(event, account.calls - tally.calls, tools, account.total_cost - tally.cost)
 
 
 def fleet_key(origin: Origin, source: CostSource | None = None, labels: Labels = ()) -> FleetKey:

@@ -70,6 +70,7 @@ def _figures(group: SpendGroup, total: SpendGroup) -> dict[str, Any]:
         "cache_share": share(tokens.cache_read_tokens, tokens.prompt_tokens),
         "cache_savings_usd": group.cache_savings,
         "llm_calls": group.llm_calls,
+        "tool_calls": group.tool_calls,
         "unpriced_calls": group.unpriced_calls,
         "llm_seconds": group.llm_seconds,
         "outcome": group.outcome,

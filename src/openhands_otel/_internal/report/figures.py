@@ -148,6 +148,7 @@ COLUMNS: Final = (
     Column("cost", lambda group, _: cost_text(group), 0),
     Column("share", lambda group, total: share_text(group.accumulated_cost, total.accumulated_cost), 30),
     Column("calls", lambda group, _: count_text(group.llm_calls), 40),
+    Column("tools", lambda group, _: count_text(group.tool_calls or 0), 45),
     Column("unpriced", lambda group, _: count_text(group.unpriced_calls), 50),
     Column("in", lambda group, _: count_text(group.accumulated_token_usage.prompt_tokens), 60),
     Column("out", lambda group, _: count_text(group.accumulated_token_usage.completion_tokens), 61),

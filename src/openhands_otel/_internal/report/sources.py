@@ -23,6 +23,7 @@ from openhands_otel._internal.report.errors import SourceError
 from openhands_otel._internal.spend.grouping import merge
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.reading import BadQuestion
+from openhands_otel._internal.spend.rows import Described
 from openhands_otel._internal.spend.zones import MACHINE
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome
@@ -132,12 +133,12 @@ class Sources:
     def _read(self, folders: Sequence[Path], held: Presence, question: SpendQuestion) -> Spend:
         reading = read(folders, presence=held, since=question.since, until=question.until)
         self.skipped += reading.skipped
-        outcomes = {
-            name: conversation.status
+        described = {
+            name: Described(conversation.status)
             for name, conversation in reading.conversations.items()
             if conversation.status is not None and conversation.status in _OUTCOMES
         }
-        return question.answered_by(reading.rows, outcomes)
+        return question.answered_by(reading.rows, described)
 
 
 def _own_folders() -> list[Path]:

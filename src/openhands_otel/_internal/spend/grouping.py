@@ -11,7 +11,7 @@ from openhands_otel._internal.money import money
 from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.conditions import Condition, Conditions, absent, named
 from openhands_otel._internal.spend.periods import before_name, order_of, period_of
-from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
+from openhands_otel._internal.spend.rows import QUARTER_S, UNDESCRIBED, Described, Dimension, SpendRow, Unit
 from openhands_otel.stats import Spend, SpendGroup
 
 UNITS: Final = frozenset(str(unit) for unit in Unit)
@@ -21,9 +21,8 @@ _Key = tuple[str, ...]
 @dataclass(slots=True)
 class _Cell:
     amount: Amount = field(default_factory=Amount)
-    outcome: str | None = None
-    name: str | None = None
-    """Of its run or conversation."""
+    described: Described = UNDESCRIBED
+    """Its run or conversation."""
 
 
 def group(
@@ -35,8 +34,7 @@ def group(
     until: float | None = None,
     where: Iterable[Condition] = (),
     top: int | None = None,
-    outcomes: Mapping[str, str] | None = None,
-    names: Mapping[str, str] | None = None,
+    described: Mapping[str, Described] | None = None,
 ) -> Spend:
     """What rows add up to.
 
@@ -49,8 +47,7 @@ def group(
         until: Its end, unix seconds.
         where: See ``Conditions``.
         top: How many groups are shown within each group around them; the others become one, a remainder.
-        outcomes: How conversations and runs ended, by id.
-        names: What people know conversations and runs by, by id.
+        described: What is known of conversations and runs beside, by id.
     """
     conditions = Conditions(where)
     total, left_out = Amount(), Amount()
@@ -69,7 +66,7 @@ def group(
             continue
         total.include(row.amount)
         cells.setdefault(namer.key(row), _Cell()).amount.include(row.amount)
-    _note(cells, by, outcomes or {}, names or {})
+    _describe(cells, by, described or {})
     remarks = () if doubtful is None or not _is_something(left_out) else (_left_out(left_out, doubtful, zone),)
     return Spend(
         timezone=zone.key,
@@ -98,8 +95,10 @@ def merge(spends: Sequence[Spend], zone: ZoneInfo, top: int | None = None) -> Sp
         for each in spend.groups:
             cell = cells.setdefault(tuple(each.keys.get(name) or absent(name) for name in first.by), _Cell())
             cell.amount.include(amount_of(each))
-            cell.outcome = cell.outcome or each.outcome
-            cell.name = cell.name or each.name
+            known = cell.described
+            cell.described = Described(
+                known.outcome or each.outcome, known.name or each.name, known.tool_calls or each.tool_calls
+            )
     return first.model_copy(
         update={
             "groups": tuple(_groups(cells, first.by, zone, top)),
@@ -156,14 +155,12 @@ class _Namer:
         return name
 
 
-def _note(
-    cells: Mapping[_Key, _Cell], by: Sequence[str], outcomes: Mapping[str, str], names: Mapping[str, str]
-) -> None:
+def _describe(cells: Mapping[_Key, _Cell], by: Sequence[str], described: Mapping[str, Described]) -> None:
     """A run's outcome says more than that of its conversation."""
     at = next((by.index(name) for name in (Dimension.RUN, Dimension.CONVERSATION) if name in by), None)
     if at is not None:
         for key, cell in cells.items():
-            cell.outcome, cell.name = outcomes.get(key[at]), names.get(key[at])
+            cell.described = described.get(key[at], cell.described)
 
 
 def _groups(cells: Mapping[_Key, _Cell], by: Sequence[str], zone: ZoneInfo, top: int | None) -> Iterator[SpendGroup]:
@@ -178,7 +175,7 @@ def _level(
 ) -> Iterator[SpendGroup]:
     if at == len(by):
         key, cell = cells[0]
-        yield _shown(cell.amount, dict(zip(by, key, strict=True)), cell.outcome, cell.name)
+        yield _shown(cell.amount, dict(zip(by, key, strict=True)), cell.described)
         return
     inside: dict[str, list[tuple[_Key, _Cell]]] = {}
     for key, cell in cells:
@@ -211,8 +208,7 @@ def _weight(amount: Amount) -> tuple[float, int, int]:
 def _shown(
     amount: Amount,
     keys: Mapping[str, str],
-    outcome: str | None = None,
-    name: str | None = None,
+    described: Described = UNDESCRIBED,
     *,
     remainder: bool = False,
 ) -> SpendGroup:
@@ -225,8 +221,9 @@ def _shown(
         llm_calls=amount.calls,
         unpriced_calls=amount.unpriced_calls,
         llm_seconds=amount.seconds.value,
-        outcome=outcome,
-        name=name,
+        outcome=described.outcome,
+        name=described.name,
+        tool_calls=described.tool_calls,
         remainder=remainder,
     )
 

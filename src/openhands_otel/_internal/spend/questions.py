@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.spend.conditions import Condition
 from openhands_otel._internal.spend.grouping import UNITS, group
-from openhands_otel._internal.spend.rows import SpendRow, Unit
+from openhands_otel._internal.spend.rows import Described, Dimension, SpendRow, Unit
 from openhands_otel.stats import Spend
 
 
@@ -40,10 +40,9 @@ class SpendQuestion:
     def answered_by(
         self,
         rows: Iterable[SpendRow],
-        outcomes: Mapping[str, str] | None = None,
-        names: Mapping[str, str] | None = None,
+        described: Mapping[str, Described] | None = None,
     ) -> Spend:
-        """What rows add up to; how conversations and runs ended, and what people know them by, stands by id."""
+        """What rows add up to; ``described``: conversations and runs, by id."""
         return group(
             rows,
             self.by,
@@ -52,9 +51,12 @@ class SpendQuestion:
             until=self.until,
             where=self.where,
             top=self.top,
-            outcomes=outcomes,
-            names=names,
+            described=described,
         )
+
+    def is_whole(self, dimension: Dimension) -> bool:
+        """Whether each group of the answer is one conversation, or one run, with all that was spent there then."""
+        return self.by == (dimension,) and not self.where
 
     def whole(self) -> SpendQuestion:
         """The same, not cut to its top: answers of several sources are cut when they are one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from openhands_otel._internal.spend.amounts import Amount
 
@@ -39,6 +39,18 @@ class Unit(StrEnum):
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
+
+
+class Described(NamedTuple):
+    """What is known of a conversation or a run beside what it spent."""
+
+    outcome: str | None = None
+    name: str | None = None
+    """What people know it, or its conversation, by."""
+    tool_calls: int | None = None
+
+
+UNDESCRIBED: Final = Described()
 
 
 @dataclass(frozen=True, slots=True)

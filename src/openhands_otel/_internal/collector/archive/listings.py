@@ -102,7 +102,7 @@ def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int,
     where = " AND ".join(conditions)
     (count,) = connection.execute(f"SELECT count(*) FROM runs WHERE {where}", values).fetchone()
     query = (
-        "SELECT conversation, number, begun, ended, outcome, error, cost, calls FROM runs"
+        "SELECT conversation, number, begun, ended, outcome, error, cost, calls, tool_calls FROM runs"
         f" WHERE {where} ORDER BY begun DESC, conversation, number DESC LIMIT ? OFFSET ?"
     )
     found = [
@@ -115,8 +115,9 @@ def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int,
             error_type=error,
             accumulated_cost=cost,
             llm_calls=calls,
+            tool_calls=tools,
         )
-        for conversation, number, begun, ended, outcome, error, cost, calls in connection.execute(
+        for conversation, number, begun, ended, outcome, error, cost, calls, tools in connection.execute(
             query, (*values, limit, offset)
         )
     ]

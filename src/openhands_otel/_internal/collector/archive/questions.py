@@ -18,14 +18,16 @@ from openhands_otel._internal.collector.archive.upgrade import convert
 from openhands_otel._internal.spend.periods import LATEST, period_of
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.reading import BadQuestion
-from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow, Unit
+from openhands_otel._internal.spend.rows import QUARTER_S, Described, Dimension, SpendRow, Unit
 from openhands_otel.stats import Spend
 
 _ENDED: Final = {
-    Dimension.RUN: "SELECT conversation || '#' || number, outcome, conversation FROM runs WHERE conversation IN ({})",
-    Dimension.CONVERSATION: "SELECT id, json_extract(stats, '$.outcome'), id FROM conversations WHERE id IN ({})",
+    Dimension.RUN: "SELECT conversation || '#' || number, outcome, tool_calls, conversation FROM runs"
+    " WHERE conversation IN ({})",
+    Dimension.CONVERSATION: "SELECT id, json_extract(stats, '$.outcome'), json_extract(stats, '$.tool_calls'), id"
+    " FROM conversations WHERE id IN ({})",
 }
-"""How runs, or else conversations, ended, and whose they are."""
+"""How runs, or else conversations, ended, how many tools they called, and whose they are."""
 _NAMED: Final = "SELECT id, json_extract(stats, '$.name') FROM conversations WHERE id IN ({})"
 _AT_ONCE: Final = 500
 """Values of one query."""
@@ -37,7 +39,7 @@ _LOOK_EVERY: Final = 64
 def answer(connection: sqlite3.Connection, question: SpendQuestion) -> Spend:
     """What a database holds of it. Raises BadQuestion."""
     rows = list(ask(connection, _for_archive(connection, question)))
-    return question.answered_by(rows, *_described(connection, question, rows))
+    return question.answered_by(rows, _described(connection, question, rows))
 
 
 def answer_from_file(path: Path, question: SpendQuestion) -> Spend:
@@ -117,19 +119,20 @@ def _bounds(
 
 def _described(
     connection: sqlite3.Connection, question: SpendQuestion, rows: Iterable[SpendRow]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """How runs, or else conversations, ended, and what people know them by; both by id."""
+) -> dict[str, Described]:
+    """What is known of runs, or else of conversations, by id."""
     dimension = next((each for each in _ENDED if each in question.by), None)
     if dimension is None:
-        return {}, {}
+        return {}
     ids = {row.keys[dimension] for row in rows if dimension in row.keys}
     if dimension is Dimension.RUN:
         ids = {name.rpartition("#")[0] for name in ids}
     told = _found(connection, _ENDED[dimension], ids)
-    whose = {name: conversation for name, _, conversation in told}
-    names = dict(_found(connection, _NAMED, set(whose.values())))
-    named = {name: names.get(conversation) for name, conversation in whose.items()}
-    return {name: outcome for name, outcome, _ in told if outcome}, {name: text for name, text in named.items() if text}
+    names = dict(_found(connection, _NAMED, {conversation for *_, conversation in told}))
+    return {
+        name: Described(outcome, names.get(conversation), tools if question.is_whole(dimension) else None)
+        for name, outcome, tools, conversation in told
+    }
 
 
 def _found(connection: sqlite3.Connection, query: str, ids: Iterable[str]) -> list[Any]:

@@ -11,7 +11,7 @@ from openhands_otel._internal.host.state_folder import keep_private
 
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
-VERSION: Final = 4
+VERSION: Final = 5
 FIRST_VERSION: Final = 1
 """Layouts from this one on are converted (upgrade.py)."""
 
@@ -100,7 +100,10 @@ INSERT INTO stale SELECT DISTINCT cube, quarter / {BLOCK_S} * {BLOCK_S} FROM spe
 """
 """Sums of spend by three hours, and which of them are to be made anew (blocks.py)."""
 
-LAYOUTS: Final = {2: SPEND, 3: SPANS, 4: BLOCKS}
+TOOL_CALLS: Final = "ALTER TABLE runs ADD COLUMN tool_calls INTEGER NOT NULL DEFAULT 0;\n"
+"""Of each run."""
+
+LAYOUTS: Final = {2: SPEND, 3: SPANS, 4: BLOCKS, 5: TOOL_CALLS}
 """What each layout has brought to the one before. What stands here is not changed: there are files of it."""
 
 _CREATE: Final = f"""

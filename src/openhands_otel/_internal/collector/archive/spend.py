@@ -172,10 +172,13 @@ def presence(connection: sqlite3.Connection) -> list[Present]:
 def note_runs(connection: sqlite3.Connection, runs: Iterable[Run]) -> None:
     """Note how far runs are."""
     connection.executemany(
-        "INSERT INTO runs (conversation, number, begun, ended, outcome, error) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO runs (conversation, number, begun, ended, outcome, error, tool_calls) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET begun = excluded.begun, ended = excluded.ended, outcome = excluded.outcome,"
-        " error = excluded.error",
-        [(run.conversation, run.number, run.begun, run.ended, run.outcome, run.error) for run in runs],
+        " error = excluded.error, tool_calls = excluded.tool_calls",
+        [
+            (run.conversation, run.number, run.begun, run.ended, run.outcome, run.error, min(run.tool_calls, _LARGEST))
+            for run in runs
+        ],
     )
 
 

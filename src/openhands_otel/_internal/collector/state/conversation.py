@@ -118,7 +118,8 @@ class Conversation:
         """Book what its series grew by since it was asked last; True if anything is to be written."""
         now = self._moment()
         grown, self.series.grown = self.series.grown, []
-        run = self.runs.begin(now, any(growth.is_agents for growth in grown))
+        tools, self.series.tool_calls = self.series.tool_calls, 0
+        run = self.runs.begin(now, any(growth.is_agents for growth in grown), tools)
         agent = self._agent if grown else ""
         for growth in grown:
             whose = growth.instance
@@ -147,7 +148,7 @@ class Conversation:
 
     def book_undated(self, unbooked: Unbooked) -> None:
         """Book all of it, without a date."""
-        self.series.grown = []
+        self.series.grown, self.series.tool_calls = [], 0
         agent = self._agent
         for name, held in self.series.each():
             measure = conversation_measure(name, held.attributes)

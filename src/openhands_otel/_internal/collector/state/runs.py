@@ -22,6 +22,7 @@ class Run:
     ended: float | None = None
     outcome: str | None = None
     error: str | None = None
+    tool_calls: int = 0
 
     @property
     def id(self) -> str:
@@ -57,10 +58,11 @@ class Runs:
         """Whether the newest run is not this process's."""
         return process != self._process
 
-    def begin(self, now: Moment, agent_called: bool) -> str:
+    def begin(self, now: Moment, agent_called: bool, tool_calls: int = 0) -> str:
         """A request has come; returns the id of the run that what it tells of belongs to, or nothing.
 
-        ``agent_called``: an agent's own calls are in it, which there are in runs alone.
+        ``agent_called``: an agent's own calls are in it, which there are in runs alone; ``tool_calls``: so many tools
+        have been called since the last.
         """
         open_run = self.last if self.last is not None and self.last.ended is None else None
         if open_run is not None and self.is_new(now.process):
@@ -73,6 +75,8 @@ class Runs:
             number = 1 if self.last is None else self.last.number + 1
             self._process = now.process
             open_run = self._keep(Run(self._conversation, number, self._least(now) if heard_late else now.at))
+        if open_run is not None and tool_calls:
+            open_run = self._keep(replace(open_run, tool_calls=open_run.tool_calls + tool_calls))
         return "" if open_run is None else open_run.id
 
     def _least(self, now: Moment) -> float:
@@ -105,7 +109,7 @@ class Runs:
     def record(self) -> list[Any] | None:
         """What the archive keeps."""
         run = self.last
-        return run and [self._process, run.number, run.begun, run.ended, run.outcome, run.error]
+        return run and [self._process, run.number, run.begun, run.ended, run.outcome, run.error, run.tool_calls]
 
     def restore(self, record: list[Any] | None) -> None:
         """The opposite."""

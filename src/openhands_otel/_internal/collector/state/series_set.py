@@ -67,12 +67,14 @@ class Growth:
 class SeriesSet(ToldSeries[Series]):
     """All of them, by metric."""
 
-    __slots__ = ("erased", "grown", "left_out", "weight")
+    __slots__ = ("erased", "grown", "left_out", "tool_calls", "weight")
 
     def __init__(self) -> None:
         super().__init__()
         self.grown: list[Growth] = []
         """What is to be booked yet."""
+        self.tool_calls = 0
+        """Those of which no run has been told yet."""
         self.weight = 0
         """Bytes that they take, about."""
         self.left_out = 0
@@ -145,8 +147,12 @@ class SeriesSet(ToldSeries[Series]):
         before: int | float,
         received: int,
     ) -> None:
+        if not isinstance(held.series, Counted):
+            return
+        if point.metric.name == semconv.CONVERSATION_TOOL_CALLS.name:
+            self.tool_calls += int(held.series.reached) - int(before)
         measure = conversation_measure(point.metric.name, attributes)
-        if measure is not None and isinstance(held.series, Counted):
+        if measure is not None:
             steps = held.series.place(point, quarter_of(point.time, received), before)
             if steps:
                 self.grown.append(Growth(instance, attributes, measure, steps))
