@@ -108,6 +108,7 @@ def test_a_run_says_what_it_came_to(scenario: Scenario) -> None:
     )
     assert one(scenario, "gen_ai.invoke_agent.inference_calls").value == 3
     assert one(scenario, "gen_ai.invoke_agent.tool_calls").value == 2
+    assert one(scenario, "openhands.conversation.tool_calls").value == 2
     assert one(scenario, "openhands.run.cost").value == pytest.approx(scenario.bill().total, abs=EXACT)
     tool = one(scenario, TOOL)
     assert (tool.count, tool.attributes["gen_ai.tool.name"], tool.attributes["openhands.tool.outcome"]) == (
