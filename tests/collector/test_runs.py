@@ -9,7 +9,8 @@ from pathlib import Path
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.archive import listings
-from openhands_otel._internal.collector.archive.questions import answer_from_file, read_question
+from openhands_otel._internal.collector.archive.questions import answer_from_file
+from openhands_otel._internal.spend.reading import read_question
 from openhands_otel._internal.spend.rows import Dimension
 from otlp_sender import Sender
 
