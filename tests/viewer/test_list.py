@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from viewer_process import Viewer, running_viewer, wait_for
+from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
 from otlp_sender import Sender
 
@@ -96,6 +97,27 @@ def test_rows_hold_still_and_what_is_new_is_announced(page: Page) -> None:  # no
         expect(page.locator("#fresh")).to_be_hidden()
         assert order(page) == ["c5", "c2", "c4", "c1", "new", "c3", "c0"]
         expect(row(page, "c5").locator(".name")).to_be_focused()
+
+
+def test_rows_hold_still_when_the_viewer_is_killed_and_back(page: Page, tmp_path: Path) -> None:  # noqa: F811
+    database = tmp_path / "history.sqlite3"
+    viewer = start_viewer(database=database)
+    agents = [Sender(f"p{number}").introduce(f"c{number}").converse(f"c{number}", 1.0 + number) for number in range(5)]
+    for agent in agents:
+        viewer.send(agent)
+    page.goto(f"{viewer.url}/#/?sort=-cost")
+    expect(page.locator("tr.conversation")).to_have_count(5)
+    before = order(page)
+    viewer.process.kill()
+    viewer.process.wait()
+    expect(page.locator("#connection")).to_contain_text("connection lost", timeout=30_000)
+    with running_viewer(database=database, port=int(viewer.url.rpartition(":")[2])) as viewer:
+        viewer.send(agents[0].converse("c0", 300.5))
+        expect(row(page, "c0").locator(".c-cost")).to_have_text("$300.50", timeout=30_000)
+        assert order(page) == before
+        viewer.send(agents[0].converse("c0", 100.0, role="condenser"))
+        expect(row(page, "c0").locator(".c-cost")).to_have_text("$400.50")
+        assert order(page) == before
 
 
 def test_columns_sort_both_ways_and_give_the_order_back(crowd: Viewer, page: Page) -> None:  # noqa: F811

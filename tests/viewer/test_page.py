@@ -303,6 +303,19 @@ def test_what_is_refused_and_what_does_not_work_is_said_only_then(page: Page, tm
         assert page.evaluate(WIDE_ELEMENTS) == []
 
 
+def test_all_that_the_page_loads_is_small(viewer: Viewer, page: Page) -> None:
+    page.goto(viewer.url)
+    expect(page.locator("#connection")).to_contain_text("live")
+    loaded = """
+        [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource")]
+          .filter(({ name }) => !name.includes("/api/")).map(({ encodedBodySize }) => encodedBodySize)
+    """
+    sizes = page.evaluate(loaded)
+    assert len(sizes) > 15
+    assert all(sizes)
+    assert sum(sizes) < 150_000
+
+
 def test_the_page_works_wherever_a_proxy_puts_it(browser: Browser) -> None:
     """Every address that it asks for is under the one at which it was opened."""
     with running_viewer() as viewer:

@@ -133,6 +133,14 @@ def test_own_days_are_asked_for_by_their_dates(days: Viewer, page: Page) -> None
     expect(page.locator("#over-time .column")).to_have_count(3)
 
 
+def test_a_period_that_cannot_be_is_said_to_be_none(days: Viewer, page: Page) -> None:  # noqa: F811
+    page.goto(f"{days.url}/#/?period=own&from=2026-01-02&to=2026-01-01")
+    expect(page.locator("#spend-error")).to_have_text("until must be after since")
+    page.locator("[data-period=all]").click()
+    expect(page.locator("#total")).to_have_text("$31.000")
+    expect(page.locator("#spend-error")).to_be_hidden()
+
+
 def test_the_chart_tells_each_columns_values_by_pointer_and_by_keyboard(days: Viewer, page: Page) -> None:  # noqa: F811
     page.goto(f"{days.url}/#/?period=7d&stack=model")
     expect(page.locator("#over-time .column")).to_have_count(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from importlib import resources
 from typing import Any, Final
@@ -68,7 +69,12 @@ def _file(path: str, name: str, media_type: str) -> Route:
 
 
 def _route(path: str, content: bytes, media_type: str) -> Route:
-    async def serve(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
+    packed = gzip.compress(content, mtime=0)
+
+    async def serve(request: Request) -> Response:
+        headers = {"cache-control": "no-cache", "vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(packed, media_type=media_type, headers=headers | {"content-encoding": "gzip"})
+        return Response(content, media_type=media_type, headers=headers)
 
     return Route(path, serve)

@@ -20,6 +20,15 @@ export class Cards {
     this.#deal();
   }
 
+  // Some conversations changed, and none came or went.
+  refresh(changed, now) {
+    this.now = now;
+    for (const id of changed) {
+      const entry = this.known.get(id);
+      if (entry?.card?.root?.isConnected) this.#update(entry);
+    }
+  }
+
   tick(now) {
     this.now = now;
     for (const [, { card }] of this.known?.entries ?? []) if (card?.root?.isConnected) card.tick(now);
@@ -43,6 +52,12 @@ export class Cards {
     [...this.box.children].forEach((column, index) => this.#arrange(column, shown.filter((_, place) => place % fitting === index), false));
   }
 
+  #update(entry) {
+    if (entry.card.stats !== entry.stats) entry.card.update(entry.stats, entry.flash);
+    entry.flash = false;
+    entry.card.tick(this.now);
+  }
+
   // Moves only what is out of place, so that focus, scroll and open rows stay.
   #arrange(box, ids, asChild) {
     let place = box.firstChild;
@@ -50,9 +65,7 @@ export class Cards {
       const entry = this.known.get(id);
       entry.card ??= new Card(id);
       const wanted = entry.card.element(asChild);
-      if (entry.card.stats !== entry.stats) entry.card.update(entry.stats, entry.flash);
-      entry.flash = false;
-      entry.card.tick(this.now);
+      this.#update(entry);
       if (place === wanted) place = place.nextSibling;
       else box.insertBefore(wanted, place);
       this.#arrange(entry.card.children, this.below.get(id) ?? [], true);

@@ -91,7 +91,8 @@ export class Entry {
 export class Conversations {
   constructor() {
     this.entries = new Map();
-    this.changed = new Set();
+    this.changed = new Set(); // ids, since these were last looked at
+    this.moved = false; // whether any came, went or changed its parent since
   }
 
   // All that is in the viewer's memory, anew.
@@ -103,13 +104,17 @@ export class Conversations {
       if (entry) this.entries.set(stats.conversation_id, entry);
       this.put(stats, now);
     }
+    this.moved = true;
   }
 
   put(stats, now, past = false) {
     const id = stats.conversation_id;
     const entry = this.entries.get(id);
-    if (!entry) this.entries.set(id, new Entry(stats, past, now));
-    else if (!past || entry.past) {
+    if (!entry) {
+      this.entries.set(id, new Entry(stats, past, now));
+      this.moved = true;
+    } else if (!past || entry.past) {
+      this.moved ||= entry.past !== past || entry.stats.parent_id !== stats.parent_id;
       entry.update(stats, now);
       entry.past = past;
     }
@@ -120,6 +125,7 @@ export class Conversations {
   remove(id) {
     const entry = this.entries.get(id);
     if (entry) entry.past = true;
+    this.moved = true;
   }
 
   get(id) {

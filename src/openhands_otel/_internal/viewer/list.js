@@ -65,8 +65,15 @@ export class List {
   update() {
     if (!this.view) return;
     if (!this.rows.length && !this.pastIds.length) return this.order();
-    this.#arrange();
+    if (this.known.moved) return this.#arrange();
+    const { changed } = this.known;
+    if (this.view.as === "cards") this.cards.refresh(changed, this.now());
+    else this.table.refresh(changed, this.now(), this.#isLeft);
+    changed.clear();
+    this.#tallySoon();
   }
+
+  #isLeft = (id) => this.flat && !this.known.get(id).past && !this.wanted(id);
 
   tick() {
     const time = this.now();
@@ -82,16 +89,18 @@ export class List {
 
   // Rows of what is held in order, and what is under it.
   #arrange() {
+    this.known.moved = false;
+    this.known.changed.clear();
     const { children } = this.known.families();
     const ids = this.#merged();
     const rows = [];
-    const put = (id, depth, seen) => {
+    const put = (id, depth) => {
       const entry = this.known.get(id);
       if (!entry) return;
       const below = this.flat || entry.past ? [] : children.get(id) ?? [];
       const folded = below.length > 0 && !this.unfolded.has(id);
-      rows.push({ id, depth, folded, children: below.length, flat: this.flat || entry.past, left: this.flat && !entry.past && !this.wanted(id) });
-      if (!folded) for (const child of below) put(child, depth + 1, seen);
+      rows.push({ id, depth, folded, children: below.length, flat: this.flat || entry.past, left: this.#isLeft(id) });
+      if (!folded) for (const child of below) put(child, depth + 1);
     };
     for (const id of ids) put(id, 0);
     this.rows = rows;

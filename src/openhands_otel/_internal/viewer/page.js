@@ -19,12 +19,17 @@ const at = (id) => document.getElementById(id);
 const now = () => Date.now() / 1000 + clockOffset;
 const known = new Conversations();
 const list = new List(known, now);
-const spending = new Spending(now, (id) => known.nameOf(id), (error) => { if (error instanceof Unauthorized) onState("locked"); }, (since) => {
-  // What went wrong counts from the begin of the period on.
-  if (list.since !== since) {
+const spending = new Spending(now, (id) => known.nameOf(id), {
+  failed(error) {
+    if (error instanceof Unauthorized) onState("locked");
+    else setText(at("spend-error"), error.message);
+  },
+  // What went wrong counts from the begin of the period on. Where that moves by itself, rows hold still.
+  began(since, asked) {
     list.since = since;
-    if (list.view) list.order();
-  }
+    setText(at("spend-error"), "");
+    if (asked && list.view) list.order();
+  },
 });
 const conversation = new ConversationPage(at("conversation"), known, now);
 let totals = null;
@@ -32,7 +37,6 @@ let receiver = null;
 let connection = "connecting";
 let clockOffset = 0;
 let drawing = false;
-let snapshot = false;
 let shownView = null;
 
 function onUpdate(update) {
@@ -42,7 +46,6 @@ function onUpdate(update) {
     known.reset(update.state.conversations, now());
     totals = update.state.totals;
     receiver = update.state.receiver;
-    snapshot = true;
     spending.refresh();
   } else if (update.type === "conversation") {
     known.put(update.conversation, time);
@@ -67,9 +70,8 @@ function draw() {
     }
     choices();
     if (shownView?.conversation !== null) conversation.update();
-    else if (snapshot) list.order();
+    else if (totals && !list.view) list.order();
     else list.update();
-    if (shownView?.conversation === null) snapshot = false;
     showTrouble(at("trouble"), receiver, now());
     showConnection();
   });
@@ -96,7 +98,7 @@ function show() {
   if (single) return;
   const same = (...names) => before?.conversation === null && names.every((name) => String(before[name]) === String(view[name]));
   if (!same("period", "from", "to", "where", "stack", "by")) spending.change();
-  if (totals && !same("where", "search", "show", "outcome", "sort", "as")) list.order();
+  if (list.view && !same("where", "search", "show", "outcome", "sort", "as")) list.order();
 }
 
 function choices() {

@@ -18,9 +18,10 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 const at = (id) => document.getElementById(id);
 
 export class Spending {
-  // now: the viewer's clock, unix seconds; nameOf: a conversation's name by its id; failed: called where an answer does
-  // not come; began: called with the begin of the period, unix seconds, 0 where it has none
-  constructor(now, nameOf, failed, began) {
+  // now: the viewer's clock, unix seconds; nameOf: a conversation's name by its id;
+  // failed(error): no answer came; began(since, asked): one did, since when its period is (unix seconds, 0 for ever),
+  // and whether it is the first of a view
+  constructor(now, nameOf, { failed, began }) {
     Object.assign(this, { now, failed, began });
     this.chart = new Chart("Spend over time: arrow keys go through it");
     at("over-time").prepend(this.chart.root);
@@ -119,7 +120,8 @@ export class Spending {
 
   #show(view, { parts, over, before }) {
     const { total } = parts;
-    this.began(parts.since ?? 0);
+    this.began(parts.since ?? 0, this.shown !== this.round);
+    this.shown = this.round;
     setText(at("period-name"), `${titleOf(view)} (${parts.timezone})`);
     countTo(total);
     const earlier = before && before.accumulated_cost > 0;

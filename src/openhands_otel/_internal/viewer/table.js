@@ -46,6 +46,18 @@ export class Table {
     this.#draw();
   }
 
+  // Some conversations changed, and no row came or went.
+  refresh(changed, now, isLeft) {
+    this.now = now;
+    for (const root of this.#inDocument()) {
+      const id = root.dataset.conversation;
+      if (!changed.has(id)) continue;
+      const { row } = this.known.get(id);
+      row.shown.left = isLeft(id);
+      this.#rowOf(row.shown);
+    }
+  }
+
   showSums({ count, sum, unpriced, rest }) {
     setText(this.count, count);
     setText(this.sum, this.rows.length || sum ? spent(sum, unpriced) : "");
