@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from collector.test_real_spend import bill, viewer  # noqa: F401
+from collector.test_real_spend import bill, folder, viewer  # noqa: F401
 from playwright.sync_api import Page, expect
 from viewer_process import Viewer, running_viewer
 

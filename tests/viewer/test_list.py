@@ -183,6 +183,16 @@ def test_the_keyboard_reaches_everything(crowd: Viewer, page: Page) -> None:  # 
     page.keyboard.press("Escape")
     expect(page.locator("#conversation")).to_be_hidden()
     expect(row(page, ids[0])).to_be_visible()
+    # Who comes back finds the list where it was left.
+    row(page, ids[30]).locator(".name").focus()
+    place = page.evaluate("scrollY")
+    assert place > 500
+    page.keyboard.press("Enter")
+    expect(page.locator("#conversation article")).to_be_visible()
+    page.go_back()
+    expect(row(page, ids[30])).to_be_in_viewport()
+    assert page.evaluate("scrollY") == place
+    assert order(page) == ids
 
 
 def test_two_thousand_are_a_hundred_rows_at_most(page: Page) -> None:  # noqa: F811

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import fsum
 
 import pytest
-from collector.test_real_spend import bill, viewer  # noqa: F401
+from collector.test_real_spend import bill, folder, viewer  # noqa: F401
 from playwright.sync_api import Page, expect
 from viewer_process import Viewer, running_viewer
 

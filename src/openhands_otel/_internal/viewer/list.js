@@ -75,6 +75,11 @@ export class List {
 
   #isLeft = (id) => this.flat && !this.known.get(id).past && !this.wanted(id);
 
+  // It comes back into sight.
+  showAgain() {
+    this.#arrange();
+  }
+
   tick() {
     const time = this.now();
     if (this.view?.as === "cards") this.cards.tick(time);
@@ -227,7 +232,7 @@ export class List {
   }
 
   #tallySoon() {
-    if (this.tallying) return;
+    if (this.tallying || !this.view) return;
     this.tallying = setTimeout(() => {
       this.tallying = null;
       this.#tally();

@@ -26,9 +26,10 @@ const spending = new Spending(now, (id) => known.nameOf(id), {
   },
   // What went wrong counts from the begin of the period on. Where that moves by itself, rows hold still.
   began(since, asked) {
+    const moved = list.since !== since;
     list.since = since;
     setText(at("spend-error"), "");
-    if (asked && list.view) list.order();
+    if (asked && moved && list.view) list.order();
   },
 });
 const conversation = new ConversationPage(at("conversation"), known, now);
@@ -38,6 +39,7 @@ let connection = "connecting";
 let clockOffset = 0;
 let drawing = false;
 let shownView = null;
+let left = 0; // how far the overview was scrolled when it was left
 
 function onUpdate(update) {
   const time = now();
@@ -81,6 +83,7 @@ function draw() {
 function show() {
   const before = shownView;
   const view = viewOf();
+  if (before?.conversation === null && view.conversation !== null) left = scrollY;
   shownView = view;
   const single = view.conversation !== null;
   at("overview").hidden = single;
@@ -96,9 +99,12 @@ function show() {
   choices();
   if (view.conversation !== (before?.conversation ?? null)) conversation.open(view.conversation);
   if (single) return;
-  const same = (...names) => before?.conversation === null && names.every((name) => String(before[name]) === String(view[name]));
-  if (!same("period", "from", "to", "where", "stack", "by")) spending.change();
-  if (list.view && !same("where", "search", "show", "outcome", "sort", "as")) list.order();
+  const same = (other, ...names) => other && names.every((name) => String(other[name]) === String(view[name]));
+  if (before?.conversation !== null || !same(before, "period", "from", "to", "where", "stack", "by")) spending.change();
+  // Who comes back from a conversation finds the list as it was left.
+  if (same(list.view, "where", "search", "show", "outcome", "sort", "as")) list.showAgain();
+  else if (totals) list.order();
+  if (before && before.conversation !== null) scrollTo({ top: left });
 }
 
 function choices() {
