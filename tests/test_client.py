@@ -13,6 +13,7 @@ import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
 from openhands_otel._internal.asking.changes import Changes
+from openhands_otel._internal.asking.promql import spent
 from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, RemovedUpdate, SnapshotUpdate, TotalsUpdate, Update
 from otlp_sender import Sender
@@ -298,3 +299,12 @@ def test_what_has_changed_leads_from_one_state_to_the_next(fresh_viewer: Viewer)
     assert {each.conversation_id: each for each in changed} == {
         each.conversation_id: each for each in kept.conversations
     }
+
+
+def test_neighbouring_periods_meet_to_the_millisecond() -> None:
+    """With whole seconds what was spent in the half second around midnight counted on both days, or on none."""
+    end = 1_795_000_000.0
+    for length_s, text in ((86_399.5, "86399500ms"), (0.0004, "1ms"), (900.0, "900000ms")):
+        formula = spent("cost", end - length_s, end, ["job"])
+        assert formula.count(f"[{text}]") == 3
+        assert formula.count(f"offset {text}") == 1
