@@ -279,7 +279,9 @@ def telemetry_variables(home: Path, *options: str, **exported: str) -> dict[str,
     }
 
 
-def test_nothing_set_means_the_viewer_of_this_machine_and_no_signals_that_nobody_asked_for(home: Path) -> None:
+def test_nothing_set_means_the_viewer_of_this_machine_and_no_signals_of_others_that_nobody_asked_for(
+    home: Path,
+) -> None:
     seen = telemetry_variables(home)
 
     assert seen == {

@@ -174,6 +174,28 @@ def test_what_is_done_stands_under_what_runs_until_its_span_comes(viewer: Viewer
     assert found.ended is not None
 
 
+def test_of_tools_that_run_at_a_time_each_has_its_sub_agents(viewer: Viewer, client: StatsClient) -> None:
+    now = time.time()
+    agent = Sender("both").introduce("parallel").state("parallel", "running").now("parallel", "task", now - 50)
+    for name in ("left", "right"):
+        agent.introduce(name, parent="parallel").state(name, "finished")
+    # The run began long ago; what tells of it here arrives only now.
+    viewer.send(agent)
+    spans = SpanSender(began=int(now * 1e9))
+    spans.run(12, "left", "Left", trace=25, parent=11, start=1, end=2)
+    spans.run(14, "right", "Right", trace=25, parent=13, start=1, end=3)
+    post(viewer, spans)
+    assert sorted(drawn(client.timeline("parallel").rows)) == sorted(
+        [
+            "invoke_agent Agent ...",
+            "  execute_tool task ...",
+            "    invoke_agent Right",
+            "  execute_tool ...",
+            "    invoke_agent Left",
+        ]
+    )
+
+
 def test_what_is_gone_stands_there_as_missing(viewer: Viewer, client: StatsClient) -> None:
     """Kind: parents that never come, as those of processes that were killed."""
     spans = SpanSender()

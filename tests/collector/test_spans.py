@@ -166,6 +166,20 @@ def test_the_oldest_give_way_to_size_and_to_age(database: Path, monkeypatch: pyt
         wait_for(lambda: rows(database) == [], "the end of what is too old")
 
 
+def test_a_file_that_is_ruined_costs_what_was_in_it_and_no_span_that_comes_later(database: Path) -> None:
+    with running_viewer(database=database) as viewer:
+        sender = SpanSender()
+        sender.call(1, "c")
+        post(viewer, sender)
+        database.write_bytes(b"no database" * 1_000)
+        again = SpanSender()
+        again.call(2, "c")
+        body = again.body()
+        wait_for(lambda: viewer.post(body, "/v1/traces").status_code == 200, "room for a span")
+        assert [span for _, span in rows(database)] == [f"{2:016x}"]
+        wait_for(lambda: viewer.http.get("/healthz").status_code == 200, "health")
+
+
 def test_none_are_kept_where_there_is_no_room_for_any(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_SPAN_MB", "0")
     with running_viewer(database=database) as viewer:

@@ -90,8 +90,11 @@ class SpanIntake:
 
     async def run(self) -> None:
         """Save what waits, and let go of what is old."""
+        due = 0.0
         while True:
-            await self._trim()
+            if self._held_bytes is None or time.monotonic() >= due:
+                await self._trim()
+                due = time.monotonic() + _TRIM_EVERY_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TRIM_EVERY_S):
                     await self._wake.wait()
@@ -125,6 +128,8 @@ class SpanIntake:
             answer: Exception | None = MalformedRequest(f"a span cannot be saved ({type(error).__name__})")
         except FORESEEN as error:
             self._store.health.failed(SPANS, error)
+            # The file that is there next may be another.
+            self._held_bytes = None
             answer = Unavailable("spans cannot be saved for now")
         except BaseException:
             for one in group:

@@ -10,7 +10,9 @@ import asyncio
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +21,7 @@ from openhands_otel._internal.collector.archive import span_questions
 from openhands_otel._internal.collector.archive.listings import MOST, whole
 from openhands_otel._internal.collector.serve import endpoints
 from openhands_otel._internal.collector.serve.answers import JSON, problem
-from openhands_otel._internal.collector.spans.timeline import Now, TimelineSpan, rows_of
+from openhands_otel._internal.collector.spans.timeline import Now, rows_of
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.spend.reading import BadQuestion
@@ -30,12 +32,24 @@ _NOTHING = 1e-9
 """What adding up floats leaves of a difference, US dollars."""
 
 
+_DRAWN: Final = 4
+"""Timelines that are kept between the pages of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    rows: tuple[TimelineRow, ...]
+    left_out: int
+
+
 class SpanAnswers:
     """Answers from one store. ``trace_url`` leads to a trace elsewhere, with ``{trace_id}`` in it."""
 
     def __init__(self, store: Store, trace_url: str | None) -> None:
         self._store = store
         self._trace_url = trace_url
+        self._drawn: dict[str, _Drawn] = {}
+        """Timelines that were asked for last."""
 
     async def calls(self, request: Request) -> Response:
         """A page of a conversation's calls."""
@@ -72,11 +86,26 @@ class SpanAnswers:
         tag = _tag(held, now, limit, offset)
         if request.headers.get("if-none-match") == tag:
             return _unchanged(tag)
-        count, spans = await self._ask(lambda connection: span_questions.timeline(connection, wanted))
-        if not count and not now and await self._stats(name) is None:
+        if not held[0] and not now and await self._stats(name) is None:
             return _unknown(name)
-        text, total = await asyncio.to_thread(self._drawn, name, spans, (wanted, now), count, (offset, limit))
-        return _tagged(text, tag, total)
+        key = _tag(name, held, now)
+        drawn = self._drawn.pop(key, None) or await self._draw(wanted, now)
+        # Further pages of the same are asked for next.
+        self._drawn[key] = drawn
+        while len(self._drawn) > _DRAWN:
+            self._drawn.pop(next(iter(self._drawn)))
+        rows = drawn.rows
+        answer = Timeline(
+            conversation_id=name,
+            rows=rows[offset : offset + limit],
+            count=len(rows),
+            left_out=drawn.left_out,
+            begun=min((row.begun for row in rows), default=None),
+            ended=_end(rows),
+            server_unix_s=time.time(),
+            trace_url=self._trace_url,
+        )
+        return _tagged(answer.model_dump_json(), tag, len(rows))
 
     async def span(self, request: Request) -> Response:
         """One span, with what was said where that was captured."""
@@ -90,27 +119,11 @@ class SpanAnswers:
         answer = found.model_copy(update={"trace_url": url})
         return Response(answer.model_dump_json(), media_type=JSON, headers={"cache-control": "no-store"})
 
-    def _drawn(
-        self,
-        name: str,
-        spans: list[TimelineSpan],
-        known: tuple[list[str], dict[str, Now]],
-        count: int,
-        page: tuple[int, int],
-    ) -> tuple[str, int]:
-        """The answer as JSON, and how many rows there are: work of a tenth of a second for thousands of spans."""
-        rows, (offset, limit) = rows_of(spans, *known), page
-        timeline = Timeline(
-            conversation_id=name,
-            rows=tuple(rows[offset : offset + limit]),
-            count=len(rows),
-            left_out=count - len(spans),
-            begun=min((row.begun for row in rows), default=None),
-            ended=_end(rows),
-            server_unix_s=time.time(),
-            trace_url=self._trace_url,
-        )
-        return timeline.model_dump_json(), len(rows)
+    async def _draw(self, wanted: list[str], now: dict[str, Now]) -> _Drawn:
+        """Work of some tenths of a second for thousands of spans."""
+        count, spans = await self._ask(lambda connection: span_questions.timeline(connection, wanted))
+        rows = await asyncio.to_thread(rows_of, spans, wanted, now)
+        return _Drawn(tuple(rows), count - len(spans))
 
     def _family(self, name: str) -> tuple[list[str], dict[str, Now]]:
         """A conversation and those under it; and what is known of these, and of those above."""
@@ -149,7 +162,7 @@ class SpanAnswers:
         return await self._store.archive.read(question)
 
 
-def _end(rows: list[TimelineRow]) -> float | None:
+def _end(rows: Sequence[TimelineRow]) -> float | None:
     ends = [row.ended for row in rows]
     return None if None in ends else max((end for end in ends if end is not None), default=None)
 

@@ -215,7 +215,12 @@ class _Timeline:
             return None
         place = self._open_place(owner, node, is_run)
         if place is None or place in self._places.values():
+            beside = place is not None and is_run
             place = self._missing(key, owner, is_run)
+            if beside:
+                # Several tools run at a time, and the metrics name one of them.
+                place.state, place.ended = RUNNING, None
+                _hang(place, self._open_runs[owner])
         self._places[key] = place
         return place
 
