@@ -244,6 +244,24 @@ def test_a_variable_that_is_known_to_surprise_is_named(
     assert {each["level"] for each in told} <= {level, "problem"}
 
 
+def test_files_alone_are_said_to_be_that_and_a_folder_that_cannot_be_written_is_named(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENHANDS_OTEL_FILE", str(tmp_path / "new" / "spend"))
+    assert only(doctor(), "environment")["level"] == "note"
+    assert doctor.code == 0
+    (tmp_path / "new").touch()
+    assert [each["level"] for each in doctor() if each["check"] == "environment"] == ["problem", "note"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--viewer", "nowhere"], ["--prometheus", "http://["], ["--viewer", "x", "--prometheus", "y"]]
+)
+def test_what_is_no_address_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_password_in_netrc_is_said_not_to_be_read(
     viewer: Viewer, doctor: Doctor, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what was found; 1 if something is broken."""
     if arguments.viewer and arguments.prometheus:
         raise CommandError("--viewer and --prometheus: name the one at which the probe ends up", code=2)
+    for option, url in (("--viewer", arguments.viewer), ("--prometheus", arguments.prometheus)):
+        if url is not None and not run_command.is_http_url(url):
+            raise CommandError(f"{option} is no URL: give one such as {run_command.DEFAULT_ENDPOINT}", code=2)
     words: list[str] = list(arguments.words)
     if words[:1] == ["--"]:
         del words[0]

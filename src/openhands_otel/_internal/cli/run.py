@@ -156,10 +156,16 @@ def _protocol_for(endpoint: str) -> Protocol:
         return "http/protobuf"
 
 
-def _checked_url(url: str | None) -> str | None:
+def is_http_url(url: str) -> bool:
+    """Whether it is one that can be sent to."""
     with suppress(ValueError):
-        if url is None or (urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc):
-            return url
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).netloc)
+    return False
+
+
+def _checked_url(url: str | None) -> str | None:
+    if url is None or is_http_url(url):
+        return url
     raise CommandError(f"--endpoint {url!r} is no URL: give one such as {DEFAULT_ENDPOINT}", code=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import netrc
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,9 @@ def _switches(environ: Mapping[str, str], config: OtlpConfig, settings: Settings
         yield problem(_CHECK, "OTEL_METRICS_EXPORTER has no otlp in it: metrics go nowhere", "set it to otlp, or unset")
     if config.problem:
         yield problem(_CHECK, config.problem, "mend that variable")
+    if settings.file is not None and not _writable(settings.file):
+        shown = printable(str(settings.file), 200)
+        yield problem(_CHECK, f"OPENHANDS_OTEL_FILE: {shown} cannot be written", "name a folder that can")
     if settings.file is not None and config.own_only:
         yield note(
             _CHECK,
@@ -92,6 +96,12 @@ def _url(config: OtlpConfig) -> str:
     if config.protocol != "grpc":
         return config.endpoint
     return f"{'http' if config.insecure else 'https'}://{config.endpoint}"
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made there, and the folder itself where it is missing."""
+    there = next((each for each in (folder, *folder.parents) if each.exists() or each.is_symlink()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _has_netrc(environ: Mapping[str, str], host: str) -> bool:
