@@ -222,3 +222,19 @@ def test_names_with_signs_of_patterns_filter_for_themselves_alone(page: Page) ->
             expect(page.locator("#total")).to_have_text(amount)
             page.locator(".filter").click()
             expect(page.locator("#total")).to_have_text("$7.000")
+
+
+def test_budgets_are_bars_with_their_end(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_BUDGETS", "day=4,month=1000000,week:service=agent=1")
+    with running_viewer() as viewer:  # noqa: F811
+        viewer.send(sender("p").spend(1.0, model="large").spend(0.5, model="small"))
+        page.goto(viewer.url)
+        known = viewer.http.get("/api/v1/budgets").json()
+        shown_budgets = page.locator(".budget")
+        expect(shown_budgets).to_have_count(len(known))
+        for place, budget in enumerate(known):
+            expect(shown_budgets.nth(place)).to_contain_text(f"budget {budget['name']} {money(budget['amount'])}")
+            expect(shown_budgets.nth(place)).to_contain_text(f"{money(budget['spent'])}, ")
+        [spent] = [place for place, budget in enumerate(known) if budget["exhausted"]]
+        expect(shown_budgets.nth(spent).locator(".said")).to_have_attribute("data-tone", "bad")
+        expect(shown_budgets.nth(spent)).to_contain_text("150 %: spent")

@@ -4,6 +4,7 @@
 
 import { go, viewOf } from "./address.js";
 import { Breakdown, TITLES } from "./breakdown.js";
+import { budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
 import { count, element, money, percent, setText, short, spent } from "./format.js";
 import { beginBefore, earlierTitle, isRunning, longName, periodQuery, quarter, shortName, stretches, timeIn, titleOf, unitOf } from "./period.js";
@@ -72,8 +73,8 @@ export class Spending {
   async #answers(view) {
     const now = this.now();
     const asked = { ...periodQuery(view, now), where: view.where };
-    const [parts, over] = await Promise.all([this.breakdown.ask(view, asked), this.#overTime(view, asked, now)]);
-    return { parts, over, before: await this.#before(view, parts, now) };
+    const [parts, over, limits] = await Promise.all([this.breakdown.ask(view, asked), this.#overTime(view, asked, now), budgets()]);
+    return { parts, over, limits, before: await this.#before(view, parts, now) };
   }
 
   async #overTime(view, asked, now) {
@@ -118,7 +119,7 @@ export class Spending {
     return (await spend({ since: Math.max(0, quarter(since)), until, where: view.where })).total;
   }
 
-  #show(view, { parts, over, before }) {
+  #show(view, { parts, over, limits, before }) {
     const { total } = parts;
     this.began(parts.since ?? 0, this.shown !== this.round);
     this.shown = this.round;
@@ -127,6 +128,7 @@ export class Spending {
     const earlier = before && before.accumulated_cost > 0;
     setText(at("before"), earlier ? `${earlierTitle(view)} ${spent(before.accumulated_cost, before.unpriced_calls || before.read_cost)}` : "");
     showFigures(total);
+    showBudgets(at("budgets"), limits, parts.timezone);
     this.#showChart(view, over);
     this.breakdown.show(view, parts);
   }

@@ -1,0 +1,36 @@
+// The viewer's budgets as bars, with when they end at the present rate.
+
+import { bar, element, money, percent } from "./format.js";
+import { timeIn } from "./period.js";
+import { ask } from "./stream.js";
+
+const NEAR = 0.8;
+
+export async function budgets() {
+  try {
+    return await (await ask("api/v1/budgets")).json();
+  } catch (error) {
+    // Who may look at one service alone is not told what all may spend.
+    if (error.status === 403) return [];
+    throw error;
+  }
+}
+
+export function showBudgets(box, all, zone) {
+  box.replaceChildren(...all.map((budget) => {
+    const { name, amount, spent, exhausted } = budget;
+    const part = amount > 0 ? spent / amount : 1;
+    const tone = exhausted ? "bad" : part >= NEAR || budget.exhausted_unix_s !== null ? "wait" : "rest";
+    const of = element("span", "", `budget ${name} ${money(amount)}`);
+    const said = element("span", "said", `${money(spent)}, ${percent(part, 1)}${endOf(budget, zone)}`);
+    said.dataset.tone = tone;
+    return element("p", "budget", of, bar([{ bad: "context full", wait: "context much", rest: "context" }[tone], part]), said);
+  }));
+}
+
+function endOf({ exhausted, exhausted_unix_s: ends, per_hour: rate, until }, zone) {
+  if (exhausted) return ": spent";
+  if (ends === null) return "";
+  const moment = until - ends > 86_400 || ends - Date.now() / 1000 > 64_800 ? timeIn(zone, ends, true) : timeIn(zone, ends);
+  return `, ends ${moment} at ${money(rate)}/h`;
+}
