@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from openhands_otel._internal import log
+from openhands_otel._internal.collector.absent import HISTORY, Unavailable
 from openhands_otel._internal.collector.archive.database import Lost
-from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch, Sample
+from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch
 from openhands_otel._internal.collector.archive.journal import Settling
-from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.points.limits import PROCESS_LIMIT
+from openhands_otel._internal.collector.saving import Saving
 from openhands_otel._internal.collector.state.conversation import Conversation
-from openhands_otel._internal.collector.state.fleet import Process
-from openhands_otel._internal.collector.store import HISTORY, JOURNAL, Store, Unavailable, records_of
+from openhands_otel._internal.collector.state.process import Process
+from openhands_otel._internal.collector.store import JOURNAL, Store
 from openhands_otel._internal.collector.supervision import keep_running
-from openhands_otel.stats import TokenUsage
 
 DATES_KEPT_S: Final = 400 * 86_400.0
 """How long spend keeps its quarter-hour, unless told otherwise: thirteen months."""
@@ -42,12 +41,6 @@ _CROWD_BATCH: Final = 500
 _CROWD_STEPS: Final = 20
 _STEPS: Final = 10
 _LOOK_AT_FILE_EVERY_S: Final = 1.0
-_POISONED_LIMIT: Final = 1_000
-_LARGEST: Final = 2**63 - 1
-"""The largest integer of SQLite."""
-_RECORDS_FAULT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-_DATABASES_FAULT: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
-
 _log = logging.getLogger(log.NAME)
 
 
@@ -71,11 +64,10 @@ class Housekeeping:
         self._dates = dates_s
         self._task: asyncio.Task[None] | None = None
         self._told_received = 0
-        self._poisoned: dict[str, str] = {}
-        """Records that cannot be written (key of a process or id of a conversation), and why."""
         self._due: dict[str, float] = {}
         """When steps that are not made in each round are due, by the monotonic clock."""
         self._settling = Settling(store.journal, store.unsaved)
+        self._saving = Saving(store, self._settling)
         store.make_room = self.make_room
         store.save_soon = lambda: self._move(self.save)
 
@@ -104,7 +96,7 @@ class Housekeeping:
         self._journal(self._settling.end)
         looking = self._is_due("look", LOOK_EVERY_S)
         if looking:
-            self._try_poisoned_again()
+            self._saving.try_poisoned_again()
             await guard(HOUSEKEEPING, self._notice_silence())
         if looking or len(store.conversations) > self._limit:
             await self._several(lambda: self._move(self.let_go))
@@ -162,7 +154,7 @@ class Housekeeping:
             await self._failed(error)
             return False
         if more:
-            self._tell_health()
+            self._saving.tell_health()
         return more
 
     async def _purge(self) -> bool:
@@ -194,123 +186,9 @@ class Housekeeping:
         for conversation in self._store.conversations.by_id.values():
             conversation.book_undated(unbooked)
 
-    def _tell_health(self) -> None:
-        health = self._store.health
-        if not self._poisoned:
-            health.well(HISTORY)
-            return
-        name, reason = next(iter(self._poisoned.items()))
-        more = f" and {len(self._poisoned) - 1} more" if len(self._poisoned) > 1 else ""
-        health.wrong(HISTORY, f"the record of {name[:100]}{more} cannot be saved ({reason})")
-
-    def _try_poisoned_again(self) -> None:
-        store = self._store
-        store.fleet.dirty |= self._poisoned.keys() & store.fleet.processes.keys()
-        store.conversations.dirty |= self._poisoned.keys() & store.conversations.by_id.keys()
-        self._poisoned = {
-            name: reason
-            for name, reason in self._poisoned.items()
-            if name in store.fleet.processes or name in store.conversations
-        }
-
     async def save(self) -> bool:
         """Write a bounded piece of what changed; False when there is nothing left."""
-        store = self._store
-        processes, conversations = _some(store.fleet.dirty), _some(store.conversations.dirty)
-        subjects = _some(store.sampled)
-        if not (processes or conversations or subjects):
-            return False
-        batch = Batch()
-        for key in processes:
-            self._gather(key, lambda key=key: self._add_process(store.fleet.processes[key], batch, True))
-        for one in conversations:
-            self._gather(one, lambda one=one: self._add_conversation(store.conversations.by_id[one], batch, True))
-        for subject in subjects:
-            self._gather(subject, lambda subject=subject: batch.samples.extend(self._samples(subject)))
-        try:
-            await self._write(batch)
-        except BaseException:
-            self._unbook(batch)
-            store.fleet.dirty |= processes & store.fleet.processes.keys()
-            store.conversations.dirty |= conversations & store.conversations.by_id.keys()
-            store.sampled |= subjects
-            raise
-        self._settling.saved(records_of(processes, conversations))
-        return True
-
-    def _gather(self, name: str, take: Callable[[], None]) -> None:
-        try:
-            take()
-        except KeyError:
-            # It has left memory since it was marked, and was written then.
-            return
-        except Exception as error:
-            self._poison(name, error)
-
-    async def _write(self, batch: Batch) -> None:
-        """Write all of it; if a record is to blame that it cannot be, all the others."""
-        try:
-            await self._store.archive.write(batch)
-        except Exception as error:
-            if isinstance(error, _DATABASES_FAULT) and not isinstance(error, _RECORDS_FAULT):
-                raise
-        else:
-            for name in batch.names() if self._poisoned else ():
-                self._poisoned.pop(name, None)
-            return
-        for name, single in batch.singles():
-            try:
-                await self._store.archive.write(single)
-            except Exception as error:
-                if isinstance(error, _DATABASES_FAULT) and not isinstance(error, _RECORDS_FAULT):
-                    raise
-                self._unbook(single)
-                self._poison(name, error)
-            else:
-                # What is written may not be put back, should a later one fail for the database's fault.
-                for key in single.spent:
-                    batch.spent.pop(key, None)
-                    batch.runs = [run for run in batch.runs if run.conversation != key[1]]
-                self._poisoned.pop(name, None)
-
-    def _unbook(self, batch: Batch) -> None:
-        """What was not written is to be written later."""
-        for key, booked in batch.spent.items():
-            self._store.fleet.unbooked.put_back(key, booked)
-        batch.spent.clear()
-        for run in batch.runs:
-            conversation = self._store.conversations.by_id.get(run.conversation)
-            if conversation is not None:
-                conversation.runs.put_back([run])
-        batch.runs.clear()
-
-    def _poison(self, name: str, error: Exception) -> None:
-        if name not in self._poisoned:
-            _log.error("the record of %r cannot be saved: %s", name[:100], error, exc_info=error)
-        if len(self._poisoned) < _POISONED_LIMIT:
-            self._poisoned[name] = f"{type(error).__name__}: {error}"
-
-    def _add_process(self, process: Process, batch: Batch, stays: bool) -> None:
-        batch.processes.append((process.record(), stays))
-        batch.spent[process.key] = self._store.fleet.unbooked.take(process.key)
-
-    def _add_conversation(self, conversation: Conversation, batch: Batch, stays: bool, stats: str = "") -> None:
-        stats = stats or self._store.conversations.stats(conversation).model_dump_json()
-        batch.conversations.append((conversation.record(), stats, stays))
-        batch.runs += conversation.runs.changed()
-        batch.present += [(conversation.id, *held) for held in conversation.held_by()]
-        batch.spent[conversation.key] = self._store.fleet.unbooked.take(conversation.key)
-
-    def _samples(self, subject: str) -> list[Sample]:
-        store, now = self._store, int(time.time())
-        if subject == EVERYTHING:
-            sums = store.fleet.sums
-            return [_sample(EVERYTHING, now, sums.cost, sums.tokens, sums.calls)]
-        conversation = store.conversations.by_id.get(subject)
-        if conversation is None:
-            return []
-        stats = store.conversations.stats(conversation)
-        return [_sample(subject, now, stats.accumulated_cost, stats.accumulated_token_usage, stats.llm_calls)]
+        return await self._saving.save()
 
     async def _notice_silence(self) -> None:
         self.notice_silence(time.time())
@@ -340,11 +218,11 @@ class Housekeeping:
         store, now = self._store, time.time()
         async with store.moving:
             # What cannot be written stays; the others do not wait behind it.
-            most = batch_limit + len(self._poisoned)
+            most = batch_limit + len(self._saving.poisoned)
             leavers = store.conversations.leavers(self._limit, self._limit * HARD_FACTOR, most)
-            leavers = [one for one in leavers if one.id not in self._poisoned]
+            leavers = [one for one in leavers if one.id not in self._saving.poisoned]
             silent = store.fleet.silent(now, PROCESS_LIMIT)[:most]
-            silent = [key for key in silent if key not in self._poisoned]
+            silent = [key for key in silent if key not in self._saving.poisoned]
             if not leavers and not silent:
                 return False
             batch, gone = Batch(), _Gone([], [])
@@ -352,7 +230,7 @@ class Housekeeping:
                 self._take_out(silent, leavers, batch, gone)
                 await store.archive.write(batch)
             except BaseException:
-                self._unbook(batch)
+                self._saving.unbook(batch)
                 # If a record is to blame, saving finds out which: all are marked as changed.
                 for process in gone.processes:
                     store.fleet.admit(process)
@@ -369,15 +247,15 @@ class Housekeeping:
         for key in silent:
             process = store.fleet.drop(key)
             gone.processes.append(process)
-            self._add_process(process, batch, False)
+            self._saving.add_process(process, batch, False)
         for conversation in leavers:
             stats = store.conversations.stats(conversation).model_dump_json()
             store.conversations.fold(conversation)
             gone.conversations.append(conversation)
-            self._add_conversation(conversation, batch, False, stats)
+            self._saving.add_conversation(conversation, batch, False, stats)
         holders = {one.folded_into for one in leavers} & store.conversations.by_id.keys()
         for holder in filter(None, holders):
-            self._add_conversation(store.conversations.by_id[holder], batch, True)
+            self._saving.add_conversation(store.conversations.by_id[holder], batch, True)
 
     async def _finish(self) -> None:
         store = self._store
@@ -389,19 +267,7 @@ class Housekeeping:
         # What cannot be saved stays in the journal for the next run.
         for step in (self._settling.end, self._settling.begin, self._settling.end, store.journal.close):
             self._journal(step)
-        unsaved = len(store.fleet.dirty | store.conversations.dirty | self._poisoned.keys())
+        unsaved = len(store.fleet.dirty | store.conversations.dirty | self._saving.poisoned.keys())
         if unsaved:
             reason = store.health.reason(HISTORY) or "the database did not take them"
             _log.error("%d records could not be saved before the end (%s)", unsaved, reason)
-
-
-def _some(marked: set[str]) -> set[str]:
-    """Take a bounded number of marks away."""
-    return {marked.pop() for _ in range(min(_BATCH_LIMIT, len(marked)))}
-
-
-def _sample(subject: str, now: int, cost: float, usage: TokenUsage, calls: int) -> Sample:
-    prompt, completion, calls = (
-        min(count, _LARGEST) for count in (usage.prompt_tokens, usage.completion_tokens, calls)
-    )
-    return (subject, now, cost, prompt, completion, calls)

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.questions import answer
 from openhands_otel._internal.collector.archive.spend import Present, presence
 from openhands_otel._internal.collector.housekeeping import DATES_KEPT_S, Housekeeping
 from openhands_otel._internal.collector.points.decode import MalformedRequest, TooLarge, decode_metrics
-from openhands_otel._internal.collector.store import Store, Unavailable
+from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.export.otlp_file.reading import NotTaken, files_below, requests_in
 from openhands_otel._internal.report.errors import SourceError
 from openhands_otel._internal.spend.questions import SpendQuestion

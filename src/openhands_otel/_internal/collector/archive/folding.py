@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from openhands_otel._internal.collector.points.series import Attributes
-from openhands_otel._internal.collector.state.fleet import Process, Record
+from openhands_otel._internal.collector.state.process import Process, Record
 from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel.semconv import OVERFLOW

@@ -25,7 +25,6 @@ from openhands_otel._internal.collector.archive.taking import Sums, copied, corr
 from openhands_otel._internal.collector.archive.told import forget_texts
 from openhands_otel._internal.collector.points.series import Attributes, Counted, Series
 from openhands_otel._internal.collector.state.erased import hash_of
-from openhands_otel._internal.collector.state.fleet import Process
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
     PROCESSES,
@@ -36,6 +35,7 @@ from openhands_otel._internal.collector.state.placing import (
     attributes_of,
     place_of,
 )
+from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.amounts import CALLS, COUNTERS, Amount

@@ -24,8 +24,8 @@ from openhands_otel._internal.collector.archive.forgetting import Request, forge
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.spans.span import Span
-from openhands_otel._internal.collector.state.fleet import Process, Record
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
+from openhands_otel._internal.collector.state.process import Process, Record
 from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.spend.handover import Handover
@@ -90,6 +90,17 @@ class Batch:
 
 
 @dataclass(slots=True)
+class Found:
+    """What there is of some that are out of memory, by key of a process and id of a conversation."""
+
+    processes: dict[str, Record]
+    conversations: dict[str, Record]
+    forgotten_processes: dict[str, Record] = field(default_factory=dict[str, Record])
+    """What is kept of those without a record that somebody had forgotten."""
+    forgotten_conversations: dict[str, Record] = field(default_factory=dict[str, Record])
+
+
+@dataclass(slots=True)
 class Restored:
     """What an earlier run of the collector left."""
 
@@ -130,29 +141,16 @@ class Archive:
 
     async def find(self, processes: Sequence[str], conversations: Sequence[str]) -> tuple[list[Record], list[Record]]:
         """Records of those that are out of memory, where there are any."""
-        try:
-            return await self._in_thread(
-                lambda: (self._records("processes", processes), self._records("conversations", conversations))
-            )
-        except Lost:
-            # Then there are none: the next round makes a database without them.
-            return [], []
+        found = await self.recall(processes, conversations)
+        return list(found.processes.values()), list(found.conversations.values())
 
-    async def forgotten(
-        self, processes: Sequence[str], conversations: Sequence[str]
-    ) -> tuple[dict[str, Record], dict[str, Record]]:
-        """What is kept of those of them that somebody had forgotten, by key and by id."""
-        if not self.forgets or not (processes or conversations):
-            return {}, {}
+    async def recall(self, processes: Sequence[str], conversations: Sequence[str]) -> Found:
+        """All that there is of those that are out of memory."""
         try:
-            return await self.read(
-                lambda connection: (
-                    forgotten.find(connection, PROCESSES, processes),
-                    forgotten.find(connection, CONVERSATIONS, conversations),
-                )
-            )
+            return await self._in_thread(lambda: self._recall(processes, conversations))
         except Lost:
-            return {}, {}
+            # Then there is nothing: the next round makes a database without them.
+            return Found({}, {})
 
     async def forget(self, request: Request, dry_run: bool) -> Erasure:
         """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""
@@ -278,13 +276,22 @@ class Archive:
             keys = f"SELECT key FROM processes WHERE {older}"
             self._forget_processes(database, f"key IN ({keys})", processes)
 
-    def _records(self, table: str, keys: Sequence[str]) -> list[Record]:
+    def _recall(self, processes: Sequence[str], conversations: Sequence[str]) -> Found:
+        found = Found(self._records("processes", processes), self._records("conversations", conversations))
+        if self.forgets:
+            gone = [key for key in processes if key not in found.processes]
+            found.forgotten_processes = self._file.use(lambda held: forgotten.find(held, PROCESSES, gone))
+            none = [name for name in conversations if name not in found.conversations]
+            found.forgotten_conversations = self._file.use(lambda held: forgotten.find(held, CONVERSATIONS, none))
+        return found
+
+    def _records(self, table: str, keys: Sequence[str]) -> dict[str, Record]:
         column = "key" if table == "processes" else "id"
-        found: list[Record] = []
+        found: dict[str, Record] = {}
         for key in keys:
             row = self._row(f"SELECT record FROM {table} WHERE {column} = ?", (key,))
             if row is not None:
-                found.append(json.loads(row[0]))
+                found[key] = json.loads(row[0])
         return found
 
     def _stats(self, conversation_id: str) -> str | None:

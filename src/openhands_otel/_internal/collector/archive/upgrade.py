@@ -16,8 +16,8 @@ from pathlib import Path
 from openhands_otel._internal.collector.archive import spend
 from openhands_otel._internal.collector.archive.schema import LAYOUTS, VERSION
 from openhands_otel._internal.collector.state.conversation import Conversation
-from openhands_otel._internal.collector.state.fleet import Process
 from openhands_otel._internal.collector.state.placing import Unbooked
+from openhands_otel._internal.collector.state.process import Process
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:

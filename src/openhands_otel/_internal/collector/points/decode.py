@@ -7,7 +7,6 @@ A request that cannot be read raises MalformedRequest. Points that are sound OTL
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from json import loads
@@ -23,6 +22,7 @@ from openhands_otel._internal.collector.points.limits import within
 from openhands_otel._internal.collector.points.points import Source, read_attributes
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.series import Attributes, Point
+from openhands_otel._internal.otlp_json import from_hex
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
 
 BODY_LIMIT: Final = 20 * 1024 * 1024
@@ -108,12 +108,12 @@ def count_logs(body: bytes, json: bool) -> int:
 
 
 def _read_ids(document: _Json) -> _Json:
-    """OTLP writes the ids of traces and spans in hex, where JSON of protobuf has base64 for bytes."""
+    """Have protobuf find ids of traces and spans as it knows them."""
     for name in _IDS & document.keys():
         text = document[name]
         if text is not None:
             try:
-                document[name] = b64encode(bytes.fromhex(text)).decode()
+                document[name] = from_hex(text)
             except (TypeError, ValueError):
                 raise MalformedRequest(f"the body is not OTLP JSON: {name} must be hexadecimal digits") from None
     return document

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import Token, not_for_this
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest
 from openhands_otel._internal.collector.receive.auth import FORWARDED, is_loopback
@@ -20,7 +21,6 @@ from openhands_otel._internal.collector.receive.connection import BODY_S, HEAD_S
 from openhands_otel._internal.collector.receive.connections import connection_limit
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, NotTheirs, Receiver
 from openhands_otel._internal.collector.receive.tls import Tls
-from openhands_otel._internal.collector.store import Unavailable
 from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.named_tokens import Right
 from openhands_otel._internal.host.neighbours import Address, is_mine, owner_of_peer

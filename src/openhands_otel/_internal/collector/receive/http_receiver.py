@@ -19,12 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from openhands_otel import semconv
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest, TooLarge
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, NotTheirs, Receiver
-from openhands_otel._internal.collector.store import Unavailable
 from openhands_otel.semconv import REPLAYED_HEADER
 
 PROTOBUF: Final = "application/x-protobuf"

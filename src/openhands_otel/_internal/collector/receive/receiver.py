@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import EVERYTHING
 from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.points.decode import (
@@ -25,7 +26,7 @@ from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.receive.decompress import IDENTITY, decompress
 from openhands_otel._internal.collector.receive.span_intake import SpanIntake
 from openhands_otel._internal.collector.spans.decode import decode_spans
-from openhands_otel._internal.collector.store import Store, Unavailable
+from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.host.named_tokens import Grant
 from openhands_otel._internal.terminal_text import printable
 

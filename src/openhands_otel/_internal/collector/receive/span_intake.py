@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import Final
 
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.archive import spans
 from openhands_otel._internal.collector.points.decode import MalformedRequest
 from openhands_otel._internal.collector.spans.decode import DecodedSpans
 from openhands_otel._internal.collector.spans.span import Span
-from openhands_otel._internal.collector.store import Store, Unavailable
+from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
 
 SPANS: Final = "spans"

@@ -22,7 +22,7 @@ from openhands_otel._internal.collector.points.series import (
     Series,
 )
 from openhands_otel._internal.collector.serve.families import FamilySet, Group, Sample
-from openhands_otel._internal.collector.state.fleet import OWN_METRICS
+from openhands_otel._internal.collector.state.process import OWN_METRICS
 from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.combining.told import AttributeValue

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from openhands_otel._internal.otlp_json import from_hex, to_hex
 
 METRICS = "resourceMetrics"
 _IDS = ("traceId", "spanId")
@@ -21,7 +22,7 @@ class NotMetrics(ValueError):
 def encode_line(request: ExportMetricsServiceRequest) -> bytes:
     """The line, with its end."""
     document = MessageToDict(request, use_integers_for_enums=True)
-    _change_ids(document, lambda text: base64.b64decode(text).hex())
+    _change_ids(document, to_hex)
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
@@ -38,7 +39,7 @@ def decode_line(line: bytes) -> ExportMetricsServiceRequest:
     found = cast("dict[str, Any]", document)
     request = ExportMetricsServiceRequest()
     try:
-        _change_ids(found, lambda text: base64.b64encode(bytes.fromhex(text)).decode())
+        _change_ids(found, from_hex)
         ParseDict({METRICS: found[METRICS]}, request, ignore_unknown_fields=True)
     except (ParseError, ValueError, TypeError, AttributeError, RecursionError):
         raise NotMetrics("its metrics are not as OTLP has them") from None
