@@ -70,6 +70,7 @@ export class List {
     if (this.view.as === "cards") this.cards.refresh(changed, this.now());
     else this.table.refresh(changed, this.now(), this.#isLeft);
     changed.clear();
+    this.#showSums();
     this.#tallySoon();
   }
 
