@@ -28,7 +28,7 @@ from openhands_otel._internal.asking.steps import Steps
 from openhands_otel._internal.combining.building import Life
 from openhands_otel._internal.combining.naming import labels_in
 from openhands_otel._internal.combining.told import SLOTS, Attributes, ProcessSeries, ToldSeries, takes_up
-from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS, Combine
+from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS, Combine, Format
 from openhands_otel._internal.prometheus import label_name
 from openhands_otel.semconv import Metric
 
@@ -51,6 +51,7 @@ _LAST: Final = (
     *dict.fromkeys(fact.metric for fact in FACTS if fact.combine not in _WITH_TIMES),
 )
 """Metrics of which the last value counts."""
+_COUNTS: Final = frozenset(fact.metric for fact in FACTS if fact.format is Format.COUNT)
 _HEARTBEAT: Final = semconv.HEARTBEAT_INTERVAL.prometheus_name
 _OVERDUE: Final = 2.5
 """Intervals without a word after which a process is silent, as in the viewer."""
@@ -112,7 +113,7 @@ class Series(ToldSeries[Sampled]):
         """Take what a series said last, whenever that was."""
         metric, process, attributes = self._know(sample.labels)
         key = process, () if metric.name in SLOTS else attributes
-        held = ProcessSeries(process, Sampled(0, 0, sample.value), attributes, (1, 0))
+        held = ProcessSeries(process, Sampled(0, 0, _number(metric, sample.value)), attributes, (1, 0))
         self._by_metric.setdefault(metric.name, {})[key] = held
 
     def take_all(self, told: Iterable[Samples]) -> None:
@@ -123,7 +124,7 @@ class Series(ToldSeries[Sampled]):
             first = 1, series.values[0][0] * MILLISECOND_NS
             self.taken_up[process] = min(first, self.taken_up.get(process, first))
             key = metric, process, () if metric.name in SLOTS else attributes
-            values[key] += [(at * MILLISECOND_NS, value, attributes) for at, value in series.values]
+            values[key] += [(at * MILLISECOND_NS, _number(metric, value), attributes) for at, value in series.values]
         for (metric, process, key), said in values.items():
             self._by_metric.setdefault(metric.name, {})[process, key] = self._replayed(metric, process, said)
 
@@ -151,6 +152,11 @@ class Series(ToldSeries[Sampled]):
         if metric is semconv.CONVERSATION_INFO:
             self.process_labels |= labels_in(attributes)
         return metric, process, attributes
+
+
+def _number(metric: Metric, value: float) -> float:
+    """Prometheus has but one kind of number; what counts things is whole."""
+    return round(value) if metric in _COUNTS else value
 
 
 def process_of(labels: Mapping[str, str]) -> str:
