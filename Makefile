@@ -5,6 +5,8 @@
 .PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz coverage mutants lint types check bench bench-stack bench-fleet clean
 
 BIN := .venv/bin
+# Some images forbid Python to keep what it compiled: importing OpenHands takes twice as long then, each time.
+unexport PYTHONDONTWRITEBYTECODE
 # A command for each line of standard input, {} in it; two at once for each core, since most of the time is waiting.
 BESIDE = xargs -I{} -P $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 

@@ -10,6 +10,7 @@ from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.known import Known
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel._internal.collector.state.stream import ROW_LIMIT
 from openhands_otel.stats import (
     ConversationUpdate,
     RemovedUpdate,
@@ -29,12 +30,16 @@ class Telling(Known):
         self._removed: deque[tuple[int, str]] = deque(maxlen=5_000)
 
     def tell_conversation(self, conversation: Conversation, received: int) -> None:
+        """Tell viewers of its state; where that was told often just now, of its state in a moment."""
+        subject = f"conversation {conversation.id}"
+        if self.broker.holds(subject, ROW_LIMIT, lambda: self.tell_conversation(conversation, received)):
+            return
         conversation.changed_seq = position = self.broker.advance()
         if self.broker.viewers:
             update = ConversationUpdate(
                 received_unix_nano=received, conversation=self.conversations.stats(conversation)
             )
-            self.broker.publish(f"conversation {conversation.id}", update, position)
+            self.broker.publish(subject, update, position)
 
     def tell_totals(self, received: int) -> None:
         position = self.broker.advance()
@@ -45,7 +50,9 @@ class Telling(Known):
     def tell_removed(self, conversation_id: str) -> None:
         position = self.broker.advance()
         self._removed.append((position, conversation_id))
-        self.broker.publish(f"conversation {conversation_id}", RemovedUpdate(conversation_id=conversation_id), position)
+        subject = f"conversation {conversation_id}"
+        self.broker.forget(subject)
+        self.broker.publish(subject, RemovedUpdate(conversation_id=conversation_id), position)
 
     def greeting(self, last_event_id: str | None) -> bytes:
         """What a viewer gets first: what it missed, or everything."""

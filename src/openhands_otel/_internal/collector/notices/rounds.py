@@ -115,7 +115,7 @@ class Notices:
             if stats.status == Status.RUNNING and not stats.stale:
                 running.add(stats.conversation_id)
                 run = conversation.runs.last
-                signs = (0 if run is None else run.number, stats.activity)
+                signs = (0 if run is None else run.number, stats.tool_calls)
                 notice = notice or self._progress.look(stats, signs)
             if notice is not None:
                 (stale if is_old else fresh).append(notice)

@@ -3,12 +3,18 @@
 A viewer's queue is a dict by subject. While the viewer keeps up it holds one entry; while it doesn't, a newer state of
 a conversation takes the place of the older, so a slow viewer costs a reference per conversation and nobody any time.
 Since each event carries a whole state, resuming needs no log: what changed after the last id seen is sent again.
+
+A crowd is paced: a row is told four times a second at most, the newest state last, and the more viewers there are the
+more goes out at once. A viewer of a few agents notices neither.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from pydantic import BaseModel
@@ -17,6 +23,10 @@ HEARTBEAT_S: Final = 1.0
 """A viewer that hears nothing for some of these knows that it is cut off, or that we are stopped."""
 HEARTBEAT: Final = b": still here\n\n"
 VIEWER_LIMIT: Final = 256
+ROW_LIMIT: Final = 4
+"""How often in a second one conversation is told. An agent's call makes about three changes within a moment."""
+DELIVERIES_PER_S: Final = 2_500
+"""How often in a second viewers are written to, all together: each time costs the same, however much goes out."""
 GREETING_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of greetings that viewers have not taken yet; each viewer has one of its own."""
 
@@ -24,7 +34,9 @@ GREETING_LIMIT: Final = 64 * 1024 * 1024
 class StreamSubscription:
     """One viewer's queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace_s: Callable[[], float]) -> None:
+        self._pace_s = pace_s
+        self._delivered = 0.0
         self._waiting: dict[str, bytes] = {}
         self._woken = asyncio.Event()
         self.closed = False
@@ -50,6 +62,10 @@ class StreamSubscription:
                 await self._woken.wait()
         except TimeoutError:
             return [HEARTBEAT]
+        early_s = self._delivered + self._pace_s() - time.monotonic()
+        if early_s > 0 and not self.closed:
+            await asyncio.sleep(early_s)
+        self._delivered = time.monotonic()
         self._woken.clear()
         frames = list(self._waiting.values())
         self._waiting.clear()
@@ -64,6 +80,9 @@ class Broker:
         self._subscriptions: set[StreamSubscription] = set()
         self.position = 0
         self.greeting_bytes = 0
+        self._told: dict[str, deque[float]] = {}
+        """When subjects were told last, by the monotonic clock."""
+        self._held: dict[str, tuple[asyncio.TimerHandle, Callable[[], object]]] = {}
 
     @property
     def viewers(self) -> int:
@@ -83,6 +102,32 @@ class Broker:
         for subscription in self._subscriptions:
             subscription.put(subject, frame)
 
+    def holds(self, subject: str, limit: int, tell: Callable[[], object]) -> bool:
+        """Whether a subject was told as often as may be; then ``tell`` is called as soon as it may be again."""
+        if not self._subscriptions:
+            return False
+        if subject in self._held:
+            self._held[subject] = (self._held[subject][0], tell)
+            return True
+        now = time.monotonic()
+        told = self._told.setdefault(subject, deque(maxlen=limit))
+        if len(told) == limit and now - told[0] < 1.0:
+            timer = asyncio.get_running_loop().call_later(told[0] + 1.0 - now, self._release, subject)
+            self._held[subject] = (timer, tell)
+            return True
+        told.append(now)
+        return False
+
+    def _release(self, subject: str) -> None:
+        _, tell = self._held.pop(subject)
+        tell()
+
+    def forget(self, subject: str) -> None:
+        """It is gone: what was held back of it is not told any more."""
+        self._told.pop(subject, None)
+        if (held := self._held.pop(subject, None)) is not None:
+            held[0].cancel()
+
     def frame(self, update: BaseModel, position: int) -> bytes:
         kind: str = getattr(update, "type")  # noqa: B009
         return f"id: {self._run}-{position}\nevent: {kind}\ndata: {update.model_dump_json()}\n\n".encode()
@@ -98,7 +143,7 @@ class Broker:
         """A place for one more viewer, or None: looking first and taking it later would let too many in."""
         if self.full or self.greeting_bytes >= GREETING_LIMIT:
             return None
-        subscription = StreamSubscription()
+        subscription = StreamSubscription(lambda: self.viewers / DELIVERIES_PER_S)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -107,5 +152,8 @@ class Broker:
 
     def close(self) -> None:
         """End all streams, so that the server can stop."""
+        for timer, _ in self._held.values():
+            timer.cancel()
+        self._held.clear()
         for subscription in self._subscriptions:
             subscription.close()
