@@ -246,6 +246,30 @@ def test_of_a_budget_each_share_is_told_once_and_of_several_the_highest(
     assert len(told.about("budget")) == 4
 
 
+def test_money_that_burns_without_a_tool_call_is_told_once_until_there_was_one(
+    told: Told, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_BURNING_USD", "2")
+    talks, works = (Sender(f"p-{name}", "agent") for name in ("talks", "works"))
+
+    def go_on(cost: float, tools: int) -> None:
+        """Both spend; one of them calls a tool each time, the other when it is said."""
+        for sender, name, calls in ((talks, "talks", tools), (works, "works", int(cost * 10))):
+            sender.introduce(name).converse(name, cost).state(name, semconv.Status.RUNNING)
+            sender.add(semconv.CONVERSATION_TOOL_CALLS, calls, {semconv.CONVERSATION_ID: name})
+            viewer.send(sender)
+        round_over(told, viewer)
+
+    with watching(database) as viewer:
+        for cost, tools in ((1.0, 1), (2.5, 1), (3.5, 1), (5.0, 1), (6.0, 2), (7.9, 2), (9.0, 2)):
+            go_on(cost, tools)
+    burning = told.about("without a tool call")
+    assert [line.partition(" spent ")[2] for line in burning] == [
+        "$2.500 without a tool call, $3.500 so far",
+        "$3.000 without a tool call, $9.000 so far",
+    ]
+
+
 def test_in_quiet_hours_nobody_is_told_and_afterwards_all_of_it(
     told: Told, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
