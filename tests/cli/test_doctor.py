@@ -374,3 +374,18 @@ def test_it_is_a_command_that_a_shell_can_ask(viewer: Viewer) -> None:
     done = subprocess.run(command, env=os.environ | {ENDPOINT: viewer.url}, capture_output=True, text=True, check=True)
     assert "read back" in done.stdout
     assert done.stderr == ""
+
+
+def test_where_nothing_is_installed_to_send_with_it_says_what_to_install() -> None:
+    program = """
+import sys
+for name in ("requests", "opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "grpc"):
+    sys.modules[name] = None
+from openhands_otel._internal.cli import main
+sys.exit(main(["doctor"]))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr == ""
+    assert "pip install 'openhands-otel[otlp]'" in result.stdout
+    assert result.stdout.startswith("ok ")

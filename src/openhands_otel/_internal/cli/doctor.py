@@ -12,8 +12,7 @@ from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.cli import run as run_command
 from openhands_otel._internal.doctor import surroundings
 from openhands_otel._internal.doctor.command import examined_inside, look_at_program, surroundings_of
-from openhands_otel._internal.doctor.examination import examine
-from openhands_otel._internal.doctor.finding import Finding, Level
+from openhands_otel._internal.doctor.finding import Finding, Level, problem
 from openhands_otel._internal.doctor.versions import check_versions
 from openhands_otel._internal.launch.command import read_python
 from openhands_otel._internal.launch.footprint import COMMAND
@@ -58,6 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_this(arguments: argparse.Namespace) -> list[Finding]:
     found = check_versions(surroundings.look())
+    try:
+        from openhands_otel._internal.doctor.examination import examine
+    except ModuleNotFoundError as error:
+        # The plain install has nothing to send with; where that is all that is missing it has been said.
+        if any(each.level is Level.PROBLEM for each in found):
+            return found
+        return [*found, problem("versions", f"{error.name} is not there", "pip install 'openhands-otel[otlp]'")]
     try:
         return found + examine(arguments.viewer, arguments.prometheus, arguments.token_file)
     except SettingsError as error:

@@ -71,10 +71,15 @@ def targets_of(settings: ViewerSettings) -> list[Target]:
         given += _lines(settings.notify_file)
     if not given:
         return []
-    # What it logs may hold the URL: a token, a password, whom it is for.
-    logging.getLogger("apprise").addHandler(logging.NullHandler())
-    logging.getLogger("apprise").propagate = False
+    _silence("apprise")
     return [_target(number, url, _service(url)) for number, url in enumerate(given, 1)]
+
+
+def _silence(name: str) -> None:
+    """What a library logs may hold the URL: a token, a password, whom it is for."""
+    theirs = logging.getLogger(name)
+    theirs.addHandler(logging.NullHandler())
+    theirs.propagate = False
 
 
 def _service(url: str) -> NotifyBase | None:
