@@ -37,7 +37,8 @@ def test_it_says_what_the_bill_says_and_all_of_its_tables_add_up(
         expect(inside.locator("article .cost")).to_have_text(money(stats.accumulated_cost))
         # Two runs of a call each, and nothing outside of them.
         expect(inside.locator(".runs").first.locator("tbody tr")).to_have_count(2)
-        for table in (".parts:not(.runs)", ".runs"):
+        expect(inside.locator(".calls tbody tr")).to_have_count(2)
+        for table in (".parts:not(.runs):not(.calls)", ".runs", ".calls"):
             amounts = values(page, f"#conversation {table} tbody [data-value]")
             assert fsum(amounts) == pytest.approx(stats.accumulated_cost, abs=1e-12)
             expect(inside.locator(f"{table} tfoot [data-value]").first).to_have_text(money(stats.accumulated_cost))
