@@ -121,6 +121,8 @@ def test_a_token_of_one_service_sends_nothing_of_another(viewer: Viewer, tokens:
             assert sending.post("/v1/traces", content=spans.body(), headers=PROTOBUF).status_code == status
         together = Sender("mine", "checkout").spend(9.0).request()
         together.MergeFrom(Sender("theirs", "billing").spend(5.0).request())
+        imported = sending.post("/api/v1/import", content=b"{}", headers={"content-type": "application/json"})
+        assert imported.status_code == 403
         assert sending.post("/v1/metrics", content=together.SerializeToString(), headers=PROTOBUF).status_code == 403
     assert over_grpc(viewer.grpc, secret, Sender("also", "checkout").spend(1.0)) is grpc.StatusCode.OK
     assert over_grpc(viewer.grpc, secret, Sender("not", "billing").spend(1.0)) is grpc.StatusCode.PERMISSION_DENIED
@@ -173,14 +175,14 @@ def test_a_token_is_nowhere_but_with_its_bearer(tokens: Path, capsys: pytest.Cap
     assert secret not in tokens.read_text()
     assert tokens.stat().st_mode & 0o077 == 0
     out = tokens.with_name("alice.token")
-    assert main(["token", "add", "alice", "--look", "--service", "x", "--out", str(out), "--file", str(tokens)]) == 0
+    assert main(["token", "add", "alice", "--look", "--out", str(out), "--file", str(tokens)]) == 0
     assert out.stat().st_mode & 0o077 == 0
     assert out.read_text().strip() not in capsys.readouterr().out
     assert main(["token", "list", "--json", "--file", str(tokens)]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [(each["name"], each["rights"], each["service"]) for each in listed] == [
         ("ci", ["send"], None),
-        ("alice", ["look"], "x"),
+        ("alice", ["look"], None),
     ]
 
 
@@ -192,6 +194,7 @@ def test_a_token_is_nowhere_but_with_its_bearer(tokens: Path, capsys: pytest.Cap
         (["add", "../x", "--send"], "a name has up to 64 letters"),
         (["add", "known", "--send"], "there is a token 'known': revoke it first"),
         (["add", "new", "--send", "--out", "/nowhere/at/all"], "no token was made"),
+        (["add", "new", "--look", "--service", "x"], "--service limits what is sent"),
         (["revoke", "nobody"], "there is no token 'nobody'"),
     ],
 )
@@ -205,6 +208,14 @@ def test_a_wrong_word_is_one_line_and_changes_nothing(
     assert said in told.err
     assert told.err.count("\n") == 1
     assert named_tokens.read(tokens) == before
+
+
+def test_nobody_looks_at_one_service_alone_by_a_file_that_says_so(tokens: Path) -> None:
+    """It would see all of them."""
+    named_tokens.add(tokens, "alice", BOTH)
+    tokens.write_text(tokens.read_text().replace('"service": null', '"service": "x"'))
+    with pytest.raises(TokensError):
+        NamedTokens(tokens)
 
 
 def test_many_who_change_the_file_at_once_lose_nothing(tokens: Path) -> None:

@@ -51,7 +51,7 @@ class Grant:
     name: str = ""
     rights: frozenset[Right] = frozenset(Right)
     service: str | None = None
-    """The only service (service.name) whose telemetry this is about; None for every one."""
+    """The only service (service.name) of which may be sent; None for every one. Who looks sees all of them."""
     created: float = 0.0
     """Unix seconds."""
     digest: str = ""
@@ -102,7 +102,8 @@ def _grant(record: dict[str, Any]) -> Grant:
     name, service, digest = record["name"], record["service"], record["sha256"]
     if not (rights and NAME.fullmatch(name) and re.fullmatch("[0-9a-f]{64}", digest)):
         raise ValueError
-    if not isinstance(service, str | None):
+    # Who looks sees every service: a file that says otherwise is not one that we wrote.
+    if not isinstance(service, str | None) or (service is not None and Right.LOOK in rights):
         raise TypeError
     return Grant(name, rights, service, float(record["created"]), digest)
 

@@ -100,7 +100,8 @@ class Gate:
         grant = self._token.permits(headers.get("authorization"), _is_mine(scope, headers))
         if grant is None:
             await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
-        elif _right_for(path) not in grant.rights:
+        elif _right_for(path) not in grant.rights or (path == IMPORT_PATH and grant.service is not None):
+            # OpenHands' own files do not say whose service they are.
             await _refuse(guarded_send, 403, not_for_this(grant))
         else:
             scope.setdefault("state", {})[VISITOR_KEY] = Visitor(grant, self._token)
