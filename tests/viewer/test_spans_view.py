@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from span_sender import SpanSender, fail
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
 from otlp_sender import Sender
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+from .test_page import browser, pytestmark  # noqa: F401
+
 HOSTILE = '<img src=x onerror="document.title=1">'
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +26,7 @@ def viewer() -> Iterator[Viewer]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:  # noqa: F811
     """A page that may make no error, and ask nobody but its own server."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     wrong: list[str] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
@@ -21,8 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from openhands_otel._internal import log
 from openhands_otel._internal.host.state_folder import make_private_folder, state_folder
+from openhands_otel._internal.host.watched_files import WatchedFiles
 
 try:
     import fcntl
@@ -32,9 +31,6 @@ except ImportError:
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _VERSION: Final = 1
 _LONGEST: Final = 4 * 1024 * 1024
-_LOOK_EVERY_S: Final = 0.5
-
-_log = logging.getLogger(log.NAME)
 
 
 class Right(StrEnum):
@@ -179,52 +175,20 @@ class NamedTokens:
 
     def __init__(self, path: Path | None) -> None:
         """Reads it for the first time; raises TokensError."""
-        self._path = path
-        self._seen = _state_of(path)
-        self._looked = time.monotonic()
-        self._by_digest = {} if path is None else {each.digest: each for each in read(path)}
-        self._in_trouble = False
+
+        def by_digest() -> dict[str, Grant]:
+            return {} if path is None else {each.digest: each for each in read(path)}
+
+        self._file = WatchedFiles(() if path is None else (path,), by_digest, TokensError, f"the file of tokens {path}")
 
     def grant_of(self, secret: str) -> Grant | None:
         """What a token permits now; None if it is not among them."""
-        self._refresh()
-        return self._by_digest.get(digest_of(secret)) if self._by_digest else None
+        grants = self._file.now
+        return grants.get(digest_of(secret)) if grants else None
 
     def holds(self, grant: Grant) -> bool:
         """Whether it is still as it was given."""
-        self._refresh()
-        return self._by_digest.get(grant.digest) == grant
+        return self._file.now.get(grant.digest) == grant
 
     def __len__(self) -> int:
-        return len(self._by_digest)
-
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if self._path is None or now - self._looked < _LOOK_EVERY_S:
-            return
-        self._looked = now
-        seen = _state_of(self._path)
-        if seen == self._seen and not self._in_trouble:
-            return
-        try:
-            self._by_digest = {each.digest: each for each in read(self._path)}
-        except TokensError as error:
-            # Nobody is let in or put out by a file that cannot be read.
-            if not self._in_trouble:
-                _log.error("%s; the tokens of before hold on", error)
-            self._in_trouble = True
-            return
-        if self._in_trouble:
-            _log.warning("the file of tokens %s can be read again", self._path)
-        self._seen, self._in_trouble = seen, False
-
-
-def _state_of(path: Path | None) -> tuple[int, ...]:
-    """Changes whenever the file is replaced or written."""
-    if path is None:
-        return ()
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
+        return len(self._file.now)

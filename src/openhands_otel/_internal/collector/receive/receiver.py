@@ -99,7 +99,7 @@ class Receiver:
         with self._spans.place(len(body)):
             read = partial(decode_spans, received=received)
             decoded = await self._read(read, body, json, coding, _SPANS_IN_THREAD_FROM, self._spans_at_once)
-            _check(grant, {span.service for span in decoded.spans})
+            _check(grant, (span.service for span in decoded.spans))
             await self._spans.keep(decoded, received / 1e9)
         self._store.counts.spans += decoded.count
         response = ExportTraceServiceResponse()
@@ -131,7 +131,7 @@ class Receiver:
 
     async def _receive(self, entry: JournalEntry, grant: Grant = EVERYTHING) -> tuple[Refusals, list[str]]:
         decoded = await self._read(decode_metrics, entry.body, entry.json, entry.coding)
-        _check(grant, {update.instance.service for update in decoded.updates})
+        _check(grant, (update.instance.service for update in decoded.updates))
         processes = [update.instance.key for update in decoded.updates]
         return await self._store.receive(decoded, entry.received, entry.replayed), processes
 
