@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Self
@@ -49,6 +49,15 @@ class HeldStore:
     def take_body(self, body: bytes, at: float | None = None, replayed: bool = False) -> int:
         received = time.time_ns() if at is None else int(at * 1e9)
         return self.run(self.store.receive(decode_metrics(body, json=False), received, replayed)).count
+
+    def take_at_once(self, senders: Iterable[Sender]) -> None:
+        """As from as many connections, whose requests wait for the archive beside each other."""
+
+        async def all_of_them() -> None:
+            decoded = [decode_metrics(sender.body(), json=False) for sender in senders]
+            await asyncio.gather(*(self.store.receive(each, time.time_ns()) for each in decoded))
+
+        self.run(all_of_them())
 
     def let_all_go(self) -> None:
         """As if all had been silent for long: what may leave memory leaves it."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import openhands_otel
 from openhands_otel import semconv
 from openhands_otel.semconv import Role, TokenType
 from otlp_sender import Sender
@@ -242,6 +245,29 @@ def test_totals_are_exact_after_very_many_changes(held: HeldStore) -> None:
         spent[index] += chance.random() * 10 ** chance.randint(-8, 3)
         held.take(senders[index].spend(spent[index]))
     assert held.cost == math.fsum(spent)
+
+
+def test_what_comes_at_once_counts_as_what_comes_in_turn(held: HeldStore) -> None:
+    for begun in range(0, 60, 20):
+        held.take_at_once(
+            Sender(f"p{number}").introduce(f"c{number}").converse(f"c{number}", 0.25).spend(0.25)
+            for number in range(begun, begun + 20)
+        )
+    totals = held.store.totals()
+    assert (totals.conversations_seen, totals.processes_live, len(held.store.conversations)) == (60, 60, 60)
+    assert (totals.accumulated_cost, held.store.counts.points) == (15.0, 60 * 3)
+
+
+def test_no_sum_is_read_before_what_it_waits_for() -> None:
+    """``a.sum += await more()`` reads the sum, waits, and writes over whatever others added meanwhile."""
+    package = Path(openhands_otel.__file__).parent
+    late = [
+        f"{file.relative_to(package)}:{node.lineno}"
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.AugAssign) and any(isinstance(part, ast.Await) for part in ast.walk(node.value))
+    ]
+    assert late == []
 
 
 def test_a_metric_of_another_kind_than_ours_is_left_out(held: HeldStore) -> None:

@@ -86,7 +86,8 @@ class Store(Telling):
         )
 
     async def _receive_some(self, updates: list[Told], received: int, refusals: Refusals, replayed: bool) -> None:
-        self.conversations_seen += await self._absent.bring_back(updates, received, replayed)
+        returned = await self._absent.bring_back(updates, received, replayed)
+        self.conversations_seen += returned
         # Nothing is awaited from here on: what is in memory stays there until the points are in.
         changed: dict[str, Conversation] = {}
         totals_changed = False

@@ -86,7 +86,8 @@ class Receiver:
         if signal == "traces":
             response: Message = await self._take_spans(body, received, json, coding, grant)
         elif signal == "logs":
-            counts.log_records += await self._read(count_logs, body, json, coding)
+            found = await self._read(count_logs, body, json, coding)
+            counts.log_records += found
             response = ExportLogsServiceResponse()
         else:
             response = await self._take_metrics(JournalEntry(body, received, json, replayed, coding), heard, grant)
