@@ -503,6 +503,17 @@ class Budget(_Model, frozen=True):
     )
 
 
+class Latency(_Model, frozen=True):
+    """How long LLM calls of a period took, as far as their spans are kept: retries and failed calls included."""
+
+    since: float | None = Field(default=None, description="Begin of the period, unix seconds; None for all.")
+    until: float | None = Field(default=None, description="Its end, unix seconds; None for now.")
+    calls: int = Field(default=0, description="Calls whose spans are kept; spend counts the others too.")
+    p50: float | None = Field(default=None, description="Seconds that half of them took at most; None of no call.")
+    p95: float | None = Field(default=None, description="Seconds that 95 % of them took at most.")
+    longest: float | None = Field(default=None, description="Seconds that the longest took.")
+
+
 class SnapshotUpdate(_Model, frozen=True):
     """The first update of a stream: everything."""
 

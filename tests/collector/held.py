@@ -100,6 +100,8 @@ _BROUGHT = {
 def as_layout(database: Path, layout: int) -> None:
     """Take away what later layouts than this one have brought."""
     with closing(sqlite3.connect(database)) as connection, connection:
+        if layout < 6:
+            connection.execute("DROP INDEX spans_call_times")
         if layout < 4:
             for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
                 connection.execute(f"DROP TRIGGER {trigger}")

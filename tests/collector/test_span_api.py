@@ -84,6 +84,36 @@ def test_calls_have_what_their_spans_say_and_add_up_with_the_metrics(viewer: Vie
         assert client.calls("adds-up", sort=f"-{sort}", limit=2, offset=3).count == 4
 
 
+def test_percentiles_of_calls_are_those_of_the_period_and_of_what_is_asked_for(tmp_path: Path) -> None:
+    """Kind: what is asked of spend (periods, facts, labels, patterns, several of a name) holds for time too."""
+    with running_viewer(database=tmp_path / "history.sqlite3") as viewer:
+        sender = SpanSender(resource={f"{semconv.LABEL_PREFIX}team": "payments"})
+        for number in range(1, 101):
+            role = "agent" if number <= 90 else "condenser"
+            sender.call(number, f"c{number % 2}", end=number / 10, attributes={semconv.LLM_ROLE: role})
+        # What is no call of a model, and one of before.
+        sender.tool(101, "c1", end=500)
+        sender.run(102, "c1", end=500)
+        post(viewer, sender)
+        before = SpanSender(service="nightly", began=sender.began - 40 * 86_400 * 10**9)
+        before.call(200, "old", end=300)
+        post(viewer, before)
+
+        def told(**query: Any) -> list[float]:
+            answer = get(viewer, "/api/v1/latency", **query).raise_for_status().json()
+            return [answer["calls"], answer["p50"], answer["p95"], answer["longest"]]
+
+        assert told(last="7d") == [100, 5.0, 9.5, 10.0]
+        assert told() == [101, 5.1, 9.6, 300.0]
+        assert told(until="30d") == told(where="service=nightly") == [1, 300.0, 300.0, 300.0]
+        assert told(where="role=condenser") == [10, 9.5, 10.0, 10.0]
+        assert told(where=["team=pay*", "role!=condenser"]) == [90, 4.5, 8.6, 9.0]
+        assert told(where=["conversation=c0", "conversation=c1", "model=gpt"])[0] == 100
+        assert told(where="team=none")[0] == 1
+        assert told(where="run=c1#1") == told(where="model=gpt-5*") == [0, None, None, None]
+        assert get(viewer, "/api/v1/latency", by="model").status_code == 400
+
+
 def test_questions_that_are_none_are_refused_by_name(viewer: Viewer, client: StatsClient) -> None:
     base = "/api/v1/conversations/adds-up"
     for path, query, word in (

@@ -188,6 +188,38 @@ def test_conversations_are_searched_filtered_sorted_and_paged(viewer: Viewer) ->
     assert len(names(past="no")) == 3
 
 
+def test_conversations_are_listed_under_the_conditions_of_spend() -> None:
+    """Kinds: facts of the whole and of parts, labels, patterns, what is not there, several of a name, words of SQL."""
+    with running_viewer() as viewer:
+        for number, (team, model, role) in enumerate(
+            (("a", "gpt-5", "agent"), ("b", "gpt-4", "title"), ("a'\"$.*", "claude", "agent"), (None, "gpt-5", "agent"))
+        ):
+            agent = Sender(f"p{number}", service=f"s{number % 2}")
+            agent.resource = {} if team is None else {f"{semconv.LABEL_PREFIX}team": team}
+            viewer.send(agent.introduce(f"c{number}").converse(f"c{number}", 1.0, model=model, role=role))
+        both = (
+            Sender("both").converse("both", 1.0, model="gpt-5").converse("both", 1.0, model="claude", role="condenser")
+        )
+        viewer.send(both.introduce("both"))
+
+        def names(*where: str) -> list[str]:
+            query = {"where": list(where), "sort": "conversation_id"}
+            return [found["conversation_id"] for found in listed(viewer, "/api/v1/conversations", **query)[1]]
+
+        assert names("team=a") == ["c0"]
+        assert names("team=a*") == ["c0", "c2"]
+        assert names("team=a'\"$.[*]") == ["c2"]
+        assert names("team=none") == ["both", "c3"]
+        assert names("team!=a*") == ["both", "c1", "c3"]
+        assert names("team=a", "team=b") == ["c0", "c1"]
+        assert names("role=agent", "service=s0") == ["c0", "c2"]
+        assert names("role=condenser") == names("model=claude", "model!=c*2", "role=c*") == ["both"]
+        assert names("model=gpt-[45]") == ["both", "c0", "c1", "c3"]
+        assert names("conversation=c?", "agent=Agent") == ["c0", "c1", "c2", "c3"]
+        assert names("no such' label=x") == []
+        assert viewer.http.get("/api/v1/conversations", params={"where": "team"}).status_code == 400
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -13,6 +13,7 @@ from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 
 _MOST_NAMES: Final = 8
+_TOO_MANY: Final = f"by and where take {_MOST_NAMES} names at most"
 
 
 class BadQuestion(ValueError):
@@ -32,20 +33,30 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
         now = time.time()
         since, until, last = (_single(values, name) or None for name in ("since", "until", "last"))
         begin, end = between(since, until, last, now, zone)
-        where = tuple(Condition.of(text) for text in values.get("where", ()))
         question = SpendQuestion(
             by=tuple(name for text in values.get("by", ()) if text.strip() for name in _names(text)),
             zone=zone,
             since=begin,
             until=end,
-            where=where,
+            where=read_conditions(values.get("where", ())),
             top=_count(_single(values, "top")),
         )
-    except (PeriodError, ZoneError, ConditionError) as error:
+    except (PeriodError, ZoneError) as error:
         raise BadQuestion(printable(str(error), 300)) from None
-    if len(question.by) > _MOST_NAMES or len(question.where) > _MOST_NAMES:
-        raise BadQuestion(f"by and where take {_MOST_NAMES} names at most")
+    if len(question.by) > _MOST_NAMES:
+        raise BadQuestion(_TOO_MANY)
     return question
+
+
+def read_conditions(texts: Iterable[str]) -> tuple[Condition, ...]:
+    """Read what is asked of rows, as often as it was given. Raises BadQuestion."""
+    try:
+        where = tuple(Condition.of(text) for text in texts)
+    except ConditionError as error:
+        raise BadQuestion(printable(str(error), 300)) from None
+    if len(where) > _MOST_NAMES:
+        raise BadQuestion(_TOO_MANY)
+    return where
 
 
 def _single(values: Mapping[str, list[str]], name: str) -> str | None:

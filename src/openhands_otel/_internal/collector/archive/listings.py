@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Final
 
-from openhands_otel._internal.spend.reading import BadQuestion
+from openhands_otel._internal.collector.archive.spend import path_of
+from openhands_otel._internal.spend.conditions import Condition, absent
+from openhands_otel._internal.spend.reading import BadQuestion, read_conditions
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationRun, ConversationStats
 
@@ -38,6 +41,16 @@ _SEARCHED: Final = (
     "error_type",
     "labels",
 )
+_FACTS: Final = {
+    "model": (("model_name",), (("costs", "model"), ("calls_by_model", "model"))),
+    "provider": (("provider_name",), (("calls_by_model", "provider"),)),
+    "role": ((), (("costs", "role"),)),
+    "usage_id": ((), (("costs", "usage_id"),)),
+    "service": (("service",), ()),
+    "agent": (("agent",), ()),
+    "conversation": (("conversation_id",), ()),
+}
+"""Where a conversation tells of what a condition asks: fields of its own, and those of the parts of its spend."""
 _NEWEST_FIRST: Final = "-received_unix_nano"
 
 
@@ -47,6 +60,8 @@ class Page:
 
     filters: Mapping[str, str] = field(default_factory=dict[str, str])
     """By parameter (FILTERS)."""
+    where: Sequence[Condition] = ()
+    """Of several of one name one has to hold, and none that is negated may be missed, as spend has it."""
     search: str = ""
     sort: str = _NEWEST_FIRST
     limit: int = 100
@@ -55,13 +70,20 @@ class Page:
     """Ids of those that are left out."""
 
 
-def read_page(given: Mapping[str, str], held: Collection[str]) -> Page:
-    """Read the parameters of a list; ``held`` are ids of those in memory. Raises BadQuestion."""
+def read_page(given: Mapping[str, str], where: Sequence[str], held: Collection[str]) -> Page:
+    """Read the parameters of a list. Raises BadQuestion.
+
+    Args:
+        given: all but ``where``, by name.
+        where: the conditions.
+        held: ids of those in memory.
+    """
     sort = given.get("sort", _NEWEST_FIRST)
     if sort.removeprefix("-") not in _SORTED_BY:
         raise BadQuestion(f"sort takes no {printable(sort, 100)} (it takes: {', '.join(sorted(_SORTED_BY))}; - before)")
     return Page(
         filters={name: given[name] for name in FILTERS if name in given},
+        where=read_conditions(where),
         search=given.get("search", ""),
         sort=sort,
         limit=whole(given, "limit", 100, MOST),
@@ -81,6 +103,10 @@ def conversations(connection: sqlite3.Connection, page: Page) -> tuple[int, list
         everything = " || ' ' || ".join(f"COALESCE({_field(name)}, '')" for name in _SEARCHED)
         conditions.append(f"({everything}) LIKE ? ESCAPE '\\'")
         values.append(f"%{escaped}%")
+    for condition, patterns in _conditions(page.where):
+        conditions.append(condition)
+        values += patterns
+    connection.create_function("fits", 2, fnmatchcase, deterministic=True)
     if page.without:
         conditions.append("id NOT IN (SELECT value FROM json_each(?))")
         values.append(json.dumps([*page.without]))
@@ -122,6 +148,33 @@ def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int,
         )
     ]
     return count, found
+
+
+def _conditions(where: Sequence[Condition]) -> Iterator[tuple[str, list[object]]]:
+    """Each as SQL, with its values."""
+    for name in dict.fromkeys(each.name for each in where):
+        sources, values = _values_of(name)
+        known = f"(SELECT coalesce(nullif(value, ''), ?) AS value FROM ({sources}))"
+        for negated in (True, False):
+            patterns = [each.pattern for each in where if each.name == name and each.negated is negated]
+            if patterns:
+                fits = " OR ".join(["fits(value, ?)"] * len(patterns))
+                yield (
+                    f"EXISTS (SELECT 1 FROM {known} WHERE {f'NOT ({fits})' if negated else fits})",
+                    [absent(name), *values, *patterns],
+                )
+
+
+def _values_of(name: str) -> tuple[str, list[object]]:
+    """What a conversation has of a fact or label, as a query with its values."""
+    if name not in _FACTS:
+        return f"SELECT json_extract({_field('labels')}, ?) AS value", [path_of(name)]
+    fields, parts = _FACTS[name]
+    own = [f"SELECT {_field(each)} AS value" for each in fields]
+    of_parts = [
+        f"SELECT json_extract(value, '$.{each}') AS value FROM json_each(stats, '$.{part}')" for part, each in parts
+    ]
+    return " UNION ".join(own + of_parts), []
 
 
 def _field(name: str) -> str:

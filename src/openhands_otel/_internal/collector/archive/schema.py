@@ -11,7 +11,7 @@ from openhands_otel._internal.host.state_folder import keep_private
 
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
-VERSION: Final = 5
+VERSION: Final = 6
 FIRST_VERSION: Final = 1
 """Layouts from this one on are converted (upgrade.py)."""
 
@@ -103,7 +103,10 @@ INSERT INTO stale SELECT DISTINCT cube, quarter / {BLOCK_S} * {BLOCK_S} FROM spe
 TOOL_CALLS: Final = "ALTER TABLE runs ADD COLUMN tool_calls INTEGER NOT NULL DEFAULT 0;\n"
 """Of each run."""
 
-LAYOUTS: Final = {2: SPEND, 3: SPANS, 4: BLOCKS, 5: TOOL_CALLS}
+CALL_TIMES: Final = "CREATE INDEX spans_call_times ON spans (ended, started) WHERE kind = 'call';\n"
+"""How long LLM calls took, by when they ended: percentiles of a period are read from it alone (latency.py)."""
+
+LAYOUTS: Final = {2: SPEND, 3: SPANS, 4: BLOCKS, 5: TOOL_CALLS, 6: CALL_TIMES}
 """What each layout has brought to the one before. What stands here is not changed: there are files of it."""
 
 _CREATE: Final = f"""

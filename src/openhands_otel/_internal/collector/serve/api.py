@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.archive.history import EVERYTHING
+from openhands_otel._internal.collector.archive.latency import latency
 from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
 from openhands_otel._internal.collector.archive.questions import answer
 from openhands_otel._internal.collector.archive.spend import READ, presence
@@ -27,6 +28,7 @@ from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
 from openhands_otel._internal.spend.budgets import Limit
 from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover
+from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.reading import BadQuestion, read_question
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
@@ -68,6 +70,7 @@ class Api:
             endpoints.GLANCE: self._glance,
             endpoints.HISTORY: self._history,
             endpoints.SPEND: self._spend,
+            endpoints.LATENCY: self._latency,
             endpoints.BUDGETS: self._budgets,
             endpoints.PRESENCE: self._presence,
             endpoints.IMPORT: self._import,
@@ -100,7 +103,9 @@ class Api:
         return Response(f"[{parts}]", media_type=JSON)
 
     async def _page(self, request: Request) -> Response:
-        page = read_page(request.query_params, tuple(self._store.conversations.by_id))
+        page = read_page(
+            request.query_params, request.query_params.getlist("where"), tuple(self._store.conversations.by_id)
+        )
         await self._store.save_all()
         count, found = await self._store.archive.read(lambda connection: conversations(connection, page))
         return Response(f"[{','.join(found)}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
@@ -150,12 +155,19 @@ class Api:
         return as_json(await self._store.archive.history(subject, since, until, bucket))
 
     async def _spend(self, request: Request) -> Response:
+        question = self._question(request)
+        await self._store.save_all()
+        return as_json(await self._store.archive.read(lambda connection: answer(connection, question)))
+
+    async def _latency(self, request: Request) -> Response:
+        question = self._question(request)
+        return as_json(await self._store.archive.read(lambda connection: latency(connection, question)))
+
+    def _question(self, request: Request) -> SpendQuestion:
         given: dict[str, list[str]] = {}
         for name, text in request.query_params.multi_items():
             given.setdefault(name, []).append(text)
-        question = read_question(given, self._timezone)
-        await self._store.save_all()
-        return as_json(await self._store.archive.read(lambda connection: answer(connection, question)))
+        return read_question(given, self._timezone)
 
     async def _budgets(self, _: Request) -> Response:
         await self._store.save_all()

@@ -23,6 +23,7 @@ from openhands_otel.stats import (
     ConversationStats,
     Glance,
     History,
+    Latency,
     Presence,
     SpanDetails,
     Spend,
@@ -88,6 +89,7 @@ CONVERSATIONS: Final = Endpoint(
         _OUTCOME,
         *(Parameter(name, f"Only those with this {field}.") for name, field in FILTERS.items() if name != "outcome"),
         Parameter("search", "Words that each occur in its id, name, service, agent, model, provider, error or labels."),
+        Parameter("where", "A condition such as team=payments or role!=title, as spend takes it.", repeated=True),
         Parameter("past", "Only those that have left memory: what the stream does not tell.", among=("yes", "no")),
         Parameter("sort", "A field of the answer; - before it: the largest first (-received_unix_nano)."),
         _LIMIT,
@@ -145,6 +147,13 @@ HISTORY: Final = Endpoint(
     ),
 )
 _TIMES: Final = "unix seconds, 2026-11-20, 2026-11-20T14:00, 2026-11, today, yesterday or 7d"
+_PERIOD: Final = (
+    Parameter("since", f"Begin of the period: {_TIMES}."),
+    Parameter("until", f"End of the period: {_TIMES}; a day, week or month is included."),
+    Parameter("last", "Instead of since: 12h, 30d, 2w, 3m, all."),
+    Parameter("timezone", "Whose hours and days, as in Europe/Berlin; the viewer's unless given."),
+    Parameter("where", "A condition such as model=gpt-5* or team!=payments.", repeated=True),
+)
 SPEND: Final = Endpoint(
     "/api/v1/spend",
     "What was spent in a period, by anything; the groups add up to the total.",
@@ -156,13 +165,12 @@ SPEND: Final = Endpoint(
             " cost_source or a label; several with commas between them are nested.",
             repeated=True,
         ),
-        Parameter("since", f"Begin of the period: {_TIMES}."),
-        Parameter("until", f"End of the period: {_TIMES}; a day, week or month is included."),
-        Parameter("last", "Instead of since: 12h, 30d, 2w, 3m, all."),
-        Parameter("timezone", "Whose hours and days, as in Europe/Berlin; the viewer's unless given."),
-        Parameter("where", "A condition such as model=gpt-5* or team!=payments.", repeated=True),
+        *_PERIOD,
         Parameter("top", "How many groups within each; the others become one.", "integer"),
     ),
+)
+LATENCY: Final = Endpoint(
+    "/api/v1/latency", "How long LLM calls of a period took, as far as their spans are kept.", Latency, _PERIOD
 )
 BUDGETS: Final = Endpoint(
     "/api/v1/budgets",
@@ -200,6 +208,7 @@ ENDPOINTS: Final = (
     GLANCE,
     HISTORY,
     SPEND,
+    LATENCY,
     BUDGETS,
     PRESENCE,
     IMPORT,
