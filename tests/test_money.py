@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openhands_otel._internal.money import money
+import openhands_otel
+from openhands_otel._internal.money import dollars, money
 
 CASES = json.loads((Path(__file__).parent / "money_cases.json").read_text())
 
@@ -30,3 +31,24 @@ def test_what_is_shown_is_never_further_off_than_its_last_digit(amount: float) -
     assert abs(float(digits[1].replace(",", "")) - amount) <= 0.5001 * 10 ** -len(digits[2]) + amount * 1e-15
     assert 2 <= len(digits[2]) <= 6
     assert money(-amount) == "-" + money(amount)
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(0, "$0.0000"), (0.003, "$0.0030"), (0.000012, "$0.000012"), (0.25, "$0.2500"), (1234.5, "$1,234.5000")],
+)
+def test_what_is_kept_or_taken_in_is_shown_to_four_digits_and_to_more_where_there_is_little(
+    amount: float, shown: str
+) -> None:
+    assert dollars(amount) == shown
+
+
+def test_no_message_has_a_format_of_its_own_for_dollars() -> None:
+    """The demo's proof shows every digit of the bill, and ``repr`` of what a test captured is for its author."""
+    package = Path(openhands_otel.__file__).parent
+    by_themselves = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if re.search(r"\$\{[^}]*:[^}]*[fge]\}|\$%\.?\d*[fge]", file.read_text())
+    }
+    assert by_themselves == {"_internal/money.py", "_internal/demo/display.py", "testing.py"}

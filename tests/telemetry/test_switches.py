@@ -99,7 +99,7 @@ def test_files_and_headers_that_cannot_be_used_are_one_warning(environ: dict[str
     # And one at the end, of the money.
     warning, farewell = child.log
     reason = warning.removeprefix("metrics cannot be sent now: ").partition(";")[0]
-    assert "$0.003 of 3 calls did not reach" in farewell
+    assert "$0.0030 of 3 calls did not reach" in farewell
     assert f"({reason})" in farewell
     assert "end" in child.marks
 

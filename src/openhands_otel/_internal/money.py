@@ -33,6 +33,12 @@ def money(amount: float) -> str:
     return f"{sign}${rounded:,f}"
 
 
+def dollars(amount: float) -> str:
+    """``$0.2500``, ``$0.000012``: of what is kept, sent, taken in or erased, to be added up by hand."""
+    whole = f"{amount:,.4f}" if abs(amount) >= 0.01 else f"{amount:.8f}".rstrip("0").ljust(len("0.0000"), "0")
+    return f"${whole}"
+
+
 def _rounded(size: float, as_of: float) -> Decimal:
     digits = next(digits for least, digits in reversed(_DIGITS) if as_of >= least)
     # The exact value, not what its shortest spelling looks like; a page can do nothing else.

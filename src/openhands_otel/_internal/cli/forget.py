@@ -19,6 +19,7 @@ from openhands_otel._internal.collector.points.decode import MalformedRequest, T
 from openhands_otel._internal.collector.state.placing import Cube, place_of
 from openhands_otel._internal.export.spool.file import Spool
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
+from openhands_otel._internal.money import dollars
 from openhands_otel._internal.spend.reading import BadQuestion, read_question
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import CONVERSATION_ID
@@ -93,7 +94,7 @@ def _request(arguments: argparse.Namespace, zone: str | None) -> Request:
 
 
 def _what(erasure: Erasure) -> str:
-    return f"${erasure.cost:.4f} of {erasure.calls} calls ({erasure.rows} rows)"
+    return f"{dollars(erasure.cost)} of {erasure.calls} calls ({erasure.rows} rows)"
 
 
 def _agreed() -> bool:

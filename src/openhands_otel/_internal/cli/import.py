@@ -11,6 +11,7 @@ from openhands_otel._internal.cli.sending import add_destination, replay_config,
 from openhands_otel._internal.export.otlp_file.reading import NotTaken, files_below, requests_in
 from openhands_otel._internal.export.spool.delivery import Send
 from openhands_otel._internal.export.spool.file import NEWEST, Owed, Part, owed
+from openhands_otel._internal.money import dollars
 from openhands_otel._internal.terminal_text import printable
 
 _MOST_LINES = 5
@@ -66,7 +67,7 @@ def _import_files(arguments: argparse.Namespace) -> int:
         if (more := len(troubles) - _MOST_LINES) > 0:
             print(f"{name}: and {more} more of the kind", file=sys.stderr)
         if sent is not None:
-            print(f"imported {name}: ${sent.cost:.4f} of {sent.calls} calls to {config.shown}")
+            print(f"imported {name}: {dollars(sent.cost)} of {sent.calls} calls to {config.shown}")
     if not files:
         raise CommandError("there is nothing to import: files end in .jsonl or .spool")
     return failed

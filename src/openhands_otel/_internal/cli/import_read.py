@@ -12,6 +12,7 @@ import httpx
 from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
+from openhands_otel._internal.money import dollars
 from openhands_otel._internal.openhands_files.finding import default_roots
 from openhands_otel._internal.openhands_files.reading import Reading, presence_of, read
 from openhands_otel._internal.spend.handover import Handover, handovers
@@ -55,7 +56,7 @@ def import_read(folders: Sequence[Path], url: str | None, token_file: Path | Non
         print(f"and {more} more that could not be read", file=sys.stderr)
     cost = ExactSum(part for row in reading.rows for part in row.amount.cost.parts).value
     calls = sum(row.amount.calls for row in reading.rows)
-    what = f"${cost:.4f} of {calls} calls in {len(reading.conversations)} conversations"
+    what = f"{dollars(cost)} of {calls} calls in {len(reading.conversations)} conversations"
     print(f"read {what} from OpenHands' files (a lower bound), handed to {where}")
 
 

@@ -13,6 +13,7 @@ from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.cli.sending import add_destination, replay_config, sender_to
 from openhands_otel._internal.export.spool.delivery import deliver
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
+from openhands_otel._internal.money import dollars
 from openhands_otel._internal.terminal_text import printable
 
 _SHOWN = 200
@@ -74,7 +75,7 @@ def _list(folder: Path, found: list[SpoolEntry], as_json: bool) -> int:
         print(_line(entry))
     waiting = [entry.spool.owed for entry in found if entry.spool is not None]
     cost, calls = sum(each.cost for each in waiting), sum(each.calls for each in waiting)
-    print(f"{len(found)} spool{'s' * (len(found) > 1)}, ${cost:.4f} of {calls} calls, in {folder}")
+    print(f"{len(found)} spool{'s' * (len(found) > 1)}, {dollars(cost)} of {calls} calls, in {folder}")
     return 0
 
 
@@ -83,7 +84,7 @@ def _line(entry: SpoolEntry) -> str:
     if spool is None:
         return f"{printable(entry.id, 20)}  {_state(entry)}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(spool.written / 1e9))
-    what = f"${spool.owed.cost:.4f} of {spool.owed.calls} calls"
+    what = f"{dollars(spool.owed.cost)} of {spool.owed.calls} calls"
     words = (
         entry.id,
         when,
@@ -139,7 +140,7 @@ def _drop(chosen: list[SpoolEntry]) -> int:
             failed = 1
             continue
         spool = entry.spool
-        what = entry.problem if spool is None else f"${spool.owed.cost:.4f} of {spool.owed.calls} calls"
+        what = entry.problem if spool is None else f"{dollars(spool.owed.cost)} of {spool.owed.calls} calls"
         print(f"dropped {name}: {what}")
     if not chosen:
         print("Nothing to drop.")
@@ -163,7 +164,7 @@ def _send(chosen: list[SpoolEntry], arguments: argparse.Namespace) -> int:
             print(f"{name} stays here: {printable(sent.left, 300)}", file=sys.stderr)
             failed = 1
         else:
-            print(f"sent {name}: ${sent.spool.owed.cost:.4f} of {sent.spool.owed.calls} calls to {config.shown}")
+            print(f"sent {name}: {dollars(sent.spool.owed.cost)} of {sent.spool.owed.calls} calls to {config.shown}")
     if not chosen:
         print("Nothing to send.")
     return failed

@@ -21,6 +21,7 @@ from openhands_otel._internal.collector.spools import Address, take_spools
 from openhands_otel._internal.host.named_tokens import tokens_file
 from openhands_otel._internal.host.neighbours import tells_owners
 from openhands_otel._internal.host.state_folder import history_file
+from openhands_otel._internal.money import dollars
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 
@@ -136,7 +137,7 @@ async def _take_spools(collector: Collector, ready_json: bool) -> None:
     address = Address(collector.url, collector.grpc_port, collector.secret, collector.settings.tls_cert_file)
     owed = await asyncio.to_thread(take_spools, address)
     if (owed.cost or owed.calls) and not ready_json:
-        print(f"Taken in what had waited in the spool: ${owed.cost:.4f} of {owed.calls} calls.", flush=True)
+        print(f"Taken in what had waited in the spool: {dollars(owed.cost)} of {owed.calls} calls.", flush=True)
 
 
 def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import Intake
 from openhands_otel._internal.metrics.request_builder import RequestBuilder
+from openhands_otel._internal.money import dollars
 from openhands_otel._internal.process.replays import Replays
 
 logger = logging.getLogger("openhands_otel")
@@ -249,7 +250,7 @@ class SpoolKeeper:
         if not (self._owed.cost or self._owed.calls) or self._owed == self._told:
             return
         self._told = self._owed
-        what = f"{money(self._owed.cost)} of {self._owed.calls} calls"
+        what = f"{dollars(self._owed.cost)} of {self._owed.calls} calls"
         where, why = self._whose.destination.shown, self._reason or self._refused_in_part
         if self._file is None:
             logger.warning("%s did not reach %s (%s) and is lost: %s", what, where, why, self._trouble or "no spool")
@@ -261,8 +262,3 @@ class SpoolKeeper:
             logger.warning("%s did not reach %s (%s); %s until somebody sends there again", what, where, why, kept)
         else:
             logger.warning("of %s some was refused by %s (%s); %s", what, where, why, kept)
-
-
-def money(cost: float) -> str:
-    """Dollars; of small amounts all digits that count."""
-    return f"${cost:,.4f}" if cost >= 0.01 or not cost else f"${cost:.8f}".rstrip("0")

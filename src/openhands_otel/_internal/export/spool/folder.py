@@ -27,6 +27,7 @@ from openhands_otel._internal.export.spool.file import (
 )
 from openhands_otel._internal.export.spool.thinning import counters_only
 from openhands_otel._internal.host.state_folder import make_private_folder, state_folder
+from openhands_otel._internal.money import dollars
 
 try:
     import fcntl
@@ -263,7 +264,9 @@ def _thin(path: Path, thin: Callable[[Spool], Spool] | None) -> int:
 
 
 def _say_dropped(path: Path, spool: Spool | None) -> None:
-    what = "a damaged spool" if spool is None else f"the spool of ${spool.owed.cost:.4f} for {spool.destination.shown}"
+    what = (
+        "a damaged spool" if spool is None else f"the spool of {dollars(spool.owed.cost)} for {spool.destination.shown}"
+    )
     logger.warning("%s is dropped: %s holds %d MB and there is no room", what, path.parent, LIMIT // 1024**2)
 
 
