@@ -73,7 +73,7 @@ def _of_this(arguments: argparse.Namespace) -> list[Finding]:
 def _of_command(words: Sequence[str], arguments: argparse.Namespace) -> list[Finding]:
     file = run_command.found(words[0])
     python = read_python(file, words)
-    environ = run_command.environment_of(words, python)
+    environ = run_command.environment_of(words, python, None, run_command.way_in())
     # Nothing is to complain of what it lacks: that is what is looked for.
     environ.pop(COMMAND, None)
     found = look_at_program(file, python)

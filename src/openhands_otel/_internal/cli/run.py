@@ -2,8 +2,9 @@
 
 This process becomes the command: process id, signals, exit code and standard streams are the command's. What it gives
 to the command is an environment, and all that is started below inherits it, as under ``opentelemetry-instrument``:
-variables, and ``launch/site`` in PYTHONPATH, where each Python finds a ``sitecustomize`` that waits for OpenHands. It
-is taken out again where OpenHands starts something for the agent (``launch/tool_environment.py``). A Python that does
+variables, and in PYTHONPATH the ``site`` of a bundle that is kept in the user's cache (``launch/bundle.py``). There a
+Python finds a ``sitecustomize`` that waits for OpenHands, whether this package is installed there or not. It is taken
+out again where OpenHands starts something for the agent (``launch/tool_environment.py``). A Python that does
 not look at PYTHONPATH (``-I``, ``-E``, ``-S``) gets ``launch/bootstrap.py`` in front of its program.
 
 Two other ways were tried. Running a Python program inside this very process cannot give it another interpreter, nor
@@ -17,8 +18,10 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
@@ -26,13 +29,12 @@ from urllib.parse import urlsplit
 from openhands_otel._internal import launch
 from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT, Protocol
+from openhands_otel._internal.launch import bundle
 from openhands_otel._internal.launch.command import PythonProgram, find, read_python, with_bootstrap
 from openhands_otel._internal.launch.footprint import COMMAND, MARKER, Footprint
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 GRPC_PORT: Final = 4317
-
-_SITE = str(Path(launch.__file__).parent / "site")
 
 _METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 _OWN_ONLY = "OPENHANDS_OTEL_OWN_VIEWER_ONLY"
@@ -58,18 +60,40 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"no command given: {PROGRAM} run [options] -- CMD ...", code=2)
     file = found(words[0])
     python = read_python(file, words)
-    environment = environment_of(words, python, arguments)
+    way = way_in()
+    if way.problem:
+        print(f"{PROGRAM}: measures only where openhands-otel is installed: {way.problem}", file=sys.stderr)
+    environment = environment_of(words, python, arguments, way)
     if python is not None and python.passes_sitecustomize:
-        _become(python.interpreter, with_bootstrap(python), environment)
+        _become(python.interpreter, with_bootstrap(python, way.launch), environment)
     _become(file, words, environment)
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How Pythons come to us: what PYTHONPATH names, where the bootstrap stands, and why it is no bundle if so."""
+
+    site: Path
+    launch: Path
+    problem: str | None = None
+
+
+def way_in() -> Way:
+    """The bundle in the cache; what is installed here where that cannot be had."""
+    try:
+        folder = bundle.kept()
+    except (bundle.BundleError, OSError) as error:
+        installed = Path(launch.__file__).parent
+        return Way(installed / "site", installed, f"{error} (set XDG_CACHE_HOME to a folder that can be written)")
+    return Way(bundle.site_of(folder), bundle.launch_of(folder))
+
+
 def environment_of(
-    words: Sequence[str], python: PythonProgram | None, options: argparse.Namespace | None = None
+    words: Sequence[str], python: PythonProgram | None, options: argparse.Namespace | None, way: Way
 ) -> dict[str, str]:
     """What the command gets; without options what it gets where none is given."""
     options = options or argparse.Namespace(endpoint=None, protocol=None, service_name=None, token_file=None)
-    return instrumented(os.environ, wanted(options, os.environ, _name(words, python)))
+    return instrumented(os.environ, wanted(options, os.environ, _name(words, python)), way)
 
 
 def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: str) -> dict[str, str]:
@@ -107,14 +131,14 @@ def _have_place_for_spans(known: Mapping[str, str]) -> bool:
     return bool(named) and not known.get("OTEL_TRACES_EXPORTER")
 
 
-def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:
+def instrumented(environment: Mapping[str, str], chosen: Mapping[str, str], way: Way) -> dict[str, str]:
     """``environment`` with ``chosen`` and the way to us, and a note of what it was, for those who must not see it."""
     plain, outer = dict(environment), Footprint.decoded(environment.get(MARKER, ""))
     if outer is not None:
         # A ``run`` below a ``run``: what the outer one set was nobody's wish either.
         plain = outer.removed_from(environment, {MARKER: environment[MARKER]})
         chosen = {**outer.still_in(environment), **chosen}
-    path = os.pathsep.join(filter(None, (_SITE, plain.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(way.site), plain.get("PYTHONPATH"))))
     chosen = {**chosen, "PYTHONPATH": path, COMMAND: str(os.getpid())}
     before = {name: (value, plain.get(name)) for name, value in chosen.items() if plain.get(name) != value}
     directory = None if outer is None else outer.directory

@@ -22,7 +22,6 @@ _FLAGS_WITH_VALUE = frozenset("WX")
 _LAST_FLAGS: dict[str, Kind] = {"c": "code", "m": "module"}
 _NO_SITECUSTOMIZE = frozenset("IES")
 _SHEBANG_LIMIT = 1024
-_BOOTSTRAP = str(Path(__file__).with_name("bootstrap.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,11 @@ class PythonProgram:
         return False
 
 
-def with_bootstrap(python: PythonProgram) -> list[str]:
-    """The command line that does the same, with ``bootstrap.py`` in front of the program."""
+def with_bootstrap(python: PythonProgram, launch: Path | None = None) -> list[str]:
+    """The command line that does the same, with ``bootstrap.py`` of the folder ``launch`` in front of the program."""
     word, *words = python.words
-    return [word, *python.options, _BOOTSTRAP, python.kind, python.program, str(len(python.arguments)), *words]
+    bootstrap = str((launch or Path(__file__).parent) / "bootstrap.py")
+    return [word, *python.options, bootstrap, python.kind, python.program, str(len(python.arguments)), *words]
 
 
 def find(word: str) -> str | None:

@@ -30,6 +30,8 @@ COMMAND: Final = "_OPENHANDS_OTEL_COMMAND"
 WAITING: Final = "_openhands_otel_launch"
 """The module that waits for OpenHands."""
 SITE: Final = ("openhands_otel", "_internal", "launch", "site")
+MANIFEST: Final = "openhands-otel-bundle.json"
+"""The file that tells a bundle."""
 AUTO_INSTRUMENTATION: Final = ("opentelemetry", "instrumentation", "auto_instrumentation")
 CREDENTIALS: Final = (
     "OTEL_EXPORTER_OTLP_HEADERS",
@@ -99,9 +101,11 @@ def is_auto_instrumentation(directory: str) -> bool:
     return PurePath(directory).parts[-3:] == AUTO_INSTRUMENTATION
 
 
+@functools.lru_cache(maxsize=1024)
 def is_site(directory: str) -> bool:
-    """Whether this is the directory with our own ``sitecustomize``, of whatever installation."""
-    return PurePath(directory).parts[-len(SITE) :] == SITE
+    """Whether this is the directory with our own ``sitecustomize``, of whatever installation or bundle."""
+    parts = PurePath(directory).parts
+    return parts[-len(SITE) :] == SITE or (parts[-1:] == ("site",) and Path(directory, "..", MANIFEST).is_file())
 
 
 def withdraw(credentials: bool = False) -> None:

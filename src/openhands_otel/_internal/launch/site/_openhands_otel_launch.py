@@ -5,6 +5,8 @@ before its first line runs; whoever only looks for it (``find_spec``) starts not
 Pythons which this one starts by ``subprocess`` or ``multiprocessing`` wait as well, where PYTHONPATH alone is not
 enough. Instrumentors of other libraries wait too, and patch what is imported by then.
 
+Where this file is part of a bundle (``launch/bundle.py``), that has what an environment may lack.
+
 It runs in any Python from 3.6 on, whatever is installed there, and imports nothing that such a Python has not loaded.
 """
 
@@ -14,7 +16,7 @@ from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
     from typing import Any
@@ -25,14 +27,26 @@ REQUIREMENT = "openhands-sdk >= 1.0.0"
 COMMAND = "_OPENHANDS_OTEL_COMMAND"
 """Which process is the command that ``run`` was given: it is told on standard error what it lacks, its children not."""
 MARKER = "_OPENHANDS_OTEL_FOOTPRINT"
-SITE = os.path.dirname(os.path.abspath(__file__))
-LAUNCH = os.path.dirname(SITE)
+EMPTY_FOOTPRINT = '{"variables": {}, "directory": null}'
+MANIFEST = "openhands-otel-bundle.json"
+OWN = "openhands_otel"
+
+LAUNCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUNDLE = os.path.abspath(os.path.join(LAUNCH, "..", "..", "..", "..", ".."))
+BUNDLED = os.path.isfile(os.path.join(BUNDLE, MANIFEST))
+SITE = os.path.join(BUNDLE if BUNDLED else LAUNCH, "site")
+"""What PYTHONPATH names."""
 
 
 def wait() -> None:
     """Start instrumentation once OpenHands is imported, here and in the Pythons that this one starts."""
     if RUNS_OPENHANDS and not any(type(finder).__name__ == Waiting.__name__ for finder in sys.meta_path):
         sys.meta_path.insert(0, Waiting())  # pyright: ignore[reportArgumentType]
+        if BUNDLED:
+            sys.meta_path.append(Bundled(os.path.join(BUNDLE, "lib")))  # pyright: ignore[reportArgumentType]
+        if MARKER not in os.environ and SITE in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+            # Not by ``run``: somebody has named the bundle there.
+            os.environ[MARKER] = EMPTY_FOOTPRINT
         _follow()
     if os.environ.get(COMMAND) == str(os.getppid() if os.name == "nt" else os.getpid()):
         # A server that executes itself anew has said it.
@@ -98,6 +112,13 @@ class Waiting:
         if self in sys.meta_path:
             sys.meta_path.remove(self)  # pyright: ignore[reportArgumentType]
         try:
+            import openhands_otel._internal  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+            served = [folder for finder in sys.meta_path if isinstance(finder, Bundled) for folder in finder.folders]
+            if served:
+                from openhands_otel._internal.launch.fitting import check
+
+                check(served)
             from openhands_otel._internal.process.start import start
 
             start()
@@ -105,6 +126,57 @@ class Waiting:
             reason = " ".join(str(error).split())
             _say(f"runs OpenHands without telemetry: {type(error).__name__}: {reason} (install openhands-otel there)")
             _withdraw()
+
+
+class Bundled:
+    """Last on ``sys.meta_path``: serves what this environment lacks, once it has asked for ``openhands_otel`` in vain.
+
+    An entry of ``sys.path`` would do the same, but the program would see it, and hand it to the Pythons that it starts.
+    """
+
+    def __init__(self, lib: str) -> None:
+        self._lib = lib
+        self.folders: list[str] = []
+        """One for each distribution."""
+
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        """What is found in the folders that are served."""
+        folders = self.folders
+        if not folders:
+            if name.partition(".")[0] != OWN:
+                return None
+            # Whoever asks for the package itself may only be looking.
+            folders = [os.path.join(self._lib, "openhands-otel")] if name == OWN else self._serve()
+        from importlib.machinery import PathFinder
+
+        parents = name.split(".")[:-1]
+        return PathFinder.find_spec(name, [os.path.join(folder, *parents) for folder in folders], target)
+
+    def find_distributions(self, context: "Any" = None) -> "Iterator[Any]":
+        """What ``importlib.metadata`` asks for, whose backport has classes of its own."""
+        metadata: Any = sys.modules.get("importlib_metadata") or sys.modules["importlib.metadata"]
+        name = getattr(context, "name", None)
+        asked = metadata.DistributionFinder.Context(name=name, path=list(self.folders))
+        return metadata.MetadataPathFinder.find_distributions(asked)
+
+    def _serve(self) -> "list[str]":
+        from importlib import metadata
+
+        lacking: list[str] = []
+        for name in sorted(os.listdir(self._lib)):
+            try:
+                metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                lacking.append(os.path.join(self._lib, name))
+        self.folders = lacking
+        # OpenTelemetry remembers the entry points that there were.
+        remembers: Any = sys.modules.get("opentelemetry.util._importlib_metadata")
+        forget: Any = getattr(getattr(remembers, "_original_entry_points_cached", None), "cache_clear", None)
+        if forget is not None:
+            forget()
+        return lacking
 
 
 def _found(name: str, path: "Sequence[str] | None", target: "ModuleType | None", after: "Any") -> "ModuleSpec | None":
@@ -239,7 +311,10 @@ def _complain() -> None:
     elif _found("openhands_otel", None, None, after=None) is None:
         _say("runs without telemetry: No module named 'openhands_otel' (install openhands-otel there)")
     elif not _has_openhands():
-        _say(f"does not have {REQUIREMENT}, so there is nothing to measure (install it there, or run another Python)")
+        _say(
+            f"runs without telemetry: it does not have {REQUIREMENT}, so there is nothing to measure "
+            "(install it there, or run another Python)"
+        )
 
 
 def _has_openhands() -> bool:
