@@ -112,7 +112,7 @@ class Waiting:
         if self in sys.meta_path:
             sys.meta_path.remove(self)  # pyright: ignore[reportArgumentType]
         try:
-            import openhands_otel._internal  # noqa: F401  # pyright: ignore[reportUnusedImport]
+            import openhands_otel  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
             served = [folder for finder in sys.meta_path if isinstance(finder, Bundled) for folder in finder.folders]
             if served:
@@ -129,7 +129,7 @@ class Waiting:
 
 
 class Bundled:
-    """Last on ``sys.meta_path``: serves what this environment lacks, once it has asked for ``openhands_otel`` in vain.
+    """Last on ``sys.meta_path``: serves what this environment lacks, once it asks for ``openhands_otel``.
 
     An entry of ``sys.path`` would do the same, but the program would see it, and hand it to the Pythons that it starts.
     """
@@ -143,16 +143,14 @@ class Bundled:
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
         """What is found in the folders that are served."""
-        folders = self.folders
-        if not folders:
-            if name.partition(".")[0] != OWN:
-                return None
-            # Whoever asks for the package itself may only be looking.
-            folders = [os.path.join(self._lib, "openhands-otel")] if name == OWN else self._serve()
+        if name == OWN and not self.folders:
+            self._serve()
+        if not self.folders:
+            return None
         from importlib.machinery import PathFinder
 
         parents = name.split(".")[:-1]
-        return PathFinder.find_spec(name, [os.path.join(folder, *parents) for folder in folders], target)
+        return PathFinder.find_spec(name, [os.path.join(folder, *parents) for folder in self.folders], target)
 
     def find_distributions(self, context: "Any" = None) -> "Iterator[Any]":
         """What ``importlib.metadata`` asks for, whose backport has classes of its own."""
@@ -161,7 +159,7 @@ class Bundled:
         asked = metadata.DistributionFinder.Context(name=name, path=list(self.folders))
         return metadata.MetadataPathFinder.find_distributions(asked)
 
-    def _serve(self) -> "list[str]":
+    def _serve(self) -> None:
         from importlib import metadata
 
         lacking: list[str] = []
@@ -176,7 +174,6 @@ class Bundled:
         forget: Any = getattr(getattr(remembers, "_original_entry_points_cached", None), "cache_clear", None)
         if forget is not None:
             forget()
-        return lacking
 
 
 def _found(name: str, path: "Sequence[str] | None", target: "ModuleType | None", after: "Any") -> "ModuleSpec | None":
@@ -308,7 +305,7 @@ def _complain() -> None:
     """One line where nothing can come of it."""
     if not RUNS_OPENHANDS:
         _say("runs without telemetry: OpenHands needs Python 3.12 or newer")
-    elif _found("openhands_otel", None, None, after=None) is None:
+    elif not BUNDLED and _found(OWN, None, None, after=None) is None:
         _say("runs without telemetry: No module named 'openhands_otel' (install openhands-otel there)")
     elif not _has_openhands():
         _say(
