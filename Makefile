@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page clean
 
 BIN := .venv/bin
 # Some images forbid Python to keep what it compiled: importing OpenHands takes twice as long then, each time.
@@ -99,6 +99,9 @@ bench-stack: setup ## measure freshness and throughput of the stack (needs Go)
 
 bench-fleet: setup ## measure what a run costs a fleet (needs Go)
 	@PYTHONPATH=.:tests $(BIN)/python benchmarks/fleet.py $(ARGS)
+
+bench-page: setup ## measure how fast the page is there with 2,000 conversations, and how smoothly it scrolls
+	@PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(ARGS)
 
 clean: ## remove what make and the tools made here
 	@rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist

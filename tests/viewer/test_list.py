@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -262,6 +263,31 @@ def test_all_of_the_past_is_searched_and_listed(past: Viewer, page: Page) -> Non
     page.goto(f"{past.url}/#/c/old-003")
     expect(page.locator("#conversation article .cost")).to_have_text("$1.000")
     expect(page.locator("#conversation")).to_contain_text("closed, finished")
+
+
+def test_the_past_is_filtered_by_labels_roles_and_patterns_too(past: Viewer, page: Page) -> None:  # noqa: F811
+    """Kind: what left memory and what is in it are filtered alike, by whatever a breakdown names."""
+    summed = page.locator(".rows tfoot th").first
+    for where, number in (
+        (["user=ben"], 13),
+        (["user=ana", "user=ben"], 130),
+        (["user!=ana"], 13),
+        (["user=a*", "service=service-2"], 39),
+        (["role=agent"], 130),
+        (["role=title"], 0),
+        (["user=none"], 0),
+        (["model=g?t", "user=[!a]en"], 13),
+    ):
+        query = "&".join(f"where={quote(each)}" for each in where)
+        page.goto(f"{past.url}/#/?{query}")
+        # Of more than a page the others come by scrolling.
+        expect(summed).to_have_text(re.compile(rf"(^|, of ){number}( conversations)?$"))
+    # By hand, from where it went.
+    page.goto(f"{past.url}/#/?by=user")
+    page.locator("#where tr[data-name=ben] button").click()
+    expect(summed).to_have_text("13 conversations")
+    expect(page.locator(".rows tfoot .c-cost").first).to_have_text("$13.000")
+    expect(page.locator(".rows tfoot tr").nth(1)).to_be_hidden()
 
 
 def test_a_filter_of_the_breakdown_holds_for_conversations_too(crowd: Viewer, page: Page) -> None:  # noqa: F811

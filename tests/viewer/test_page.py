@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from viewer_process import Viewer, running_viewer, start_viewer
 
 from openhands_otel import semconv
@@ -60,15 +60,19 @@ def fresh_viewer() -> Iterator[Viewer]:
         yield viewer
 
 
+def is_complaint(message: ConsoleMessage) -> bool:
+    """Whether the browser says that something is wrong; that a viewer is not there it says by itself."""
+    refused = "Content Security Policy" in message.text
+    return refused or (message.type in ("error", "warning") and "Failed to load resource" not in message.text)
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that may make no error, and ask nobody but its own server."""
     page = browser.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
-    )
+    page.on("console", lambda message: wrong.append(message.text) if is_complaint(message) else None)
     page.on("request", lambda asked: None if "//127.0.0.1:" in asked.url else wrong.append(asked.url))
     yield page
     page.close()

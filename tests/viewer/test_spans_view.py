@@ -14,7 +14,7 @@ from viewer_process import Viewer, running_viewer
 from openhands_otel import semconv
 from otlp_sender import Sender
 
-from .test_page import browser, pytestmark  # noqa: F401
+from .test_page import browser, is_complaint, pytestmark  # noqa: F401
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 
@@ -31,7 +31,7 @@ def page(browser: Browser) -> Iterator[Page]:  # noqa: F811
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if "Security Policy" in said.text else None)
+    page.on("console", lambda said: wrong.append(said.text) if is_complaint(said) else None)
     page.on("request", lambda asked: None if "//127.0.0.1:" in asked.url else wrong.append(asked.url))
     yield page
     page.close()

@@ -238,3 +238,33 @@ def test_budgets_are_bars_with_their_end(page: Page, monkeypatch: pytest.MonkeyP
         [spent] = [place for place, budget in enumerate(known) if budget["exhausted"]]
         expect(shown_budgets.nth(spent).locator(".said")).to_have_attribute("data-tone", "bad")
         expect(shown_budgets.nth(spent)).to_contain_text("150 %: spent")
+
+
+def test_budgets_that_are_nearly_spent_are_chips_that_show_what_they_count(
+    page: Page,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "OPENHANDS_OTEL_VIEWER_BUDGETS", "day=2,month=1.6,week:service=agent=1,day:model=large=1.25,day:model=small=1"
+    )
+    with running_viewer() as viewer:  # noqa: F811
+        agent = sender("p").introduce("c").spend(0.5, model="small").converse("c", 0.5, model="small")
+        viewer.send(agent.spend(1.0, model="large").converse("c", 1.0, model="large"))
+        page.goto(viewer.url)
+        # From 80 % on, and over it; not what has half of its money left, nor what is just below.
+        chips = page.locator(".chip[data-budget]")
+        expect(chips).to_have_text(["budget month94 %", "budget week service=agent150 %", "budget day model=large80 %"])
+        assert chips.evaluate_all("all => all.map(each => each.dataset.tone)") == ["wait", "bad", "wait"]
+        expect(page.locator("#calm")).to_be_hidden()
+        counted = [("own", "", "$1.500"), ("own", "service = agent", "$1.500"), ("today", "model = large", "$1.000")]
+        for place, (period, condition, total) in enumerate(counted):
+            chips.nth(place).focus()
+            page.keyboard.press("Enter")
+            expect(chips.nth(place)).to_have_attribute("aria-pressed", "true")
+            expect(page.locator(f"#periods [data-period='{period}']")).to_have_attribute("aria-pressed", "true")
+            expect(page.locator("#filters")).to_contain_text(condition)
+            expect(page.locator("#total")).to_have_text(total)
+        expect(chips.nth(2)).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#total")).to_have_text("$1.500")
+        expect(page.locator("#filters")).to_be_hidden()

@@ -18,6 +18,7 @@ from openhands_otel.stats import ConversationStats
 
 ASSETS: Final = "/assets/"
 
+_FACTS: Final = "facts.js"
 _MEDIA_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _ASSETS: Final = tuple(
     sorted(file.name for file in resources.files(__name__).iterdir() if file.name.endswith((".css", ".js", ".svg")))
@@ -27,8 +28,16 @@ _ASSETS: Final = tuple(
 def routes() -> list[Route]:
     """The page and its few files."""
     assets = [_file(ASSETS + name, name, _MEDIA_TYPES[name.rpartition(".")[2]]) for name in _ASSETS]
-    facts = _route(ASSETS + "facts.js", facts_module().encode(), _MEDIA_TYPES["js"])
-    return [_file("/", "page.html", "text/html"), *assets, facts]
+    facts = _route(ASSETS + _FACTS, facts_module().encode(), _MEDIA_TYPES["js"])
+    return [_route("/", _page(), "text/html"), *assets, facts]
+
+
+def _page() -> bytes:
+    """The page, with all of its modules named: else a browser learns of each from the one that imports it."""
+    modules = [name for name in _ASSETS if name.endswith(".js")] + [_FACTS]
+    links = "".join(f'  <link rel="modulepreload" href="{ASSETS[1:]}{name}">\n' for name in modules)
+    page = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
+    return page.replace("</head>", f"{links}</head>").encode()
 
 
 def facts_module() -> str:

@@ -3,7 +3,7 @@
 
 const USUAL = {
   period: "today", from: "", to: "", stack: "model", by: "model", where: [],
-  show: "", outcome: "", search: "", sort: "", as: "table",
+  show: "", outcome: "", search: "", sort: "", as: "table", columns: "",
 };
 const CONVERSATION = "/c/";
 
@@ -48,6 +48,40 @@ export const condition = (name, value) => `${name}=${value.replace(/[*?[]/g, "[$
 export function conditionParts(text) {
   const at = text.indexOf("=");
   return [text.slice(0, at), text.slice(at + 1).replace(/\[([*?[])\]/g, "$1")];
+}
+
+// Whether a conversation with these values of facts and labels meets all conditions, as the API has it: of several
+// of one name one has to hold, and none that is negated may be missed. valuesOf: by name.
+export function meeting(conditions) {
+  const asked = new Map();
+  for (const each of conditions) {
+    const at = each.indexOf("=");
+    const negated = each[at - 1] === "!";
+    const name = each.slice(0, negated ? at - 1 : at).trim();
+    const key = `${negated}${name}`;
+    if (!asked.has(key)) asked.set(key, { name, negated, patterns: [] });
+    asked.get(key).patterns.push(patternOf(each.slice(at + 1).trim()));
+  }
+  return (valuesOf) => [...asked.values()].every(({ name, negated, patterns }) =>
+    valuesOf(name).some((value) => patterns.some((pattern) => pattern.test(value)) !== negated));
+}
+
+// A pattern as of files: *, ?, [abc], [!abc].
+function patternOf(text) {
+  const parts = text.match(/\[!?\]?[^\]]*\]|[^]/g) ?? [];
+  const source = parts.map((part) => {
+    if (part === "*") return "[^]*";
+    if (part === "?") return "[^]";
+    if (part.length === 1) return part.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+    const negated = part[1] === "!";
+    const set = part.slice(negated ? 2 : 1, -1).replace(/[\\^[\]]/g, "\\$&");
+    return `[${negated ? "^" : ""}${set}]`;
+  });
+  try {
+    return new RegExp(`^${source.join("")}$`);
+  } catch {
+    return /^[^\s\S]/; // a range that runs backwards fits nothing
+  }
 }
 
 function split(text) {

@@ -13,7 +13,7 @@ const NO_CONVERSATION = "no conversation";
 const FEW = 8;
 const MANY = 200;
 const RUNS = 2_000; // told apart when runs are counted by how they ended
-export const TITLES = { user: "person", [OUTCOME]: "how runs ended" };
+export const TITLES = { user: "person", host: "machine", [OUTCOME]: "how runs ended" };
 
 export class Breakdown {
   // nameOf: a conversation's name by its id

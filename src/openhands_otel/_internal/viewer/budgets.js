@@ -1,10 +1,12 @@
 // The viewer's budgets as bars, with when they end at the present rate.
 
+import { go, viewOf } from "./address.js";
 import { bar, element, money, percent } from "./format.js";
-import { timeIn } from "./period.js";
+import { OWN, timeIn } from "./period.js";
 import { ask } from "./stream.js";
 
 const NEAR = 0.8;
+const PERIOD = { day: "today" };
 
 export async function budgets() {
   try {
@@ -16,10 +18,31 @@ export async function budgets() {
   }
 }
 
+// A chip for each that is nearly spent, or is: a click shows what it counts.
+export function budgetChips(all, zone) {
+  const view = viewOf();
+  return all.filter((budget) => budget.exhausted || partOf(budget) >= NEAR).map((budget) => {
+    const { name, period, where, since, exhausted } = budget;
+    const counted = {
+      period: PERIOD[period] ?? OWN, from: PERIOD[period] ? "" : timeIn(zone, since, true).slice(0, 10), to: "", where: where === null ? [] : [where],
+    };
+    const pressed = Object.entries(counted).every(([key, value]) => String(view[key]) === String(value));
+    const button = element("button", "chip", element("span", "", `budget ${name}`), element("b", "", percent(partOf(budget), 1)));
+    button.type = "button";
+    button.dataset.tone = exhausted ? "bad" : "wait";
+    button.dataset.budget = name;
+    button.setAttribute("aria-pressed", String(pressed));
+    button.addEventListener("click", () => go(pressed ? { period: "today", from: "", to: "", where: [] } : counted));
+    return button;
+  });
+}
+
+const partOf = ({ amount, spent }) => (amount > 0 ? spent / amount : 1);
+
 export function showBudgets(box, all, zone) {
   box.replaceChildren(...all.map((budget) => {
     const { name, amount, spent, exhausted } = budget;
-    const part = amount > 0 ? spent / amount : 1;
+    const part = partOf(budget);
     const tone = exhausted ? "bad" : part >= NEAR || budget.exhausted_unix_s !== null ? "wait" : "rest";
     const of = element("span", "", `budget ${name} ${money(amount)}`);
     const said = element("span", "said", `${money(spent)}, ${percent(part, 1)}${endOf(budget, zone)}`);

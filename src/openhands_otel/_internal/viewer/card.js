@@ -3,7 +3,7 @@
 import { changed } from "./address.js";
 import { LLM_ACTIVITY, REMARKS } from "./facts.js";
 import { bar, count, duration, element, FORMATS, money, percent, setBar, setText, short, spent } from "./format.js";
-import { stateWord, toneOf } from "./row.js";
+import { stateWord, toneOf } from "./state.js";
 
 export class Card {
   constructor(id) {

@@ -10,7 +10,7 @@ import { OUTCOMES } from "./facts.js";
 import { count, duration, element, money, setText, spent } from "./format.js";
 import { scoped, showParts } from "./parts.js";
 import { timeIn } from "./period.js";
-import { stateWord } from "./row.js";
+import { stateWord } from "./state.js";
 import { ask, Pace, spend } from "./stream.js";
 import { showTimeline } from "./timeline.js";
 

@@ -4,6 +4,8 @@ import { OUTCOME, STATUS } from "./facts.js";
 
 const WINDOW_S = 300; // over which money an hour is measured
 const LEAST_WINDOW_S = 30;
+const UNKNOWN = "unknown";
+const NONE = "none";
 
 // What a person must look at, in the order of urgency, and how it is called.
 export const NEEDS = { waiting: "wait", stuck: "bad", failed: "bad", gone: "bad", silent: "wait", budget: "wait" };
@@ -72,8 +74,8 @@ export class Entry {
     return this.words;
   }
 
-  // Whether a condition of a fact or label holds for part of it.
-  has(name, value) {
+  // What it, or part of it, has of a fact or label.
+  valuesOf(name) {
     const s = this.stats;
     const facts = {
       model: () => [s.model_name, ...s.costs.map(({ model }) => model), ...s.calls_by_model.map(({ model }) => model)],
@@ -84,7 +86,10 @@ export class Entry {
       agent: () => [s.agent],
       conversation: () => [s.conversation_id],
     };
-    return (facts[name]?.() ?? [s.labels[name] ?? "none"]).some((each) => (each ?? "unknown") === value);
+    if (Object.hasOwn(facts, name)) return facts[name]().map((each) => each || UNKNOWN);
+    const value = Object.hasOwn(s.labels, name) ? s.labels[name] : "";
+    // The very word for having none is put in quotes, as the API does.
+    return [!value ? NONE : value.replace(/^"+|"+$/g, "") === NONE ? `"${value}"` : value];
   }
 }
 

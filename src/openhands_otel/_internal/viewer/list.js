@@ -2,20 +2,20 @@
 //
 // Order is made when it is asked for: by opening the page, sorting, filtering, or taking in what is new.
 
-import { conditionParts, go, viewOf } from "./address.js";
+import { conditionParts, go, meeting, viewOf } from "./address.js";
 import { TITLES } from "./breakdown.js";
 import { Cards } from "./cards.js";
 import { lifeOf, NEEDS, needOf } from "./conversations.js";
 import { OUTCOMES } from "./facts.js";
 import { count, element, setText } from "./format.js";
-import { COLUMNS, costOf } from "./row.js";
+import { columnNamed } from "./columns.js";
+import { costOf } from "./row.js";
 import { ask } from "./stream.js";
 import { Table } from "./table.js";
 
 const PAGE = 100;
 const TALLY_EVERY_MS = 250;
 const LIVES = ["running", "idle", "ended"];
-const ASKED_OF_PAST = ["model", "service", "agent", "provider"];
 const RANKS = [...Object.keys(NEEDS), ...LIVES];
 const at = (id) => document.getElementById(id);
 
@@ -32,6 +32,7 @@ export class List {
     this.held = new Set();
     this.unfolded = new Set();
     this.rows = [];
+    this.budgets = [];
     this.table = new Table(at("rows"), (id) => this.#toggle(id), () => this.#more());
     this.cards = new Cards(at("cards"));
     this.#makeChips();
@@ -84,7 +85,7 @@ export class List {
   tick() {
     const time = this.now();
     if (this.view?.as === "cards") this.cards.tick(time);
-    else this.table.tick(time, this.since);
+    else this.table.tick(time);
     this.#tallySoon();
   }
 
@@ -114,13 +115,13 @@ export class List {
     at("table-box").hidden = isCards;
     at("cards").hidden = !isCards;
     if (isCards) this.cards.show(ids, children, this.known, this.now());
-    else this.table.show(rows, this.known, this.now(), this.since);
+    else this.table.show(rows, this.known, this.now());
     this.#tallySoon();
   }
 
   // Those in memory and those of the past in one order; of the past only as much is known as was asked for.
   #merged() {
-    const keyed = COLUMNS.find(({ name }) => name === this.view.sort.replace(/^-/, ""))?.key;
+    const keyed = columnNamed(this.view.sort.replace(/^-/, ""))?.key;
     if (!keyed) return [...this.live, ...this.pastIds];
     const merged = [];
     let place = 0;
@@ -133,23 +134,18 @@ export class List {
 
   #wanted(view) {
     const words = view.search.toLowerCase().split(/\s+/).filter(Boolean);
-    const choices = new Map();
-    for (const each of view.where) {
-      const [name, value] = conditionParts(each);
-      choices.set(name, [...(choices.get(name) ?? []), value]);
-    }
+    const meets = meeting(view.where);
     return (entry) => {
       const { stats } = entry;
       if (view.show in NEEDS ? needOf(stats, this.since) !== view.show : view.show && lifeOf(stats) !== view.show) return false;
       if (view.outcome && stats.outcome !== view.outcome) return false;
-      for (const [name, values] of choices) if (!values.some((value) => entry.has(name, value))) return false;
-      return words.every((word) => entry.searchText.includes(word));
+      return meets((name) => entry.valuesOf(name)) && words.every((word) => entry.searchText.includes(word));
     };
   }
 
   #comparison(view, children) {
     const byAge = (a, b) => this.known.get(b).stats.started_unix_nano - this.known.get(a).stats.started_unix_nano || (a < b ? -1 : 1);
-    const column = COLUMNS.find(({ name }) => name === view.sort.replace(/^-/, ""));
+    const column = columnNamed(view.sort.replace(/^-/, ""));
     if (column) {
       const sign = view.sort.startsWith("-") ? -1 : 1;
       const time = this.now();
@@ -175,18 +171,15 @@ export class List {
   async #askPast(fresh) {
     const { view } = this;
     const asked = (this.asked += 1);
-    const conditions = view.where.map(conditionParts);
-    const names = conditions.map(([name]) => name);
-    const askable = ["", "ended"].includes(view.show) && names.every((name) => ASKED_OF_PAST.includes(name)) && new Set(names).size === names.length;
-    setText(at("past-note"), askable || view.show ? "" : "Conversations that left the viewer's memory are not among these: see where it went, by conversation.");
     if (fresh) this.pastLeft = false;
-    if (!askable) return this.#tallySoon();
-    const column = COLUMNS.find(({ name, key }) => key && name === view.sort.replace(/^-/, ""));
+    // What lives is in memory.
+    if (!["", "ended"].includes(view.show)) return this.#tallySoon();
+    const key = columnNamed(view.sort.replace(/^-/, ""))?.key;
     const query = new URLSearchParams({ past: "yes", limit: String(PAGE), offset: String(this.pastIds.length) });
     if (view.search) query.set("search", view.search);
     if (view.outcome) query.set("outcome", view.outcome);
-    for (const [name, value] of conditions) query.set(name, value);
-    query.set("sort", column ? `${view.sort.startsWith("-") ? "-" : ""}${column.key}` : "-started_unix_nano");
+    for (const each of view.where) query.append("where", each);
+    query.set("sort", key ? `${view.sort.startsWith("-") ? "-" : ""}${key}` : "-started_unix_nano");
     let answer, found;
     try {
       answer = await ask(`api/v1/conversations?${query}`);
@@ -232,6 +225,16 @@ export class List {
     at("lives").append(...this.chips.slice(-LIVES.length));
   }
 
+  // Chips of budgets, which stand behind those of conversations; the one that has the focus keeps it.
+  limited(chips) {
+    const focused = document.activeElement?.dataset.budget;
+    for (const chip of this.budgets) chip.remove();
+    this.budgets = chips;
+    at("needs").append(...chips);
+    if (focused !== undefined) chips.find((chip) => chip.dataset.budget === focused)?.focus();
+    this.#tallySoon();
+  }
+
   #tallySoon() {
     if (this.tallying || !this.view) return;
     this.tallying = setTimeout(() => {
@@ -254,7 +257,7 @@ export class List {
       if (!this.held.has(id) && (isRoot === null || isRoot.has(id)) && this.wanted(id)) fresh += 1;
     }
     tally.ended = (tally.ended ?? 0) + (this.unfilteredPast() ?? 0);
-    let calm = true;
+    let calm = this.budgets.length === 0;
     for (const button of this.chips) {
       const name = button.dataset.show;
       const number = tally[name] ?? 0;

@@ -2,6 +2,7 @@
 
 import { go, viewOf } from "./address.js";
 import { ConversationPage } from "./conversation.js";
+import { columnMenu } from "./columns.js";
 import { Conversations } from "./conversations.js";
 import { OUTCOMES } from "./facts.js";
 import { duration, element, setText } from "./format.js";
@@ -31,6 +32,7 @@ const spending = new Spending(now, (id) => known.nameOf(id), {
     setText(at("spend-error"), "");
     if (asked && moved && list.view) list.order();
   },
+  limited: (chips) => list.limited(chips),
 });
 const conversation = new ConversationPage(at("conversation"), known, now);
 let totals = null;
@@ -112,6 +114,7 @@ function choices() {
   const labels = known.labelNames();
   stackChoice([...DIMENSIONS, ...labels]);
   spending.breakdown.choose(view, labels);
+  columnMenu(labels);
 }
 
 function showConnection() {

@@ -4,11 +4,11 @@
 
 import { go, viewOf } from "./address.js";
 import { Breakdown, TITLES } from "./breakdown.js";
-import { budgets, showBudgets } from "./budgets.js";
+import { budgetChips, budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
-import { count, element, money, percent, setText, short, spent } from "./format.js";
+import { count, element, FORMATS, money, percent, setText, short, spent } from "./format.js";
 import { beginBefore, earlierTitle, isRunning, longName, periodQuery, quarter, shortName, stretches, timeIn, titleOf, unitOf } from "./period.js";
-import { Pace, spend } from "./stream.js";
+import { latency, Pace, spend } from "./stream.js";
 
 const OTHERS = "others";
 const SERIES = 7;
@@ -21,9 +21,9 @@ const at = (id) => document.getElementById(id);
 export class Spending {
   // now: the viewer's clock, unix seconds; nameOf: a conversation's name by its id;
   // failed(error): no answer came; began(since, asked): one did, since when its period is (unix seconds, 0 for ever),
-  // and whether it is the first of a view
-  constructor(now, nameOf, { failed, began }) {
-    Object.assign(this, { now, failed, began });
+  // and whether it is the first of a view; limited(chips): what budgets need a person
+  constructor(now, nameOf, { failed, began, limited }) {
+    Object.assign(this, { now, failed, began, limited });
     this.chart = new Chart("Spend over time: arrow keys go through it");
     at("over-time").prepend(this.chart.root);
     this.breakdown = new Breakdown(at("where"), nameOf);
@@ -59,7 +59,11 @@ export class Spending {
       const shown = await this.#answers(view);
       if (round === this.round) this.#show(view, shown);
     } catch (error) {
-      if (round === this.round) this.failed(error);
+      if (round === this.round) {
+        // What comes after this is not the first any more: rows that were read meanwhile hold still.
+        this.shown = round;
+        this.failed(error);
+      }
     }
     if (round !== this.round) return;
     this.asking = false;
@@ -73,8 +77,8 @@ export class Spending {
   async #answers(view) {
     const now = this.now();
     const asked = { ...periodQuery(view, now), where: view.where };
-    const [parts, over, limits] = await Promise.all([this.breakdown.ask(view, asked), this.#overTime(view, asked, now), budgets()]);
-    return { parts, over, limits, before: await this.#before(view, parts, now) };
+    const [parts, over, took, limits] = await Promise.all([this.breakdown.ask(view, asked), this.#overTime(view, asked, now), latency(asked), budgets()]);
+    return { parts, over, took, limits, before: await this.#before(view, parts, now) };
   }
 
   async #overTime(view, asked, now) {
@@ -119,7 +123,7 @@ export class Spending {
     return (await spend({ since: Math.max(0, quarter(since)), until, where: view.where })).total;
   }
 
-  #show(view, { parts, over, limits, before }) {
+  #show(view, { parts, over, took, limits, before }) {
     const { total } = parts;
     this.began(parts.since ?? 0, this.shown !== this.round);
     this.shown = this.round;
@@ -128,7 +132,9 @@ export class Spending {
     const earlier = before && before.accumulated_cost > 0;
     setText(at("before"), earlier ? `${earlierTitle(view)} ${spent(before.accumulated_cost, before.unpriced_calls || before.read_cost)}` : "");
     showFigures(total);
+    showLatency(total, took);
     showBudgets(at("budgets"), limits, parts.timezone);
+    this.limited(budgetChips(limits, parts.timezone));
     this.#showChart(view, over);
     this.breakdown.show(view, parts);
   }
@@ -160,8 +166,7 @@ function showFigures(total) {
   const usage = total.accumulated_token_usage;
   const calls = total.llm_calls;
   setText(at("calls"), short(calls));
-  const seconds = calls && total.llm_seconds ? `${(total.llm_seconds / calls).toFixed(1)} s each` : "";
-  setText(at("calls-note"), [total.unpriced_calls ? `${count(total.unpriced_calls)} without a price` : "", seconds].filter(Boolean).join(", "));
+  setText(at("calls-note"), total.unpriced_calls ? `${count(total.unpriced_calls)} without a price` : "");
   setText(at("tokens-in"), short(usage.prompt_tokens));
   setText(at("tokens-in-note"), usage.prompt_tokens ? `${percent(usage.cache_read_tokens, usage.prompt_tokens)} from cache` : "");
   setText(at("tokens-out"), short(usage.completion_tokens));
@@ -170,6 +175,15 @@ function showFigures(total) {
   if (total.cache_savings > 0) notes.push(`${money(total.cache_savings)} saved by caching`);
   if (total.read_cost > 0) notes.push(`${money(total.read_cost)} read from OpenHands' own files: a lower bound`);
   setText(at("total-note"), notes.join(" · "));
+}
+
+// Percentiles of the calls whose spans are kept; of the others only the mean is known.
+function showLatency(total, took) {
+  const { seconds } = FORMATS;
+  const mean = total.llm_calls && total.llm_seconds ? seconds(total.llm_seconds / total.llm_calls) : "";
+  setText(at("latency"), took.calls ? `p50 ${seconds(took.p50)}` : mean || "\u2013");
+  setText(at("latency-note"), took.calls ? `p95 ${seconds(took.p95)}, longest ${seconds(took.longest)}` : mean && "on average");
+  at("latency").title = took.calls ? `of ${count(took.calls)} calls whose spans are kept${mean && `; all took ${mean} on average`}` : "";
 }
 
 let reached = null;

@@ -65,11 +65,14 @@ export class Pace {
   }
 }
 
-// What was spent: see /api/v1/spend. A list gives a parameter several times.
-export async function spend(asked) {
+// What was spent, and how long calls took: see /api/v1/spend. A list gives a parameter several times.
+export const spend = (asked) => answerTo("spend", asked);
+export const latency = (asked) => answerTo("latency", asked);
+
+async function answerTo(question, asked) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(asked)) for (const each of [value].flat()) query.append(name, each);
-  return (await ask(`api/v1/spend?${query}`)).json();
+  return (await ask(`api/v1/${question}?${query}`)).json();
 }
 
 // Calls onUpdate for each update and onState("connecting" | "live" | "lost" | "locked") as the connection goes.

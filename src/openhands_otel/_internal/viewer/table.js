@@ -2,7 +2,8 @@
 
 import { go, viewOf } from "./address.js";
 import { element, money, setText, spent } from "./format.js";
-import { COLUMNS, Row } from "./row.js";
+import { roomFor, shownColumns } from "./columns.js";
+import { cellClass, Row } from "./row.js";
 
 const BEYOND = 10; // rows above and below what is in sight
 const MOST_ROWS = 96;
@@ -16,7 +17,7 @@ export class Table {
     this.toggle = toggle;
     this.more = more;
     this.rows = [];
-    this.heads = COLUMNS.map((column) => head(column));
+    this.columns = [];
     this.table = table;
     this.above = spacer();
     this.below = spacer();
@@ -27,23 +28,44 @@ export class Table {
     this.rest = element("td", "num c-cost");
     const restName = element("th", "c-name", "not in these rows: earlier, or of no conversation");
     restName.scope = "row";
-    this.restRow = footRow(restName, this.rest);
-    table.append(element("thead", "", element("tr", "", ...this.heads)), this.body, element("tfoot", "", footRow(this.count, this.sum), this.restRow));
+    this.names = [this.count, restName];
+    this.thead = element("thead");
+    this.foot = element("tfoot");
+    table.append(this.thead, this.body, this.foot);
     this.body.addEventListener("keydown", (event) => this.#key(event));
     addEventListener("scroll", () => this.#soon(), { passive: true });
     addEventListener("resize", () => this.#soon());
   }
 
   // rows: see List; what is out of sight is not looked at
-  show(rows, known, now, since) {
-    Object.assign(this, { rows, known, now, since });
+  show(rows, known, now) {
+    Object.assign(this, { rows, known, now });
     this.table.setAttribute("aria-rowcount", String(rows.length + 1));
+    this.#columns(shownColumns());
     const { sort } = viewOf();
     for (const cell of this.heads) {
       const name = cell.dataset.sort;
       cell.setAttribute("aria-sort", sort === name ? "ascending" : sort === `-${name}` ? "descending" : "none");
     }
     this.#draw();
+  }
+
+  // Makes head and foot where the columns are others; rows are made as they come into sight.
+  #columns(columns) {
+    const key = columns.map(({ name }) => name).join("\n");
+    if (this.shownNames === key) return;
+    this.shownNames = key;
+    this.columns = columns;
+    this.heads = columns.map((column) => head(column));
+    this.thead.replaceChildren(element("tr", "", ...this.heads));
+    const rows = [this.sum, this.rest].map((sum, index) => footRow(this.names[index], sum, columns));
+    this.restRow = rows[1];
+    this.foot.replaceChildren(...rows);
+    for (const spacer of [this.above, this.below]) spacer.firstChild.colSpan = columns.length;
+    // Wider than usual: then it is scrolled sideways where it has no room.
+    const room = roomFor(columns);
+    this.table.style.minWidth = room ? `${room}px` : "";
+    this.table.parentElement.classList.toggle("chosen", room > 0);
   }
 
   // Some conversations changed, and no row came or went.
@@ -62,13 +84,13 @@ export class Table {
     setText(this.count, count);
     setText(this.sum, this.rows.length || sum ? spent(sum, unpriced) : "");
     this.sum.dataset.value = String(sum);
-    this.restRow.hidden = rest === null || Math.abs(rest) < LEAST;
+    if (this.restRow) this.restRow.hidden = rest === null || Math.abs(rest) < LEAST;
     setText(this.rest, rest === null ? "" : money(rest));
     this.rest.dataset.value = String(rest);
   }
 
-  tick(now, since) {
-    Object.assign(this, { now, since });
+  tick(now) {
+    this.now = now;
     for (const row of this.#inDocument()) {
       const entry = this.known.get(row.dataset.conversation);
       entry?.row?.tick(entry, now);
@@ -119,8 +141,8 @@ export class Table {
 
   #rowOf(shown) {
     const entry = this.known.get(shown.id);
-    entry.row ??= new Row(shown.id, this.toggle);
-    if (entry.row.drawn !== entry.stats || entry.row.shown !== shown) entry.row.update(entry, shown, this.now, this.since);
+    if (entry.row?.columns !== this.columns) entry.row = new Row(shown.id, this.columns, this.toggle);
+    if (entry.row.drawn !== entry.stats || entry.row.shown !== shown) entry.row.update(entry, shown, this.now);
     entry.row.drawn = entry.stats;
     entry.row.root.classList.toggle("left", shown.left);
     return entry.row.root;
@@ -158,7 +180,7 @@ function head({ name, title, text }) {
   // First the way that is asked for most, then the other, then no order of one's own.
   const steps = text ? [name, `-${name}`, ""] : [`-${name}`, name, ""];
   button.addEventListener("click", () => go({ sort: steps[(steps.indexOf(viewOf().sort) + 1) % 3] }));
-  const cell = element("th", `c-${name}${text ? "" : " num"}`, button);
+  const cell = element("th", cellClass(name, text), button);
   cell.scope = "col";
   cell.dataset.sort = name;
   return cell;
@@ -175,4 +197,7 @@ function size(row, pixels) {
   row.firstChild.style.height = `${pixels}px`;
 }
 
-const footRow = (name, sum) => element("tr", "", name, element("td", "c-state"), element("td", "c-model"), sum, ...["burn", "tokens", "context", "calls", "age"].map((each) => element("td", `c-${each}`)));
+function footRow(name, sum, columns) {
+  return element("tr", "", ...columns.map((column) =>
+    column.name === "name" ? name : column.name === "cost" ? sum : element("td", cellClass(column.name, column.text))));
+}

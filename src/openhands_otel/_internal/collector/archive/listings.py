@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from openhands_otel._internal.collector.archive.spend import path_of
-from openhands_otel._internal.spend.conditions import Condition, absent
+from openhands_otel._internal.spend.conditions import Condition, named
 from openhands_otel._internal.spend.reading import BadQuestion, read_conditions
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationRun, ConversationStats
@@ -106,7 +106,7 @@ def conversations(connection: sqlite3.Connection, page: Page) -> tuple[int, list
     for condition, patterns in _conditions(page.where):
         conditions.append(condition)
         values += patterns
-    connection.create_function("fits", 2, fnmatchcase, deterministic=True)
+    connection.create_function("fits", 3, _fits, deterministic=True)
     if page.without:
         conditions.append("id NOT IN (SELECT value FROM json_each(?))")
         values.append(json.dumps([*page.without]))
@@ -154,15 +154,19 @@ def _conditions(where: Sequence[Condition]) -> Iterator[tuple[str, list[object]]
     """Each as SQL, with its values."""
     for name in dict.fromkeys(each.name for each in where):
         sources, values = _values_of(name)
-        known = f"(SELECT coalesce(nullif(value, ''), ?) AS value FROM ({sources}))"
         for negated in (True, False):
             patterns = [each.pattern for each in where if each.name == name and each.negated is negated]
             if patterns:
-                fits = " OR ".join(["fits(value, ?)"] * len(patterns))
+                fits = " OR ".join(["fits(?, value, ?)"] * len(patterns))
+                asked = [part for pattern in patterns for part in (name, pattern)]
                 yield (
-                    f"EXISTS (SELECT 1 FROM {known} WHERE {f'NOT ({fits})' if negated else fits})",
-                    [absent(name), *values, *patterns],
+                    f"EXISTS (SELECT 1 FROM ({sources}) WHERE {f'NOT ({fits})' if negated else fits})",
+                    [*values, *asked],
                 )
+
+
+def _fits(name: str, value: str | None, pattern: str) -> bool:
+    return fnmatchcase(named(name, {name: value or ""}), pattern)
 
 
 def _values_of(name: str) -> tuple[str, list[object]]:
