@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Self
 
 from openhands_otel._internal.collector.archive.history import Archive
+from openhands_otel._internal.collector.archive.listings import archived_stats
+from openhands_otel._internal.collector.archive.samples import history
 from openhands_otel._internal.collector.archive.spend import Question, ask
 from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.points.decode import decode_metrics
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel.stats import ConversationStats
+from openhands_otel.stats import ConversationStats, History
 from otlp_sender import Sender
 
 
@@ -38,6 +40,13 @@ class HeldStore:
         self.run(self.housekeeping.stop())
         self.run(self._archive.close())
         self._loop.close()
+
+    def archived(self, conversation: str) -> str | None:
+        """The state of a conversation as the archive has it."""
+        return self.run(self._archive.read(lambda database: archived_stats(database, conversation)))
+
+    def history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
+        return self.run(self._archive.read(lambda database: history(database, subject, since, until, bucket_s)))
 
     def run[T](self, work: Coroutine[None, None, T]) -> T:
         return self._loop.run_until_complete(work)

@@ -80,7 +80,7 @@ class AnyErasure(AnyHistory):
             {share.name: share.accumulated_cost for share in shares}, {share.name: share.llm_calls for share in shares}
         )
         for conversation in self.by_conversation:
-            stats = self.viewer.run(self.viewer.store.archive.stats(conversation))
+            stats = self.viewer.archived(conversation)
             if stats is not None:
                 known.conversations[conversation] = json.loads(stats)["accumulated_cost"]
         return known

@@ -227,10 +227,10 @@ def test_samples_are_less_by_it(tmp_path: Path) -> None:
         two(held)
     erase(database, Request(service="secretsvc"))
     with HeldStore(database) as held:
-        history = held.run(held.store.archive.history("", 0, 4e9, 1))
+        history = held.history("", 0, 4e9, 1)
         costs = [point.accumulated_cost for point in history.points]
         assert all(cost <= 0.5 + 1e-9 for cost in costs), costs
-        assert list(chain(held.run(held.store.archive.history("conv-one", 0, 4e9, 1)).points)) == []
+        assert list(chain(held.history("conv-one", 0, 4e9, 1).points)) == []
 
 
 def labelled(number: int) -> Sender:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from openhands_otel._internal.collector.archive.database import DatabaseFile
-from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch, Sample
+from openhands_otel._internal.collector.archive.history import Batch, Sample
+from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase, connect
 from otlp_sender import Sender
 
@@ -103,7 +104,7 @@ def test_history_is_bucketed_and_knows_what_was_before() -> None:
     with HeldStore() as held:
         samples = [(EVERYTHING, 100 + step, step * 0.5, step, 0, step) for step in range(60)]
         held.run(held.store.archive.write(_batch(samples)))
-        history = held.run(held.store.archive.history(EVERYTHING, 110, 200, 10))
+        history = held.history(EVERYTHING, 110, 200, 10)
         assert [(point.unix_s, point.accumulated_cost) for point in history.points] == [
             (119, 9.5),
             (129, 14.5),
@@ -120,8 +121,8 @@ def test_each_conversation_has_a_history_of_its_own() -> None:
         held.take(Sender("p").spend(0.3).converse("c", 0.2))
         held.run(held.housekeeping.save())
         now = time.time()
-        [point] = held.run(held.store.archive.history("c", now - 60, now + 60, 1)).points
-        [total] = held.run(held.store.archive.history(EVERYTHING, now - 60, now + 60, 1)).points
+        [point] = held.history("c", now - 60, now + 60, 1).points
+        [total] = held.history(EVERYTHING, now - 60, now + 60, 1).points
         assert (point.accumulated_cost, total.accumulated_cost) == (0.2, 0.3)
 
 

@@ -297,7 +297,7 @@ def test_old_closed_conversations_leave_memory_but_neither_totals_nor_archive() 
         assert top.descendants == 30
         assert math.isclose(top.tree_cost, 4.0, abs_tol=1e-12)
         assert held.store.totals().conversations_seen == 31
-        assert '"accumulated_cost":0.1' in (held.run(held.store.archive.stats("child-0")) or "")
+        assert '"accumulated_cost":0.1' in (held.archived("child-0") or "")
 
 
 def test_a_late_retry_for_a_conversation_out_of_memory_counts_once() -> None:
@@ -361,6 +361,6 @@ def test_without_a_file_what_left_memory_is_bounded_too(monkeypatch: pytest.Monk
             pass
         assert held.cost == math.fsum([0.1] * 40)
         assert len(held.store.conversations) == 10
-        assert held.run(held.store.archive.stats("c29")) is not None
-        assert held.run(held.store.archive.stats("c0")) is None
+        assert held.archived("c29") is not None
+        assert held.archived("c0") is None
         assert held.run(held.store.archive.find(["agent\x1fp0"], [])) == ([], [])

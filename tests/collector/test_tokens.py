@@ -194,7 +194,6 @@ def test_a_token_is_nowhere_but_with_its_bearer(tokens: Path, capsys: pytest.Cap
         (["add", "../x", "--send"], "a name has up to 64 letters"),
         (["add", "known", "--send"], "there is a token 'known': revoke it first"),
         (["add", "new", "--send", "--out", "/nowhere/at/all"], "no token was made"),
-        (["add", "new", "--look", "--service", "x"], "--service limits what is sent"),
         (["revoke", "nobody"], "there is no token 'nobody'"),
     ],
 )
@@ -208,14 +207,6 @@ def test_a_wrong_word_is_one_line_and_changes_nothing(
     assert said in told.err
     assert told.err.count("\n") == 1
     assert named_tokens.read(tokens) == before
-
-
-def test_nobody_looks_at_one_service_alone_by_a_file_that_says_so(tokens: Path) -> None:
-    """It would see all of them."""
-    named_tokens.add(tokens, "alice", BOTH)
-    tokens.write_text(tokens.read_text().replace('"service": null', '"service": "x"'))
-    with pytest.raises(TokensError):
-        NamedTokens(tokens)
 
 
 def test_many_who_change_the_file_at_once_lose_nothing(tokens: Path) -> None:

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     adding.add_argument("name", metavar="NAME", help="whose it is, as in ci or alice@laptop")
     adding.add_argument("--send", action="store_true", help="it may send telemetry")
     adding.add_argument("--look", action="store_true", help="it may look at the page, the API and /metrics")
-    adding.add_argument("--service", metavar="NAME", help="with --send: of this service (service.name) alone")
+    adding.add_argument("--service", metavar="NAME", help="of this service (service.name) alone")
     adding.add_argument("--out", type=Path, metavar="FILE", help="write it into a new file instead of printing it")
     listing = actions.add_parser("list", help="who has one, for what, since when")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -64,8 +64,6 @@ def _add(path: Path, arguments: argparse.Namespace) -> int:
         raise CommandError("say what it is for: --send, --look, or both", code=2)
     if not NAME.fullmatch(arguments.name):
         raise CommandError("a name has up to 64 letters, digits, and . _ @ - behind the first", code=2)
-    if arguments.service is not None and Right.LOOK in rights:
-        raise CommandError("--service limits what is sent: give out another token for looking, which sees all", code=2)
     if arguments.service is not None and not arguments.service.strip():
         raise CommandError("--service wants a name", code=2)
     if arguments.out is not None and arguments.out.exists():

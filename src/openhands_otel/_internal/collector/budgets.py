@@ -12,10 +12,20 @@ from openhands_otel._internal.spend.budgets import Limit, standing
 from openhands_otel._internal.spend.conditions import Condition
 from openhands_otel._internal.spend.periods import period_of, quarter
 from openhands_otel._internal.spend.questions import SpendQuestion
+from openhands_otel._internal.spend.rows import Dimension
 from openhands_otel.stats import Budget
 
 WINDOW_S: Final = 3600.0
 """What the rate of spending is taken from, and up to a quarter-hour more: spend is kept by quarter-hours."""
+
+
+def limits_of(limits: Sequence[Limit], service: str | None) -> tuple[Limit, ...]:
+    """Those that are about one service alone; all of them for None."""
+    if service is None:
+        return tuple(limits)
+    # As a pattern it may stand for several.
+    alone = None if set(service) & set("*?[") else Condition(Dimension.SERVICE, service)
+    return tuple(limit for limit in limits if limit.where is not None and limit.where == alone)
 
 
 def budgets(connection: sqlite3.Connection, limits: Sequence[Limit], zone: ZoneInfo, now: float) -> list[Budget]:

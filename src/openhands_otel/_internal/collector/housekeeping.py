@@ -17,8 +17,9 @@ from typing import Final
 from openhands_otel._internal import log
 from openhands_otel._internal.collector.absent import HISTORY, Unavailable
 from openhands_otel._internal.collector.archive.database import Lost
-from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch
+from openhands_otel._internal.collector.archive.history import Batch
 from openhands_otel._internal.collector.archive.journal import Settling
+from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.points.limits import PROCESS_LIMIT
 from openhands_otel._internal.collector.saving import Saving
 from openhands_otel._internal.collector.state.conversation import Conversation
@@ -239,7 +240,7 @@ class Housekeeping:
                     store.conversations.unfold(conversation)
                 raise
         for conversation in leavers:
-            store.tell_removed(conversation.id)
+            store.tell_removed(conversation)
         return True
 
     def _take_out(self, silent: list[str], leavers: list[Conversation], batch: Batch, gone: _Gone) -> None:

@@ -6,28 +6,24 @@ Lives on the event loop, so nothing in it needs a lock.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from openhands_otel import semconv
 from openhands_otel._internal.collector.absent import HISTORY
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.journal import Journal
 from openhands_otel._internal.collector.points.refusals import LOG_LIMIT, RefusalLog
+from openhands_otel._internal.collector.points.series import MetricInfo
+from openhands_otel._internal.collector.sight import ServiceSight, Sight
 from openhands_otel._internal.collector.state.conversations import Conversations
 from openhands_otel._internal.collector.state.fleet import Fleet
+from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.state.stream import Broker
+from openhands_otel._internal.collector.state.totals import TotalSums
 from openhands_otel._internal.collector.supervision import Health
-from openhands_otel._internal.version import __version__
-from openhands_otel.stats import (
-    Breakdown,
-    ConversationStats,
-    Glance,
-    ReceiverStats,
-    State,
-    Totals,
-)
+from openhands_otel.stats import BurnRate, ReceiverStats
 
 
 @dataclass(slots=True)
@@ -43,7 +39,7 @@ class Counts:
     log_records: int = 0
 
 
-class Known:
+class Known(Sight):
     """The collector's state."""
 
     def __init__(self, archive: Archive) -> None:
@@ -68,46 +64,36 @@ class Known:
         self.make_room: Callable[[], Awaitable[None]] | None = None
         """Has the oldest leave memory (see ``housekeeping.py``); raises Unavailable where they cannot."""
 
-    def totals(self) -> Totals:
-        sums = self.fleet.sums
-        return Totals(
-            accumulated_cost=sums.cost,
-            accumulated_token_usage=sums.tokens,
-            llm_calls=sums.calls,
-            unpriced_calls=int(sums.value(semconv.UNPRICED_CALLS)),
-            cache_savings=sums.value(semconv.CACHE_SAVINGS),
-            burn=self.fleet.burn.rate(),
-            conversations_running=self.conversations.running_count,
-            conversations_open=self.conversations.open_count,
-            conversations_seen=self.conversations_seen,
-            processes_live=self.fleet.lives.live_count,
-            received_unix_nano=self.received,
-        )
+    def sight(self, service: str | None) -> Sight:
+        """What may be seen of it by who may see one service alone; None for all of it."""
+        return self if service is None else ServiceSight(self, service)
 
-    def glance(self, cost_today: float) -> Glance:
-        """One line about now; what today cost is the archive's to say."""
-        return Glance(
-            cost_today=cost_today,
-            cost_per_hour=self.fleet.burn.rate().per_hour,
-            cost_total=self.fleet.sums.cost,
-            running=self.conversations.running_count,
-            needs_you=self.conversations.waiting_count,
-            unix_s=time.time(),
-        )
+    @property
+    def sums(self) -> TotalSums:
+        return self.fleet.sums
 
-    def breakdown(self) -> Breakdown:
-        sums = self.fleet.sums
-        return Breakdown(
-            totals=self.totals(),
-            by_model=sums.by_attribute(semconv.REQUEST_MODEL),
-            by_role=sums.by_attribute(semconv.LLM_ROLE),
-            by_provider=sums.by_attribute(semconv.PROVIDER_NAME),
-            by_agent=sums.by_attribute(semconv.AGENT_NAME),
-            by_service=sums.by_service(),
-        )
+    @property
+    def burn(self) -> BurnRate:
+        return self.fleet.burn.rate()
 
-    def all_stats(self) -> tuple[ConversationStats, ...]:
-        return tuple(self.conversations.stats(conversation) for conversation in self.conversations.newest_first())
+    @property
+    def processes(self) -> Mapping[str, Process]:
+        return self.fleet.processes
+
+    @property
+    def metrics(self) -> Mapping[str, MetricInfo]:
+        return self.fleet.metrics
+
+    @property
+    def heard(self) -> int:
+        return self.received
+
+    @property
+    def seen_count(self) -> int:
+        return self.conversations_seen
+
+    async def read[T](self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        return await self.archive.read(ask)
 
     def receiver_stats(self, refusals: int = LOG_LIMIT) -> ReceiverStats:
         counts = self.counts
@@ -126,15 +112,6 @@ class Known:
             problems=self.health.problems,
             refusals=self.refusals.newest(refusals),
             assumed_restarts=self.fleet.assumed_restarts,
-        )
-
-    def state(self) -> State:
-        return State(
-            totals=self.totals(),
-            conversations=self.all_stats(),
-            receiver=self.receiver_stats(),
-            version=__version__,
-            server_unix_nano=time.time_ns(),
         )
 
     def tell_trouble(self) -> None:

@@ -15,8 +15,9 @@ from typing import Final
 from openhands_otel._internal import log
 from openhands_otel._internal.collector.absent import HISTORY
 from openhands_otel._internal.collector.archive.database import Lost
-from openhands_otel._internal.collector.archive.history import EVERYTHING, Batch, Sample
+from openhands_otel._internal.collector.archive.history import Batch, Sample
 from openhands_otel._internal.collector.archive.journal import Settling
+from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.process import Process

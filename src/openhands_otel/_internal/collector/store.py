@@ -13,9 +13,10 @@ from itertools import batched
 from typing import Final
 
 from openhands_otel._internal.collector.absent import Absent, Told, told_by
-from openhands_otel._internal.collector.archive.history import EVERYTHING, Archive, Restored
+from openhands_otel._internal.collector.archive.history import Archive, Restored
 from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.archive.journal import Record as Unsaved
+from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.points.decode import DecodedMetrics, Instance
 from openhands_otel._internal.collector.points.limits import AT_ONCE, CONVERSATION_BYTES
 from openhands_otel._internal.collector.points.refusals import Refusals

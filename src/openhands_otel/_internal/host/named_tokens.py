@@ -47,7 +47,7 @@ class Grant:
     name: str = ""
     rights: frozenset[Right] = frozenset(Right)
     service: str | None = None
-    """The only service (service.name) of which may be sent; None for every one. Who looks sees all of them."""
+    """The only service (service.name) of which may be sent or seen; None for every one."""
     created: float = 0.0
     """Unix seconds."""
     digest: str = ""
@@ -98,8 +98,7 @@ def _grant(record: dict[str, Any]) -> Grant:
     name, service, digest = record["name"], record["service"], record["sha256"]
     if not (rights and NAME.fullmatch(name) and re.fullmatch("[0-9a-f]{64}", digest)):
         raise ValueError
-    # Who looks sees every service: a file that says otherwise is not one that we wrote.
-    if not isinstance(service, str | None) or (service is not None and Right.LOOK in rights):
+    if not isinstance(service, str | None):
         raise TypeError
     return Grant(name, rights, service, float(record["created"]), digest)
 

@@ -29,9 +29,7 @@ from openhands_otel._internal.collector.state.process import Process, Record
 from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.collector.state.totals import Group, TotalSums
 from openhands_otel._internal.spend.handover import Handover
-from openhands_otel.stats import History, HistoryPoint
 
-BUCKET_LIMIT: Final = 2_000
 MEMORY_SAMPLE_LIMIT: Final = 200_000
 """Samples kept when there is no file to put them into."""
 MEMORY_CONVERSATION_LIMIT: Final = 2_000
@@ -43,9 +41,6 @@ RECORD_LIMIT: Final = 200_000
 """The same for a file, which is a disk's affair: some hundred megabytes each."""
 _TRIM_EVERY: Final = 200
 """Transactions after which a file is looked at for these limits."""
-
-EVERYTHING: Final = ""
-"""Subject of the samples that are not about one conversation."""
 
 Sample = tuple[str, int, float, int, int, int]
 """Subject, unix seconds, cost, prompt tokens, completion tokens, calls."""
@@ -155,13 +150,6 @@ class Archive:
     async def forget(self, request: Request, dry_run: bool) -> Erasure:
         """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""
         return await self._in_thread(lambda: self._file.use(lambda connection: forget(connection, request, dry_run)))
-
-    async def stats(self, conversation_id: str) -> str | None:
-        """The last state of a conversation, as JSON."""
-        return await self._in_thread(lambda: self._stats(conversation_id))
-
-    async def history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
-        return await self._in_thread(lambda: self._history(subject, since, until, bucket_s))
 
     async def purge(self, older_than: float, dates_older_than: float = 0.0) -> None:
         """Forget what is older, but never the money; of older spend than ``dates_older_than`` the date."""
@@ -294,34 +282,11 @@ class Archive:
                 found[key] = json.loads(row[0])
         return found
 
-    def _stats(self, conversation_id: str) -> str | None:
-        row = self._row("SELECT stats FROM conversations WHERE id = ?", (conversation_id,))
-        return None if row is None else row[0]
-
     def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
         return self._file.use(lambda connection: connection.execute(query, values).fetchall())
 
     def _row(self, query: str, values: Sequence[object]) -> Any:
         return next(iter(self._rows(query, values)), None)
-
-    def _history(self, subject: str, since: float, until: float, bucket_s: float) -> History:
-        rows = self._rows(
-            # SQLite takes the other columns from the row that has the maximum.
-            "SELECT max(at), cost, prompt, completion, calls FROM samples"
-            " WHERE subject = ? AND at >= ? AND at <= ? GROUP BY CAST(at / ? AS INTEGER) ORDER BY at LIMIT ?",
-            (subject, since, until, bucket_s, BUCKET_LIMIT),
-        )
-        before = self._row(
-            "SELECT at, cost, prompt, completion, calls FROM samples WHERE subject = ? AND at < ?"
-            " ORDER BY at DESC LIMIT 1",
-            (subject, since),
-        )
-        return History(
-            conversation_id=subject or None,
-            bucket_s=bucket_s,
-            before=None if before is None else _history_point(before),
-            points=tuple(_history_point(row) for row in rows),
-        )
 
     def _purge(self, older_than: float, dates_older_than: float) -> None:
         self._file.ensure()
@@ -383,13 +348,6 @@ def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[Group, 
                 for (service, metric, attributes), partials in totals
             ],
         )
-
-
-def _history_point(row: tuple[float, float, int, int, int]) -> HistoryPoint:
-    at, cost, prompt, completion, calls = row
-    return HistoryPoint(
-        unix_s=at, accumulated_cost=cost, prompt_tokens=prompt, completion_tokens=completion, llm_calls=calls
-    )
 
 
 def _pairs(pairs: list[Any]) -> Attributes:

@@ -117,6 +117,12 @@ def conversations(connection: sqlite3.Connection, page: Page) -> tuple[int, list
     return count, [text for (text,) in connection.execute(query, (*values, page.limit, page.offset))]
 
 
+def archived_stats(connection: sqlite3.Connection, conversation_id: str) -> str | None:
+    """The last state of a conversation, as JSON."""
+    row = connection.execute("SELECT stats FROM conversations WHERE id = ?", (conversation_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int, list[ConversationRun]]:
     """How many there are, and the page's, newest first. Raises BadQuestion."""
     conditions, values = ["begun IS NOT NULL"], list[object]()

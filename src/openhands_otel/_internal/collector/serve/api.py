@@ -13,16 +13,17 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from openhands_otel._internal.collector.access import visitor_of
-from openhands_otel._internal.collector.archive.history import EVERYTHING
 from openhands_otel._internal.collector.archive.latency import latency
 from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
 from openhands_otel._internal.collector.archive.questions import answer
+from openhands_otel._internal.collector.archive.samples import EVERYTHING, history
 from openhands_otel._internal.collector.archive.spend import READ, presence
-from openhands_otel._internal.collector.budgets import budgets
+from openhands_otel._internal.collector.budgets import budgets, limits_of
 from openhands_otel._internal.collector.serve import endpoints
 from openhands_otel._internal.collector.serve.answers import JSON, as_json, problem
 from openhands_otel._internal.collector.serve.exposition import Exposition
 from openhands_otel._internal.collector.serve.span_answers import SpanAnswers
+from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
@@ -34,6 +35,10 @@ from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
+from openhands_otel.stats import ConversationStats
+
+Answer = Callable[[Request, Sight], Awaitable[Response]]
+"""Answers a question to somebody who may see so much. What it tells is the sight's, never the store's."""
 
 _TODAY: Final = {"since": ["today"], "until": ["today"]}
 _DEFAULT_SPAN_S: Final = 3600.0
@@ -53,7 +58,7 @@ class Api:
     ) -> None:
         self._store = store
         self._limits = limits
-        self._spans = SpanAnswers(store, trace_url)
+        self._spans = SpanAnswers(trace_url)
         self._timezone = timezone
         """IANA name of the zone whose days are meant where none is asked for; None for this machine's."""
 
@@ -76,67 +81,87 @@ class Api:
             endpoints.IMPORT: self._import,
             endpoints.EVENTS: self._events,
             endpoints.OPENAPI: self._openapi,
+            endpoints.METRICS: self._metrics,
         }
         return [
             *(
-                Route(each.path.replace("_id}", "_id:path}"), _asked(answer, each), methods=[each.method])
+                Route(each.path.replace("_id}", "_id:path}"), self._asked(answer, each), methods=[each.method])
                 for each, answer in answers.items()
             ),
-            Route(endpoints.METRICS.path, self._metrics),
             Route(endpoints.HEALTH.path, self._health),
         ]
 
-    async def _openapi(self, _: Request) -> Response:
+    def _asked(self, answer: Answer, endpoint: endpoints.Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        """Hand a question on with what may be seen by who asks.
+
+        What is asked in words that do not exist is refused: ignored, one's own question would get everybody's answer.
+        """
+
+        async def checked(request: Request) -> Response:
+            names = [name for name, _ in request.query_params.multi_items()]
+            for name in () if endpoint.lenient else names:
+                if name not in endpoint.names:
+                    takes = ", ".join(endpoint.names) or "none"
+                    return problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
+                if names.count(name) > 1 and name not in endpoint.repeated:
+                    return problem(400, f"{name} is given {names.count(name)} times")
+            try:
+                return await answer(request, self._store.sight(visitor_of(request).grant.service))
+            except BadQuestion as error:
+                return problem(400, str(error))
+            except FORESEEN as error:
+                return problem(503, f"the history cannot be read: {error}")
+
+        return checked
+
+    async def _openapi(self, _: Request, __: Sight) -> Response:
         return JSONResponse(endpoints.openapi())
 
-    async def _state(self, _: Request) -> Response:
-        return as_json(self._store.state())
+    async def _state(self, _: Request, sight: Sight) -> Response:
+        return as_json(sight.state())
 
-    async def _conversations(self, request: Request) -> Response:
+    async def _conversations(self, request: Request, sight: Sight) -> Response:
         wanted = request.query_params.get("outcome")
         if wanted is not None and wanted not in set(RunOutcome):
             return problem(400, f"there is no outcome {printable(wanted, 100)} (there is: {', '.join(RunOutcome)})")
         if not request.query_params.keys() <= {"outcome"}:
-            return await self._page(request)
-        found = (stats for stats in self._store.all_stats() if wanted in (None, stats.outcome))
+            return await self._page(request, sight)
+        found = (stats for stats in sight.all_stats() if wanted in (None, stats.outcome))
         parts = ",".join(stats.model_dump_json() for stats in found)
         return Response(f"[{parts}]", media_type=JSON)
 
-    async def _page(self, request: Request) -> Response:
-        page = read_page(
-            request.query_params, request.query_params.getlist("where"), tuple(self._store.conversations.by_id)
-        )
+    async def _page(self, request: Request, sight: Sight) -> Response:
+        page = read_page(request.query_params, request.query_params.getlist("where"), tuple(sight.conversations.by_id))
         await self._store.save_all()
-        count, found = await self._store.archive.read(lambda connection: conversations(connection, page))
+        count, found = await sight.read(lambda connection: conversations(connection, page))
+        if sight.service is not None:
+            found = [_in_sight(text, sight) for text in found]
         return Response(f"[{','.join(found)}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
 
-    async def _runs(self, request: Request) -> Response:
+    async def _runs(self, request: Request, sight: Sight) -> Response:
         given = dict(request.query_params)
         await self._store.save_all()
-        count, found = await self._store.archive.read(lambda connection: runs(connection, given))
+        count, found = await sight.read(lambda connection: runs(connection, given))
         parts = ",".join(run.model_dump_json() for run in found)
         return Response(f"[{parts}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
 
-    async def _conversation(self, request: Request) -> Response:
+    async def _conversation(self, request: Request, sight: Sight) -> Response:
         conversation_id: str = request.path_params["conversation_id"]
-        held = self._store.conversations.by_id.get(conversation_id)
-        if held is not None:
-            return as_json(self._store.conversations.stats(held))
-        archived = await self._store.archive.stats(conversation_id)
-        if archived is None:
+        stats = await sight.stats(conversation_id)
+        if stats is None:
             return problem(404, f"no conversation {conversation_id[:100]} is known here")
-        return Response(archived, media_type=JSON)
+        return as_json(stats)
 
-    async def _totals(self, _: Request) -> Response:
-        return as_json(self._store.breakdown())
+    async def _totals(self, _: Request, sight: Sight) -> Response:
+        return as_json(sight.breakdown())
 
-    async def _glance(self, _: Request) -> Response:
+    async def _glance(self, _: Request, sight: Sight) -> Response:
         question = read_question(_TODAY, self._timezone)
         await self._store.save_all()
-        today = await self._store.archive.read(lambda connection: answer(connection, question))
-        return as_json(self._store.glance(today.total.accumulated_cost))
+        today = await sight.read(lambda connection: answer(connection, question))
+        return as_json(sight.glance(today.total.accumulated_cost))
 
-    async def _history(self, request: Request) -> Response:
+    async def _history(self, request: Request, sight: Sight) -> Response:
         query = request.query_params
         try:
             until = float(query.get("until", time.time()))
@@ -152,16 +177,16 @@ class Api:
         subject = query.get("conversation", EVERYTHING)
         if subject == EVERYTHING and "conversation" in query:
             return problem(400, "conversation must name one; leave it out for everything")
-        return as_json(await self._store.archive.history(subject, since, until, bucket))
+        return as_json(await sight.read(lambda connection: history(connection, subject, since, until, bucket)))
 
-    async def _spend(self, request: Request) -> Response:
+    async def _spend(self, request: Request, sight: Sight) -> Response:
         question = self._question(request)
         await self._store.save_all()
-        return as_json(await self._store.archive.read(lambda connection: answer(connection, question)))
+        return as_json(await sight.read(lambda connection: answer(connection, question)))
 
-    async def _latency(self, request: Request) -> Response:
+    async def _latency(self, request: Request, sight: Sight) -> Response:
         question = self._question(request)
-        return as_json(await self._store.archive.read(lambda connection: latency(connection, question)))
+        return as_json(await sight.read(lambda connection: latency(connection, question)))
 
     def _question(self, request: Request) -> SpendQuestion:
         given: dict[str, list[str]] = {}
@@ -169,15 +194,16 @@ class Api:
             given.setdefault(name, []).append(text)
         return read_question(given, self._timezone)
 
-    async def _budgets(self, _: Request) -> Response:
+    async def _budgets(self, _: Request, sight: Sight) -> Response:
         await self._store.save_all()
         zone, now = zone_of(self._timezone), time.time()
-        found = await self._store.archive.read(lambda connection: budgets(connection, self._limits, zone, now))
+        limits = limits_of(self._limits, sight.service)
+        found = await sight.read(lambda connection: budgets(connection, limits, zone, now))
         return Response(f"[{','.join(budget.model_dump_json() for budget in found)}]", media_type=JSON)
 
-    async def _presence(self, _: Request) -> Response:
+    async def _presence(self, _: Request, sight: Sight) -> Response:
         await self._store.save_all()
-        present = await self._store.archive.read(presence)
+        present = await sight.read(presence)
         return JSONResponse(
             [
                 {"conversation_id": name, "since": since, "until": until, "read": process == READ}
@@ -185,7 +211,7 @@ class Api:
             ]
         )
 
-    async def _import(self, request: Request) -> Response:
+    async def _import(self, request: Request, _: Sight) -> Response:
         # A page from elsewhere may send a form or plain text unasked, but no JSON.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             return problem(415, f"the content type must be {JSON}")
@@ -206,22 +232,28 @@ class Api:
             return problem(503, f"the history cannot be written: {error}")
         return JSONResponse({"conversations": len(handover.conversations)})
 
-    async def _events(self, request: Request) -> Response:
+    async def _events(self, request: Request, sight: Sight) -> Response:
         # Subscribed before the greeting is made: no change falls through.
-        subscription = self._store.broker.subscribe()
+        subscription = self._store.broker.subscribe(sight.service)
         if subscription is None:
             return problem(503, "too many viewers are connected")
         return _EventResponse(self._store, subscription, request)
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _metrics(self, request: Request, sight: Sight) -> Response:
         exposition = Exposition.accepted(request.headers.get("accept", ""))
-        return Response(await exposition.render(self._store), media_type=exposition.media_type)
+        return Response(await exposition.render(sight), media_type=exposition.media_type)
 
     async def _health(self, _: Request) -> Response:
         problems = self._store.health.problems
         if problems:
             return problem(503, "; ".join(problems))
         return Response(f'{{"status":"ok","version":"{__version__}"}}', media_type=JSON)
+
+
+def _in_sight(archived: str, sight: Sight) -> str:
+    """A conversation's state as who sees one service is told it: of those in memory, what their trees cost there."""
+    held = sight.conversations.by_id.get(ConversationStats.model_validate_json(archived).conversation_id)
+    return archived if held is None else sight.conversations.stats(held).model_dump_json()
 
 
 class _EventResponse(StreamingResponse):
@@ -244,7 +276,7 @@ class _EventResponse(StreamingResponse):
             self._store.broker.unsubscribe(self._subscription)
 
     async def _events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
-        greeting = self._store.greeting(last_event_id)
+        greeting = self._store.greeting(last_event_id, self._subscription.service)
         self._owe(len(greeting))
         for piece in _pieces([greeting]):
             yield piece
@@ -272,26 +304,3 @@ def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
             waiting += frame
     if waiting:
         yield waiting
-
-
-def _asked(
-    answer: Callable[[Request], Awaitable[Response]], endpoint: endpoints.Endpoint
-) -> Callable[[Request], Awaitable[Response]]:
-    """Refuse what is asked in words that do not exist: ignored, one's own question would get everybody's answer."""
-
-    async def checked(request: Request) -> Response:
-        names = [name for name, _ in request.query_params.multi_items()]
-        for name in names:
-            if name not in endpoint.names:
-                takes = ", ".join(endpoint.names) or "none"
-                return problem(400, f"there is no parameter {printable(name, 100)} here (there is: {takes})")
-            if names.count(name) > 1 and name not in endpoint.repeated:
-                return problem(400, f"{name} is given {names.count(name)} times")
-        try:
-            return await answer(request)
-        except BadQuestion as error:
-            return problem(400, str(error))
-        except FORESEEN as error:
-            return problem(503, f"the history cannot be read: {error}")
-
-    return checked

@@ -61,6 +61,8 @@ class Endpoint:
     method: str = "GET"
     body: Any = None
     """The type of what is sent, if anything is."""
+    lenient: bool = False
+    """Whether parameters that it does not know are ignored."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -192,7 +194,7 @@ EVENTS: Final = Endpoint(
     "Server-sent events: everything first, then each change. Each event's data is an Update.",
     "text/event-stream",
 )
-METRICS: Final = Endpoint("/metrics", "All series, for Prometheus: text or OpenMetrics.", "text/plain")
+METRICS: Final = Endpoint("/metrics", "All series, for Prometheus: text or OpenMetrics.", "text/plain", lenient=True)
 HEALTH: Final = Endpoint("/healthz", "200 while everything works; else 503, and what does not.", dict[str, str])
 OPENAPI: Final = Endpoint("/api/v1/openapi.json", "This document.", dict[str, Any])
 

@@ -22,6 +22,7 @@ from openhands_otel._internal.collector.points.series import (
     Series,
 )
 from openhands_otel._internal.collector.serve.families import FamilySet, Group, Sample
+from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.state.process import OWN_METRICS
 from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.store import Store
@@ -61,9 +62,9 @@ class Exposition(Enum):
     def media_type(self) -> str:
         return self.value
 
-    async def render(self, store: Store) -> bytes:
-        """The whole page: gathered at once, so that it fits together; written in a thread, as it may be long."""
-        groups = _gather(store)
+    async def render(self, sight: Sight) -> bytes:
+        """All that is in sight: gathered at once, so that it fits together; written in a thread, as it may be long."""
+        groups = _gather(sight)
         return await asyncio.to_thread(self._write, groups)
 
     def _write(self, groups: list[Group]) -> bytes:
@@ -94,18 +95,19 @@ class _Groups:
         return list(self._by_info.values())
 
 
-def _gather(store: Store) -> list[Group]:
+def _gather(sight: Sight) -> list[Group]:
     groups = _Groups()
-    for info, value in _about_collector(store):
-        groups.add(info, Sample({}, value, store.counts.started), own=True)
-    bases = {key: _base(process.instance) for key, process in store.fleet.processes.items()}
-    for key, process in store.fleet.processes.items():
+    if isinstance(sight, Store):
+        for info, value in _about_collector(sight):
+            groups.add(info, Sample({}, value, sight.counts.started), own=True)
+    bases = {key: _base(process.instance) for key, process in sight.processes.items()}
+    for key, process in sight.processes.items():
         for (name, attributes), held in process.series.items():
             if not held.ended:
                 sample = _sample(attributes, held, bases[key], process.exemplars.get((name, attributes)))
-                groups.add(store.fleet.metrics[name], sample, own=name in OWN_METRICS)
+                groups.add(sight.metrics[name], sample, own=name in OWN_METRICS)
         groups.add(_INFO, Sample(_resource_labels(process.instance) | bases[key], 1), own=True)
-    for conversation in store.conversations.by_id.values():
+    for conversation in sight.conversations.by_id.values():
         own = (semconv.CONVERSATION_ID, conversation.id)
         for name, held in conversation.series.each():
             if not held.series.ended and held.process in bases:

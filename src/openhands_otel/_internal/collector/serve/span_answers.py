@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,9 +20,10 @@ from openhands_otel._internal.collector.archive import span_questions
 from openhands_otel._internal.collector.archive.listings import MOST, whole
 from openhands_otel._internal.collector.serve import endpoints
 from openhands_otel._internal.collector.serve.answers import JSON, problem
+from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.spans.timeline import Now, rows_of
 from openhands_otel._internal.collector.state.conversation import Conversation
-from openhands_otel._internal.collector.store import Store
+from openhands_otel._internal.collector.state.conversations import Conversations
 from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel.semconv import Status
 from openhands_otel.stats import Calls, ConversationStats, Timeline, TimelineRow
@@ -43,25 +43,24 @@ class _Drawn:
 
 
 class SpanAnswers:
-    """Answers from one store. ``trace_url`` leads to a trace elsewhere, with ``{trace_id}`` in it."""
+    """Answers. ``trace_url`` leads to a trace elsewhere, with ``{trace_id}`` in it."""
 
-    def __init__(self, store: Store, trace_url: str | None) -> None:
-        self._store = store
+    def __init__(self, trace_url: str | None) -> None:
         self._trace_url = trace_url
         self._drawn: dict[str, _Drawn] = {}
         """Timelines that were asked for last."""
 
-    async def calls(self, request: Request) -> Response:
+    async def calls(self, request: Request, sight: Sight) -> Response:
         """A page of a conversation's calls."""
         name: str = request.path_params["conversation_id"]
         page = span_questions.read_call_page(request.query_params)
-        stats = await self._stats(name)
-        held = await self._version([name])
+        stats = await sight.stats(name)
+        held = await _version(sight, [name])
         spent = ConversationStats(conversation_id=name) if stats is None else stats
         tag = _tag(held, page, spent.accumulated_cost, spent.llm_calls)
         if request.headers.get("if-none-match") == tag:
             return _unchanged(tag)
-        count, cost, calls = await self._ask(lambda connection: span_questions.calls(connection, name, page))
+        count, cost, calls = await sight.read(lambda connection: span_questions.calls(connection, name, page))
         if stats is None and count == 0:
             return _unknown(name)
         rest = spent.accumulated_cost - cost
@@ -76,20 +75,20 @@ class SpanAnswers:
         )
         return _tagged(answer.model_dump_json(), tag, count)
 
-    async def timeline(self, request: Request) -> Response:
+    async def timeline(self, request: Request, sight: Sight) -> Response:
         """A page of a conversation's timeline."""
         name: str = request.path_params["conversation_id"]
         limit = whole(request.query_params, "limit", 100, MOST)
         offset = whole(request.query_params, "offset", 0, 10**9)
-        wanted, now = self._family(name)
-        held = await self._version(wanted)
+        wanted, now = _family(sight.conversations, name)
+        held = await _version(sight, wanted)
         tag = _tag(held, now, limit, offset)
         if request.headers.get("if-none-match") == tag:
             return _unchanged(tag)
-        if not held[0] and not now and await self._stats(name) is None:
+        if not held[0] and not now and await sight.stats(name) is None:
             return _unknown(name)
-        key = _tag(name, held, now)
-        drawn = self._drawn.pop(key, None) or await self._draw(wanted, now)
+        key = _tag(sight.service, name, held, now)
+        drawn = self._drawn.pop(key, None) or await _draw(sight, wanted, now)
         # Further pages of the same are asked for next.
         self._drawn[key] = drawn
         while len(self._drawn) > _DRAWN:
@@ -107,59 +106,52 @@ class SpanAnswers:
         )
         return _tagged(answer.model_dump_json(), tag, len(rows))
 
-    async def span(self, request: Request) -> Response:
+    async def span(self, request: Request, sight: Sight) -> Response:
         """One span, with what was said where that was captured."""
         trace, span = (request.query_params.get(name, "").lower() for name in ("trace", "span"))
         if not (trace and span):
             raise BadQuestion("trace and span must name one")
-        found = await self._ask(lambda connection: span_questions.span_details(connection, trace, span))
+        found = await sight.read(lambda connection: span_questions.span_details(connection, trace, span))
         if found is None:
             return problem(404, "no such span is kept here")
         url = self._trace_url and self._trace_url.replace("{trace_id}", found.trace_id)
         answer = found.model_copy(update={"trace_url": url})
         return Response(answer.model_dump_json(), media_type=JSON, headers={"cache-control": "no-store"})
 
-    async def _draw(self, wanted: list[str], now: dict[str, Now]) -> _Drawn:
-        """Work of some tenths of a second for thousands of spans."""
-        count, spans = await self._ask(lambda connection: span_questions.timeline(connection, wanted))
-        rows = await asyncio.to_thread(rows_of, spans, wanted, now)
-        return _Drawn(tuple(rows), count - len(spans))
 
-    def _family(self, name: str) -> tuple[list[str], dict[str, Now]]:
-        """A conversation and those under it; and what is known of these, and of those above."""
-        conversations = self._store.conversations
-        held = conversations.by_id.get(name)
-        if held is None:
-            return [name], {}
-        family = list(conversations.family(held))
-        above = reversed(list(conversations.ancestors(held)))
-        return [one.id for one in family], {one.id: self._now(one) for one in (*above, *family)}
+async def _draw(sight: Sight, wanted: list[str], now: dict[str, Now]) -> _Drawn:
+    """Work of some tenths of a second for thousands of spans."""
+    count, spans = await sight.read(lambda connection: span_questions.timeline(connection, wanted))
+    rows = await asyncio.to_thread(rows_of, spans, wanted, now)
+    return _Drawn(tuple(rows), count - len(spans))
 
-    def _now(self, conversation: Conversation) -> Now:
-        stats = self._store.conversations.stats(conversation)
-        run = conversation.runs.last
-        lives = not (stats.closed or stats.stale or stats.gone or stats.ended)
-        return Now(
-            parent=stats.parent_id,
-            agent=stats.agent,
-            running=lives and stats.status == Status.RUNNING,
-            run_begun=run.begun if run is not None and run.ended is None else None,
-            activity=stats.activity,
-            since=stats.activity_since,
-        )
 
-    async def _stats(self, name: str) -> ConversationStats | None:
-        held = self._store.conversations.by_id.get(name)
-        if held is not None:
-            return self._store.conversations.stats(held)
-        archived = await self._store.archive.stats(name)
-        return None if archived is None else ConversationStats.model_validate_json(archived)
+def _family(conversations: Conversations, name: str) -> tuple[list[str], dict[str, Now]]:
+    """A conversation and those under it; and what is known of these, and of those above."""
+    held = conversations.by_id.get(name)
+    if held is None:
+        return [name], {}
+    family = list(conversations.family(held))
+    above = reversed(list(conversations.ancestors(held)))
+    return [one.id for one in family], {one.id: _now(conversations, one) for one in (*above, *family)}
 
-    async def _version(self, conversations: list[str]) -> tuple[int, int]:
-        return await self._ask(lambda connection: span_questions.version(connection, conversations))
 
-    async def _ask[T](self, question: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._store.archive.read(question)
+def _now(conversations: Conversations, conversation: Conversation) -> Now:
+    stats = conversations.stats(conversation)
+    run = conversation.runs.last
+    lives = not (stats.closed or stats.stale or stats.gone or stats.ended)
+    return Now(
+        parent=stats.parent_id,
+        agent=stats.agent,
+        running=lives and stats.status == Status.RUNNING,
+        run_begun=run.begun if run is not None and run.ended is None else None,
+        activity=stats.activity,
+        since=stats.activity_since,
+    )
+
+
+async def _version(sight: Sight, conversations: list[str]) -> tuple[int, int]:
+    return await sight.read(lambda connection: span_questions.version(connection, conversations))
 
 
 def _end(rows: Sequence[TimelineRow]) -> float | None:

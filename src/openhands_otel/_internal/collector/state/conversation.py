@@ -41,6 +41,7 @@ class Conversation:
         "folded_cost",
         "folded_descendants",
         "folded_into",
+        "folded_services",
         "heard",
         "id",
         "life",
@@ -78,6 +79,8 @@ class Conversation:
         self.folded_cost = ExactSum()
         """What conversations under this one cost that have left memory."""
         self.folded_descendants = 0
+        self.folded_services: set[str] = set()
+        """Whose these were, and are or have been; of older archives nobody knows, which an empty name stands for."""
         self.folded_into: str | None = None
         """The parent that has its cost while it is out of memory."""
         self._stats: ConversationStats | None = None
@@ -103,6 +106,10 @@ class Conversation:
         elif point.metric.name == semconv.CONVERSATION_STATE.name:
             self._note_result()
         return True
+
+    def is_of(self, service: str) -> bool:
+        """Whether all processes that worked on it were of one service."""
+        return bool(self.services) and all(each == service for each in self.services.values())
 
     @property
     def key(self) -> RecordKey:
@@ -217,6 +224,7 @@ class Conversation:
             "folded_cost": self.folded_cost.parts,
             "folded_descendants": self.folded_descendants,
             "folded_into": self.folded_into,
+            "folded_services": sorted(self.folded_services),
             "taken_up": self.series.taken_up,
             "result": self.result,
             "run": self.runs.record(),
@@ -243,6 +251,9 @@ class Conversation:
         conversation.folded_cost = ExactSum(record["folded_cost"])
         conversation.folded_descendants = record["folded_descendants"]
         conversation.folded_into = record["folded_into"]
+        conversation.folded_services = set(
+            record.get("folded_services", [""] if conversation.folded_descendants else [])
+        )
         conversation.series.restore(record["held"], record.get("taken_up"), conversation.received)
         conversation.series.erased = Erased.from_record(record.get("erased", {}))
         conversation._find_parent()

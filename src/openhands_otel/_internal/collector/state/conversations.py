@@ -6,7 +6,7 @@ Parents may arrive after their children, never, or (from a sender gone wrong) in
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import tzinfo
 
 from openhands_otel._internal.collector.points.limits import CONVERSATION_BYTES
@@ -17,13 +17,33 @@ from openhands_otel._internal.facts import WAIT_FOR_A_PERSON
 from openhands_otel.stats import ConversationStats
 
 
+class _OfService(Mapping[str, Conversation]):
+    """Of some conversations those on which one service alone has worked."""
+
+    def __init__(self, every: Mapping[str, Conversation], service: str) -> None:
+        self._every, self._service = every, service
+
+    def __getitem__(self, name: str) -> Conversation:
+        found = self._every[name]
+        if not found.is_of(self._service):
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, one in self._every.items() if one.is_of(self._service))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class Conversations:
     """Conversations by id, with their children."""
 
     def __init__(self) -> None:
         self.zone: tzinfo | None = None
         """Whose clock names go by; None for this machine's."""
-        self.by_id: dict[str, Conversation] = {}
+        self._held: dict[str, Conversation] = {}
+        self.by_id: Mapping[str, Conversation] = self._held
         self.dirty: set[str] = set()
         self._children: dict[str, set[str]] = {}
         self._linked: dict[str, str] = {}
@@ -32,6 +52,8 @@ class Conversations:
         """Bytes that all of them take, about."""
         self._open: set[str] = set()
         self._running: set[str] = set()
+        self._service: str | None = None
+        """Whose alone they are; None where they are everybody's."""
 
     def __contains__(self, conversation_id: str) -> bool:
         return conversation_id in self.by_id
@@ -39,17 +61,28 @@ class Conversations:
     def __len__(self) -> int:
         return len(self.by_id)
 
+    def of_service(self, service: str) -> Conversations:
+        """Those on which one service alone has worked, to be read: what they are changes with these."""
+        theirs = Conversations()
+        theirs.zone, theirs._service = self.zone, service
+        theirs.by_id = _OfService(self.by_id, service)
+        theirs._open, theirs._running, theirs._children = self._open, self._running, self._children
+        return theirs
+
     @property
     def open_count(self) -> int:
-        return len(self._open)
+        return self._count(self._open)
 
     @property
     def running_count(self) -> int:
-        return len(self._running)
+        return self._count(self._running)
+
+    def _count(self, ids: set[str]) -> int:
+        return len(ids) if self._service is None else sum(name in self.by_id for name in ids)
 
     def admit(self, conversation: Conversation) -> None:
         self.weight += conversation.weight
-        self.by_id[conversation.id] = conversation
+        self._held[conversation.id] = conversation
         self.refresh(conversation)
 
     def refresh(self, conversation: Conversation) -> None:
@@ -93,13 +126,18 @@ class Conversations:
             waiting.extend(self._children.get(current.id, ()))
 
     def tree(self, conversation: Conversation) -> tuple[float, int]:
-        """Cost of a conversation and of all under it, those that left memory included; and how many are under it."""
+        """Cost of a conversation and of all under it, those that left memory included; and how many are under it.
+
+        Where some that left memory were another's and these are of one service, none of those that left there count.
+        """
         total = ExactSum()
         descendants = -1
         for current in self.family(conversation):
-            descendants += 1 + current.folded_descendants
+            descendants += 1
             total.add(current.own_cost)
-            total.include(current.folded_cost)
+            if self._service is None or current.folded_services <= {self._service}:
+                descendants += current.folded_descendants
+                total.include(current.folded_cost)
         return total.value, descendants
 
     def stats(self, conversation: Conversation) -> ConversationStats:
@@ -137,7 +175,7 @@ class Conversations:
     def fold(self, conversation: Conversation) -> Conversation | None:
         """Take one out of memory and leave its cost with its parent, who is returned."""
         cost, descendants = _whole(conversation)
-        del self.by_id[conversation.id]
+        del self._held[conversation.id]
         self.weight -= conversation.weight
         self._unlink(conversation.id)
         for marked in (self.dirty, self._open, self._running):
@@ -146,6 +184,7 @@ class Conversations:
         if parent is None:
             return None
         conversation.folded_into = parent.id
+        parent.folded_services |= {*conversation.services.values(), *conversation.folded_services}
         self._book(parent, cost, descendants + 1)
         return parent
 

@@ -129,7 +129,7 @@ class Fleet:
             self.sums.replace(process.instance.service, name, attributes, before, after)
             now = received / 1e9
             if name == semconv.COST.name and not replayed and (before or BurnMeter.is_recent(point.start, point.time)):
-                self.burn.add(after - before, now)
+                self.burn.add(process.instance.service, after - before, now)
         return True
 
     def _place(
@@ -240,7 +240,7 @@ class Fleet:
         spent = self.unbooked.amount(process.key, quarter_of(point.time, received), process.place(SHARED))
         spent.grow(FLEET_MEASURES.get(name, CALLS), reached - by, reached)
         if name == semconv.COST.name and by and not replayed:
-            self.burn.add(by, received / 1e9)
+            self.burn.add(process.instance.service, by, received / 1e9)
         return by > 0
 
     def _stop_inferring_calls(self, process: Process, quarter: int) -> None:

@@ -121,10 +121,6 @@ class Lives:
         self._revived: set[str] = set()
 
     @property
-    def live_count(self) -> int:
-        return sum(process.pulse.life is Life.LIVE for process in self._processes.values())
-
-    @property
     def wanted_beat_s(self) -> float:
         """How often a process should beat, with so many of them."""
         return min(_LONGEST_BEAT_S, BEAT_S * max(1.0, len(self._processes) / _PROCESSES_A_BEAT))

@@ -34,7 +34,9 @@ GREETING_LIMIT: Final = 64 * 1024 * 1024
 class StreamSubscription:
     """One viewer's queue."""
 
-    def __init__(self, pace_s: Callable[[], float]) -> None:
+    def __init__(self, pace_s: Callable[[], float], service: str | None = None) -> None:
+        self.service = service
+        """The only service that it is told of; None for every one."""
         self._pace_s = pace_s
         self._delivered = 0.0
         self._waiting: dict[str, bytes] = {}
@@ -97,10 +99,17 @@ class Broker:
         self.position += 1
         return self.position
 
-    def publish(self, subject: str, update: BaseModel, position: int) -> None:
+    @property
+    def services(self) -> set[str | None]:
+        """What viewers look at: single services, and None for all of them."""
+        return {subscription.service for subscription in self._subscriptions}
+
+    def publish(self, subject: str, update: BaseModel, position: int, service: str | None = None) -> None:
+        """Tell those who look at ``service``, or at all of them; encoded once for all who see the same."""
         frame = self.frame(update, position)
         for subscription in self._subscriptions:
-            subscription.put(subject, frame)
+            if subscription.service == service:
+                subscription.put(subject, frame)
 
     def holds(self, subject: str, limit: int, tell: Callable[[], object]) -> bool:
         """Whether a subject was told as often as may be; then ``tell`` is called as soon as it may be again."""
@@ -139,11 +148,14 @@ class Broker:
             return None
         return int(position)
 
-    def subscribe(self) -> StreamSubscription | None:
-        """A place for one more viewer, or None: looking first and taking it later would let too many in."""
+    def subscribe(self, service: str | None = None) -> StreamSubscription | None:
+        """A place for one more viewer (of one service, or of all), or None where there is none.
+
+        Looking first and taking it later would let too many in.
+        """
         if self.full or self.greeting_bytes >= GREETING_LIMIT:
             return None
-        subscription = StreamSubscription(lambda: self.viewers / DELIVERIES_PER_S)
+        subscription = StreamSubscription(lambda: self.viewers / DELIVERIES_PER_S, service)
         self._subscriptions.add(subscription)
         return subscription
 

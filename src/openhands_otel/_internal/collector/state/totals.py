@@ -36,6 +36,10 @@ _GROUP_LIMIT: Final = 5_000
 _BURN_WINDOW_S: Final = 300
 _BURN_LEAST_S: Final = 60
 
+_OVERFLOWN: Final[Attributes] = ((semconv.METRIC_OVERFLOW, True),)
+_BURNING: Final = 1_000
+"""Services whose spend of one second is told apart."""
+
 Group = tuple[str, str, Attributes]
 """Service, metric, attributes."""
 
@@ -60,7 +64,7 @@ class TotalSums:
             if len(self._groups) >= _GROUP_LIMIT:
                 # Services are as many as senders like: of those that came too late, one stands for the others.
                 named = service if len(self._groups) < 2 * _GROUP_LIMIT else semconv.OVERFLOW
-                group = (named, metric, ((semconv.METRIC_OVERFLOW, True),))
+                group = (named, metric, _OVERFLOWN)
             held = self._groups.setdefault(group, ExactSum())
         held.add(-before)
         held.add(after)
@@ -70,6 +74,16 @@ class TotalSums:
         copied._grand = {name: copy(held) for name, held in self._grand.items()}
         copied._groups = {group: copy(held) for group, held in self._groups.items()}
         return copied
+
+    def of_service(self, service: str) -> TotalSums:
+        """One service's share of them, to be read."""
+        theirs = TotalSums()
+        for group, held in self._groups.items():
+            # What stands for services that came too late is nobody's, whatever it is called.
+            if group[0] == service and group != (semconv.OVERFLOW, group[1], _OVERFLOWN):
+                theirs._groups[group] = held
+                theirs._grand[group[1]].include(held)
+        return theirs
 
     def groups(self) -> Iterator[tuple[Group, list[float]]]:
         """The parts that add up to the totals, each as numbers that have to be added up exactly."""
@@ -115,15 +129,17 @@ class BurnMeter:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._spent: deque[tuple[int, float]] = deque()
+        self._spent: deque[tuple[int, dict[str | None, float]]] = deque()
+        """By seconds, and in each by service; None stands for those that were too many."""
 
-    def add(self, cost: float, at: float) -> None:
+    def add(self, service: str, cost: float, at: float) -> None:
         """``at``: when it arrived, unix seconds; a while ago where the journal tells it again."""
         second = int(self._forget() - max(0.0, time.time() - at))
-        if self._spent and self._spent[-1][0] == second:
-            self._spent[-1] = (second, self._spent[-1][1] + cost)
-        else:
-            self._spent.append((second, cost))
+        if not (self._spent and self._spent[-1][0] == second):
+            self._spent.append((second, {}))
+        by_service = self._spent[-1][1]
+        name = service if service in by_service or len(by_service) < _BURNING else None
+        by_service[name] = by_service.get(name, 0.0) + cost
 
     def _forget(self) -> float:
         now = time.monotonic()
@@ -131,9 +147,11 @@ class BurnMeter:
             self._spent.popleft()
         return now
 
-    def rate(self) -> BurnRate:
+    def rate(self, service: str | None = None) -> BurnRate:
+        """Of one service, or of all."""
         window = min(_BURN_WINDOW_S, max(_BURN_LEAST_S, self._forget() - self._began))
-        per_second = sum(cost for _, cost in self._spent) / window
+        spent = (each.values() if service is None else [each.get(service, 0.0)] for _, each in self._spent)
+        per_second = sum(map(sum, spent)) / window
         return BurnRate(per_minute=per_second * 60, per_hour=per_second * 3600, window_s=window)
 
     @property
