@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page clean
 
 BIN := .venv/bin
 # Some images forbid Python to keep what it compiled: importing OpenHands takes twice as long then, each time.
@@ -52,6 +52,11 @@ test-life: setup ## open, use and close 100,000 conversations in one process
 test-stack: setup ## run the tests against a real collector, Prometheus and Jaeger (builds them once; needs Go)
 	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger thanos caddy
 	@$(BIN)/python -m pytest -s tests/stack $(ARGS)
+
+test-compose: setup ## start the Compose files in containers (builds the servers once; needs Go, root and Podman)
+	@sh scripts/install_containers.sh
+	@$(BIN)/python -m deploy.native build collector prometheus jaeger thanos caddy
+	@$(BIN)/python -m pytest -s tests/compose $(ARGS)
 
 soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector in between (needs Go)
 	@$(BIN)/python -m deploy.native build collector
