@@ -30,6 +30,7 @@ from openhands_otel._internal.collector.receive.connection import Connection
 from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
 from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver, PortInUse
 from openhands_otel._internal.collector.receive.http_receiver import routes as otlp_routes
+from openhands_otel._internal.collector.receive.parsers import connection_class
 from openhands_otel._internal.collector.receive.public_url import PublicUrl
 from openhands_otel._internal.collector.receive.receiver import Receiver
 from openhands_otel._internal.collector.receive.span_intake import SPANS, SpanIntake
@@ -224,10 +225,10 @@ class Collector:
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise StartError(f"the web server did not start: {health.reason(HTTP) or 'it hangs'}") from None
-        state, fleet = self._server.server_state, self.store.fleet
+        state, fleet, connection = self._server.server_state, self.store.fleet, connection_class()
 
         def make(peer: str, lost: Callable[[Connection], None]) -> Connection:
-            return Connection(config, state, peer, lost)
+            return connection(config, state, peer, lost)
 
         def ended(connection: Connection) -> None:
             fleet.lives.disconnected(connection.speakers, broke=not connection.closed_here)

@@ -12,14 +12,17 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import h11
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from openhands_otel._internal.collector.receive.lines import few_lines
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol as _Parsing
+else:
+    _Parsing = asyncio.Protocol
 
 HEAD_S: Final = 10.0
 """From the connection (or the first byte of a later request) to the end of the request's head."""
@@ -60,8 +63,11 @@ class Phase(enum.Enum):
     ANSWERING = "an answer"
 
 
-class Connection(H11Protocol):
-    """uvicorn's protocol, watched. ``is_sender``: exports came over it and were taken."""
+class Connection(_Parsing):
+    """One of uvicorn's protocols, watched (``parsers.py`` has one class for each parser).
+
+    ``is_sender``: exports came over it and were taken.
+    """
 
     def __init__(
         self, config: Config, server_state: ServerState, peer: str, on_lost: Callable[[Connection], None]
@@ -97,9 +103,24 @@ class Connection(H11Protocol):
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             return Phase.RECEIVING if cycle.more_body else Phase.ANSWERING
-        if self.conn.their_state is h11.SEND_BODY:
+        if self.is_sending_body:
             return Phase.DRAINING
         return Phase.OPENING if self._begun else Phase.IDLE
+
+    @property
+    def is_sending_body(self) -> bool:
+        """Whether of the request that was read last the end is not here."""
+        raise NotImplementedError
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its peer said what is no request."""
+        raise NotImplementedError
+
+    @property
+    def has_begun_another(self) -> bool:
+        """Whether something of a further request is here."""
+        raise NotImplementedError
 
     @property
     def has_unread_body(self) -> bool:
@@ -140,7 +161,7 @@ class Connection(H11Protocol):
         self._note_request(len(data))
 
     def on_response_complete(self) -> None:
-        self._begun = bool(self.conn.trailing_data[0])
+        self._begun = self.has_begun_another
         self.since = time.monotonic()
         super().on_response_complete()
         self._note_request(0)
@@ -233,7 +254,7 @@ class _Door(asyncio.Transport):
         if self.lingering or self._transport.is_closing():
             return
         self._connection.closed_here = True
-        if self._connection.conn.their_state in {h11.SEND_BODY, h11.ERROR}:
+        if self._connection.is_sending_body or self._connection.is_broken:
             self.linger()
         else:
             self._transport.close()
