@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page pictures clean
 
 BIN := .venv/bin
 # Some images forbid Python to keep what it compiled: importing OpenHands takes twice as long then, each time.
@@ -107,6 +107,9 @@ bench-fleet: setup ## measure what a run costs a fleet (needs Go)
 
 bench-page: setup ## measure how fast the page is there with 2,000 conversations, and how smoothly it scrolls
 	@PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(ARGS)
+
+pictures: setup ## take the pictures in docs/images anew
+	@TEST_PICTURES=1 $(BIN)/python -m pytest tests/viewer/test_pictures.py $(ARGS)
 
 clean: ## remove what make and the tools made here
 	@rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist

@@ -26,13 +26,18 @@ export function budgetChips(all, zone) {
     const counted = {
       period: PERIOD[period] ?? OWN, from: PERIOD[period] ? "" : timeIn(zone, since, true).slice(0, 10), to: "", where: where === null ? [] : [where],
     };
-    const pressed = Object.entries(counted).every(([key, value]) => String(view[key]) === String(value));
+    const shown = Object.entries(counted).every(([key, value]) => String(view[key]) === String(value));
+    // What today's counts is what is shown as usual: that is nothing to be taken back.
+    const pressed = shown && !(counted.period === PERIOD.day && where === null);
     const button = element("button", "chip", element("span", "", `budget ${name}`), element("b", "", percent(partOf(budget), 1)));
     button.type = "button";
     button.dataset.tone = exhausted ? "bad" : "wait";
     button.dataset.budget = name;
     button.setAttribute("aria-pressed", String(pressed));
-    button.addEventListener("click", () => go(pressed ? { period: "today", from: "", to: "", where: [] } : counted));
+    button.addEventListener("click", () => {
+      go(pressed ? { period: PERIOD.day, from: "", to: "", where: [] } : counted);
+      document.getElementById("budgets").scrollIntoView({ block: "nearest" });
+    });
     return button;
   });
 }
