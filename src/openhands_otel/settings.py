@@ -47,6 +47,25 @@ def _budgets(given: object) -> object:
     return budgets
 
 
+_USUAL_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
+
+
+def _origin(given: str) -> str:
+    """As it is, if a browser would name a page's origin so: any other would never be the one that asks."""
+    try:
+        parts = urlsplit(given)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    host = parts.hostname or ""
+    named = f"[{host}]" if ":" in host else host
+    exact = f"{parts.scheme}://{named}" + ("" if port in (None, _USUAL_PORTS.get(parts.scheme)) else f":{port}")
+    if parts.scheme not in _USUAL_PORTS or not _HOST.fullmatch(host) or given != exact:
+        raise ValueError(f"'{given}' is no origin of one page, as in http://localhost:8000: no path, no pattern")
+    return given
+
+
 def _absolute(given: Path) -> Path:
     """As it is now: the process may go elsewhere."""
     try:
@@ -168,6 +187,9 @@ class ViewerSettings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="Where a reverse proxy shows the viewer; then everybody needs a token."
     )
+    origins: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(), description="Pages elsewhere that may read the API, as in `http://localhost:8000`."
+    )
     trust_machine: bool = Field(
         default=False, description="On loopback, ask no process of this machine for a token, whoever's it is."
     )
@@ -204,6 +226,13 @@ class ViewerSettings(BaseSettings):
     timezone: str | None = Field(
         default=None, description="Whose days and hours are shown, as in Europe/Berlin; none: this machine's zone."
     )
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _read_origins(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        return frozenset(_origin(each.strip()) for each in given.split(",") if each.strip())
 
     @field_validator("notices", mode="before")
     @classmethod

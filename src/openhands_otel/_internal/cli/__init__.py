@@ -22,6 +22,7 @@ PROGRAM = "openhands-otel"
 
 COMMANDS = {
     "bundle": "make a folder that instruments every Python whose PYTHONPATH names it, with nothing installed there",
+    "canvas": "the page of what was spent inside Agent Canvas: install, uninstall, status",
     "demo": "watch a real OpenHands agent's cost rise: no key, no Docker, no network",
     "doctor": "find the broken link: versions, environment, address, token, TLS; a probe sent and read back",
     "forget": "erase what was spent by a service, in a conversation, under a label or in a period, and whose it was",

@@ -47,6 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM): speak TLS on both ports")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
     parser.add_argument("--public-url", metavar="URL", help="where a proxy shows it; everybody needs a token then")
+    parser.add_argument(
+        "--origins", metavar="ORIGIN,...", help="pages elsewhere that may read the API: http://localhost:8000 (Canvas)"
+    )
     parser.add_argument("--retention-days", type=float, metavar="DAYS", help="how long history is kept (30)")
     parser.add_argument("--ready-json", action="store_true", help="say where it listens as one line of JSON")
 
@@ -83,6 +86,7 @@ def _settings(arguments: argparse.Namespace) -> ViewerSettings:
         tls_cert_file=arguments.tls_cert,
         tls_key_file=arguments.tls_key,
         public_url=arguments.public_url,
+        origins=arguments.origins,
         retention_days=arguments.retention_days,
     )
     if settings.tokens_file is None:

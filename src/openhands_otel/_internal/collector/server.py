@@ -30,6 +30,7 @@ from openhands_otel._internal.collector.receive.connection import Connection
 from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
 from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver, PortInUse
 from openhands_otel._internal.collector.receive.http_receiver import routes as otlp_routes
+from openhands_otel._internal.collector.receive.origins import Readers
 from openhands_otel._internal.collector.receive.parsers import connection_class
 from openhands_otel._internal.collector.receive.public_url import PublicUrl
 from openhands_otel._internal.collector.receive.receiver import Receiver
@@ -202,7 +203,13 @@ class Collector:
             ]
         )
         config = uvicorn.Config(
-            Gate(app, token, self.settings.host, PublicUrl.parse(self.settings.public_url)),
+            Gate(
+                app,
+                token,
+                self.settings.host,
+                PublicUrl.parse(self.settings.public_url),
+                Readers(self.settings.origins),
+            ),
             http="h11",
             ws="none",
             log_config=None,

@@ -7,10 +7,11 @@ import { Conversations } from "./conversations.js";
 import { OUTCOMES } from "./facts.js";
 import { duration, element, setText } from "./format.js";
 import { List, showFilters } from "./list.js";
+import { adoptToken } from "./login.js";
 import { OWN, PERIODS } from "./period.js";
 import { DIMENSIONS } from "./breakdown.js";
 import { showLive, Spending, stackChoice } from "./spending.js";
-import { adoptToken, ask, follow, keepToken, Unauthorized } from "./stream.js";
+import { ask, follow, keepToken, Unauthorized } from "./stream.js";
 import { showTrouble } from "./trouble.js";
 
 const ASK_EVERY_MS = 30_000;

@@ -6,15 +6,12 @@ import { go, viewOf } from "./address.js";
 import { Breakdown, TITLES } from "./breakdown.js";
 import { budgetChips, budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
-import { count, element, FORMATS, money, percent, setText, short, spent } from "./format.js";
-import { beginBefore, earlierTitle, isRunning, longName, periodQuery, quarter, shortName, stretches, timeIn, titleOf, unitOf } from "./period.js";
+import { count, FORMATS, money, percent, setText, short, spent } from "./format.js";
+import { legendOf, overTime, per, stacked } from "./over_time.js";
+import { beginBefore, earlierTitle, isRunning, periodQuery, quarter, titleOf } from "./period.js";
 import { latency, Pace, spend } from "./stream.js";
 
-const OTHERS = "others";
-const SERIES = 7;
-const WITHIN = 30; // groups in one column that are told apart
 const TICK_MS = 350;
-const QUARTER_S = 900;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const at = (id) => document.getElementById(id);
 
@@ -77,35 +74,8 @@ export class Spending {
   async #answers(view) {
     const now = this.now();
     const asked = { ...periodQuery(view, now), where: view.where };
-    const [parts, over, took, limits] = await Promise.all([this.breakdown.ask(view, asked), this.#overTime(view, asked, now), latency(asked), budgets()]);
+    const [parts, over, took, limits] = await Promise.all([this.breakdown.ask(view, asked), overTime(view, asked, now), latency(asked), budgets()]);
     return { parts, over, took, limits, before: await this.#before(view, parts, now) };
-  }
-
-  async #overTime(view, asked, now) {
-    if (view.period === "hour") return this.#quarters(view, asked, now);
-    const months = view.period === "all" ? (await spend({ ...asked, by: "month" })).groups.length : 0;
-    const unit = unitOf(view, months);
-    const answer = await spend({ ...asked, by: [unit, view.stack].filter(Boolean).join(","), top: WITHIN });
-    const names = stretches(unit, [...new Set(answer.groups.map(({ keys }) => keys[unit]).filter(Boolean))], answer.since, answer.until, answer.timezone, now);
-    const places = new Map(names.map((name) => [name, []]));
-    for (const group of answer.groups) places.get(group.keys[unit])?.push(group);
-    return { unit, columns: names.map((name) => ({ name: shortName(unit, name), title: longName(unit, name), groups: places.get(name) })) };
-  }
-
-  // The API's shortest stretch is an hour; the archive's a quarter of it.
-  async #quarters(view, asked, now) {
-    const begins = [];
-    for (let begin = asked.since; begin <= now; begin += QUARTER_S) begins.push(begin);
-    const answers = await Promise.all(begins.map((since) =>
-      spend({ ...asked, since, until: since + QUARTER_S, ...(view.stack && { by: view.stack, top: WITHIN }) })));
-    return {
-      unit: "quarter",
-      columns: answers.map((answer, index) => {
-        const name = timeIn(answer.timezone, begins[index]);
-        const end = timeIn(answer.timezone, begins[index] + QUARTER_S);
-        return { name, title: `${name} to ${end}`, groups: view.stack ? answer.groups : [answer.total] };
-      }),
-    };
   }
 
   // The period before, up to the same moment of it; null where there is none.
@@ -139,26 +109,11 @@ export class Spending {
     this.breakdown.show(view, parts);
   }
 
-  #showChart(view, { unit, columns }) {
-    const name = (group) => (!view.stack ? "" : group.remainder ? OTHERS : group.keys[view.stack]);
-    const sums = new Map();
-    for (const { groups } of columns) for (const group of groups) sums.set(name(group), (sums.get(name(group)) ?? 0) + group.accumulated_cost);
-    sums.delete(OTHERS);
-    const dearest = [...sums].filter(([, sum]) => sum > 0).sort((a, b) => b[1] - a[1]).slice(0, SERIES).map(([each]) => each);
-    const places = new Map(dearest.map((each, index) => [each, index]));
-    const series = dearest.map((each, index) => ({ name: each || "spend", tint: index }));
-    let anyOthers = false;
-    const drawn = columns.map(({ groups, ...column }) => {
-      const values = new Array(series.length + 1).fill(0);
-      for (const group of groups) values[places.get(name(group)) ?? series.length] += group.accumulated_cost;
-      anyOthers ||= values[series.length] > 0;
-      return { ...column, parts: values };
-    });
-    series.push({ name: OTHERS, tint: SERIES });
-    this.chart.show(drawn, series);
-    const kinds = series.slice(0, anyOthers ? undefined : -1);
-    at("legend").replaceChildren(...(view.stack ? kinds.map(({ name: kind, tint }) => element("span", "", element("i", `swatch tint-${tint}`), kind)) : []));
-    setText(at("chart-note"), `per ${unit === "quarter" ? "quarter of an hour" : unit}`);
+  #showChart(view, over) {
+    const { columns, kinds, series } = stacked(view, over.columns);
+    this.chart.show(columns, series);
+    at("legend").replaceChildren(...legendOf(view, kinds));
+    setText(at("chart-note"), per(over.unit));
   }
 }
 

@@ -10,33 +10,23 @@ const LONGEST_REST_MS = 15_000;
 const TIMES = 10;
 const KEY = "openhands-otel-token";
 
-// A token may come in the address once (#token=...); it moves to this tab's storage and out of the address.
-// Or a word that is good for it once (#login=...), where the viewer cannot tell whose browser this is.
-export async function adoptToken() {
-  const words = new URLSearchParams(location.hash.slice(1));
-  const [token, code] = [words.get("token"), words.get("login")];
-  if (!token && !code) return;
-  history.replaceState(null, "", location.pathname + location.search);
-  if (token) return sessionStorage.setItem(KEY, token);
-  const response = await fetch("api/v1/login", { method: "POST", body: code, cache: "no-store" });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.message);
-  sessionStorage.setItem(KEY, answer.token);
-}
+let site = ""; // the viewer's folder: that of the page, or an address with a slash at its end
 
-// An address that is opened where the page is already changes nothing but what stands behind #.
-addEventListener("hashchange", () => {
-  if (/^#(token|login)=/.test(location.hash)) location.reload();
-});
+// Asks a viewer elsewhere from now on.
+export const setSite = (address) => {
+  site = address;
+};
 
+// In this tab's storage, until the tab is closed.
 export const keepToken = (token) => sessionStorage.setItem(KEY, token);
+export const dropToken = () => sessionStorage.removeItem(KEY);
 
 export class Unauthorized extends Error {}
 
 export async function ask(path, options = {}) {
   const token = sessionStorage.getItem(KEY);
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
-  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  const response = await fetch(site + path, { ...options, headers, cache: "no-store" });
   if (response.status === 401) throw new Unauthorized();
   if (!response.ok) throw Object.assign(new Error(await said(response)), { status: response.status });
   return response;
@@ -76,13 +66,15 @@ async function answerTo(question, asked) {
 }
 
 // Calls onUpdate for each update and onState("connecting" | "live" | "lost" | "locked") as the connection goes.
-// Runs until the token is refused; call again with a new one.
-export async function follow(onUpdate, onState) {
+// Runs until the token is refused (call again with a new one) or the signal says so.
+export async function follow(onUpdate, onState, signal) {
   let lastId = null;
   let pause = FIRST_PAUSE_MS;
   onState("connecting");
-  for (;;) {
+  while (!signal?.aborted) {
     const abort = new AbortController();
+    const stop = () => abort.abort();
+    signal?.addEventListener("abort", stop);
     try {
       await readOnce(abort, lastId, (id, update) => {
         lastId = id ?? lastId;
@@ -93,6 +85,8 @@ export async function follow(onUpdate, onState) {
       if (error instanceof Unauthorized) return onState("locked");
     }
     abort.abort();
+    signal?.removeEventListener("abort", stop);
+    if (signal?.aborted) return;
     onState("lost");
     await new Promise((resolve) => setTimeout(resolve, pause));
     pause = Math.min(pause * 2, LONGEST_PAUSE_MS);

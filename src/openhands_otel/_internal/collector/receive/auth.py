@@ -1,4 +1,4 @@
-"""Who may come in: bearer token, Host header, and the headers that keep a browser in its place.
+"""Who may come in: bearer token, Host header, other sites' pages, and the headers that keep a browser in its place.
 
 On loopback there is no token by default, so the Host header is checked: a page from elsewhere whose name was rebound
 to 127.0.0.1 carries its own name there. Elsewhere nothing starts without a token (see server.py). Behind a reverse
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openhands_otel._internal.collector.access import VISITOR_KEY, Token, Visitor, not_for_this
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
+from openhands_otel._internal.collector.receive.origins import NO_READERS, Readers
 from openhands_otel._internal.collector.receive.public_url import NOWHERE_ELSE, PublicUrl
 from openhands_otel._internal.host.named_tokens import Right
 from openhands_otel._internal.viewer import ASSETS
@@ -59,8 +60,16 @@ def is_loopback(host: str) -> bool:
 class Gate:
     """ASGI middleware in front of everything."""
 
-    def __init__(self, app: ASGIApp, token: Token, host: str, public: PublicUrl = NOWHERE_ELSE) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: Token,
+        host: str,
+        public: PublicUrl = NOWHERE_ELSE,
+        readers: Readers = NO_READERS,
+    ) -> None:
         self._app = app
+        self._readers = readers
         self._token = token
         self._loopback = is_loopback(host)
         self._hosts = {"localhost", host, public.host} - {""}
@@ -70,11 +79,13 @@ class Gate:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
+        method, path = scope["method"], self._public.inner(scope["path"])
 
         async def guarded_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 answer.update(_SECURITY_HEADERS)
+                self._readers.answer(answer, method, path, headers)
                 if _has_unread_body(scope):
                     # Whoever was refused early may never send the rest: what follows would be taken for it.
                     answer["connection"] = "close"
@@ -92,8 +103,10 @@ class Gate:
             # What the page asks for is named from its own folder on.
             await RedirectResponse(self._public.path + "/", 308)(scope, receive, guarded_send)
             return
-        path = self._public.inner(scope["path"])
         scope["path"], scope["raw_path"] = path, path.encode()
+        if self._readers.may_ask(method, path, headers):
+            await Response(status_code=204)(scope, receive, guarded_send)
+            return
         if _is_open(path):
             await self._app(scope, receive, guarded_send)
             return

@@ -1,0 +1,60 @@
+"""The extension as the folder that Canvas installs: a manifest, one module made of the viewer's own, an icon."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from openhands_otel._internal import canvas, viewer
+from openhands_otel._internal.canvas.bundle import bundle
+from openhands_otel._internal.version import __version__
+
+NAME: Final = "openhands-otel"
+PAGE_PATH: Final = "/spend"
+MANIFEST: Final = "canvas-extension.json"
+_MODULE: Final = "spend.js"
+_ICON: Final = "icon.svg"
+_ENTRY: Final = "page"
+
+
+def files() -> dict[str, str]:
+    """Each file of the folder by its name."""
+    manifest = {
+        "schema_version": 1,
+        "name": NAME,
+        "display_name": "Spend",
+        "version": __version__,
+        "description": "What agents spend, live: from an openhands-otel viewer",
+        "entrypoint": _MODULE,
+        "icon": _ICON,
+        "contributes": {"pages": [{"id": "spend", "title": "Spend", "path": PAGE_PATH}]},
+    }
+    return {
+        MANIFEST: json.dumps(manifest, indent=2) + "\n",
+        _MODULE: bundle(_ENTRY, _source),
+        _ICON: _text(viewer.__name__, _ICON),
+    }
+
+
+def write(folder: Path) -> None:
+    """Make ``folder`` the extension: what is in it by other names stays. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files().items():
+        (folder / name).write_text(content)
+
+
+def _source(name: str) -> str:
+    if name == _ENTRY:
+        return _text(canvas.__name__, "page.js")
+    if name == "facts":
+        return viewer.facts_module()
+    if name == "styles":
+        theirs, own = _text(viewer.__name__, "page.css"), _text(canvas.__name__, "page.css")
+        return f"export const VIEWER_STYLE = {json.dumps(theirs)};\nexport const OWN_STYLE = {json.dumps(own)};\n"
+    return _text(viewer.__name__, f"{name}.js")
+
+
+def _text(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text()

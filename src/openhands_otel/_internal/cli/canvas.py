@@ -1,0 +1,122 @@
+"""``openhands-otel canvas``: the page of what was spent inside Agent Canvas, put in and taken out.
+
+The agent server that Canvas runs keeps its extensions, and reads them from a folder of its own machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from openhands_otel._internal.canvas.agent_server import DEFAULT_URL, AgentServer, AgentServerError
+from openhands_otel._internal.canvas.extension import NAME, PAGE_PATH, write
+from openhands_otel._internal.cli import PROGRAM, CommandError
+from openhands_otel._internal.host.state_folder import state_folder
+from openhands_otel._internal.host.token_file import TokenError, read_token
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel._internal.version import __version__
+
+KEY_FILE: Final = Path("~/.openhands/agent-canvas/api-key.txt")
+"""Where Canvas keeps the key that it made for its servers."""
+FOLDER: Final = "canvas-extension"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One command for each thing to do."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    writing = actions.add_parser("write", help="write it into a folder, for an agent server on another machine")
+    writing.add_argument("folder", type=Path, metavar="FOLDER", help="where to: made if it is missing")
+    for name, (_, about) in _ACTIONS.items():
+        action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        action.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL", help=f"Agent Canvas ({DEFAULT_URL})")
+        action.add_argument("--key-file", type=Path, metavar="FILE", help=f"file with its API key ({KEY_FILE})")
+        if name == "install":
+            action.add_argument(
+                "--source", metavar="FOLDER", help="folder or git address as the agent server reads it (one made here)"
+            )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked, and say so."""
+    if arguments.action == "write":
+        print(f"{NAME} {__version__} is in {printable(_written(arguments.folder))}")
+        return 0
+    try:
+        server = AgentServer(arguments.url, *_key(arguments.key_file)).greet()
+        _ACTIONS[arguments.action][0](server, arguments)
+    except AgentServerError as error:
+        raise CommandError(str(error)) from None
+    return 0
+
+
+def _install(server: AgentServer, arguments: argparse.Namespace) -> None:
+    replaced = server.install(arguments.source or _written(None))
+    place = f"the agent server at {server.shown} ({server.version})"
+    print(f"{'replaced' if replaced else 'installed'} {NAME} {__version__} in {place}")
+    server.enable(NAME)
+    print(f"enabled it: the page is {server.shown}{_page()}, 'Spend' in Canvas' navigation")
+    print(f"let that page read the viewer: {PROGRAM} view --origins {','.join(_origins(server.url))}")
+
+
+def _uninstall(server: AgentServer, arguments: argparse.Namespace) -> None:
+    if server.installed(NAME) is None:
+        print(f"{NAME} is not installed at {server.shown}")
+        return
+    server.uninstall(NAME)
+    print(f"took {NAME} out of the agent server at {server.shown}")
+
+
+def _status(server: AgentServer, arguments: argparse.Namespace) -> None:
+    found = server.installed(NAME)
+    if found is None:
+        print(f"{NAME} is not installed at {server.shown} ({server.version}): '{PROGRAM} canvas install' does it")
+        return
+    state = "enabled" if found.enabled else "disabled"
+    newer = "" if found.version == __version__ else f"; this is {__version__}: '{PROGRAM} canvas install' updates it"
+    print(f"{NAME} {found.version} is installed and {state} at {server.shown}{_page()}{newer}")
+
+
+_ACTIONS: Final[dict[str, tuple[Callable[[AgentServer, argparse.Namespace], None], str]]] = {
+    "install": (_install, "put the page into Canvas, or a newer one into its place"),
+    "uninstall": (_uninstall, "take the page out of Canvas"),
+    "status": (_status, "whether the page is there, and which"),
+}
+
+
+def _page() -> str:
+    return f"/extensions/{NAME}{PAGE_PATH}"
+
+
+def _origins(url: str) -> list[str]:
+    """The origins under which browsers know Canvas there."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    hosts = ["localhost", "127.0.0.1"] if parts.hostname in ("localhost", "127.0.0.1") else [str(parts.hostname)]
+    return [f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}" for host in hosts]
+
+
+def _key(file: Path | None) -> tuple[str | None, str]:
+    """The key, if there is one, and what it was read from."""
+    path = (KEY_FILE if file is None else file).expanduser()
+    if file is None and not path.exists():
+        return None, f"{KEY_FILE} is not there"
+    try:
+        return read_token(path), printable(str(path))
+    except TokenError as error:
+        raise CommandError(str(error)) from None
+
+
+def _written(folder: Path | None) -> str:
+    """The extension as a folder of this machine: the one that is named, or one of ours."""
+    try:
+        place = state_folder() / FOLDER if folder is None else folder.absolute()
+        write(place)
+    except (RuntimeError, OSError) as error:
+        why = getattr(error, "strerror", None) or "there is no home directory"
+        raise CommandError(
+            f"the extension cannot be written ({why}): name a folder of yours, or XDG_STATE_HOME"
+        ) from None
+    return str(place)
