@@ -263,6 +263,8 @@ class Reason(Word):
     """An LLM spent that is not in the stats (a title's own, a rebuilt condenser, a failed fallback)."""
     ACP_REPORT = "acp_report"
     """A cumulative report of an ACP agent was misread."""
+    ACP_UNPRICED = "acp_unpriced"
+    """An ACP agent names no cost, and OpenHands did not ask what its model costs."""
     UNKNOWN = "unknown"
 
 

@@ -1,7 +1,8 @@
 """An ACP agent that does nothing but report what a script (a JSON file) says each turn cost.
 
 The script is a list of turns: {"input", "output", "cached", "cost" (cumulative, or null), "currency"}; how far it is
-stands in a file beside it, so that a restarted process goes on. Run as ``python acp_stub.py SCRIPT``.
+stands in a file beside it, so that a restarted process goes on. Run as ``python acp_stub.py SCRIPT [MODEL]``: it says
+that a session uses this model, if one is named.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ from acp.schema import (
 
 SCRIPT = Path(sys.argv[1])
 PLACE = SCRIPT.with_suffix(".place")
+MODEL = sys.argv[2] if len(sys.argv) > 2 else None
+
+
+def session(session_id: str) -> NewSessionResponse:
+    answer: dict[str, Any] = {"sessionId": session_id}
+    if MODEL is not None:
+        options = [{"value": MODEL, "name": MODEL}]
+        choice = {"type": "select", "id": "model", "name": "Model", "currentValue": MODEL, "options": options}
+        answer["configOptions"] = [choice]
+    return NewSessionResponse.model_validate(answer)
 
 
 class Stub:
@@ -42,7 +53,7 @@ class Stub:
         )
 
     async def new_session(self, cwd: str, **kwargs: Any) -> NewSessionResponse:
-        return NewSessionResponse(session_id=str(uuid.uuid4()))
+        return session(str(uuid.uuid4()))
 
     async def load_session(self, cwd: str, session_id: str, **kwargs: Any) -> LoadSessionResponse:
         return LoadSessionResponse()

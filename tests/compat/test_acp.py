@@ -27,11 +27,13 @@ ESTIMATE = 100 * 2.5e-6 + 10 * 1e-5
 """What OpenHands estimates for a turn, by litellm's prices of the model: cached tokens left out."""
 
 
-def acp_agent(scenario: Scenario, turns: list[Any]) -> Any:
+def acp_agent(scenario: Scenario, turns: list[Any], model: str | None = MODEL, session_model: str | None = None) -> Any:
+    """``model`` is what OpenHands was told to set, ``session_model`` what the agent says that its session has."""
     agent = needs("openhands.sdk.agent.acp_agent", "ACPAgent")
     script = scenario.folder / "turns.json"
     script.write_text(json.dumps(turns))
-    options = {"acp_command": [sys.executable, str(STUB), str(script)], "acp_model": MODEL}
+    command = [sys.executable, str(STUB), str(script), *([] if session_model is None else [session_model])]
+    options = {"acp_command": command, "acp_model": model}
     return agent(**{name: value for name, value in options.items() if name in agent.model_fields})
 
 
@@ -166,3 +168,48 @@ def test_a_session_resumed_elsewhere_goes_on_where_it_stopped(
         pytest.skip("this release of OpenHands starts a new ACP session when it resumes")
     scenario.settle()
     assert scenario.fleet() - said == pytest.approx(spent, abs=EXACT)
+
+
+FULL_ESTIMATE = ESTIMATE + 40 * 1.25e-6
+"""By the same prices with the cached tokens, which cost half."""
+
+
+@pytest.mark.parametrize("name", [MODEL, f"{MODEL}/high", f"{MODEL}[high]", MODEL.upper()])
+def test_an_agent_that_names_its_model_and_no_cost_is_priced_by_that(scenario: Scenario, name: str) -> None:
+    """Kind: an agent (Codex) that reports tokens and no cost, under a model that OpenHands did not set."""
+    needs("openhands.sdk.agent.acp_agent", "ACPAgent.current_model_id")
+    conversation = scenario.conversation(acp_agent(scenario, [turn(None), turn(None)], None, name))
+    if getattr(conversation.agent, "current_model_id", None) is None:
+        scenario.run(conversation)
+        if conversation.agent.current_model_id is None:
+            pytest.skip("this release of OpenHands does not read a session's options")
+    else:
+        scenario.run(conversation)
+    scenario.run(conversation, "again")
+    scenario.settle()
+    assert scenario.fleet(openhands__cost__source="acp_estimated") == pytest.approx(2 * FULL_ESTIMATE, abs=EXACT)
+    assert scenario.fleet(gen_ai__request__model=name) == pytest.approx(2 * FULL_ESTIMATE, abs=EXACT)
+    assert scenario.fleet() == pytest.approx(2 * FULL_ESTIMATE, abs=EXACT)
+    assert scenario.fleet("openhands.llm.unpriced_calls") == 0
+    (difference,) = scenario.facts("openhands.conversation.unreconciled_cost")
+    assert difference.attributes["openhands.reconciliation.reason"] == "acp_unpriced"
+
+
+def test_a_report_covers_what_was_estimated_by_the_sessions_model(scenario: Scenario) -> None:
+    needs("openhands.sdk.agent.acp_agent", "ACPAgent.current_model_id")
+    conversation = scenario.conversation(acp_agent(scenario, [turn(None), turn(0.5)], None, MODEL))
+    scenario.run(conversation)
+    scenario.run(conversation, "again")
+    scenario.settle()
+    assert scenario.fleet() == pytest.approx(0.5, abs=EXACT)
+
+
+def test_a_model_that_nobody_prices_or_names_is_unpriced_and_never_openhands_own(scenario: Scenario) -> None:
+    needs("openhands.sdk.agent.acp_agent", "ACPAgent.current_model_id")
+    agent = acp_agent(scenario, [turn(None)], None)
+    agent.llm.model = "gpt-4o"
+    scenario.run(scenario.conversation(agent))
+    scenario.settle()
+    assert scenario.fleet() == 0
+    assert scenario.fleet("openhands.llm.unpriced_calls") == 1
+    assert scenario.fleet("gen_ai.client.inference.usage.input_tokens", gen_ai__request__model="unknown") == 140

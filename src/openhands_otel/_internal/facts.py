@@ -286,6 +286,7 @@ REASONS: Final[Mapping[str, str]] = {
     Reason.STALE_METER: "its LLM writes to another meter",
     Reason.UNREGISTERED_LLM: "it leaves an LLM out",
     Reason.ACP_REPORT: "it misreads the agent's reports",
+    Reason.ACP_UNPRICED: "it does not price the agent's tokens",
     Reason.UNKNOWN: "for no known reason",
 }
 """Why OpenHands' own total differs, in a clause after what it says."""

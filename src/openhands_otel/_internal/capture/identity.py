@@ -273,12 +273,11 @@ def acp_origin(conversations: OpenConversations, agent: Any) -> Origin:
     )
     facts = conversations.get(conversation_id)
     llm = getattr(agent, "llm", None)
-    model = _text(getattr(agent, "acp_model", None)) or model_and_provider(llm)[0]
     return replace(
         NOBODY,
         conversation_id=conversation_id,
         role=scope.role or Role.ACP,
-        model=model,
+        model=_acp_model(agent, llm),
         provider=_text(getattr(agent, "_agent_name", None)) or NOBODY.provider,
         usage_id=_text(getattr(llm, "usage_id", None)),
         agent=facts.agent if facts else type(agent).__name__,
@@ -286,6 +285,12 @@ def acp_origin(conversations: OpenConversations, agent: Any) -> Origin:
         operation=Operation.INVOKE_AGENT,
         labels=_labels_here(facts),
     )
+
+
+def _acp_model(agent: Any, llm: Any) -> str:
+    """The session's own model, or the one that it was asked for; never that of an LLM which no ACP agent uses."""
+    own = _text(getattr(agent, "current_model_id", None)) or _text(getattr(agent, "acp_model", None))
+    return own or (NOBODY.model if hasattr(agent, "acp_model") else model_and_provider(llm)[0])
 
 
 def _uses(conversation: Any, llm: Any) -> bool:

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 COST_HEADER = "llm_provider-x-litellm-response-cost"
 _NOT_FLAT = ("tiered", "off_peak")
@@ -61,6 +61,19 @@ class _Flat:
         return (self.full, self.cached) == _pair(self.entry, self.full_name, self.cached_name)
 
 
+_EFFORT: Final = re.compile(r"\[[^\[\]]*\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTokens:
+    """Tokens of one turn as an ACP agent reports them: cached ones beside the input."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+
+
 _flat: dict[tuple[Any, ...], tuple[_Flat, ...]] = {}
 """By provider and names of a model: its flat prices that were seen to be what litellm takes."""
 
@@ -96,6 +109,30 @@ def is_free(asked: PriceQuery, *, has_tokens: bool) -> bool:
         return has_tokens and any(name in _OWN_MACHINE for name in _providers(asked))
     prices = [price for name, price in entry.items() if "cost" in name or "pricing" in name]
     return any(price is not None for price in prices) and (has_tokens or not any(prices))
+
+
+def price_of_tokens(model: str, tokens: AgentTokens) -> float | None:
+    """US dollars that so many tokens cost by litellm's table; None where it has no price of the model.
+
+    For what an agent's own program asked, of which nothing is known but this. Agents write how hard a model is to think
+    behind its name, as in ``gpt-5.6[high]`` or ``gpt-5.6/high``.
+    """
+    table: dict[str, dict[str, Any]] = getattr(sys.modules.get("litellm"), "model_cost", {})
+    plain = _EFFORT.sub("", model)
+    names = (
+        name
+        for each in (model, plain, plain.rpartition("/")[0], plain.rpartition("/")[2])
+        for name in (each, each.lower())
+    )
+    entry = next((table[name] for name in names if name in table), None)
+    if entry is None:
+        return None
+    full, output = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+    if full is None or output is None:
+        return None
+    read, written = entry.get("cache_read_input_token_cost"), entry.get("cache_creation_input_token_cost")
+    cached = tokens.cache_read * (full if read is None else read)
+    return tokens.input * full + cached + tokens.cache_write * (written or full) + tokens.output * output
 
 
 def _ask(asked: PriceQuery, usage: Any) -> float | None:

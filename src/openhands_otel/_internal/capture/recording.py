@@ -23,7 +23,7 @@ from openhands_otel._internal.capture.identity import (
     current_number,
     origin_outside_calls,
 )
-from openhands_otel._internal.capture.prices import PriceQuery
+from openhands_otel._internal.capture.prices import AgentTokens, PriceQuery
 from openhands_otel._internal.capture.response import Response, attempt_begins, usage_worked_out
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.patching import Leave, Patches
@@ -101,6 +101,7 @@ class Recording:
         if response is not None:
             response.tokens, response.cache_read = True, cache_read
             if response.turn is not None:
+                response.agent_tokens = AgentTokens(prompt, given["completion_tokens"], cache_read, cache_write)
                 # ACP agents report cached tokens beside the input, everybody else inside it.
                 prompt = prompt + cache_read + cache_write
         self._publish(
@@ -194,6 +195,9 @@ class Recording:
         if missed:
             # OpenHands adds nothing for a report that does not grow, such as one that starts again at zero.
             self._publish(CostAdded(now_ns(), response.origin, missed, CostSource.ACP_REPORTED, 0.0))
+        estimated = response.estimate()
+        if estimated:
+            self._publish(CostAdded(now_ns(), response.origin, estimated, CostSource.ACP_ESTIMATED, 0.0))
         free = None if response.priced else response.free()
         priced = response.priced or free is not None
         if priced or response.tokens or response.turn is None:

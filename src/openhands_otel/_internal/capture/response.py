@@ -59,7 +59,18 @@ def _says_something(usage: Any) -> bool:
 class Response:
     """See the module's docstring; ``turn`` is set if it is an ACP agent's, ``telemetry`` and ``answer`` if not."""
 
-    __slots__ = ("_added", "answer", "asked", "cache_read", "closing", "origin", "telemetry", "tokens", "turn")
+    __slots__ = (
+        "_added",
+        "agent_tokens",
+        "answer",
+        "asked",
+        "cache_read",
+        "closing",
+        "origin",
+        "telemetry",
+        "tokens",
+        "turn",
+    )
 
     def __init__(self, origin: Origin, telemetry: Any, answer: Any, turn: Turn | None = None) -> None:
         self.origin = origin
@@ -72,6 +83,8 @@ class Response:
         """Whether OpenHands is done with it: what is asked for now, we ask."""
         self.tokens = False
         self.cache_read = 0
+        self.agent_tokens: prices.AgentTokens | None = None
+        """What an ACP agent reports of its turn."""
         self._added = False
 
     def cost_source(self) -> CostSource:
@@ -98,6 +111,19 @@ class Response:
         self._added = self.turn is None or not self.turn.foreign_currency
         # Two sums of the same floats, in another order.
         return amount if abs(spent - amount) <= NOISE else spent
+
+    def estimate(self) -> float:
+        """What is new by the tokens of an ACP agent's turn that neither the agent nor OpenHands has priced.
+
+        OpenHands asks the table by the model that it was told to set, if it was; the session knows its own.
+        """
+        if self.turn is None or self.turn.reported or self._added or self.agent_tokens is None:
+            return 0.0
+        price = prices.price_of_tokens(self.origin.model, self.agent_tokens)
+        if price is None:
+            return 0.0
+        self._added = not self.turn.foreign_currency
+        return self.turn.take_estimate(price)
 
     def free(self) -> CostSource | None:
         """Who said that it costs nothing, where nothing was added; None if nobody did, so that its price is unknown."""

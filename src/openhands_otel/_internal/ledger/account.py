@@ -121,6 +121,8 @@ class Account:
     """Our total then, without what it had spent before."""
     misread: bool = False
     """Whether OpenHands recorded other amounts than were spent (``CostAdded.recorded``)."""
+    unpriced_by_openhands: bool = False
+    """Whether it recorded nothing where an ACP agent's tokens have a price."""
     running: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
     """What runs now: (kind, call number) to (label, since when in unix nanoseconds)."""
     opened_at: int = 0
@@ -188,6 +190,8 @@ class Account:
             found.add(Reason.UNREGISTERED_LLM)
         if self.misread:
             found.add(Reason.ACP_REPORT)
+        if self.unpriced_by_openhands:
+            found.add(Reason.ACP_UNPRICED)
         return tuple(sorted(found)) or (Reason.UNKNOWN,)
 
     @property

@@ -300,7 +300,11 @@ class Ledger:
         if account is None:
             return
         self._part(account, event.origin).spent(event.source).add(event.amount)
-        account.misread = account.misread or event.amount != event.recorded
+        if event.amount != event.recorded:
+            if event.source is CostSource.ACP_ESTIMATED and not event.recorded:
+                account.unpriced_by_openhands = True
+            else:
+                account.misread = True
 
     def _part(self, account: Account, origin: Origin) -> Part:
         """Where an account holds what calls such as ``origin``'s spent."""
