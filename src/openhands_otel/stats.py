@@ -96,7 +96,7 @@ from pydantic import BaseModel, Field, JsonValue
 # fmt: off
 __all__ = [
     "Breakdown", "Budget", "BurnRate", "Call", "Calls", "ConversationRun", "ConversationStats",
-    "ConversationUpdate", "CostShare", "Glance", "History", "HistoryPoint", "ModelCalls", "Presence",
+    "ConversationUpdate", "CostShare", "Glance", "History", "HistoryPoint", "Latency", "ModelCalls", "Presence",
     "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "SpanDetails", "SpanEvent", "Spend",
     "SpendGroup", "State", "Timeline", "TimelineRow", "TokenUsage", "Totals", "TotalsUpdate", "Update",
     "UsageMetrics",
