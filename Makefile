@@ -5,6 +5,7 @@
 .PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page pictures clean
 
 BIN := .venv/bin
+UV = $$(command -v uv || echo .cache/uv/bin/uv)
 # Some images forbid Python to keep what it compiled: importing OpenHands takes twice as long then, each time.
 unexport PYTHONDONTWRITEBYTECODE
 # A command for each line of standard input, {} in it; two at once for each core, since most of the time is waiting.
@@ -56,6 +57,7 @@ test-stack: setup ## run the tests against a real collector, Prometheus and Jaeg
 test-compose: setup ## start the Compose files in containers (builds the servers once; needs Go, root and Podman)
 	@sh scripts/install_containers.sh
 	@$(BIN)/python -m deploy.native build collector prometheus jaeger thanos caddy
+	@$(UV) run --quiet --no-project --python $(BIN)/python --with kubernetes-validate==1.37.0 python scripts/check_manifests.py
 	@$(BIN)/python -m pytest -s tests/compose $(ARGS)
 
 soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector in between (needs Go)

@@ -56,3 +56,16 @@ def test_another_takes_its_place_and_nothing_else_does(bundle: Path, tmp_path: P
         (1, "", 1),
     ]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["again", "file", "theirs"]
+
+
+def test_copied_into_a_pod_it_is_found_as_if_its_site_were_named(bundle: Path) -> None:
+    """What the OpenTelemetry Operator writes into PYTHONPATH, around what the pod has there, is gone."""
+    asks = "import os, sys; print(sys.path, os.environ['PYTHONPATH'], '_openhands_otel_launch' in sys.modules)"
+    prefix = bundle / "opentelemetry" / "instrumentation" / "auto_instrumentation"
+    assert [file.name for file in prefix.iterdir()] == ["sitecustomize.py"]
+    for theirs in ("", f"{bundle.parent}{os.pathsep}"):
+        named = f"{prefix}{os.pathsep}{theirs}{bundle}"
+        injected = execute(sys.executable, "-c", asks, PYTHONPATH=named)
+        site = f"{bundle}/site{os.pathsep}{theirs}".rstrip(os.pathsep)
+        assert injected.stdout == execute(sys.executable, "-c", asks, PYTHONPATH=site).stdout
+        assert injected.stdout.endswith(f"{site} True\n")

@@ -2,6 +2,8 @@
 
     site/sitecustomize.py         what PYTHONPATH names, and nothing else: a copy of ``launch/site/sitecustomize.py``
     lib/NAME/...                  a distribution with its metadata, as it is installed here
+    opentelemetry/instrumentation/auto_instrumentation/sitecustomize.py
+                                  what PYTHONPATH names in a pod that the OpenTelemetry Operator has copied it into
     openhands-otel-bundle.json    what is in it, and what was left to the environment
 
 One folder for each distribution, because ``site/_openhands_otel_launch.py`` looks only into those that the environment
@@ -25,7 +27,7 @@ from pathlib import Path, PurePath
 from typing import Final, Self
 
 from openhands_otel._internal import launch
-from openhands_otel._internal.launch.footprint import MANIFEST
+from openhands_otel._internal.launch.footprint import AUTO_INSTRUMENTATION, MANIFEST
 from openhands_otel._internal.version import __version__
 
 OWN: Final = "openhands-otel"
@@ -145,7 +147,6 @@ def _made_beside(folder: Path) -> Generator[tuple[Path, Contents]]:
 
 
 def _fill(folder: Path) -> Contents:
-    site_of(folder).mkdir(parents=True)
     for name, found in (wanted := _wanted()).packages.items():
         for file, place in _files(found):
             goal = folder / "lib" / name / place
@@ -155,7 +156,9 @@ def _fill(folder: Path) -> Contents:
     if not own.exists():
         # Where it is edited its metadata alone is installed.
         shutil.copytree(PACKAGE, own, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
-    shutil.copyfile(launch_of(folder) / "site" / _SITECUSTOMIZE, site_of(folder) / _SITECUSTOMIZE)
+    for kind, place in (("site", site_of(folder)), ("operator_site", folder.joinpath(*AUTO_INSTRUMENTATION))):
+        place.mkdir(parents=True)
+        shutil.copyfile(launch_of(folder) / kind / _SITECUSTOMIZE, place / _SITECUSTOMIZE)
     versions = {name: found.version for name, found in sorted(wanted.packages.items())}
     contents = Contents(__version__, versions, dict(sorted(wanted.left_out.items())))
     (folder / MANIFEST).write_text(contents.encoded(), "utf-8")
