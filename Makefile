@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards api test-compat test-sequences test-life test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page pictures clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-launch test-sequences test-life test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page pictures clean
 
 BIN := .venv/bin
 UV = $$(command -v uv || echo .cache/uv/bin/uv)
@@ -43,6 +43,9 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	@$(BIN)/python scripts/compat_env.py --servers >.cache/compat-servers
 	@$(BESIDE) <.cache/compat-servers sh scripts/with_release.sh {} env AGENT_SERVER_PYTHON={} $(BIN)/python -m pytest tests/server $(ARGS)
 	@echo "== image of an agent server"; TEST_IMAGE=1 $(BIN)/python -m pytest tests/server/test_image.py $(ARGS)
+
+test-launch: setup ## start what people start (gunicorn, celery, a notebook, uv, uvx) where we are not installed
+	@$(BIN)/python -m pytest tests/launch/ways $(ARGS)
 
 test-sequences: setup ## play 500 random sequences against the bill
 	@TEST_SEQUENCES=500 $(BIN)/python -m pytest tests/compat/test_any_order.py $(ARGS)

@@ -8,6 +8,7 @@ provider of its own, which stays, or instrumented OpenHands in code. OpenTelemet
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -23,22 +24,39 @@ _EXPECTED = ("Overriding of current", "Attempting to instrument while already in
 
 def start() -> None:
     """Errors are logged and swallowed: the program runs in any case."""
-    footprint.remember_exported()
-    # Whatever is switched off by settings: what we put into the environment must be kept from tools.
-    ToolEnvironment().attach()
     if footprint.is_started_by_opentelemetry():
+        ToolEnvironment().attach()
+        # OpenTelemetry has started what is installed; what a bundle serves it could not see.
+        if not _is_on() and not _is_disabled():
+            _instrument()
         return
+    footprint.remember_exported()
     with _without_expected_warnings():
         initialize()
+    # Whatever is switched off by settings: what was put into the environment must be kept from tools. That is known
+    # now: a distribution may have set variables.
+    ToolEnvironment().attach()
     if not _is_on():
         # An endpoint that ``run`` has set would start Laminar, and nobody would keep it from that.
         footprint.withdraw()
+
+
+def _instrument() -> None:
+    from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor
+
+    OpenHandsInstrumentor().instrument()
 
 
 def _is_on() -> bool:
     from openhands_otel._internal.process.instrumentor import OpenHandsInstrumentor
 
     return getattr(OpenHandsInstrumentor(), "_undo", None) is not None
+
+
+def _is_disabled() -> bool:
+    """By OpenTelemetry's own list of instrumentations that are not to be started."""
+    named = [name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")]
+    return "openhands" in named or "*" in named
 
 
 @contextmanager

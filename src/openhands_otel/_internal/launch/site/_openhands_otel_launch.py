@@ -256,10 +256,14 @@ def _carried(args: "Any", env: "Any", file: "Any" = None) -> "tuple[Any, dict[by
             _mention(args)
             return args, None
         separator, site, path = os.fsencode(os.pathsep), os.fsencode(SITE), given.get(b"PYTHONPATH", b"")
-        missing = site not in path.split(separator)
-        if missing:
-            given[b"PYTHONPATH"] = separator.join([site, path]) if path else site
-        return _with_bootstrap(args, file), given if missing else None
+        entries = path.split(separator)
+        # Another's ``sitecustomize`` in front of ours would hide it; ours lets that one run.
+        hidden = entries[0] != site
+        if hidden:
+            given[b"PYTHONPATH"] = separator.join(
+                [site, *(entry for entry in entries if entry != site)] if path else [site]
+            )
+        return _with_bootstrap(args, file), given if hidden else None
     except Exception:
         # What is wrong with them, the original says in its own words.
         return args, None
