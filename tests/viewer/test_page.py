@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from viewer_process import Viewer, running_viewer, start_viewer
 
 from openhands_otel import semconv
+from openhands_otel._internal.money import money
 from openhands_otel.semconv import TokenType
 from otlp_sender import Sender
 
@@ -35,6 +36,14 @@ WIDE_ELEMENTS = """
   .map((one) => one.className || one.id || one.tagName)
 """
 """What reaches beyond the right edge; more telling than the width of the whole."""
+
+CUT_AMOUNTS = """
+[...document.querySelectorAll("body *")]
+  .filter((one) => !one.children.length && /\\$[\\d.,]+/.test(one.textContent) && one.checkVisibility()
+    && one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== "visible")
+  .map((one) => `${one.className || one.tagName}: ${one.textContent}`)
+"""
+"""Amounts of which a part is not seen."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)")
 
@@ -286,6 +295,27 @@ def test_amounts_are_shown_as_the_table_says_that_the_terminal_is_held_to(viewer
     assert shown == [text for _, text in cases]
     nothing = script.replace("amounts.map(money)", "[money(undefined), money(null), money('x')]")
     assert page.evaluate(nothing, []) == ["$?"] * 3
+
+
+def test_a_million_dollars_and_a_hundredth_of_a_cent_have_room(fresh_viewer: Viewer, page: Page) -> None:
+    """At any width nothing that counts is cut, and each amount has its digits."""
+    million, little = 1_234_567.891, 0.0000123
+    for name, cost in (("million", million), ("little", little)):
+        agent = Sender(name).spend(cost, model=f"a-model-with-a-long-name-{name}").introduce(name)
+        fresh_viewer.send(agent.converse(name, cost, model=f"a-model-with-a-long-name-{name}").state(name, "running"))
+    for width in (390, 760, 1100, 1360):
+        page.set_viewport_size({"width": width, "height": 900})
+        for address in ("#/", "#/?as=cards", "#/c/million", "#/c/little"):
+            page.goto(f"{fresh_viewer.url}/{address}")
+            expect(page.locator(".parts tfoot:visible").first).to_be_visible()
+            expect(page.locator("tr.conversation:visible, article.card:visible").first).to_be_visible()
+            assert page.evaluate(WIDE_ELEMENTS) == []
+            assert page.evaluate(CUT_AMOUNTS) == []
+        page.goto(fresh_viewer.url)
+        for name, cost in (("million", million), ("little", little)):
+            expect(row(page, name).locator(".c-cost")).to_have_text(money(cost))
+            expect(page.locator(f"#where tr[data-name$='{name}'] .dollars")).to_have_text(money(cost))
+        expect(page.locator("#total")).to_have_text(money(million + little))
 
 
 def test_what_is_refused_and_what_does_not_work_is_said_only_then(page: Page, tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ const COLUMNS = [
   { name: "model", title: "model", text: true, width: 150, of: ({ stats }) => stats.model_name, key: "model_name", show(cell, { stats }) {
     say(cell, stats.model_name === "unknown" ? "" : stats.model_name, stats.model_name);
   } },
-  { name: "cost", title: "$", width: 104, of: ({ stats }) => stats.accumulated_cost, key: "accumulated_cost", show(cell, { stats }, now, cost) {
+  { name: "cost", title: "$", width: 136, of: ({ stats }) => stats.accumulated_cost, key: "accumulated_cost", show(cell, { stats }, now, cost) {
     setText(cell, spent(cost, stats.unpriced_calls));
     cell.dataset.value = String(cost);
     cell.title = stats.descendants ? `${money(stats.accumulated_cost)} itself, ${money(stats.tree_cost)} with ${count(stats.descendants)} sub-agent${stats.descendants === 1 ? "" : "s"}` : "";
   } },
-  { name: "burn", title: "$/h", width: 84, of: (entry, now) => entry.burn(now) ?? -1, ticks: true, show(cell, entry, now) {
+  { name: "burn", title: "$/h", width: 104, of: (entry, now) => entry.burn(now) ?? -1, ticks: true, show(cell, entry, now) {
     const burn = entry.burn(now);
     setText(cell, burn === null ? "" : money(burn));
   } },

@@ -82,6 +82,12 @@ export class List {
     this.#arrange();
   }
 
+  // Where it has a row or card that is in the document.
+  focus(id) {
+    const entry = this.known.get(id);
+    (this.view?.as === "cards" ? entry?.card?.name : entry?.row?.link)?.focus({ preventScroll: true });
+  }
+
   tick() {
     const time = this.now();
     if (this.view?.as === "cards") this.cards.tick(time);

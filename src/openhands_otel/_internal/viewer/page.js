@@ -107,7 +107,10 @@ function show() {
   // Who comes back from a conversation finds the list as it was left.
   if (same(list.view, "where", "search", "show", "outcome", "sort", "as")) list.showAgain();
   else if (totals) list.order();
-  if (before && before.conversation !== null) scrollTo({ top: left });
+  if (before && before.conversation !== null) {
+    scrollTo({ top: left });
+    list.focus(before.conversation);
+  }
 }
 
 function choices() {

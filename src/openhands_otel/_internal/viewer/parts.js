@@ -7,18 +7,21 @@ export function showParts(table, title, rows, total) {
   const timed = total.llm_seconds > 0;
   const titles = ["$", "share", "calls", "in", "cached", "out", ...(timed ? ["s a call"] : [])];
   const heads = titles.map((text, index) => scoped("col", element("th", index > 1 ? "num wide-only" : "num", text)));
-  const head = element("tr", "", scoped("col", element("th", "", title)), element("td"), ...heads);
+  const head = element("tr", "", scoped("col", element("th", "", title)), element("td", "bar-cell"), ...heads);
   const lines = rows.map(({ name, value, group }) => {
     const row = line(name, group, total, timed);
     row.dataset.name = group.remainder ? "" : value;
     return row;
   });
+  const focused = table.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.name : undefined;
   table.replaceChildren(
     element("caption", "hidden", `Spend by ${title}`),
     element("thead", "", head),
     element("tbody", "", ...lines),
     element("tfoot", "", line("total", total, total, timed)),
   );
+  // Drawn anew while somebody is there with the keyboard: they stay where they are.
+  if (focused !== undefined) lines.find((row) => row.dataset.name === focused)?.querySelector("button, a")?.focus({ preventScroll: true });
 }
 
 function line(name, group, total, timed) {

@@ -46,6 +46,11 @@ export class SpanDetails {
     this.root.setAttribute("aria-label", "One span");
     this.root.tabIndex = -1;
     this.root.hidden = true;
+    this.root.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.close();
+    });
   }
 
   async open(trace, span) {
@@ -64,7 +69,7 @@ export class SpanDetails {
     parts.push(listOf({ ...found.attributes, ...found.resource }));
     for (const event of found.events) parts.push(element("h5", "", event.name), listOf(event.attributes));
     if (found.left_out) parts.push(element("p", "note", `${found.left_out} attributes, events or links more had no room.`));
-    this.from = document.activeElement;
+    if (!this.root.contains(document.activeElement)) this.from = document.activeElement;
     this.root.replaceChildren(...parts, close);
     this.root.hidden = false;
     this.root.focus();
