@@ -21,6 +21,8 @@ from viewer_process import Viewer, running_viewer
 
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.doctor.clocks import compare
+from openhands_otel._internal.doctor.surroundings import look
+from openhands_otel._internal.doctor.versions import check_versions
 from otlp_receiver import http_receiver
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -331,6 +333,30 @@ def test_a_command_is_looked_at_in_its_own_python_and_environment(
     assert doctor.code == 0, found
     assert sys.executable in only(found, "versions")["said"]
     assert only(found, "read back")["level"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("sdk", "litellm", "fails"),
+    [
+        ("1.49.1", "1.110.2", True),
+        ("1.49.1", "1.95.0", True),
+        ("1.49.0", "2.0.0", True),
+        ("1.49.1", "1.94.9", False),
+        ("1.58.2", "1.110.2", False),
+        ("1.49.1", None, False),
+    ],
+)
+def test_an_openhands_that_loses_tokens_with_its_litellm_is_told_the_constraint(
+    sdk: str, litellm: str | None, fails: bool
+) -> None:
+    found: dict[str, Any] = dict(look())
+    found["packages"] |= {"openhands-sdk": sdk, "litellm": litellm}
+    problems = [each for each in check_versions(found) if each.level == "problem"]
+    assert bool(problems) == fails
+    for one in problems:
+        assert "its tokens are lost" in one.said
+        assert "'litellm<1.95'" in one.cure
+        assert "UV_CONSTRAINT" in one.cure
 
 
 def test_a_python_without_us_is_said_to_lack_us(doctor: Doctor, tmp_path: Path) -> None:

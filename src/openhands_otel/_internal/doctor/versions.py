@@ -17,7 +17,8 @@ def check_versions(found: Mapping[str, Any]) -> list[Finding]:
     python = f"Python {found['python']} ({printable(str(found['executable']), 200)})"
     if tuple(map(int, str(found["python"]).split(".")[:2])) < (3, 12):
         return [problem("versions", f"{python} runs no OpenHands", "use Python 3.12 or newer")]
-    return [ok("versions", f"{python}: {_told(packages)}"), *_missing(packages), *_entry_point(found, packages)]
+    told = ok("versions", f"{python}: {_told(packages)}")
+    return [told, *_missing(packages), *_at_odds(packages), *_entry_point(found, packages)]
 
 
 def _told(packages: Mapping[str, str | None]) -> str:
@@ -46,6 +47,22 @@ def _missing(packages: Mapping[str, str | None]) -> list[Finding]:
                  "instrument the server (docs/agent-server.md); here OPENHANDS_OTEL_REMOTE_STATS shows its numbers")
         )  # fmt: skip
     return findings
+
+
+def _at_odds(packages: Mapping[str, str | None]) -> list[Finding]:
+    """OpenHands takes an attribute for there that a newer litellm has deleted: between a call's cost and its tokens."""
+    sdk, litellm = packages["openhands-sdk"], packages["litellm"]
+    if sdk is None or litellm is None or _release(sdk)[:2] != (1, 49) or _release(litellm) < (1, 95):
+        return []
+    pair = f"openhands-sdk {printable(sdk, 40)} fails with litellm {printable(litellm, 40)}"
+    cure = (
+        "install 'litellm<1.95' there; where uvx installs it (Agent Canvas), UV_CONSTRAINT names a file with that line"
+    )
+    return [problem("versions", f"{pair} at each answer: its cost is recorded, its tokens are lost", cure)]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _entry_point(found: Mapping[str, Any], packages: Mapping[str, str | None]) -> list[Finding]:
