@@ -120,9 +120,10 @@ def load(url: str, count: int, seconds: float, pace_s: float | None, connections
     answer.put((sent, time.monotonic() - begun, sum(agent.cost for agent in agents), time.process_time()))
 
 
-async def view(address: tuple[str, int], until: float, seen: list[int], frames: list[int]) -> None:
+async def view(address: tuple[str, int], told: str, until: float, seen: list[int], frames: list[int]) -> None:
     reader, writer = await asyncio.open_connection(*address)
-    writer.write(b"GET /api/v1/events HTTP/1.1\r\nhost: %s:%d\r\n\r\n" % (address[0].encode(), address[1]))
+    asked = b"GET /api/v1/events?told=%s HTTP/1.1\r\nhost: %s:%d\r\n\r\n"
+    writer.write(asked % (told.encode(), address[0].encode(), address[1]))
     greeted = False
     while time.time() < until:
         try:
@@ -139,7 +140,7 @@ async def view(address: tuple[str, int], until: float, seen: list[int], frames: 
     writer.close()
 
 
-def look(url: str, viewers: int, until: float, answer: Any) -> None:
+def look(url: str, told: str, viewers: int, until: float, answer: Any) -> None:
     os.sched_setaffinity(0, CORES[1:] or CORES)
     parts = urlsplit(url)
     seen: list[int] = []
@@ -147,7 +148,7 @@ def look(url: str, viewers: int, until: float, answer: Any) -> None:
 
     async def run() -> None:
         address = (parts.hostname or "", parts.port or 0)
-        await asyncio.gather(*(view(address, until, seen, frames) for _ in range(viewers)))
+        await asyncio.gather(*(view(address, told, until, seen, frames) for _ in range(viewers)))
 
     asyncio.run(run())
     seen.sort()
@@ -184,12 +185,12 @@ def spent(url: str) -> float:
         return float(json.load(answer)["totals"]["accumulated_cost"])
 
 
-def crowd(agents: int, viewers: int, seconds: float) -> None:
+def crowd(agents: int, viewers: int, told: str, seconds: float) -> None:
     context = multiprocessing.get_context("spawn")
     with viewer() as (url, pid):
         from_agents, from_viewers = context.Queue(), context.Queue()
         until = time.time() + seconds + 8
-        looking = context.Process(target=look, args=(url, viewers, until, from_viewers))
+        looking = context.Process(target=look, args=(url, told, viewers, until, from_viewers))
         looking.start()
         time.sleep(3)
         sending = context.Process(target=load, args=(url, agents, seconds, 1.0, CONNECTIONS, from_agents))
@@ -229,9 +230,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--viewers", type=int, default=50)
+    parser.add_argument("--told", choices=["changes", "rows"], default="changes", help="as the page, or as programs")
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
-    crowd(arguments.agents, arguments.viewers, arguments.seconds)
+    crowd(arguments.agents, arguments.viewers, arguments.told, arguments.seconds)
     flood(min(arguments.seconds, 20))
 
 

@@ -89,13 +89,13 @@ Since 0.1.0.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
 # fmt: off
 __all__ = [
-    "Breakdown", "Budget", "BurnRate", "Call", "Calls", "ConversationRun", "ConversationStats",
+    "Breakdown", "Budget", "BurnRate", "Call", "Calls", "ChangesUpdate", "ConversationRun", "ConversationStats",
     "ConversationUpdate", "CostShare", "Glance", "History", "HistoryPoint", "Latency", "ModelCalls", "Presence",
     "ReceiverStats", "Refusal", "RemovedUpdate", "Share", "SnapshotUpdate", "SpanDetails", "SpanEvent", "Spend",
     "SpendGroup", "State", "Timeline", "TimelineRow", "TokenUsage", "Totals", "TotalsUpdate", "Update",
@@ -543,6 +543,15 @@ class RemovedUpdate(_Model, frozen=True):
 
     type: Literal["removed"] = "removed"
     conversation_id: str
+
+
+class ChangesUpdate(_Model, frozen=True):
+    """Fields of conversations that changed; only told to those who asked for changes."""
+
+    type: Literal["changes"] = "changes"
+    conversations: tuple[dict[str, Any], ...] = Field(
+        description="Of each its conversation_id, and fields of ConversationStats with what they are now."
+    )
 
 
 Update = Annotated[

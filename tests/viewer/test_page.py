@@ -370,7 +370,7 @@ def test_the_page_works_wherever_a_proxy_puts_it(browser: Browser) -> None:
 
         page.route("http://proxy.test/**", put_elsewhere)
         # The stream never ends, so it cannot be fulfilled from here; what else is asked tells as much.
-        page.route("**/api/v1/events", lambda route: route.abort())
+        page.route("**/api/v1/events?*", lambda route: route.abort())
         page.goto("http://proxy.test/some/where/#/?by=role")
         expect(page.locator("#total")).to_have_text("$0.2500")
         expect(page.locator("#where tr[data-name=agent] .dollars")).to_have_text("$0.2500")

@@ -182,6 +182,8 @@ class SpendPage {
       this.totals = update.state.totals;
     } else if (update.type === "conversation") {
       this.known.put(update.conversation, now);
+    } else if (update.type === "changes") {
+      for (const changes of update.conversations) this.known.change(changes, now);
     } else if (update.type === "removed") {
       this.known.remove(update.conversation_id);
     } else if (update.type === "totals") {

@@ -112,6 +112,12 @@ export class Conversations {
     this.moved = true;
   }
 
+  // Some of its fields are others now.
+  change(changes, now) {
+    const entry = this.entries.get(changes.conversation_id);
+    if (entry) this.put({ ...entry.stats, ...changes }, now);
+  }
+
   put(stats, now, past = false) {
     const id = stats.conversation_id;
     const entry = this.entries.get(id);

@@ -11,7 +11,7 @@ import { adoptToken } from "./login.js";
 import { OWN, PERIODS } from "./period.js";
 import { DIMENSIONS } from "./breakdown.js";
 import { showLive, Spending, stackChoice } from "./spending.js";
-import { ask, follow, keepToken, Unauthorized } from "./stream.js";
+import { ask, follow, keepToken, lookAt, Unauthorized } from "./stream.js";
 import { showTrouble } from "./trouble.js";
 
 const ASK_EVERY_MS = 30_000;
@@ -52,6 +52,8 @@ function onUpdate(update) {
     totals = update.state.totals;
     receiver = update.state.receiver;
     spending.refresh();
+  } else if (update.type === "changes") {
+    for (const changes of update.conversations) known.change(changes, time);
   } else if (update.type === "conversation") {
     known.put(update.conversation, time);
   } else if (update.type === "totals") {
@@ -101,6 +103,7 @@ function show() {
   [at("from").value, at("to").value] = [view.from, view.to];
   choices();
   if (view.conversation !== (before?.conversation ?? null)) conversation.open(view.conversation);
+  lookAt(view.conversation);
   if (single) return;
   const same = (other, ...names) => other && names.every((name) => String(other[name]) === String(view[name]));
   if (before?.conversation !== null || !same(before, "period", "from", "to", "where", "stack", "by")) spending.change();

@@ -65,6 +65,18 @@ async function answerTo(question, asked) {
   return (await ask(`api/v1/${question}?${query}`)).json();
 }
 
+let whole = null;
+let reading = null;
+let turned = false;
+
+// Of the conversation that is looked at the whole is told, of others what changed: the stream is taken up anew for it.
+export function lookAt(id) {
+  if (id === null || id === whole) return;
+  whole = id;
+  turned = reading !== null && !reading.signal.aborted;
+  reading?.abort();
+}
+
 // Calls onUpdate for each update and onState("connecting" | "live" | "lost" | "locked") as the connection goes.
 // Runs until the token is refused (call again with a new one) or the signal says so.
 export async function follow(onUpdate, onState, signal) {
@@ -72,7 +84,7 @@ export async function follow(onUpdate, onState, signal) {
   let pause = FIRST_PAUSE_MS;
   onState("connecting");
   while (!signal?.aborted) {
-    const abort = new AbortController();
+    const abort = (reading = new AbortController());
     const stop = () => abort.abort();
     signal?.addEventListener("abort", stop);
     try {
@@ -87,6 +99,10 @@ export async function follow(onUpdate, onState, signal) {
     abort.abort();
     signal?.removeEventListener("abort", stop);
     if (signal?.aborted) return;
+    if (turned) {
+      turned = false;
+      continue;
+    }
     onState("lost");
     await new Promise((resolve) => setTimeout(resolve, pause));
     pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
@@ -98,7 +114,8 @@ async function readOnce(abort, lastId, onEvent, onOpen) {
   let timer = setTimeout(() => abort.abort(), silence);
   const headers = { accept: "text/event-stream", ...(lastId ? { "last-event-id": lastId } : {}) };
   try {
-    const response = await ask("api/v1/events", { headers, signal: abort.signal });
+    const view = new URLSearchParams({ told: "changes", ...(whole === null ? {} : { whole }) });
+    const response = await ask(`api/v1/events?${view}`, { headers, signal: abort.signal });
     onOpen();
     silence = 1000 * Math.min(STREAM_SILENCE_S, STREAM_PATIENCE * Number(response.headers.get(KEEP_ALIVE_HEADER)) || STREAM_SILENCE_S);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

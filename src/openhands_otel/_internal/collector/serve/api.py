@@ -234,7 +234,11 @@ class Api:
 
     async def _events(self, request: Request, sight: Sight) -> Response:
         # Subscribed before the greeting is made: no change falls through.
-        subscription = self._store.broker.subscribe(sight.service)
+        told = request.query_params.get("told", "rows")
+        if told not in ("rows", "changes"):
+            return problem(400, "told takes rows or changes")
+        whole = request.query_params.get("whole") if told == "changes" else None
+        subscription = self._store.broker.subscribe(sight.service, told == "changes", whole)
         if subscription is None:
             return problem(503, "too many viewers are connected")
         return _EventResponse(self._store, subscription, request)
@@ -276,7 +280,7 @@ class _EventResponse(StreamingResponse):
             self._store.broker.unsubscribe(self._subscription)
 
     async def _events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
-        greeting = self._store.greeting(last_event_id, self._subscription.service)
+        greeting = self._store.greeting(last_event_id, self._subscription.service, self._subscription.whole)
         self._owe(len(greeting))
         for piece in _pieces([greeting]):
             yield piece

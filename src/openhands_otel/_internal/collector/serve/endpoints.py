@@ -19,6 +19,7 @@ from openhands_otel.stats import (
     Breakdown,
     Budget,
     Calls,
+    ChangesUpdate,
     ConversationRun,
     ConversationStats,
     Glance,
@@ -191,8 +192,18 @@ IMPORT: Final = Endpoint(
 )
 EVENTS: Final = Endpoint(
     "/api/v1/events",
-    "Server-sent events: everything first, then each change. Each event's data is an Update.",
+    "Server-sent events: everything first, then each change. Each event's data is an Update, or a ChangesUpdate.",
     "text/event-stream",
+    (
+        Parameter(
+            "told",
+            "rows (unless given): of a conversation that changed its whole state. changes: the fields that changed, of"
+            " many conversations at once, four times a second; of costs, usage_to_metrics and calls_by_model only when"
+            " there are other parts.",
+            among=("rows", "changes"),
+        ),
+        Parameter("whole", "With changes: the id of a conversation of which the whole state is told all the same."),
+    ),
 )
 METRICS: Final = Endpoint("/metrics", "All series, for Prometheus: text or OpenMetrics.", "text/plain", lenient=True)
 HEALTH: Final = Endpoint("/healthz", "200 while everything works; else 503, and what does not.", dict[str, str])
@@ -227,6 +238,7 @@ def openapi() -> dict[str, Any]:
     shared: dict[str, Any] = {}
     paths = {each.path: {each.method.lower(): _operation(each, shared)} for each in ENDPOINTS}
     shared["Update"] = _schema(Update, shared)
+    shared["ChangesUpdate"] = _schema(ChangesUpdate, shared)
     shared["Problem"] = {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
     return {
         "openapi": "3.1.0",

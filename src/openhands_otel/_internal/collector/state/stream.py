@@ -25,6 +25,10 @@ HEARTBEAT: Final = b": still here\n\n"
 VIEWER_LIMIT: Final = 256
 ROW_LIMIT: Final = 4
 """How often in a second one conversation is told. An agent's call makes about three changes within a moment."""
+CHANGES_EVERY_S: Final = 0.25
+"""How often those are told who are told of changes."""
+WAITING_LIMIT: Final = 1_000
+"""Events that wait for such a viewer."""
 DELIVERIES_PER_S: Final = 2_500
 """How often in a second viewers are written to, all together: each time costs the same, however much goes out."""
 GREETING_LIMIT: Final = 64 * 1024 * 1024
@@ -34,9 +38,19 @@ GREETING_LIMIT: Final = 64 * 1024 * 1024
 class StreamSubscription:
     """One viewer's queue."""
 
-    def __init__(self, pace_s: Callable[[], float], service: str | None = None) -> None:
+    def __init__(
+        self,
+        pace_s: Callable[[], float],
+        service: str | None = None,
+        by_changes: bool = False,
+        whole: str | None = None,
+    ) -> None:
         self.service = service
         """The only service that it is told of; None for every one."""
+        self.by_changes = by_changes
+        """Whether it is told of what changed in rows, many at once, and of the whole of a row only once."""
+        self.whole = whole
+        """The conversation of which it is always told the whole."""
         self._pace_s = pace_s
         self._delivered = 0.0
         self._waiting: dict[str, bytes] = {}
@@ -47,6 +61,10 @@ class StreamSubscription:
         # Out and in again: ids must leave in rising order for a resume to miss nothing.
         self._waiting.pop(subject, None)
         self._waiting[subject] = frame
+        if self.by_changes and len(self._waiting) > WAITING_LIMIT:
+            # No change takes the place of another's. It comes again, and is told what it missed.
+            self._waiting.clear()
+            self.close()
         self._woken.set()
 
     def close(self) -> None:
@@ -99,17 +117,27 @@ class Broker:
         self.position += 1
         return self.position
 
-    @property
-    def services(self) -> set[str | None]:
-        """What viewers look at: single services, and None for all of them."""
-        return {subscription.service for subscription in self._subscriptions}
+    def services(self, by_changes: bool) -> set[str | None]:
+        """What viewers of one kind look at: single services, and None for all of them."""
+        return {one.service for one in self._subscriptions if one.by_changes is by_changes}
 
-    def publish(self, subject: str, update: BaseModel, position: int, service: str | None = None) -> None:
-        """Tell those who look at ``service``, or at all of them; encoded once for all who see the same."""
+    def publish(
+        self,
+        subject: str,
+        update: BaseModel,
+        position: int,
+        service: str | None = None,
+        by_changes: bool = False,
+        whole: str | None = None,
+    ) -> None:
+        """Tell those who look at ``service`` (or at all of them) in one way, or only those who look at one row.
+
+        Encoded once for all who see the same.
+        """
         frame = self.frame(update, position)
-        for subscription in self._subscriptions:
-            if subscription.service == service:
-                subscription.put(subject, frame)
+        for one in self._subscriptions:
+            if (one.service, one.by_changes) == (service, by_changes) and whole in (None, one.whole):
+                one.put(subject, frame)
 
     def holds(self, subject: str, limit: int, tell: Callable[[], object]) -> bool:
         """Whether a subject was told as often as may be; then ``tell`` is called as soon as it may be again."""
@@ -137,6 +165,10 @@ class Broker:
         if (held := self._held.pop(subject, None)) is not None:
             held[0].cancel()
 
+    def wholes(self, service: str | None) -> set[str]:
+        """Conversations of which somebody who is told of changes is always told the whole."""
+        return {one.whole for one in self._subscriptions if one.service == service and one.whole is not None}
+
     def frame(self, update: BaseModel, position: int) -> bytes:
         kind: str = getattr(update, "type")  # noqa: B009
         return f"id: {self._run}-{position}\nevent: {kind}\ndata: {update.model_dump_json()}\n\n".encode()
@@ -148,14 +180,16 @@ class Broker:
             return None
         return int(position)
 
-    def subscribe(self, service: str | None = None) -> StreamSubscription | None:
+    def subscribe(
+        self, service: str | None = None, by_changes: bool = False, whole: str | None = None
+    ) -> StreamSubscription | None:
         """A place for one more viewer (of one service, or of all), or None where there is none.
 
         Looking first and taking it later would let too many in.
         """
         if self.full or self.greeting_bytes >= GREETING_LIMIT:
             return None
-        subscription = StreamSubscription(lambda: self.viewers / DELIVERIES_PER_S, service)
+        subscription = StreamSubscription(lambda: self.viewers / DELIVERIES_PER_S, service, by_changes, whole)
         self._subscriptions.add(subscription)
         return subscription
 
