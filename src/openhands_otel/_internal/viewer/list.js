@@ -222,6 +222,7 @@ export class List {
       const button = element("button", "chip", element("span", "", name), element("b", "", "0"));
       button.type = "button";
       button.dataset.show = name;
+      button.hidden = name in NEEDS; // until it is known that there are any
       button.dataset.tone = NEEDS[name] ?? (name === "running" ? "run" : "rest");
       button.addEventListener("click", () => go({ show: viewOf().show === name ? "" : name }));
       return button;
