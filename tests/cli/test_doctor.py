@@ -367,6 +367,22 @@ def test_a_python_without_us_is_said_to_lack_us(doctor: Doctor, tmp_path: Path) 
     assert "pip install" in one["cure"]
 
 
+def test_an_openhands_without_us_is_brought_us_by_run(
+    viewer: Viewer, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENDPOINT, viewer.url)
+    venv.create(tmp_path / "env", symlinks=True)
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    (site / "openhands_sdk-1.58.2.dist-info").mkdir()
+    (site / "openhands_sdk-1.58.2.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: openhands-sdk\nVersion: 1.58.2\n"
+    )
+    found = doctor("--", str(tmp_path / "env" / "bin" / "python"), "-c", "pass")
+    assert doctor.code == 0, found
+    assert any("in a bundle" in each["said"] for each in found)
+    assert only(found, "read back")["level"] == "ok"
+
+
 def test_a_frozen_program_a_runner_and_a_client_are_known(
     viewer: Viewer, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

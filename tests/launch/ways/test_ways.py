@@ -40,26 +40,25 @@ def application(environ, start_response):
     return [str(os.getpid()).encode()]
 """
 CELERY = """
-import celery, os
+import celery, os, spending
 here = os.path.dirname(os.path.abspath(__file__))
 app = celery.Celery("tasks", broker="filesystem://", backend="file://" + here + "/results")
 folders = {"data_folder_in": here + "/broker", "data_folder_out": here + "/broker", "control_folder": here + "/broker"}
 app.conf.update(broker_transport_options=folders, worker_enable_remote_control=False)
 @app.task
 def spend():
-    import spending
     spending.spend()
 """
 ORDERS = """
 import tasks
 for sent in [tasks.spend.delay() for _ in range(3)]:
-    sent.get(timeout=200)
+    sent.get(timeout=600)
 """
 NOTEBOOK = """
 from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name="python3", startup_timeout=200)
+manager, client = start_new_kernel(kernel_name="python3", startup_timeout=600)
 try:
-    reply = client.execute_interactive("import spending; spending.spend()", timeout=200)
+    reply = client.execute_interactive("import spending; spending.spend()", timeout=600)
     assert reply["content"]["status"] == "ok", reply
 finally:
     client.stop_channels()
@@ -116,7 +115,7 @@ def started(words: Sequence[str], home: Path, variables: Mapping[str, str]) -> I
         process.wait(100)
 
 
-def ran(words: Sequence[str], home: Path, variables: Mapping[str, str], timeout: float = 300) -> str:
+def ran(words: Sequence[str], home: Path, variables: Mapping[str, str], timeout: float = 600) -> str:
     done = subprocess.run(words, cwd=home, env=dict(variables), capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
@@ -135,8 +134,8 @@ def test_gunicorn(home: Path, viewer: Viewer, llm_server: LLMServer, variables: 
     """Two workers, forked before OpenHands was imported or after."""
     words = ["gunicorn", "--workers=2", "--bind=unix:socket", "--timeout=300", *(["--preload"] * preload), "app"]
     with started(words, home, variables):
-        wait_for((home / "socket").exists, "gunicorn's socket", 200)
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(home / "socket")), timeout=200) as http:
+        wait_for((home / "socket").exists, "gunicorn's socket", 600)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(home / "socket")), timeout=600) as http:
             for _ in range(4):
                 assert http.get("http://gunicorn/").status_code == 200
     settled(viewer, llm_server, 4)

@@ -12,7 +12,7 @@ from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.cli import run as run_command
 from openhands_otel._internal.doctor import surroundings
 from openhands_otel._internal.doctor.command import examined_inside, look_at_program, surroundings_of
-from openhands_otel._internal.doctor.finding import Finding, Level, problem
+from openhands_otel._internal.doctor.finding import Finding, Level, note, problem
 from openhands_otel._internal.doctor.versions import check_versions
 from openhands_otel._internal.launch.command import read_python
 from openhands_otel._internal.launch.footprint import COMMAND
@@ -73,17 +73,23 @@ def _of_this(arguments: argparse.Namespace) -> list[Finding]:
 def _of_command(words: Sequence[str], arguments: argparse.Namespace) -> list[Finding]:
     file = run_command.found(words[0])
     python = read_python(file, words)
-    environ = run_command.environment_of(words, python, None, run_command.way_in())
+    way = run_command.way_in()
+    environ = run_command.environment_of(words, python, None, way)
     # Nothing is to complain of what it lacks: that is what is looked for.
     environ.pop(COMMAND, None)
     found = look_at_program(file, python)
+    if way.problem:
+        found.append(note("command", f"openhands-otel run has no bundle: {way.problem}"))
     if python is not None:
         has = surroundings_of(python, environ)
         if isinstance(has, Finding):
             return [*found, has]
-        found += check_versions(has)
-        if has["packages"]["openhands-otel"] is None:
+        found += check_versions(has, bundled=way.problem is None)
+        if any(each.level is Level.PROBLEM for each in found):
             return found
+        if has["packages"]["openhands-otel"] is None:
+            # What a bundle brings there asks no questions: the same environment is looked at from here.
+            python = None
     inside = examined_inside(python, _options(arguments), environ)
     return [*found, *(each for each in inside if each.check not in _OF_ANOTHER)]
 

@@ -30,7 +30,7 @@ from openhands_otel._internal import launch
 from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT, Protocol
 from openhands_otel._internal.launch import bundle
-from openhands_otel._internal.launch.command import PythonProgram, find, read_python, with_bootstrap
+from openhands_otel._internal.launch.command import PythonProgram, find, is_frozen, read_python, with_bootstrap
 from openhands_otel._internal.launch.footprint import COMMAND, MARKER, Footprint
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
@@ -63,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     way = way_in()
     if way.problem:
         print(f"{PROGRAM}: measures only where openhands-otel is installed: {way.problem}", file=sys.stderr)
+    if is_frozen(file):
+        print(f"{PROGRAM}: {words[0]} is a frozen program: it is not measured, Pythons that it starts are "
+              "(start it from its source: docs/launching.md)", file=sys.stderr)  # fmt: skip
     environment = environment_of(words, python, arguments, way)
     if python is not None and python.passes_sitecustomize:
         _become(python.interpreter, with_bootstrap(python, way.launch), environment)

@@ -32,8 +32,8 @@ def look_at_program(file: str, python: PythonProgram | None) -> list[Finding]:
     """What its kind means for telemetry; ``python`` is what it makes Python do, None if it is no Python's."""
     name = Path(file).name.removesuffix(".exe")
     if name in _RUNNERS:
-        said = f"{name} starts its program in an environment of its own, which has to have us too"
-        return [note(_CHECK, said, _RUNNERS[name])]
+        said = f"{name} starts its program in an environment of its own, into which openhands-otel run brings us"
+        return [note(_CHECK, said, f"or it has us itself: {_RUNNERS[name]}")]
     if python is None:
         if _is_binary(file):
             said = (

@@ -11,28 +11,30 @@ from openhands_otel._internal.terminal_text import printable
 _ENTRY_POINT: Final = "openhands = openhands_otel:OpenHandsInstrumentor"
 
 
-def check_versions(found: Mapping[str, Any]) -> list[Finding]:
-    """``found`` is what ``surroundings.look`` says of a Python."""
+def check_versions(found: Mapping[str, Any], bundled: bool = False) -> list[Finding]:
+    """``found`` is what ``surroundings.look`` says of a Python; ``bundled``: what it lacks of us, ``run`` brings."""
     packages: Mapping[str, str | None] = found["packages"]
     python = f"Python {found['python']} ({printable(str(found['executable']), 200)})"
     if tuple(map(int, str(found["python"]).split(".")[:2])) < (3, 12):
         return [problem("versions", f"{python} runs no OpenHands", "use Python 3.12 or newer")]
     told = ok("versions", f"{python}: {_told(packages)}")
-    return [told, *_missing(packages), *_at_odds(packages), *_entry_point(found, packages)]
+    return [told, *_missing(packages, bundled), *_at_odds(packages), *_entry_point(found, packages)]
 
 
 def _told(packages: Mapping[str, str | None]) -> str:
     return ", ".join(f"{name} {printable(version, 40)}" for name, version in packages.items() if version)
 
 
-def _missing(packages: Mapping[str, str | None]) -> list[Finding]:
+def _missing(packages: Mapping[str, str | None], bundled: bool) -> list[Finding]:
     findings: list[Finding] = []
     if packages["openhands-sdk"] is None:
         findings.append(
             note("versions", "openhands-sdk is not there, so nothing is measured in this Python",
                  "install it, or name the command that has it: openhands-otel doctor -- CMD")
         )  # fmt: skip
-    if packages["openhands-otel"] is None:
+    if packages["openhands-otel"] is None and packages["openhands-sdk"] is not None and bundled:
+        findings.append(note("versions", "openhands-otel is not there: openhands-otel run brings it, in a bundle"))
+    elif packages["openhands-otel"] is None:
         findings.append(
             problem("versions", "openhands-otel is not there", "pip install 'openhands-otel[otlp]' in that Python")
         )

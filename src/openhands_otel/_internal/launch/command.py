@@ -22,6 +22,9 @@ _FLAGS_WITH_VALUE = frozenset("WX")
 _LAST_FLAGS: dict[str, Kind] = {"c": "code", "m": "module"}
 _NO_SITECUSTOMIZE = frozenset("IES")
 _SHEBANG_LIMIT = 1024
+_FROZEN_TAIL = 64 * 1024
+_PYINSTALLER = b"MEI\x0c\x0b\x0a\x0b\x0e"
+"""What PyInstaller's programs have near their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,16 @@ def with_bootstrap(python: PythonProgram, launch: Path | None = None) -> list[st
 def find(word: str) -> str | None:
     """The file that a shell would run for ``word``."""
     return shutil.which(word)
+
+
+def is_frozen(file: str) -> bool:
+    """Whether it is a Python program that PyInstaller has made one file of: it looks at no PYTHONPATH."""
+    try:
+        with Path(file).open("rb") as content:
+            content.seek(max(0, content.seek(0, 2) - _FROZEN_TAIL))
+            return _PYINSTALLER in content.read()
+    except OSError:
+        return False
 
 
 def read_python(file: str, words: Sequence[str]) -> PythonProgram | None:
