@@ -18,7 +18,8 @@ from telemetry.pipes import call, closed, opened, origin, response
 from openhands_otel import labels, semconv
 from openhands_otel._internal.capture.conversation_labels import ConversationLabels
 from openhands_otel._internal.labels import LABEL_LIMIT, VALUE_LIMIT, _complain, clean, current, labels_of, merged
-from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, LABEL_VALUES_LIMIT, FleetLabels, Ledger
+from openhands_otel._internal.ledger.fleet import LABEL_VALUES_LIMIT, FleetLabels
+from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
 from openhands_otel.settings import Settings, SettingsError, load
 

@@ -9,7 +9,8 @@ import pytest
 
 from openhands_otel import semconv
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, CLOSED_LIMIT, OVERFLOW_KEY, Ledger
+from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY
+from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, CLOSED_LIMIT, Ledger
 from openhands_otel.events import (
     ConversationClosed,
     ConversationOpened,

@@ -207,6 +207,58 @@ def test_the_attributes_that_are_sent_are_those_that_are_documented(sent: list[P
         assert documented == carriers
 
 
+NEWEST = "Today's GenAI names, the newest, or both"
+
+
+@pytest.fixture(scope="module")
+def sent_by_newest_names() -> Iterator[list[Point]]:
+    """What a real pipeline sends by the newest names of all that can happen."""
+    with http_receiver() as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, semconv.STABILITY_OPT_IN: semconv.NEWEST_GENAI}
+        whose = origin("c", agent="Agent", server=("host", 443))
+        response = events.ResponseMetadata("r", "gpt-4o-2026")
+        with pipeline(environ) as pipe:
+            put(pipe, *everything_that_can_happen())
+            put(pipe, events.FirstChunk(time.time_ns(), whose, 0.5, 9, "gpt-4o-2026"))
+            put(pipe, events.TokensUsed(time.time_ns(), whose, 10, 5, 4, 3, 2, 9, "r", 9, "gpt-4o-2026"))
+            put(pipe, events.LLMCallEnded(time.time_ns(), whose, 9, "E", 1.5, response, (0.1, 0.2)))
+            assert pipe.flush(50)
+        yield receiver.points()
+
+
+def test_the_newest_names_are_those_that_are_sent_instead(sent: list[Point], sent_by_newest_names: list[Point]) -> None:
+    today, newest = ({point.metric for point in points} for points in (sent, sent_by_newest_names))
+    documented = [cells for cells in rows(section(DOCS["metrics"], NEWEST)) if len(cells) == 5]
+    assert {name for cells in documented for name in names(cells[1])} == {m.name for m in semconv.TODAY_ONLY}
+    assert newest.isdisjoint(metric.name for metric in semconv.TODAY_ONLY)
+    described = {names(cells[0])[0]: cells[2:] for cells in documented}
+    added = {point.metric: point for point in sent_by_newest_names if point.metric not in today}
+    assert described == {
+        name: [kind_of(point), f"`{point.unit}`", METRICS[name].description] for name, point in added.items()
+    }
+
+
+def test_the_attributes_of_the_newest_names_are_those_that_are_documented(
+    sent: list[Point], sent_by_newest_names: list[Point]
+) -> None:
+    counters = {metric.name for metric in semconv.TOKEN_COUNTERS.values()}
+    histograms = {metric.name for metric in semconv.NEWEST_ONLY}
+    known = {name for point in sent for name in point.attributes} - {semconv.ERROR_TYPE}
+    carriers: dict[str, set[str]] = defaultdict(set)
+    for point in sent_by_newest_names:
+        if point.metric in counters | histograms:
+            for name in point.attributes.keys() - known:
+                carriers[name].add(point.metric)
+    groups = {"all": counters | histograms, "the counters": counters}
+    documented = {
+        name: groups.get(cells[1]) or set(names(cells[1]))
+        for cells in rows(section(DOCS["metrics"], NEWEST))
+        if len(cells) == 3
+        for name in names(cells[0])
+    }
+    assert documented == carriers
+
+
 @pytest.mark.parametrize(
     ("attribute", "values"),
     [

@@ -19,6 +19,7 @@ Fields:
     role: Who made the call.
     fallback: Whether it is a fallback for another LLM's failed call.
     operation: What kind of call it is.
+    server: Host and port of the LLM's server, where its settings name it; None elsewhere.
     labels: Names and values that ``labels()`` had set, or OPENHANDS_OTEL_SEND lets be told, sorted by name.
     amount: US dollars.
     source: Who named the price.
@@ -33,11 +34,17 @@ Fields:
     reasoning: Those of the output that are reasoning.
     context_window: Tokens that the model takes at most; 0 where that is unknown.
     response_id: The provider's id of the response.
+    response_model: Name of the model that answered, as the provider has it; None where it does not say, or where
+        nobody asked for the newest GenAI names (docs/metrics.md).
+    input_modalities: Of the input, how many tokens were of which modality, as far as the provider says and the newest
+        names are asked for; those that are missing are of unknown modality.
+    output_modalities: The same of the output.
     seconds: How long it took; None where durations are suppressed.
     error: Class of the exception, or code of the error, that ended it; None where none did.
     response: What the provider says of its response; None without one.
     id: The provider's id of it.
     finish_reasons: Why the provider ended it, one for each choice.
+    chunk_seconds: From each chunk of a streamed answer to the next; empty unless the newest GenAI names are asked for.
     attempt: Number of the attempt that begins, from 2 on.
     outcome: How it ended.
     status: State of the conversation then.
@@ -57,7 +64,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openhands_otel.semconv import CostSource, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
+from openhands_otel.semconv import CostSource, Modality, Operation, Reason, Role, RunOutcome, Status, ToolOutcome
 
 # fmt: off
 __all__ = [
@@ -85,6 +92,7 @@ class Origin:
     fallback: bool = False
     operation: Operation = Operation.CHAT
     labels: tuple[tuple[str, str], ...] = ()
+    server: tuple[str, int] | None = None
 
 
 NOBODY = Origin()
@@ -135,6 +143,9 @@ class TokensUsed:
     context_window: int
     response_id: str
     call: int | None = None
+    response_model: str | None = None
+    input_modalities: tuple[tuple[Modality, int], ...] = ()
+    output_modalities: tuple[tuple[Modality, int], ...] = ()
 
     @property
     def counts(self) -> tuple[int, int, int, int, int]:
@@ -209,6 +220,7 @@ class LLMCallEnded:
     error: str | None
     seconds: float | None = None
     response: ResponseMetadata | None = None
+    chunk_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +231,7 @@ class FirstChunk:
     origin: Origin
     seconds: float
     call: int | None = None
+    response_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

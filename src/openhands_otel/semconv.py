@@ -2,8 +2,8 @@
 
 Two vocabularies meet here. ``gen_ai.*`` follows the OpenTelemetry GenAI semantic conventions
 (open-telemetry/semantic-conventions-genai, status Development: no package publishes its newest names yet, so they
-stand here as strings). ``openhands.*`` is ours. Attributes on fleet metrics come from small sets; ids stand only on
-conversation series and spans.
+stand here as strings), in two generations: ``GenAINames`` says which are sent. ``openhands.*`` is ours. Attributes on
+fleet metrics come from small sets; ids stand only on conversation series and spans.
 
 Since 0.1.0.
 """
@@ -19,31 +19,32 @@ from openhands_otel._internal import prometheus
 # fmt: off
 __all__ = [
     "ACTIVE_CALLS", "ACTIVE_CONVERSATIONS", "ACTIVE_TOOLS", "AGENT_DURATION_BUCKETS", "AGENT_NAME", "AGENT_ROLES",
-    "BEAT_HEADER", "BEAT_INTERVAL", "BUDGET", "BUDGET_SCOPE", "CACHE_READ_TOKENS", "CACHE_SAVINGS",
+    "BEAT_HEADER", "BEAT_INTERVAL", "BOTH_GENAI", "BUDGET", "BUDGET_SCOPE", "CACHE_READ_TOKENS", "CACHE_SAVINGS",
     "CACHE_WRITE_TOKENS", "CALLS", "CALL_BUCKETS", "CONDENSATIONS", "CONTEXT_UTILIZATION", "CONVERSATION_ACTIVITY",
-    "CONVERSATION_BUDGET", "CONVERSATION_CACHE_SAVINGS", "CONVERSATION_CALLS",
-    "CONVERSATION_CONTEXT_LIMIT", "CONVERSATION_CONTEXT_TOKENS",
-    "CONVERSATION_COST", "CONVERSATION_FIRST_CALL", "CONVERSATION_ID", "CONVERSATION_INFO", "CONVERSATION_LAST_CALL",
-    "CONVERSATION_LLM_TIME", "CONVERSATION_LONGEST_CALL", "CONVERSATION_NOW", "CONVERSATION_OUTCOME",
-    "CONVERSATION_PARENT_ID", "CONVERSATION_RESTORED_COST", "CONVERSATION_STATE", "CONVERSATION_STATUS",
-    "CONVERSATION_TOKENS", "CONVERSATION_TOOL_CALLS", "CONVERSATION_TRACE_ID", "CONVERSATION_UNPRICED",
-    "CONVERSATION_UNRECONCILED", "COST",
+    "CONVERSATION_BUDGET", "CONVERSATION_CACHE_SAVINGS", "CONVERSATION_CALLS", "CONVERSATION_CONTEXT_LIMIT",
+    "CONVERSATION_CONTEXT_TOKENS", "CONVERSATION_COST", "CONVERSATION_FIRST_CALL", "CONVERSATION_ID",
+    "CONVERSATION_INFO", "CONVERSATION_LAST_CALL", "CONVERSATION_LLM_TIME", "CONVERSATION_LONGEST_CALL",
+    "CONVERSATION_NOW", "CONVERSATION_OUTCOME", "CONVERSATION_PARENT_ID", "CONVERSATION_RESTORED_COST",
+    "CONVERSATION_STATE", "CONVERSATION_STATUS", "CONVERSATION_TOKENS", "CONVERSATION_TOOL_CALLS",
+    "CONVERSATION_TRACE_ID", "CONVERSATION_UNPRICED", "CONVERSATION_UNRECONCILED", "CORE_SCHEMA_URL", "COST",
     "COST_BY_CLIENT", "COST_BY_PROVIDER", "COST_SOURCE", "DEPLOYMENT_ENVIRONMENT", "DROPPED_CALLBACKS",
-    "DURATION_BUCKETS", "ERROR_TYPE",
-    "FAILED_EXPORTS", "FLUSHES", "FLUSH_TIME", "HEARTBEAT_INTERVAL", "HOOK_ERRORS", "HOOK_NAME", "INPUT_TOKENS",
-    "KEEP_ALIVE_HEADER", "LABEL_PREFIX", "LLM_ACTIVITY", "LLM_FALLBACK", "LLM_ROLE", "MESSAGES_LEFT_OUT",
-    "METRIC_OVERFLOW",
-    "MONEY_BUCKETS", "OPERATION_DURATION", "OPERATION_NAME", "OUTPUT_TOKENS", "OVERFLOW", "OVERFLOWS",
-    "PINNED_INSTANCE_ID", "PROBE", "PROBE_ID", "PROVIDER_NAME", "REASONING_TOKENS", "RECONCILIATION_REASON",
-    "REPLAYED_HEADER", "REQUEST_MODEL", "RESPONSE_LATENCY", "RETRIES", "RETRY_ATTEMPT", "RETRY_EVENT", "RUN_CALLS",
-    "RUN_COST", "RUN_DURATION", "RUN_OUTCOME", "RUN_TOOL_CALLS", "SCOPE_CONVERSATIONS", "SCOPE_DOCTOR", "SCOPE_FLEET",
-    "SCOPE_NAME", "SCOPE_PROCESS", "SCOPE_SPANS", "SDK_VERSION", "SECONDS", "SERVICE_INSTANCE_ID", "SERVICE_NAME",
-    "SERVICE_NAMESPACE", "SHARE_BUCKETS", "STREAM_PATIENCE", "STREAM_SILENCE_S", "STUCK_RUNS", "TIME_TO_FIRST_CHUNK",
-    "TOKENS", "TOKEN_BUCKETS", "TOKEN_COUNTERS", "TOKEN_TYPE", "TOKEN_USAGE", "TOOL_DURATION", "TOOL_NAME",
-    "TOOL_OUTCOME", "UNKNOWN", "UNPRICED_CALLS", "USAGE_CACHE_READ_TOKENS", "USAGE_CACHE_WRITE_TOKENS", "USAGE_COST",
-    "USAGE_COST_AMOUNT", "USAGE_COST_CURRENCY", "USAGE_COST_SOURCE", "USAGE_ID", "USAGE_INPUT_TOKENS",
-    "USAGE_OUTPUT_TOKENS", "USAGE_REASONING_TOKENS", "USD", "BudgetScope", "CostSource", "Kind", "Metric", "NoticeKind",
-    "Operation", "Reason", "Role", "RunOutcome", "Status", "TokenType", "ToolOutcome", "Word", "prometheus_label",
+    "DURATION_BUCKETS", "ERROR_TYPE", "FAILED_EXPORTS", "FLUSHES", "FLUSH_TIME", "GENAI_SCHEMA_URL",
+    "HEARTBEAT_INTERVAL", "HOOK_ERRORS", "HOOK_NAME", "INFERENCE_DURATION", "INFERENCE_TIME_TO_FIRST_CHUNK",
+    "INPUT_TOKENS", "KEEP_ALIVE_HEADER", "LABEL_PREFIX", "LLM_ACTIVITY", "LLM_FALLBACK", "LLM_ROLE",
+    "MESSAGES_LEFT_OUT", "METRIC_OVERFLOW", "MONEY_BUCKETS", "NEWEST_GENAI", "NEWEST_ONLY", "OPERATION_DURATION",
+    "OPERATION_INPUT_TOKENS", "OPERATION_NAME", "OPERATION_OUTPUT_TOKENS", "OUTPUT_TOKENS", "OVERFLOW", "OVERFLOWS",
+    "PINNED_INSTANCE_ID", "PROBE", "PROBE_ID", "PROVIDER_NAME", "REASONING_TOKENS", "RECONCILIATION_REASON", "RENAMED",
+    "REPLAYED_HEADER", "REQUEST_MODEL", "RESPONSE_LATENCY", "RESPONSE_MODEL", "RETRIES", "RETRY_ATTEMPT", "RETRY_EVENT",
+    "RUN_CALLS", "RUN_COST", "RUN_DURATION", "RUN_OUTCOME", "RUN_TOOL_CALLS", "SCOPE_CONVERSATIONS", "SCOPE_DOCTOR",
+    "SCOPE_FLEET", "SCOPE_NAME", "SCOPE_PROCESS", "SCOPE_SPANS", "SDK_VERSION", "SECONDS", "SERVER_ADDRESS",
+    "SERVER_PORT", "SERVICE_INSTANCE_ID", "SERVICE_NAME", "SERVICE_NAMESPACE", "SHARE_BUCKETS", "STABILITY_OPT_IN",
+    "STREAM_PATIENCE", "STREAM_SILENCE_S", "STUCK_RUNS", "TIME_PER_OUTPUT_CHUNK", "TIME_TO_FIRST_CHUNK", "TODAY_ONLY",
+    "TOKENS", "TOKEN_BUCKETS", "TOKEN_COUNTERS", "TOKEN_MODALITY", "TOKEN_TYPE", "TOKEN_USAGE", "TOOL_DURATION",
+    "TOOL_NAME", "TOOL_OUTCOME", "UNKNOWN", "UNPRICED_CALLS", "USAGE_BY_MODALITY", "USAGE_CACHE_READ_TOKENS",
+    "USAGE_CACHE_WRITE_TOKENS", "USAGE_COST", "USAGE_COST_AMOUNT", "USAGE_COST_CURRENCY", "USAGE_COST_SOURCE",
+    "USAGE_ID", "USAGE_INPUT_TOKENS", "USAGE_OUTPUT_TOKENS", "USAGE_REASONING_TOKENS", "USD", "BudgetScope",
+    "CostSource", "GenAINames", "Kind", "Metric", "Modality", "NoticeKind", "Operation", "Reason", "Role", "RunOutcome",
+    "Status", "TokenType", "ToolOutcome", "Word", "prometheus_label",
 ]
 # fmt: on
 
@@ -65,7 +66,11 @@ REQUEST_MODEL: Final = "gen_ai.request.model"
 OPERATION_NAME: Final = "gen_ai.operation.name"
 AGENT_NAME: Final = "gen_ai.agent.name"
 TOKEN_TYPE: Final = "gen_ai.token.type"
+TOKEN_MODALITY: Final = "gen_ai.token.modality"
 TOOL_NAME: Final = "gen_ai.tool.name"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
 ERROR_TYPE: Final = "error.type"
 
@@ -93,6 +98,8 @@ USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 USAGE_REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_BY_MODALITY: Final = "gen_ai.usage.{modality}.{direction}_tokens"
+"""Tokens of one modality; ``direction`` is ``input`` or ``output``."""
 USAGE_COST: Final = "gen_ai.usage.cost"
 """No convention has it. Back ends read this one; the three below are proposed (semantic-conventions-genai#443)."""
 USAGE_COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
@@ -105,6 +112,17 @@ MESSAGES_LEFT_OUT: Final = "openhands.messages.left_out"
 
 RETRY_EVENT: Final = "openhands.llm.retry"
 RETRY_ATTEMPT: Final = "openhands.llm.attempt"
+
+STABILITY_OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
+"""OpenTelemetry's own variable: which generations of names are sent, of all that instruments a process."""
+NEWEST_GENAI: Final = "gen_ai_latest_experimental"
+"""The word in it that asks for the newest GenAI names."""
+BOTH_GENAI: Final = "gen_ai_latest_experimental/dup"
+"""The word that asks for both generations, as ``http/dup`` does of HTTP; it wins over the other."""
+GENAI_SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
+"""Schema of the newest GenAI names; of scopes and spans that have them."""
+CORE_SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+"""Schema of the general names that those are built on; of a Resource that says nothing else."""
 
 SCOPE_NAME: Final = "otel.scope.name"
 """OpenTelemetry's own attribute where a scope has to be told by one."""
@@ -197,6 +215,35 @@ class TokenType(Word):
     CACHE_READ = "cache_read"
     CACHE_WRITE = "cache_write"
     REASONING = "reasoning"
+
+
+class Modality(Word):
+    """What tokens stand for (``gen_ai.token.modality``), as far as the provider says."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    UNKNOWN = "unknown"
+
+
+class GenAINames(Word):
+    """Which generation of GenAI names is sent (``OTEL_SEMCONV_STABILITY_OPT_IN``)."""
+
+    TODAY = "today"
+    """Those that other instrumentations send today."""
+    NEWEST = "newest"
+    """Those of the unreleased conventions, instead."""
+    BOTH = "both"
+
+    @property
+    def has_today(self) -> bool:
+        """Whether today's names are sent."""
+        return self is not GenAINames.NEWEST
+
+    @property
+    def has_newest(self) -> bool:
+        """Whether the newest names are sent."""
+        return self is not GenAINames.TODAY
 
 
 class Operation(Word):
@@ -376,6 +423,55 @@ TIME_TO_FIRST_CHUNK: Final = Metric(
     "Until the first chunk of a streamed answer, retries included.",
     DURATION_BUCKETS,
 )
+# The newest generation's names of these. The token counters above have one name in both.
+OPERATION_INPUT_TOKENS: Final = Metric(
+    "gen_ai.client.inference.operation.input_tokens",
+    "histogram",
+    TOKENS,
+    "Input tokens of one LLM call, its retries included; 0 where none were reported.",
+    TOKEN_BUCKETS,
+)
+OPERATION_OUTPUT_TOKENS: Final = Metric(
+    "gen_ai.client.inference.operation.output_tokens",
+    "histogram",
+    TOKENS,
+    "Output tokens of one LLM call, its retries included; 0 where none were reported.",
+    TOKEN_BUCKETS,
+)
+INFERENCE_DURATION: Final = Metric(
+    "gen_ai.client.inference.duration", "histogram", SECONDS, "One LLM call, its retries included.", DURATION_BUCKETS
+)
+INFERENCE_TIME_TO_FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.inference.time_to_first_chunk",
+    "histogram",
+    SECONDS,
+    "Until the first chunk of a streamed answer, retries included.",
+    DURATION_BUCKETS,
+)
+TIME_PER_OUTPUT_CHUNK: Final = Metric(
+    "gen_ai.client.inference.time_per_output_chunk",
+    "histogram",
+    SECONDS,
+    "From one chunk of a streamed answer to the next.",
+    DURATION_BUCKETS,
+)
+TODAY_ONLY: Final = frozenset((TOKEN_USAGE, OPERATION_DURATION, TIME_TO_FIRST_CHUNK))
+"""Metrics that are not sent where the newest names are sent instead."""
+NEWEST_ONLY: Final = frozenset(
+    (
+        OPERATION_INPUT_TOKENS,
+        OPERATION_OUTPUT_TOKENS,
+        INFERENCE_DURATION,
+        INFERENCE_TIME_TO_FIRST_CHUNK,
+        TIME_PER_OUTPUT_CHUNK,
+    )
+)
+"""Metrics that are sent only where the newest names are."""
+RENAMED: Final = {
+    OPERATION_DURATION: INFERENCE_DURATION,
+    TIME_TO_FIRST_CHUNK: INFERENCE_TIME_TO_FIRST_CHUNK,
+}
+"""Metrics of today, and what each of them is called in the newest generation."""
 RETRIES: Final = Metric("openhands.llm.retries", "counter", "{retry}", "Attempts after the first of an LLM call.")
 TOOL_DURATION: Final = Metric(
     "gen_ai.execute_tool.duration", "histogram", SECONDS, "One tool call; 0 where it did not run.", DURATION_BUCKETS

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from openhands_otel import semconv
 from openhands_otel._internal.clock import now_ns
-from openhands_otel._internal.ledger.ledger import agent_key
+from openhands_otel._internal.ledger.fleet import agent_key
 from openhands_otel._internal.metrics.fleet_series import FleetSeries
 from openhands_otel._internal.metrics.histograms import ExponentialBuckets
 from openhands_otel._internal.metrics.points import Selection, Series, Value

@@ -9,9 +9,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generator.frame import Row, dashboard
 from deploy.grafana.generator.panels import COUNT, PER_SECOND, SECONDS, SHARE, Query, alarm, bars, graph, number
-from deploy.grafana.generator.queries import RATE, WHERE, grown, label, quantile, ratio, select
+from deploy.grafana.generator.queries import RATE, WHERE, either, generations, grown, label, quantile, quantile_of, ratio, select
 from openhands_otel import semconv
-from openhands_otel.semconv import Metric
+from openhands_otel.semconv import Metric, TokenType
 
 MODEL: Final = label(semconv.REQUEST_MODEL)
 TOOL: Final = label(semconv.TOOL_NAME)
@@ -27,8 +27,15 @@ def _percentiles(metric: Metric) -> list[Query]:
 
 def _over_time(share: float, metric: Metric, by: Sequence[str], legend: str) -> Query:
     level = ", ".join(("le", *by))
-    rate = f"sum by ({level}) (rate({select(metric, part='_bucket')}[{RATE}]))"
+    rates = either(lambda each: f"rate({each}[{RATE}])", generations(metric, part="_bucket"))
+    rate = f"sum by ({level}) ({rates})"
     return Query(f"histogram_quantile({share:g}, {rate})", legend)
+
+
+def _tokens_of_a_call(kind: TokenType, newest: Metric) -> list[Query]:
+    of_kind = select(semconv.TOKEN_USAGE, f'{label(semconv.TOKEN_TYPE)}="{kind}"', part="_bucket")
+    series = (select(newest, part="_bucket"), of_kind)
+    return [Query(quantile_of(share, series), f"{kind} p{share * 100:.0f}") for share in SHARES[:2]]
 
 
 def totals() -> Row:
@@ -176,14 +183,8 @@ def tools() -> Row:
                 "Tokens of a call",
                 "Percentiles of input and output tokens of one LLM call.",
                 COUNT,
-                *(
-                    Query(
-                        quantile(share, semconv.TOKEN_USAGE, (), f'{label(semconv.TOKEN_TYPE)}="{kind}"'),
-                        f"{kind} p{share * 100:.0f}",
-                    )
-                    for kind in (semconv.TokenType.INPUT, semconv.TokenType.OUTPUT)
-                    for share in SHARES[:2]
-                ),
+                *_tokens_of_a_call(TokenType.INPUT, semconv.OPERATION_INPUT_TOKENS),
+                *_tokens_of_a_call(TokenType.OUTPUT, semconv.OPERATION_OUTPUT_TOKENS),
             ),
         ],
     )

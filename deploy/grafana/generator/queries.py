@@ -1,11 +1,12 @@
 """PromQL: Prometheus' names of our metrics, and the formulas that are used more than once.
 
-Names come from ``semconv.py``, so a metric that is renamed there is renamed in the dashboards.
+Names come from ``semconv.py``, so a metric that is renamed there is renamed in the dashboards. Processes send today's
+GenAI names, the newest or both: of each process the newest are taken where it sends them, and else today's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from openhands_otel import semconv
@@ -43,13 +44,28 @@ def select(metric: Metric, *matchers: str, part: str = "") -> str:
     return f"{name(metric, part)}{{{', '.join((WHERE, *matchers))}}}"
 
 
-def spent(series: str, window: str = RANGE, by: Sequence[str] = ()) -> str:
+def generations(metric: Metric, *matchers: str, part: str = "") -> tuple[str, ...]:
+    """``select`` of a metric and, before it, of what the newest GenAI names call it."""
+    newest = semconv.RENAMED.get(metric)
+    today = select(metric, *matchers, part=part)
+    return (today,) if newest is None else (select(newest, *matchers, part=part), today)
+
+
+def either(make: Callable[[str], str], series: Sequence[str]) -> str:
+    """What ``make`` makes of the first of ``series`` that a process sends."""
+    made = " or on (job, instance) ".join(make(each) for each in series)
+    return made if len(series) == 1 else f"({made})"
+
+
+def spent(series: str | Sequence[str], window: str = RANGE, by: Sequence[str] = ()) -> str:
     """How much counters grew in ``window``, exactly: where they stand less where they stood when it began.
 
-    ``increase()`` would extrapolate, and not see the first value of a process that lives for seconds.
+    ``increase()`` would extrapolate, and not see the first value of a process that lives for seconds. Of several
+    ``series`` each process's first is taken.
     """
-    ends = f"max_over_time({series}[{window}])"
-    began = f"last_over_time({series}[{LOOK_BACK}] offset {window}) and {ends}"
+    names = (series,) if isinstance(series, str) else series
+    ends = either(lambda each: f"max_over_time({each}[{window}])", names)
+    began = f"{either(lambda each: f'last_over_time({each}[{LOOK_BACK}] offset {window})', names)} and {ends}"
     if not by:
         return f"(sum({ends}) or vector(0)) - (sum({began}) or vector(0))"
     level = f"sum by ({', '.join(by)})"
@@ -65,12 +81,17 @@ def counted(series: str, window: str = RANGE) -> str:
 
 def grown(metric: Metric, *matchers: str, window: str = RANGE, by: Sequence[str] = (), part: str = "") -> str:
     """``spent`` of a metric's series."""
-    return spent(select(metric, *matchers, part=part), window, by)
+    return spent(generations(metric, *matchers, part=part), window, by)
 
 
 def quantile(share: float, metric: Metric, by: Sequence[str] = (), *matchers: str) -> str:
     """A percentile of a histogram over the range, of what was added to its buckets in it."""
-    return f"histogram_quantile({share:g}, {grown(metric, *matchers, by=('le', *by), part='_bucket')})"
+    return quantile_of(share, generations(metric, *matchers, part="_bucket"), by)
+
+
+def quantile_of(share: float, buckets: Sequence[str], by: Sequence[str] = ()) -> str:
+    """The same of the first of ``buckets`` that a process sends."""
+    return f"histogram_quantile({share:g}, {spent(buckets, by=('le', *by))})"
 
 
 def ratio(part: str, whole: str) -> str:

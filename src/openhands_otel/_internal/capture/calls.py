@@ -19,6 +19,7 @@ from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.content import ContentHooks
 from openhands_otel._internal.capture.identity import (
     OpenConversations,
+    attempts_begun,
     count_attempt,
     current_call,
     current_number,
@@ -28,6 +29,7 @@ from openhands_otel._internal.capture.identity import (
     inside,
     origin_of_call,
 )
+from openhands_otel._internal.capture.modalities import ChunkTimes
 from openhands_otel._internal.capture.response import attempt_begins
 from openhands_otel._internal.capture.response_metadata import metadata_of, response_metadata
 from openhands_otel._internal.capture.subclasses import follow
@@ -46,7 +48,8 @@ _numbers = itertools.count(1)
 class CallHooks:
     """The hooks on ``LLM``, ``Telemetry.on_request`` and ``FallbackStrategy``.
 
-    ``suppressed`` says whether nobody wants durations here and now.
+    ``suppressed`` says whether nobody wants durations here and now; ``detailed`` whether the newest GenAI names are
+    sent, which tell more.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class CallHooks:
         suppressed: Callable[[], bool],
         content: ContentHooks,
         enter_call: Callable[[], list[Callable[[], None]]],
+        detailed: Callable[[], bool],
     ) -> None:
         self._publish = publish
         self._conversations = conversations
         self._suppressed = suppressed
         self._content = content
         self._enter_around = enter_call
+        self._detailed = detailed
 
     def patch_llm(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook the class ``LLM``; returns the names without which calls would go unseen."""
@@ -118,9 +123,11 @@ class CallHooks:
         end_call = enter_call(origin, number)
         timed, began = not self._suppressed(), time.perf_counter()
         on_token = kwargs.get("on_token")
+        chunks = None
         if timed and on_token is not None:
+            chunks = ChunkTimes() if self._detailed() else None
             # The call is made with these very keywords. None is left alone: a callback would switch streaming on.
-            kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began)
+            kwargs["on_token"] = self._timing_first_chunk(on_token, origin, number, began, chunks)
         self._publish(LLMCallStarted(now_ns(), origin, number, current_scope().tool))
         self._content.call_started(number, origin.conversation_id, args, kwargs)
         leave_around = self._enter_around()
@@ -132,25 +139,32 @@ class CallHooks:
             end_call()
             self._content.call_ended(number, origin.conversation_id, args[0], result, error)
             name = None if error is None else type(error).__name__
-            self._publish(LLMCallEnded(now_ns(), origin, number, name, seconds, response_metadata(result)))
+            between = () if chunks is None else tuple(chunks.seconds)
+            self._publish(LLMCallEnded(now_ns(), origin, number, name, seconds, response_metadata(result), between))
 
         return leave
 
     def _timing_first_chunk(
-        self, on_token: Callable[..., Any], origin: Origin, number: int, began: float
+        self, on_token: Callable[..., Any], origin: Origin, number: int, began: float, chunks: ChunkTimes | None
     ) -> Callable[..., Any]:
         first = Once()
+        attempts = attempts_begun()
 
         @guarded
-        def note() -> None:
+        def note(chunk: Any) -> None:
             seconds = time.perf_counter() - began
-            self._publish(FirstChunk(now_ns(), origin, seconds, number))
+            model = None if chunks is None else getattr(chunk, "model", None)
+            self._publish(
+                FirstChunk(now_ns(), origin, seconds, number, model if isinstance(model, str) and model else None)
+            )
 
         @functools.wraps(on_token)
         def timed_on_token(*args: Any, **kwargs: Any) -> Any:
             # What an async callback returns is the SDK's to await.
             if first.claim():
-                note()
+                note(args[0] if args else None)
+            if chunks is not None:
+                chunks.note(time.perf_counter(), attempts[0])
             return on_token(*args, **kwargs)
 
         return timed_on_token

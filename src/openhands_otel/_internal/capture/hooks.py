@@ -42,6 +42,8 @@ class Hooks:
         """Whether all of them are in place."""
         self.send: Collection[str] = ()
         """What of people may be sent, as OPENHANDS_OTEL_SEND has it."""
+        self.detailed = False
+        """Whether events say what only the newest GenAI names tell."""
         self._patches: Patches | None = None
         self._forget: list[Callable[[], None]] = []
         self._missing: list[str] = []
@@ -76,8 +78,12 @@ class Hooks:
         publish = self._bus.publish
         conversations = self._conversations
         content = ContentHooks(self._bus.publish_content, conversations, lambda: self._bus.captures_content)
-        calls = CallHooks(publish, conversations, self._suppressed, content, self._bus.enter_call)
-        recording = Recording(publish, conversations, calls)
+
+        def detailed() -> bool:
+            return self.detailed
+
+        calls = CallHooks(publish, conversations, self._suppressed, content, self._bus.enter_call, detailed)
+        recording = Recording(publish, conversations, calls, detailed)
         hooks = ConversationHooks(publish, conversations, self._suppressed, content, lambda: self.send)
         return {
             compat.METRICS_MODULE: recording.patch_metrics,

@@ -23,7 +23,7 @@ from typing import Any
 from openhands_otel._internal import labels
 from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.conversation_labels import ConversationLabels
-from openhands_otel._internal.capture.provider import model_and_provider, named
+from openhands_otel._internal.capture.provider import model_and_provider, named, server_of
 from openhands_otel.events import NOBODY, Origin
 from openhands_otel.semconv import Operation, Role
 
@@ -51,12 +51,14 @@ _call: ContextVar[_Call | None] = ContextVar("openhands_otel_call", default=None
 class _Call:
     """An LLM call that runs."""
 
-    __slots__ = ("attempts", "number", "origin")
+    __slots__ = ("attempts", "begun", "number", "origin")
 
-    def __init__(self, origin: Origin, number: int | None) -> None:
+    def __init__(self, origin: Origin, number: int | None, outer: _Call | None) -> None:
         self.origin = origin
         self.number = number
         self.attempts = 0
+        self.begun = [0] if outer is None or outer.number != number else outer.begun
+        """Attempts of the logical call, those of calls inside of it included."""
 
 
 @contextlib.contextmanager
@@ -87,12 +89,19 @@ def current_number() -> int | None:
     return None if call is None else call.number
 
 
+def attempts_begun() -> list[int]:
+    """How many attempts the current logical call has begun: the one item, which goes on counting."""
+    call = _call.get()
+    return [0] if call is None else call.begun
+
+
 def count_attempt() -> int:
     """Another attempt of the current call begins; how many that makes, 0 if there is no call."""
     call = _call.get()
     if call is None:
         return 0
     call.attempts += 1
+    call.begun[0] += 1
     return call.attempts
 
 
@@ -112,7 +121,7 @@ def enter_scope_of(doing: str, scope: Scope) -> Callable[[], None] | None:
 
 def enter_call(origin: Origin | None, number: int | None) -> Callable[[], None]:
     """Make ``origin`` the current call, part of the logical call ``number``; the returned function ends that."""
-    token = _call.set(None if origin is None else _Call(origin, number))
+    token = _call.set(None if origin is None else _Call(origin, number, _call.get()))
     return lambda: _call.reset(token)
 
 
@@ -217,6 +226,7 @@ def origin_of_call(conversations: OpenConversations, llm: Any, call_context: Any
         fallback=scope.fallback,
         operation=Operation.CHAT,
         labels=_labels_here(facts) if outer is None else labels.merged(outer.labels, labels.current()),
+        server=server_of(llm),
     )
 
 

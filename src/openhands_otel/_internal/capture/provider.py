@@ -8,13 +8,16 @@ address, through the SDK's own parsed view where there is one (``LLM._provider_i
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from openhands_otel._internal import fork_gate
 from openhands_otel._internal.model_names import WELL_KNOWN, by_route
 from openhands_otel.semconv import UNKNOWN
 
 _CACHE_LIMIT = 1024
+_PORTS = {"http": 80, "https": 443}
 _cache: dict[tuple[str, str | None], tuple[str, str]] = {}
 
 
@@ -31,6 +34,23 @@ def model_and_provider(llm: Any) -> tuple[str, str]:
 def named(model: str) -> tuple[str, str]:
     """The same of nothing but the name of a model, as OpenHands writes it."""
     return _remembered(None, (model, None))
+
+
+def server_of(llm: Any) -> tuple[str, int] | None:
+    """Host and port of the server that an ``LLM`` names as its own; None where it leaves that to litellm."""
+    base_url = getattr(llm, "base_url", None)
+    return _server(base_url) if isinstance(base_url, str) and base_url else None
+
+
+@lru_cache(_CACHE_LIMIT)
+def _server(base_url: str) -> tuple[str, int] | None:
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    # The name alone: a user and a password may stand before it.
+    return (parts.hostname, port) if parts.hostname and port else None
 
 
 def _remembered(llm: Any, key: tuple[str, str | None]) -> tuple[str, str]:

@@ -23,8 +23,10 @@ from openhands_otel._internal.capture.identity import (
     current_number,
     origin_outside_calls,
 )
+from openhands_otel._internal.capture.modalities import modalities_of
 from openhands_otel._internal.capture.prices import AgentTokens, PriceQuery
 from openhands_otel._internal.capture.response import Response, attempt_begins, usage_worked_out
+from openhands_otel._internal.capture.response_metadata import metadata_of
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.patching import Leave, Patches
 from openhands_otel.events import (
@@ -44,8 +46,15 @@ _response: ContextVar[Response | None] = ContextVar("openhands_otel_response", d
 class Recording:
     """The hooks on ``Metrics``, ``Telemetry.on_response`` and ``ACPAgent._record_usage``."""
 
-    def __init__(self, publish: Callable[[Event], None], conversations: OpenConversations, calls: CallHooks) -> None:
+    def __init__(
+        self,
+        publish: Callable[[Event], None],
+        conversations: OpenConversations,
+        calls: CallHooks,
+        detailed: Callable[[], bool],
+    ) -> None:
         self._publish = publish
+        self._detailed = detailed
         self._calls = calls
         self._conversations = conversations
         self._sessions = AcpSessions()
@@ -104,6 +113,11 @@ class Recording:
                 response.agent_tokens = AgentTokens(prompt, given["completion_tokens"], cache_read, cache_write)
                 # ACP agents report cached tokens beside the input, everybody else inside it.
                 prompt = prompt + cache_read + cache_write
+        model, of_input, of_output = None, (), ()
+        if response is not None and response.answer is not None and self._detailed():
+            metadata = metadata_of(response.answer)
+            model = None if metadata is None else metadata.model
+            of_input, of_output = modalities_of(response.answer)
         self._publish(
             TokensUsed(
                 at=now_ns(),
@@ -116,6 +130,9 @@ class Recording:
                 context_window=given.get("context_window", 0),
                 response_id=given.get("response_id", ""),
                 call=current_number(),
+                response_model=model,
+                input_modalities=of_input,
+                output_modalities=of_output,
             )
         )
 

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from openhands_otel._internal import launch
 from openhands_otel._internal.cli import PROGRAM, CommandError
+from openhands_otel._internal.export.config_file import CONFIG_FILE
 from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT, Protocol
 from openhands_otel._internal.launch import bundle
 from openhands_otel._internal.launch.command import PythonProgram, find, is_frozen, read_python, with_bootstrap
@@ -101,6 +102,9 @@ def environment_of(
 
 def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: str) -> dict[str, str]:
     """Variables that the options ask for, and defaults for those that nobody has set."""
+    configured = environment.get(CONFIG_FILE, "").strip()
+    if configured and (options.endpoint or options.protocol or options.service_name):
+        raise CommandError(f"{CONFIG_FILE} is set and would win over the option: unset it, or say it there", code=2)
     for option, variable in ((options.endpoint, _METRICS_ENDPOINT), (options.protocol, _METRICS_PROTOCOL)):
         if option and environment.get(variable):
             raise CommandError(f"{variable} is set and would win over the option: unset one of them", code=2)
@@ -111,6 +115,9 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
         "OPENHANDS_OTEL_TOKEN_FILE": _checked_file(options.token_file),
     }
     chosen = {variable: value for variable, value in asked.items() if value}
+    if configured:
+        # It stands in the place of all variables that would be set here.
+        return chosen
     known = {**environment, **chosen}
     defaults = {
         ENDPOINT: None if known.get(_METRICS_ENDPOINT) else DEFAULT_ENDPOINT,

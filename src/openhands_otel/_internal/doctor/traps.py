@@ -10,7 +10,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.doctor.finding import Finding, note, ok, problem
-from openhands_otel._internal.export.otlp_config import ENDPOINT, OtlpConfig
+from openhands_otel._internal.export.config_file import CONFIG_FILE, standard
+from openhands_otel._internal.export.otlp_config import ENDPOINT, OtlpConfig, read_otlp_config
 from openhands_otel._internal.host.network import bundle_for_everybody, is_this_machine, proxy_for, without_secrets
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.settings import Settings
@@ -36,14 +37,21 @@ def check_environment(
 
 
 def _switches(environ: Mapping[str, str], config: OtlpConfig, settings: Settings) -> Iterator[Finding]:
+    yield from _config_file(config)
     if not settings.enabled:
         yield problem(_CHECK, "OPENHANDS_OTEL_ENABLED turns us off", "unset it")
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() in _TRUE:
-        yield problem(_CHECK, "OTEL_SDK_DISABLED turns OpenTelemetry off", "unset it")
+    of_file = standard().file is not None
+    if standard().environ.get("OTEL_SDK_DISABLED", "").strip().lower() in _TRUE:
+        switch = "'disabled' of the file" if of_file else "OTEL_SDK_DISABLED"
+        yield problem(_CHECK, f"{switch} turns OpenTelemetry off", "set it to false" if of_file else "unset it")
     disabled = [name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")]
     if "openhands" in disabled or "*" in disabled:
         yield problem(_CHECK, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names openhands", "take it out of that list")
-    if config.exporter == "none":
+    if config.exporter == "none" and of_file:
+        if standard().problem is None:
+            said = "the file has no reader with an OTLP exporter: metrics go nowhere"
+            yield problem(_CHECK, said, "add one under meter_provider.readers")
+    elif config.exporter == "none":
         yield problem(_CHECK, "OTEL_METRICS_EXPORTER has no otlp in it: metrics go nowhere", "set it to otlp, or unset")
     if config.problem:
         yield problem(_CHECK, config.problem, "mend that variable")
@@ -58,6 +66,23 @@ def _switches(environ: Mapping[str, str], config: OtlpConfig, settings: Settings
         )
     if settings.token_file is not None and "authorization" in config.headers:
         yield note(_CHECK, "the token of OPENHANDS_OTEL_TOKEN_FILE wins over the authorization header", "name one")
+
+
+def _config_file(config: OtlpConfig) -> Iterator[Finding]:
+    """What was read from where."""
+    read = standard()
+    if read.file is None:
+        return
+    if read.problem is not None:
+        yield problem(_CHECK, read.problem, "mend the file, or unset the variable")
+        return
+    name = printable(str(read.file), 200)
+    traces = read_otlp_config(signal="traces")
+    ways = [f"{each.signal} to {each.shown} ({each.protocol})" for each in (config, traces) if each.exporter == "otlp"]
+    named = f"{len(read.attributes or ())} attributes of the resource"
+    yield ok(_CHECK, f"{CONFIG_FILE}={name} in the place of OTEL_* variables: {', '.join((*ways, named))}")
+    if read.unused:
+        yield note(_CHECK, f"not used of it: {printable(', '.join(read.unused), 400)}", "docs/configuration.md")
 
 
 def _others(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import logging
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,9 +20,11 @@ from pathlib import Path
 from typing import Final, Literal, TypedDict
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from openhands_otel._internal.export.config_file import Standard, standard
 from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import without_secrets
 from openhands_otel._internal.terminal_text import printable
+from openhands_otel.semconv import BOTH_GENAI, NEWEST_GENAI, STABILITY_OPT_IN, GenAINames
 
 logger = logging.getLogger("openhands_otel")
 
@@ -69,13 +70,15 @@ class OtlpConfig:
     temporality: Temporality = "cumulative"
     exponential_histograms: bool = False
     exemplars: bool = True
+    names: GenAINames = GenAINames.TODAY
+    """Which generation of GenAI names is sent."""
     token_file: Path | None = None
     own_only: bool = False
     """Nobody has said where to send: then no other user's process gets anything, though it listen where ours would."""
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     """Which variable a value came from, by the variable's last part: ``{"CERTIFICATE": "OTEL_EXPORTER_OTLP_..."}``."""
     problem: str | None = None
-    """Why nothing can be sent with this; one line that names the variable."""
+    """Why nothing can be sent with this; one line that names the variable, or the place in a file."""
 
     @property
     def shown(self) -> str:
@@ -95,22 +98,24 @@ def read_otlp_config(
 ) -> OtlpConfig:
     """Destination that the environment names; ``own_only``: or that stands there for want of a name.
 
-    What can be done without is replaced by the default, with one warning; what cannot is each export's ``problem``.
+    Unless ``environ`` is given, a file that OTEL_CONFIG_FILE names stands in its place. What can be done without is
+    replaced by the default, with one warning; what cannot is each export's ``problem``.
     """
-    env = os.environ if environ is None else environ
+    settings = standard() if environ is None else Standard(environ)
+    env, where = settings.environ, settings.where
     variables: dict[str, str] = {}
 
     def setting(name: str) -> str | None:
         for variable in (f"{GENERAL}{signal.upper()}_{name}", GENERAL + name):
             value = env.get(variable, "").strip()
             if value:
-                variables[name] = variable
+                variables[name] = where.get(variable, variable)
                 return value
         return None
 
     exporter, named = _exporter(env.get(f"OTEL_{signal.upper()}_EXPORTER", ""), signal)
     protocol = named or _protocol(setting("PROTOCOL"), variables)
-    address = _endpoint(env, signal, protocol, setting("INSECURE"), variables)
+    address = _endpoint(settings, signal, protocol, setting("INSECURE"), variables)
     headers, bad_header = _headers(setting("HEADERS"), variables)
     return OtlpConfig(
         signal=signal,
@@ -136,6 +141,7 @@ class _OfMetrics(TypedDict, total=False):
     temporality: Temporality
     exponential_histograms: bool
     exemplars: bool
+    names: GenAINames
 
 
 def _of_metrics(env: Mapping[str, str]) -> _OfMetrics:
@@ -144,7 +150,16 @@ def _of_metrics(env: Mapping[str, str]) -> _OfMetrics:
         "temporality": _temporality(env.get(_METRICS + "TEMPORALITY_PREFERENCE", "")),
         "exponential_histograms": aggregation == "base2_exponential_bucket_histogram",
         "exemplars": _exemplars(env.get("OTEL_METRICS_EXEMPLAR_FILTER", "")),
+        "names": names_asked(env),
     }
+
+
+def names_asked(env: Mapping[str, str]) -> GenAINames:
+    """Which generation of GenAI names OpenTelemetry's own switch asks for; its other words are others' business."""
+    words = {word.strip() for word in env.get(STABILITY_OPT_IN, "").split(",")}
+    if BOTH_GENAI in words:
+        return GenAINames.BOTH
+    return GenAINames.NEWEST if NEWEST_GENAI in words else GenAINames.TODAY
 
 
 def _protocol(given: str | None, variables: Mapping[str, str]) -> Protocol:
@@ -169,10 +184,10 @@ class _Address:
 
 
 def _endpoint(
-    env: Mapping[str, str], signal: Signal, protocol: Protocol, insecure: str | None, variables: dict[str, str]
+    settings: Standard, signal: Signal, protocol: Protocol, insecure: str | None, variables: dict[str, str]
 ) -> _Address:
-    own = _url(f"{GENERAL}{signal.upper()}_ENDPOINT", env, variables)
-    general = "" if own else _url(GENERAL + "ENDPOINT", env, variables)
+    own = _url(f"{GENERAL}{signal.upper()}_ENDPOINT", settings, variables)
+    general = "" if own else _url(GENERAL + "ENDPOINT", settings, variables)
     if protocol == "http/protobuf":
         url, headers = _without_user(own or general or "http://localhost:4318")
         parts = urlsplit(url)
@@ -194,8 +209,9 @@ def _endpoint(
     return _Address(target, parts.scheme == "http", headers)
 
 
-def _url(variable: str, env: Mapping[str, str], variables: dict[str, str]) -> str:
-    given = env.get(variable, "").strip()
+def _url(variable: str, settings: Standard, variables: dict[str, str]) -> str:
+    given = settings.environ.get(variable, "").strip()
+    variable = settings.where.get(variable, variable)
     try:
         _ = urlsplit(given).port
     except ValueError:

@@ -9,7 +9,6 @@ long a span waits for others, are those of the standard variables (``OTEL_BSP_*`
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -23,6 +22,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.guard import note_error
 
 logger = logging.getLogger("openhands_otel")
@@ -163,7 +163,7 @@ class SpanSender(SpanProcessor):
 
 def _setting(name: str, otherwise: int) -> float:
     try:
-        value = float(os.environ.get(name, "") or otherwise)
+        value = float(standard().environ.get(name, "") or otherwise)
     except ValueError:
         return otherwise
     return value if value > 0 else otherwise

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 from openhands_otel import events, semconv
 from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, TOKENS_LIMIT, ExactSum
@@ -27,98 +26,21 @@ from openhands_otel._internal.ledger.account import (
     RunTally,
     Use,
 )
+from openhands_otel._internal.ledger.fleet import FleetKey, FleetLabels, FleetTotals, agent_key, fleet_key
+from openhands_otel._internal.ledger.fleet_tokens import no_tokens, token_amounts
 from openhands_otel.events import Event, Origin
-from openhands_otel.semconv import CostSource, Metric, Operation, Role, Status
+from openhands_otel.semconv import CostSource, GenAINames, Metric, Role, Status
 from openhands_otel.stats import ConversationStats
 
 CLOSED_LIMIT = 1_000
 """Closed conversations that are remembered in case they are resumed, and that may wait for a collector to come back."""
 BREAKDOWN_LIMIT = 64
 """Uses of one conversation; later ones share one."""
-LABEL_VALUES_LIMIT = 50
-"""Values of one label on fleet counters; later ones share one."""
 
 _TOKEN_COUNTERS = tuple(semconv.TOKEN_COUNTERS.items())
 
 
-class FleetKey(NamedTuple):
-    """Attribute set of a fleet counter."""
-
-    provider: str
-    model: str
-    operation: Operation
-    agent: str | None
-    role: Role
-    fallback: bool
-    source: CostSource | None = None
-    labels: Labels = ()
-
-
-def agent_key(agent: str | None) -> FleetKey:
-    """Key of what is an agent's and no LLM's."""
-    return FleetKey("", "", Operation.INVOKE_AGENT, agent, Role.AGENT, False)
-
-
 _OVERFLOW_USE = Use(Role.OTHER, semconv.OVERFLOW, semconv.OVERFLOW, semconv.OVERFLOW)
-
-OVERFLOW_KEY = FleetKey("", "", Operation.CHAT, None, Role.OTHER, False)
-"""Stands for the bucket that takes what the cap keeps out."""
-
-
-class FleetTotals:
-    """Totals of one fleet counter by attribute set, with a cap."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._sums: dict[FleetKey, ExactSum] = {}
-        self.overflowed = 0
-
-    def of(self, key: FleetKey) -> tuple[ExactSum, bool]:
-        """The total of ``key``, or of OVERFLOW_KEY where there is no room for another; whether it is ``key``'s own."""
-        total = self._sums.get(key)
-        if total is not None:
-            return total, True
-        own = len(self._sums) < self._limit
-        if not own:
-            self.overflowed += 1
-            key = OVERFLOW_KEY
-        return self._sums.setdefault(key, ExactSum()), own
-
-    @property
-    def total(self) -> float:
-        """Over all attribute sets, rounded once."""
-        total = ExactSum()
-        for each in self._sums.values():
-            total.include(each)
-        return total.value
-
-    def items(self) -> Iterable[tuple[FleetKey, float]]:
-        """Current totals."""
-        return [(key, total.value) for key, total in self._sums.items()]
-
-
-class FleetLabels:
-    """Which labels fleet counters have: those of a list, of each so many values; more share one value."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._values: dict[str, set[str]] = {name: set() for name in names}
-
-    def of(self, labels: Labels) -> tuple[Labels, bool]:
-        """Those of ``labels``, and whether a value had to give way to the shared one."""
-        found: list[tuple[str, str]] = []
-        gave_way = False
-        for name, value in labels:
-            known = self._values.get(name)
-            if known is None:
-                continue
-            if value not in known:
-                if len(known) >= LABEL_VALUES_LIMIT:
-                    value, gave_way = semconv.OVERFLOW, True
-                else:
-                    known.add(value)
-            found.append((name, value))
-        return tuple(found), gave_way
-
 
 _Totals = dict[Metric | CostSource, ExactSum]
 """Of one attribute set, by metric; costs by who named the price."""
@@ -142,7 +64,14 @@ LABELLED: frozenset[Metric] = frozenset((semconv.COST, *semconv.TOKEN_COUNTERS.v
 class Ledger:
     """Applies events; see the module's docstring."""
 
-    def __init__(self, series_limit: int, conversation_limit: int, fleet_labels: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        series_limit: int,
+        conversation_limit: int,
+        fleet_labels: Collection[str] = (),
+        names: GenAINames = GenAINames.TODAY,
+    ) -> None:
+        self.names = names
         self.fleet_labels = FleetLabels(fleet_labels)
         self.fleet = {metric.name: FleetTotals(series_limit) for metric in FLEET_METRICS}
         self.accounts: dict[str, Account] = {}
@@ -161,6 +90,8 @@ class Ledger:
         self._conversation_limit = conversation_limit
         self._overflowed = 0
         self.calls_running: set[int] = set()
+        self._without_tokens: set[int] = set()
+        """Of these calls, where the newest names are sent, those that no tokens were reported of."""
         self.tools_running: set[int] = set()
         self.runs_running: set[str] = set()
         self._apply: dict[type[Event], Callable[..., RunRecord | None]] = {
@@ -325,17 +256,25 @@ class Ledger:
         origin = event.origin
         totals = self._totals_of(origin)
         self._overflowed += self._gave_way
+        if self.names.has_newest:
+            self._without_tokens.discard(event.call or 0)
+            self._add_tokens(token_amounts(event, self._labels))
         account = self._account_of(origin, event.at)
         tokens = None if account is None else self._part(account, origin).tokens
         for (kind, metric), count in zip(_TOKEN_COUNTERS, counts, strict=True):
             if count or metric is semconv.INPUT_TOKENS or metric is semconv.OUTPUT_TOKENS:
-                (totals.get(metric) or self._total(origin, metric)).add(count)
+                if not self.names.has_newest:
+                    (totals.get(metric) or self._total(origin, metric)).add(count)
                 if tokens is not None:
                     tokens[kind] = tokens.get(kind, 0) + count
         if account is not None and event.origin.role in semconv.AGENT_ROLES:
             account.context_tokens = event.input + event.output
             if 0 < event.context_window <= COUNT_LIMIT:
                 account.context_limit = event.context_window
+
+    def _add_tokens(self, amounts: Iterable[tuple[Metric, FleetKey, int]]) -> None:
+        for metric, key, count in amounts:
+            self._add(metric, key, count)
 
     def _latency_recorded(self, event: events.LatencyRecorded) -> None:
         self._total(event.origin, semconv.CALLS).add(1)
@@ -372,6 +311,8 @@ class Ledger:
 
     def _call_started(self, event: events.LLMCallStarted) -> None:
         self.calls_running.add(event.call)
+        if self.names.has_newest:
+            self._without_tokens.add(event.call)
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.called(event.at)
@@ -379,6 +320,10 @@ class Ledger:
 
     def _call_ended(self, event: events.LLMCallEnded) -> None:
         self.calls_running.discard(event.call)
+        if event.call in self._without_tokens:
+            self._without_tokens.discard(event.call)
+            self._totals_of(event.origin)
+            self._add_tokens(no_tokens(event, self._labels))
         account = self._account_of(event.origin, event.at)
         if account is not None:
             account.running.pop((semconv.LLM_ACTIVITY, event.call), None)
@@ -437,10 +382,3 @@ class Ledger:
             return None
         tools = (account.tool_calls or 0) - tally.tool_calls
         return RunRecord(event, account.calls - tally.calls, tools, account.total_cost - tally.cost)
-
-
-def fleet_key(origin: Origin, source: CostSource | None = None, labels: Labels = ()) -> FleetKey:
-    """Key of what belongs to an LLM call."""
-    return FleetKey(
-        origin.provider, origin.model, origin.operation, origin.agent, origin.role, origin.fallback, source, labels
-    )

@@ -20,18 +20,22 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 from openhands_otel import semconv
 from openhands_otel._internal import fork_gate
 from openhands_otel._internal.ledger.intake import Intake
+from openhands_otel._internal.metrics.histogram_labels import Labels
 from openhands_otel._internal.metrics.readings import READ_METRICS, FleetReadings
-from openhands_otel._internal.metrics.samples import HISTOGRAMS, Known, Labels, Sampler
+from openhands_otel._internal.metrics.samples import Known, Sampler, histograms_of
 from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.version import __version__
-from openhands_otel.semconv import BudgetScope, Metric
+from openhands_otel.semconv import BudgetScope, GenAINames, Metric
 
 
 class FleetInstruments:
     """Instruments on one provider, fed by the pipelines of this process that use it, one after the other."""
 
-    def __init__(self, provider: MeterProvider, series_limit: int, budgets: Mapping[BudgetScope, float]) -> None:
-        meter = provider.get_meter(semconv.SCOPE_FLEET, __version__)
+    def __init__(
+        self, provider: MeterProvider, series_limit: int, budgets: Mapping[BudgetScope, float], names: GenAINames
+    ) -> None:
+        schema_url = semconv.GENAI_SCHEMA_URL if names.has_newest else None
+        meter = provider.get_meter(semconv.SCOPE_FLEET, __version__, schema_url)
         make = {
             "counter": meter.create_observable_counter,
             "updowncounter": meter.create_observable_up_down_counter,
@@ -46,10 +50,10 @@ class FleetInstruments:
             metric: meter.create_histogram(
                 metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
             )
-            for metric in HISTOGRAMS
+            for metric in histograms_of(names)
         }
         self._known = Known(series_limit, self._overflowed, lambda metric, labels: dict(labels.spelled))
-        self.sampler = Sampler(self)
+        self.sampler = Sampler(self, names=names)
 
     def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
         """See ``FleetReadings.feed``."""
@@ -75,10 +79,10 @@ _instruments: WeakKeyDictionary[MeterProvider, FleetInstruments] = WeakKeyDictio
 
 
 def guest_instruments(
-    provider: MeterProvider, series_limit: int, budgets: Mapping[BudgetScope, float]
+    provider: MeterProvider, series_limit: int, budgets: Mapping[BudgetScope, float], names: GenAINames
 ) -> FleetInstruments:
     """The instruments on ``provider``."""
     found = _instruments.get(provider)
     if found is None:
-        found = _instruments[provider] = FleetInstruments(provider, series_limit, budgets)
+        found = _instruments[provider] = FleetInstruments(provider, series_limit, budgets, names)
     return found

@@ -12,7 +12,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
-from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey
+from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY, Detail, FleetKey
 from openhands_otel._internal.metrics.histograms import BucketCounts, ExponentialBuckets
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import Metric
@@ -22,7 +22,7 @@ MILLISECOND_NS = 1_000_000
 NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 CACHED = 1_024
 
-Labels = tuple[tuple[str, str | bool], ...]
+Labels = tuple[tuple[str, str | bool | int], ...]
 Series = tuple[Metric, Labels]
 """One series: metric and attributes, of a conversation's other than its id."""
 Number = int | float
@@ -126,12 +126,19 @@ def sendable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _encode(kind: Callable[[], Any], name: str, value: str | bool) -> bytes:
+def spelled(detail: Detail) -> Labels:
+    """What only the newest GenAI names tell, as it leaves the process."""
+    return tuple((name, sendable(value) if isinstance(value, str) else value) for name, value in detail)
+
+
+def _encode(kind: Callable[[], Any], name: str, value: str | bool | int) -> bytes:
     """An attribute as it stands in a point of that kind."""
     message = kind()
     attribute = message.attributes.add(key=name)
     if isinstance(value, bool):
         attribute.value.bool_value = value
+    elif isinstance(value, int):
+        attribute.value.int_value = value
     else:
         attribute.value.string_value = sendable(value)
     return message.SerializeToString()
@@ -151,7 +158,7 @@ def fleet_labels(key: FleetKey) -> Labels:
     """Attributes of one fleet series. What is an agent's and no LLM's has neither provider nor model nor role."""
     if key == OVERFLOW_KEY:
         return ((semconv.METRIC_OVERFLOW, True),)
-    labels: list[tuple[str, str | bool]] = []
+    labels: list[tuple[str, str | bool | int]] = []
     if key.model:
         labels += [
             (semconv.OPERATION_NAME, key.operation.value),
@@ -165,5 +172,6 @@ def fleet_labels(key: FleetKey) -> Labels:
         labels.append((semconv.LLM_FALLBACK, True))
     if key.source is not None:
         labels.append((semconv.COST_SOURCE, key.source.value))
+    labels += spelled(key.detail)
     labels += [(semconv.LABEL_PREFIX + name, value) for name, value in key.labels]
     return tuple(labels)

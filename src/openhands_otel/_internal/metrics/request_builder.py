@@ -39,6 +39,7 @@ from openhands_otel._internal.metrics.fleet_series import FleetSeries
 from openhands_otel._internal.metrics.points import MILLISECOND_NS, Selection
 from openhands_otel._internal.metrics.resource import process_resource
 from openhands_otel._internal.metrics.vitals import BEAT_TIMEOUT_S, Vitals
+from openhands_otel.semconv import CORE_SCHEMA_URL, GENAI_SCHEMA_URL, GenAINames
 
 Done = Callable[[Outcome], None]
 """What is to be done about something that was sent, whether it was taken or refused for good."""
@@ -67,7 +68,9 @@ class RequestBuilder:
         clock: Clock = process_clock,
         vitals: Vitals | None = None,
         beside: Callable[[ExportMetricsServiceRequest], None] | None = None,
+        names: GenAINames = GenAINames.TODAY,
     ) -> None:
+        self._says_schema = names.has_newest
         self._vitals = vitals or Vitals(0.0)
         self._transport = transport
         self._beside = beside
@@ -308,7 +311,12 @@ class RequestBuilder:
         if not scopes:
             return None
         request = ExportMetricsServiceRequest()
-        request.resource_metrics.add(resource=self._encoded_resource).scope_metrics.extend(scopes)
+        metrics = request.resource_metrics.add(resource=self._encoded_resource)
+        metrics.scope_metrics.extend(scopes)
+        if self._says_schema:
+            metrics.schema_url = self._resource.schema_url or CORE_SCHEMA_URL
+            for scope in metrics.scope_metrics:
+                scope.schema_url = GENAI_SCHEMA_URL
         return request
 
 

@@ -19,10 +19,13 @@ from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES
 from opentelemetry.sdk.resources import (
     TELEMETRY_SDK_LANGUAGE,
     TELEMETRY_SDK_NAME,
+    TELEMETRY_SDK_VERSION,
     OTELResourceDetector,
     Resource,
 )
+from opentelemetry.sdk.version import __version__ as VERSION
 
+from openhands_otel._internal.export.config_file import Attribute, standard
 from openhands_otel._internal.labels import clean
 from openhands_otel._internal.metrics.points import sendable
 from openhands_otel.semconv import LABEL_PREFIX, PINNED_INSTANCE_ID, SERVICE_INSTANCE_ID, SERVICE_NAME
@@ -37,13 +40,16 @@ PERSONAL = ("enduser.", "user.", "host.name", "host.id", "host.ip", "host.mac", 
 
 
 def base_resource(labels: Mapping[str, str] | None = None, send: Collection[str] = ()) -> Resource:
-    """What the standard variables say, the process's ``labels``, and what of people is to be sent."""
-    resource = _detected()
+    """What the standard variables say (or a file in their place), ``labels``, and what of people is to be sent."""
+    configured = standard()
+    resource = _detected() if configured.attributes is None else _configured(configured.attributes)
     attributes: dict[str, str] = {}
     name = str(resource.attributes.get(SERVICE_NAME, ""))
     if not name or name.startswith("unknown_service"):
         attributes[SERVICE_NAME] = DEFAULT_SERVICE_NAME
     given = _names(os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""))
+    if configured.attributes is not None:
+        given = set(configured.attributes)
     named = {LABEL_PREFIX + name: value for name, value in {**_told(resource, send), **(labels or {})}.items()}
     # Where it is not given the id is one that the SDK has made up.
     if SERVICE_INSTANCE_ID in given and PINNED_INSTANCE_ID not in given:
@@ -73,6 +79,12 @@ def _detected() -> Resource:
         # The SDK asks its detectors in a pool of threads, of which there are none any more when Python ends.
         about_sdk = {TELEMETRY_SDK_LANGUAGE: "python", TELEMETRY_SDK_NAME: "opentelemetry"}
         return Resource(about_sdk).merge(OTELResourceDetector().detect())
+
+
+def _configured(attributes: Mapping[str, Attribute]) -> Resource:
+    """What a file says, and nothing that detectors find out: those read the variables."""
+    about_sdk = {TELEMETRY_SDK_LANGUAGE: "python", TELEMETRY_SDK_NAME: "opentelemetry", TELEMETRY_SDK_VERSION: VERSION}
+    return Resource(about_sdk).merge(Resource(attributes))
 
 
 def process_resource(base: Resource) -> Resource:

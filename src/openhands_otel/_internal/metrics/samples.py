@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import NamedTuple, Protocol
 
 from opentelemetry.trace import SpanContext
 
@@ -17,13 +16,15 @@ from openhands_otel import semconv
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.exact import SECONDS_LIMIT
 from openhands_otel._internal.ledger.account import RunRecord
+from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY, FleetKey, FleetLabels, agent_key, fleet_key
+from openhands_otel._internal.ledger.fleet_tokens import token_amounts
 from openhands_otel._internal.ledger.intake import Sample
-from openhands_otel._internal.ledger.ledger import OVERFLOW_KEY, FleetKey, FleetLabels, agent_key, fleet_key
+from openhands_otel._internal.metrics.histogram_labels import OVERFLOW_LABELS, Histograms, Labels, failed
 from openhands_otel._internal.metrics.histograms import BucketCounts, ExplicitBuckets, ExponentialBuckets
-from openhands_otel._internal.metrics.points import CACHED, Exemplar, Series, fleet_labels, sendable
-from openhands_otel._internal.metrics.points import Labels as Spelled
+from openhands_otel._internal.metrics.newest_samples import NewestSampler
+from openhands_otel._internal.metrics.points import CACHED, Exemplar, Series, fleet_labels
 from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, Origin, TokensUsed, ToolEnded
-from openhands_otel.semconv import Metric, TokenType
+from openhands_otel.semconv import GenAINames, Metric, TokenType
 
 HISTOGRAMS = (
     semconv.TOKEN_USAGE,
@@ -36,22 +37,16 @@ HISTOGRAMS = (
     semconv.RUN_TOOL_CALLS,
     semconv.RUN_COST,
     semconv.CONTEXT_UTILIZATION,
+    *sorted(semconv.NEWEST_ONLY, key=lambda metric: metric.name),
 )
 
 
-class Labels(NamedTuple):
-    """Attribute set of one histogram series, before it is spelled out."""
-
-    fleet: FleetKey
-    more: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def spelled(self) -> Spelled:
-        """As they leave the process."""
-        return fleet_labels(self.fleet) + tuple((name, sendable(text)) for name, text in self.more)
-
-
-OVERFLOW_LABELS = Labels(OVERFLOW_KEY)
+def histograms_of(names: GenAINames) -> tuple[Metric, ...]:
+    """Those that are sent where ``names`` are."""
+    left_out = frozenset[Metric]().union(
+        () if names.has_today else semconv.TODAY_ONLY, () if names.has_newest else semconv.NEWEST_ONLY
+    )
+    return tuple(metric for metric in HISTOGRAMS if metric not in left_out)
 
 
 class _LabelsOfCalls:
@@ -67,21 +62,22 @@ class _LabelsOfCalls:
 _labels_of_calls = lru_cache(CACHED)(_LabelsOfCalls)
 
 
-class Histograms(Protocol):
-    """Where values go; ``span`` is the one that a value came from, for an exemplar."""
-
-    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None: ...
-
-
 class Sampler:
     """Records everything that events are values of. Used by one thread at a time.
 
     ``note`` is told what counters may have an exemplar of.
     """
 
-    def __init__(self, histograms: Histograms, note: Callable[[Sample, SpanContext], None] | None = None) -> None:
+    def __init__(
+        self,
+        histograms: Histograms,
+        note: Callable[[Sample, SpanContext], None] | None = None,
+        names: GenAINames = GenAINames.TODAY,
+    ) -> None:
         self._record = histograms.record
         self._note = note
+        self._today = names.has_today
+        self._newest = NewestSampler(histograms) if names.has_newest else None
         self._origin: Origin | None = None
         self._labels = _LabelsOfCalls(OVERFLOW_KEY)
         """Of ``_origin``: the events of one call share theirs and mostly come together."""
@@ -98,6 +94,8 @@ class Sampler:
 
     def record(self, sample: Sample, span: SpanContext | None) -> None:
         """Record what ``sample`` is a value of; ``span`` is the one that it came from."""
+        if self._newest is not None:
+            self._newest.record(sample, span)
         match sample:
             case TokensUsed():
                 self._tokens(sample, span)
@@ -106,11 +104,12 @@ class Sampler:
                 if 0 <= sample.seconds <= SECONDS_LIMIT:
                     self._record(semconv.RESPONSE_LATENCY, self._of(sample.origin).plain, sample.seconds, span)
             case LLMCallEnded():
-                if sample.seconds is not None:
-                    labels = self._of(sample.origin).plain._replace(more=_failed(sample.error))
+                if sample.seconds is not None and self._today:
+                    labels = self._of(sample.origin).plain._replace(more=failed(sample.error))
                     self._record(semconv.OPERATION_DURATION, labels, sample.seconds, span)
             case FirstChunk():
-                self._record(semconv.TIME_TO_FIRST_CHUNK, self._of(sample.origin).plain, sample.seconds, span)
+                if self._today:
+                    self._record(semconv.TIME_TO_FIRST_CHUNK, self._of(sample.origin).plain, sample.seconds, span)
             case ToolEnded():
                 self._tool(sample, span)
             case RunRecord():
@@ -126,8 +125,9 @@ class Sampler:
 
     def _tokens(self, used: TokensUsed, span: SpanContext | None) -> None:
         labels = self._of(used.origin)
-        self._record(semconv.TOKEN_USAGE, labels.input, used.input, span)
-        self._record(semconv.TOKEN_USAGE, labels.output, used.output, span)
+        if self._today:
+            self._record(semconv.TOKEN_USAGE, labels.input, used.input, span)
+            self._record(semconv.TOKEN_USAGE, labels.output, used.output, span)
         if used.context_window and used.origin.role in semconv.AGENT_ROLES:
             share = (used.input + used.output) / used.context_window
             self._record(semconv.CONTEXT_UTILIZATION, labels.plain, share, span)
@@ -136,22 +136,18 @@ class Sampler:
         if ended.seconds is None:
             return
         named = ((semconv.TOOL_NAME, ended.tool), (semconv.TOOL_OUTCOME, ended.outcome.value))
-        labels = Labels(agent_key(ended.agent), (*named, *_failed(ended.error)))
+        labels = Labels(agent_key(ended.agent), (*named, *failed(ended.error)))
         self._record(semconv.TOOL_DURATION, labels, ended.seconds, span)
 
     def _run(self, run: RunRecord, span: SpanContext | None) -> None:
         ended = run.ended
         if ended.seconds is None:
             return
-        labels = Labels(agent_key(ended.agent), ((semconv.RUN_OUTCOME, ended.outcome.value), *_failed(ended.error)))
+        labels = Labels(agent_key(ended.agent), ((semconv.RUN_OUTCOME, ended.outcome.value), *failed(ended.error)))
         self._record(semconv.RUN_DURATION, labels, ended.seconds, span)
         self._record(semconv.RUN_CALLS, labels, run.calls, span)
         self._record(semconv.RUN_TOOL_CALLS, labels, run.tool_calls, span)
         self._record(semconv.RUN_COST, labels, run.cost, span)
-
-
-def _failed(error: str | None) -> tuple[tuple[str, str], ...]:
-    return ((semconv.ERROR_TYPE, error),) if error else ()
 
 
 class Known[S]:
@@ -187,7 +183,9 @@ class Distributions:
         on_overflow: Callable[[], None],
         exponential: bool = False,
         fleet_labels: FleetLabels = _NO_LABELS,
+        detailed: bool = False,
     ) -> None:
+        self._detailed = detailed
         self._fleet_labels = fleet_labels
         self._exponential = exponential
         self._known = Known(limit, on_overflow, self._make)
@@ -213,9 +211,13 @@ class Distributions:
                 grown = [(semconv.COST, fleet_key(origin, sample.source, labels), sample.amount)]
             case TokensUsed(origin=origin):
                 labels, _ = self._fleet_labels.of(origin.labels)
-                key = fleet_key(origin, labels=labels)
-                counts = zip(semconv.TOKEN_COUNTERS.values(), sample.counts, strict=True)
-                grown = [(metric, key, count) for metric, count in counts if count]
+                if self._detailed:
+                    amounts = token_amounts(sample, labels)
+                else:
+                    key = fleet_key(origin, labels=labels)
+                    counts = zip(semconv.TOKEN_COUNTERS.values(), sample.counts, strict=True)
+                    amounts = ((metric, key, count) for metric, count in counts)
+                grown = [(metric, key, count) for metric, key, count in amounts if count]
             case _:
                 return
         for metric, key, amount in grown:

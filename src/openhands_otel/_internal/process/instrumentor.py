@@ -10,7 +10,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from difflib import get_close_matches
 from types import ModuleType
@@ -23,7 +23,7 @@ from openhands_otel._internal.capture.laminar import Laminar
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.launch.tool_environment import ToolEnvironment
 from openhands_otel._internal.patching.import_hooks import when_imported
-from openhands_otel._internal.process.subscriptions import bus, listen, tell_of_people
+from openhands_otel._internal.process.subscriptions import bus, listen, tell_in_detail, tell_of_people
 from openhands_otel.settings import Settings, SettingsError, load
 from openhands_otel.stats import ConversationStats
 
@@ -138,7 +138,7 @@ class OpenHandsInstrumentor(BaseInstrumentor):
         **kwargs: Any,
     ) -> None:
         settings = settings or _settings()
-        if settings is None or not settings.enabled or _sdk_disabled() or self._undo is not None:
+        if settings is None or not settings.enabled or self._undo is not None or _sdk_disabled():
             return
         undo = self._undo = ExitStack()
         laminar, tools = Laminar(), ToolEnvironment()
@@ -151,6 +151,8 @@ class OpenHandsInstrumentor(BaseInstrumentor):
         undo.callback(tools.detach)
         tools.attach()
         undo.callback(tell_of_people(settings.send))
+        if runtime is not None and runtime.tells_in_detail:
+            undo.callback(tell_in_detail())
         undo.callback(listen())
         if runtime is not None:
             undo.callback(when_imported(compat.METRICS_MODULE, _starting(runtime)))
@@ -182,7 +184,12 @@ def _settings() -> Settings | None:
 
 
 def _sdk_disabled() -> bool:
-    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    environ: Mapping[str, str] = os.environ
+    if environ.get("OTEL_CONFIG_FILE", "").strip():
+        from openhands_otel._internal.export.config_file import standard
+
+        environ = standard().environ
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def _unknown_keyword(name: str) -> str:
@@ -213,7 +220,8 @@ def _runtime(
         bus,
         lambda parent: Pipeline(settings, config, lambda: bus.dropped, meter_provider, parent),
         settings,
-        Traces(settings, tracer_provider, laminar_wanted),
+        Traces(settings, tracer_provider, laminar_wanted, config.names),
+        tells_in_detail=config.names.has_newest,
     )
 
 

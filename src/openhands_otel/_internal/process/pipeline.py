@@ -69,12 +69,14 @@ class Pipeline:
     ) -> None:
         self._settings = settings
         self._config = config
-        self._intake = Intake(Ledger(settings.series_limit, settings.conversation_limit, settings.fleet_labels))
+        self._intake = Intake(
+            Ledger(settings.series_limit, settings.conversation_limit, settings.fleet_labels, config.names)
+        )
         self._observation = SelfObservation(self._intake.ledger, dropped_callbacks)
         self._guest: FleetInstruments | None = None
         if guest_of is not None:
             # At once in a forked child as well: the application's reader must not find the parent's totals there.
-            self._guest = guest_instruments(guest_of, settings.series_limit, settings.budgets)
+            self._guest = guest_instruments(guest_of, settings.series_limit, settings.budgets, config.names)
             self._guest.feed(self._intake, self._observation, start_over=parent is not None)
         self._base_resource: Resource | None = None if parent is None else parent._base_resource
         self._resource: Resource | None = None
@@ -87,15 +89,19 @@ class Pipeline:
 
     def start(self) -> None:
         """Build what sends, and begin to."""
-        resource = self.resource
+        resource, names = self.resource, self._config.names
         if self._guest is not None:
             sampler, fleet = self._guest.sampler, FleetSeries(lambda: ())
         else:
             limit = self._settings.series_limit
             distributions = Distributions(
-                limit, self._overflowed, self._config.exponential_histograms, self._intake.ledger.fleet_labels
+                limit,
+                self._overflowed,
+                self._config.exponential_histograms,
+                self._intake.ledger.fleet_labels,
+                names.has_newest,
             )
-            sampler = Sampler(distributions, distributions.note)
+            sampler = Sampler(distributions, distributions.note, names)
             readings = FleetReadings(self._settings.budgets, for_flusher=True)
             readings.feed(self._intake, self._observation)
 
@@ -112,7 +118,7 @@ class Pipeline:
             series = ConversationSeries(self._intake.ledger)
             vitals = Vitals(self._settings.heartbeat_s, self._intake.ledger.has_open)
             sender = RequestBuilder(
-                self._transport, resource, self._intake, series, fleet, vitals=vitals, beside=beside
+                self._transport, resource, self._intake, series, fleet, vitals=vitals, beside=beside, names=names
             )
             self._spool = self._spool_of(sender, resource) if self._sends else None
         settings = self._settings

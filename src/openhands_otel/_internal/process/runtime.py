@@ -36,7 +36,16 @@ MakePipeline = Callable[[Pipeline | None], Pipeline]
 class Runtime:
     """Feeds the bus's events to a pipeline from ``start`` to ``stop``."""
 
-    def __init__(self, bus: Bus, make_pipeline: MakePipeline, settings: Settings, traces: Traces) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        make_pipeline: MakePipeline,
+        settings: Settings,
+        traces: Traces,
+        tells_in_detail: bool = False,
+    ) -> None:
+        self.tells_in_detail = tells_in_detail
+        """Whether events are to say what only the newest GenAI names tell."""
         self._bus = bus
         self._traces = traces
         self._make_pipeline = make_pipeline

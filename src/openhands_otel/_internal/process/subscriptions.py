@@ -86,6 +86,16 @@ def tell_of_people(names: Collection[str]) -> Callable[[], None]:
     return stop
 
 
+def tell_in_detail() -> Callable[[], None]:
+    """Have events say what only the newest GenAI names tell, until the returned function is called."""
+    _hooks.detailed = True
+
+    def stop() -> None:
+        _hooks.detailed = False
+
+    return stop
+
+
 def _renew_locks() -> None:
     """In a forked child: a thread that is gone may have held them."""
     global _settling, _settles

@@ -14,7 +14,7 @@ from typing import Final
 
 from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.trace import SpanContext, TracerProvider
+from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissingTypeStubs]
     CLIENT_INFERENCE_CONTEXT_KEY,
@@ -33,11 +33,13 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
     ToolCallRequestPart,
     ToolCallResponsePart,
 )
+from opentelemetry.util.types import Attributes
 
 from openhands_otel import semconv
 from openhands_otel._internal.content import Content, Message, Part, Reasoning, Text, ToolAnswer, ToolRequest
 from openhands_otel._internal.version import __version__
 from openhands_otel.events import ResponseMetadata
+from openhands_otel.semconv import GenAINames
 
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 OPENLLMETRY_SUPPRESSION: Final = "suppress_language_model_instrumentation"
@@ -131,12 +133,31 @@ class ToolSpan(GenAISpan):
             self._tool.tool_result = content.result
 
 
+class _WithSchema(TracerProvider):
+    """Tracers of the newest conventions' schema; the handler itself names an older one, whatever is on its spans."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes | None = None,
+    ) -> Tracer:
+        return self._provider.get_tracer(
+            instrumenting_module_name, instrumenting_library_version, semconv.GENAI_SCHEMA_URL, attributes
+        )
+
+
 class GenAI:
     """Starts spans on a provider; parents are given, never taken from the current context."""
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, names: GenAINames = GenAINames.TODAY) -> None:
+        self._tells_server = names.has_newest
         self._handler = TelemetryHandler(
-            tracer_provider=provider,
+            tracer_provider=_WithSchema(provider) if names.has_newest else provider,
             # Without one it takes the global one, and emits metrics that we have already.
             meter_provider=NoOpMeterProvider(),
             instrumentation_scope_name=semconv.SCOPE_SPANS,
@@ -152,12 +173,17 @@ class GenAI:
             )
         )
 
-    def chat(self, provider: str, model: str, conversation_id: str | None, context: Context) -> ChatSpan:
+    def chat(
+        self, provider: str, model: str, conversation_id: str | None, context: Context, server: tuple[str, int] | None
+    ) -> ChatSpan:
         """``chat``."""
+        host, port = server if server is not None and self._tells_server else (None, None)
         return ChatSpan(
             self._handler.inference(
                 provider,
                 request_model=model,
+                server_address=host,
+                server_port=port,
                 conversation_id=conversation_id,
                 context=context,
                 _attach_to_context=False,

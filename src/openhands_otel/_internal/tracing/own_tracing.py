@@ -16,7 +16,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
+from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.export.delivery_log import DeliveryLog
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import read_otlp_config
@@ -29,11 +31,13 @@ FIRST_PAUSE_S: Final = 0.2
 def own_provider(
     resource: Resource, token_file: Path | None, own_only: bool = False
 ) -> tuple[TracerProvider, SpanSender]:
-    """One that sends to where the variables say, and what sends for it; its sampler is theirs too.
+    """One that sends to where the variables say, and what sends for it; its sampler is theirs too, a file's all spans.
 
     ``own_only``: on this machine, to no other user's process.
     """
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    # The SDK reads a sampler's variables by itself, and a file stands in their place.
+    sampler = None if standard().file is None else DEFAULT_ON
+    provider = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
     config = read_otlp_config(token_file=token_file, signal="traces", own_only=own_only)
     # Where nobody has named a place, nobody need be there.
     level = logging.INFO if own_only else logging.WARNING

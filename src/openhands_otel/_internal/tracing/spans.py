@@ -71,6 +71,10 @@ class _Usage:
             (semconv.USAGE_REASONING_TOKENS, event.reasoning),
         ):
             self.tokens[name] = self.tokens.get(name, 0) + count
+        for direction, counts in (("input", event.input_modalities), ("output", event.output_modalities)):
+            for modality, count in counts:
+                name = semconv.USAGE_BY_MODALITY.format(modality=modality.value, direction=direction)
+                self.tokens[name] = self.tokens.get(name, 0) + count
 
     def attributes(self) -> dict[str, genai.Value]:
         attributes: dict[str, genai.Value] = dict(self.tokens)
@@ -232,7 +236,7 @@ class Spans:
             return
         origin = event.origin
         context = self._context_in(origin.conversation_id, event.tool)
-        span = begin.chat(origin.provider, origin.model, origin.conversation_id, context)
+        span = begin.chat(origin.provider, origin.model, origin.conversation_id, context, origin.server)
         attributes: dict[str, genai.Value] = {semconv.LLM_ROLE: origin.role.value}
         if origin.agent:
             attributes[semconv.AGENT_NAME] = origin.agent

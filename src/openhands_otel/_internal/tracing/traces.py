@@ -9,7 +9,6 @@ and set their provider then.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Callable
@@ -24,12 +23,14 @@ from opentelemetry.trace import TracerProvider as TracerProviderApi
 
 from openhands_otel._internal.background_task import BackgroundTask, Waiting
 from openhands_otel._internal.content import MessageCaptured
+from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.export.otlp_config import ENDPOINT, EXPORTERS, TRACES_ENDPOINT, exporter_names
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.labels import labels_of
 from openhands_otel._internal.ledger.intake import Item, OfSpan
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event, RunStarted
+from openhands_otel.semconv import GenAINames
 from openhands_otel.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,8 +44,15 @@ logger = logging.getLogger("openhands_otel")
 class Traces:
     """``given`` is the application's provider, if it insists; ``laminar_wanted`` says who keeps the spans."""
 
-    def __init__(self, settings: Settings, given: TracerProviderApi | None, laminar_wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        given: TracerProviderApi | None,
+        laminar_wanted: Callable[[], bool],
+        names: GenAINames = GenAINames.TODAY,
+    ) -> None:
         self._settings = settings
+        self._names = names
         self._given = given
         self._laminar_wanted = laminar_wanted
         self._resource: Resource | None = None
@@ -156,7 +164,7 @@ class Traces:
         from openhands_otel._internal.tracing.genai import GenAI
 
         provider = self._provider()
-        return None if provider is None else GenAI(provider)
+        return None if provider is None else GenAI(provider, self._names)
 
     def _provider(self) -> TracerProviderApi | None:
         if self._given is not None:
@@ -207,7 +215,7 @@ def _redaction(settings: Settings) -> Redaction | None:
 
 def _exporters() -> set[str]:
     """What OTEL_TRACES_EXPORTER names."""
-    return set(exporter_names(os.environ.get("OTEL_TRACES_EXPORTER", "")))
+    return set(exporter_names(standard().environ.get("OTEL_TRACES_EXPORTER", "")))
 
 
 def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:
@@ -219,7 +227,7 @@ def _is_idle(provider: TracerProviderApi, exporters: set[str]) -> bool:
 
 
 def _endpoint_is_named() -> bool:
-    return any(os.environ.get(name, "").strip() for name in (TRACES_ENDPOINT, ENDPOINT))
+    return any(standard().environ.get(name, "").strip() for name in (TRACES_ENDPOINT, ENDPOINT))
 
 
 def _logged[P](provider: P, where: str) -> P:
