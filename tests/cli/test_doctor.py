@@ -246,6 +246,26 @@ def test_a_variable_that_is_known_to_surprise_is_named(
     assert {each["level"] for each in told} <= {level, "problem"}
 
 
+def test_a_configuration_file_is_said_to_be_read_and_what_is_not_used_of_it(
+    viewer: Viewer, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "otel.json"
+    readers = [{"periodic": {"exporter": {"otlp_http": {"endpoint": f"{viewer.url}/v1/metrics"}}}}]
+    tree = {"file_format": "1.0", "meter_provider": {"readers": readers}, "propagator": {}}
+    file.write_text(json.dumps(tree))
+    monkeypatch.setenv("OTEL_CONFIG_FILE", str(file))
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
+    read, unused = (each for each in doctor() if each["check"] == "environment")
+    assert doctor.code == 0
+    assert (read["level"], unused["level"]) == ("ok", "note")
+    assert f"{file} in the place of OTEL_* variables: metrics to {viewer.url}/v1/metrics" in read["said"]
+    assert "propagator" in unused["said"]
+    file.write_text("{")
+    assert "is no JSON" in broken(doctor())["said"]
+    file.write_text(json.dumps({"file_format": "1.0", "meter_provider": {"readers": readers}, "disabled": True}))
+    assert any("'disabled' of the file turns" in each["said"] for each in doctor())
+
+
 def test_files_alone_are_said_to_be_that_and_a_folder_that_cannot_be_written_is_named(
     doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

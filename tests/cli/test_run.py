@@ -403,6 +403,18 @@ def test_a_mistake_is_one_line_and_an_exit_code(home: Path, words: list[str], co
     assert errors.count("\n") == 1
 
 
+def test_a_configuration_file_stands_in_the_place_of_all_that_would_be_set(home: Path) -> None:
+    seen = telemetry_variables(home, OTEL_CONFIG_FILE="otel.yaml")
+    plain = {"OTEL_CONFIG_FILE", "OTEL_METRICS_EXPORTER", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"}
+    assert {name for name in seen if name.startswith("OTEL_")} <= plain
+
+    env = environment(OTEL_CONFIG_FILE="otel.yaml")
+    code, _, errors = execute(under_run(["true"], "--service-name", "s"), home, env)
+
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "OTEL_CONFIG_FILE" in errors
+
+
 def test_an_option_that_an_exported_variable_would_defeat_is_refused(home: Path) -> None:
     env = environment(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://a.test/v1/metrics")
 

@@ -38,7 +38,8 @@ resource:
   detection/development: {detectors: [{host: }]}
 meter_provider:
   exemplar_filter: always_off
-  views: []
+  views:
+    - {selector: {instrument_name: x}, stream: {name: y}}
   readers:
     - pull: {exporter: {prometheus/development: {port: 1}}}
     - periodic:
@@ -50,7 +51,7 @@ meter_provider:
             headers_list: "x-one=1,x-two=2"
             headers:
               - {name: x-two, value: "a=b, c"}
-              - {name: price, value: $${5}}
+              - {name: price, value: "$${5}"}
             compression: gzip
             timeout: ${TIMEOUT_MS}
             temporality_preference: low_memory

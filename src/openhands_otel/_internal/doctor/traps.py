@@ -28,7 +28,7 @@ def check_environment(
 ) -> list[Finding]:
     """Look at the variables; ``complaints`` are what reading them has said already."""
     found = [
-        *(problem(_CHECK, complaint, "mend that variable") for complaint in complaints),
+        *(problem(_CHECK, each, "mend that variable") for each in complaints if each != standard().problem),
         *_switches(environ, config, settings),
         *_others(environ),
         *_ways(environ, config),
