@@ -9,7 +9,18 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generator.frame import Row, dashboard
 from deploy.grafana.generator.panels import COUNT, PER_SECOND, SECONDS, SHARE, Query, alarm, bars, graph, number
-from deploy.grafana.generator.queries import RATE, WHERE, either, generations, grown, label, quantile, quantile_of, ratio, select
+from deploy.grafana.generator.queries import (
+    RATE,
+    WHERE,
+    either,
+    generations,
+    grown,
+    label,
+    quantile,
+    quantile_of,
+    ratio,
+    select,
+)
 from openhands_otel import semconv
 from openhands_otel.semconv import Metric, TokenType
 
