@@ -2,7 +2,7 @@
 # Pass options with ARGS, for example: make demo ARGS=--serve, make test ARGS='-k bootstrap'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack compose-up test dashboards api test-compat test-launch test-sequences test-life test-canvas test-stack test-compose soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page pictures clean
+.PHONY: help setup demo stack compose-up test dashboards api test-compat test-launch test-sequences test-life test-canvas test-stack test-compose test-package soak fuzz coverage test-coverage mutants lint types check bench bench-stack bench-fleet bench-page pictures clean
 
 BIN := .venv/bin
 UV = $$(command -v uv || echo .cache/uv/bin/uv)
@@ -65,6 +65,9 @@ test-compose: setup ## start the Compose files in containers (builds the servers
 
 test-canvas: setup ## run the real Agent Canvas, which comes from npm and PyPI: its bill, its page (short: ARGS=--short)
 	@$(BIN)/python -m pytest $(if $(filter --short,$(ARGS)),tests/canvas/test_real_canvas.py,tests/canvas $(ARGS))
+
+test-package: setup ## install the wheel as people do, also beside each old release (needs a package index; TEST_PACKAGE=short)
+	@TEST_PACKAGE=$${TEST_PACKAGE:-full} $(BIN)/python -m pytest -s tests/package $(ARGS)
 
 soak: setup ## ten minutes of load, the viewer killed, clocks set, a collector in between (needs Go)
 	@$(BIN)/python -m deploy.native build collector

@@ -132,7 +132,8 @@ def build(version: str) -> Path:
 
 def own_requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["otlp"]]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras["otlp"], *extras["spans"]]
 
 
 def opentelemetry_requirements() -> list[str]:

@@ -17,6 +17,7 @@ import yaml
 from dashboards import EXPRESSIONS, Expression
 from deploy.native.build import binary
 from deploy.native.stack import PROMETHEUS_FOLDER, Stack
+from openhands_otel import semconv
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .prometheus_api import Prometheus, wait
@@ -41,16 +42,22 @@ def rules_every_second(stack: Stack) -> None:
     os.kill(stack.prometheus.pid, signal.SIGHUP)
 
 
-@pytest.fixture
+@pytest.fixture(params=["", semconv.NEWEST_GENAI, semconv.BOTH_GENAI], ids=["today", "newest", "both"])
 def provider_of_agent(
-    stack: Stack, rules_every_second: None, prometheus: Prometheus, llm_server: LLMServer, tmp_path: Path
+    stack: Stack,
+    rules_every_second: None,
+    prometheus: Prometheus,
+    llm_server: LLMServer,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[LLMServer]:
-    """Of a real agent that has done all there is to show and waits for its last answer."""
+    """Of a real agent that has done all there is to show and waits for its last answer, under each switch of names."""
 
     def waits() -> bool:
         return prometheus.value(WAITING) == 1
 
-    with agent_at_work(stack, llm_server, tmp_path, waits, OPENHANDS_OTEL_BUDGETS=BUDGETS):
+    variables = {"OPENHANDS_OTEL_BUDGETS": BUDGETS, semconv.STABILITY_OPT_IN: request.param}
+    with agent_at_work(stack, llm_server, tmp_path, waits, **variables):
         yield llm_server
 
 

@@ -14,6 +14,7 @@ PACKAGES = (
     "opentelemetry-exporter-otlp-proto-http",
     "opentelemetry-exporter-otlp-proto-grpc",
     "opentelemetry-instrumentation",
+    "opentelemetry-util-genai",
     "lmnr",
     "litellm",
 )

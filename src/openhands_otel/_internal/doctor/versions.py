@@ -43,6 +43,11 @@ def _missing(packages: Mapping[str, str | None], bundled: bool) -> list[Finding]
             problem("versions", "OpenTelemetry's SDK is not there: nothing can be sent",
                     "pip install 'openhands-otel[otlp]'")
         )  # fmt: skip
+    elif packages["opentelemetry-util-genai"] is None:
+        findings.append(
+            note("versions", "opentelemetry-util-genai is not there, so there are no spans of ours",
+                 "pip install 'openhands-otel[spans]'")
+        )  # fmt: skip
     if packages["openhands-sdk"] and not packages["openhands-tools"] and not packages["openhands-agent-server"]:
         findings.append(
             note("versions", "openhands-sdk stands alone: a client of an agent server spends nothing itself",

@@ -36,7 +36,7 @@ PACKAGE: Final = Path(launch.__file__).parents[2]
 PYTHONS: Final = ("3.12", "3.13", "3.14")
 
 _SITECUSTOMIZE: Final = "sitecustomize.py"
-_EXTRA: Final = "otlp"
+_EXTRAS: Final = "otlp,spans"
 _COMPILED: Final = frozenset((".so", ".pyd", ".dylib", ".dll"))
 _OF_THIS_PLACE: Final = frozenset(("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"))
 """Files of a distribution's metadata that tell how it came here."""
@@ -188,7 +188,7 @@ def _wanted() -> _Wanted:
     from packaging.utils import canonicalize_name
 
     wanted = _Wanted({}, {})
-    asked = [Requirement(f"{OWN}[{_EXTRA}]")]
+    asked = [Requirement(f"{OWN}[{_EXTRAS}]")]
     pinned: dict[str, set[str]] = {}
     while asked:
         requirement = asked.pop(0)

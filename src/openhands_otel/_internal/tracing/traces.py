@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -156,7 +157,10 @@ class Traces:
         try:
             from openhands_otel._internal.tracing.spans import Spans
         except ImportError as error:
-            logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
+            if find_spec("opentelemetry.util") is None or find_spec("opentelemetry.util.genai") is None:
+                logger.info("no spans: opentelemetry-util-genai is not there; pip install 'openhands-otel[spans]'")
+            else:
+                logger.warning("no spans: the package of '%s' is missing or has changed", error.name)
             return
         self._spans = Spans(self._make, self._redaction, labels_of(self._settings.labels))
 
