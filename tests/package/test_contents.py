@@ -17,9 +17,10 @@ from .conftest import ROOT, build
 
 NAME = f"openhands_otel-{__version__}"
 SOURCE = "src/openhands_otel/"
+SHARED = f"{NAME}.data/data/share/openhands-otel/"
 PLACED = {
-    "deploy/grafana/dashboards/": "openhands_otel/deploy/grafana/dashboards/",
-    "deploy/prometheus/rules/": "openhands_otel/deploy/prometheus/rules/",
+    "deploy/grafana/dashboards/": f"{SHARED}grafana/dashboards/",
+    "deploy/prometheus/rules/": f"{SHARED}prometheus/rules/",
 }
 """Folders of the repository that stand elsewhere in the wheel."""
 MADE = {"METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE", "RECORD"}
@@ -55,9 +56,9 @@ def test_the_wheel_holds_the_package_page_dashboards_and_rules_and_no_stray_file
     expected |= {f"{NAME}.dist-info/{name}" for name in MADE}
     found = contents(wheel)
     assert found.keys() == expected
-    for name in ("_internal/viewer/page.html", "deploy/grafana/dashboards/openhands-spend.json", "py.typed"):
-        assert f"openhands_otel/{name}" in found
-    assert "openhands_otel/deploy/prometheus/rules/recording.yml" in found
+    assert {"openhands_otel/_internal/viewer/page.html", "openhands_otel/py.typed"} <= found.keys()
+    for name in ("grafana/dashboards/openhands-spend.json", "prometheus/rules/recording.yml"):
+        assert SHARED + name in found
 
 
 def test_the_sdist_holds_what_is_tracked_and_the_tests_and_no_stray_file(sdist: Path, tracked: set[str]) -> None:
