@@ -119,7 +119,12 @@ def test_every_panel_has_something_to_show_and_the_money_is_the_bill(
     costs = [float(row["value"][1]) for row in shown(prometheus, _column("cost"))]
     assert len(costs) == PRICED
     assert sum(costs) == pytest.approx(priced, rel=EXACT)
-    traces = [row["metric"]["openhands_conversation_trace_id"] for row in shown(prometheus, _column("trace_id"))]
+
+    def traces_shown() -> list[str]:
+        return [row["metric"]["openhands_conversation_trace_id"] for row in shown(prometheus, _column("trace_id"))]
+
+    # What took the place of a trace is seen at the next step of the expression's own.
+    traces = wait(traces_shown, lambda found: len(found) == len(set(found)))
     assert len(traces) == len(set(traces)) == CONVERSATIONS
     states = [row["metric"]["openhands_conversation_status"] for row in shown(prometheus, _column("status_ratio"))]
     assert sorted(states) in (
