@@ -20,7 +20,6 @@ Tree = dict[str, Any]
 
 _REFERENCE: Final = re.compile(r"\$\$|\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}|\$\{", re.ASCII)
 _ALONE: Final = re.compile(r"\$\{[^}]*\}")
-_LOADERS_LOGGER: Final = "opentelemetry.configuration.file._loader"
 _DEVELOPMENT: Final = "_development"
 
 
@@ -54,7 +53,8 @@ def _by_opentelemetry(file: Path) -> object:
     except ImportError:
         return None
     # It logs what it raises, with a traceback.
-    logger = logging.getLogger(_LOADERS_LOGGER)
+    name = "opentelemetry.configuration.file._loader"
+    logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
         return _plain(loader.load_config_file(file))
