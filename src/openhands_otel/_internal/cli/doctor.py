@@ -85,9 +85,9 @@ def _of_command(words: Sequence[str], arguments: argparse.Namespace) -> list[Fin
         if isinstance(has, Finding):
             return [*found, has]
         found += check_versions(has, bundled=way.problem is None)
-        if any(each.level is Level.PROBLEM for each in found):
-            return found
         if has["packages"]["openhands-otel"] is None:
+            if any(each.level is Level.PROBLEM for each in found):
+                return found
             # What a bundle brings there asks no questions: the same environment is looked at from here.
             python = None
     inside = examined_inside(python, _options(arguments), environ)
