@@ -256,8 +256,8 @@ class StatsClient(_Client):
         self,
         by: Iterable[str] = (),
         *,
-        since: float | None = None,
-        until: float | None = None,
+        since: float | str | None = None,
+        until: float | str | None = None,
         timezone: str | None = None,
         where: Iterable[str] = (),
         top: int | None = None,
@@ -267,8 +267,8 @@ class StatsClient(_Client):
         Args:
             by: ``hour``, ``day``, ``week``, ``month``, ``conversation``, ``run``, ``model``, ``provider``, ``role``,
                 ``agent``, ``service`` and other facts, names of labels; several are nested in that order.
-            since: Begin, unix seconds; from the first unless given.
-            until: End, unix seconds; to the last unless given.
+            since: Begin, unix seconds or as in ``2026-11-20``, ``today``, ``7d``; from the first unless given.
+            until: End, in the same words, a day included; to the last unless given.
             timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
             where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
             top: How many groups are shown within each group; the others become one, a remainder.
@@ -467,8 +467,8 @@ class AsyncStatsClient(_Client):
         self,
         by: Iterable[str] = (),
         *,
-        since: float | None = None,
-        until: float | None = None,
+        since: float | str | None = None,
+        until: float | str | None = None,
         timezone: str | None = None,
         where: Iterable[str] = (),
         top: int | None = None,
@@ -477,8 +477,8 @@ class AsyncStatsClient(_Client):
 
         Args:
             by: Units of time, facts and labels, as for StatsClient.
-            since: Begin, unix seconds; from the first unless given.
-            until: End, unix seconds; to the last unless given.
+            since: Begin, unix seconds or as in ``2026-11-20``, ``today``, ``7d``; from the first unless given.
+            until: End, in the same words, a day included; to the last unless given.
             timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
             where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
             top: How many groups are shown within each group; the others become one, a remainder.

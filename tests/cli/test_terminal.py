@@ -22,7 +22,8 @@ from rich.console import Console
 from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import semconv
-from openhands_otel._internal.cli.watch_table import LiveState, render
+from openhands_otel._internal.terminal.live import Live
+from openhands_otel._internal.terminal.once import render
 from openhands_otel._internal.terminal_text import printable_json
 from openhands_otel.stats import BurnRate, ConversationStats, SnapshotUpdate, State, Totals
 from otlp_sender import Sender
@@ -168,8 +169,9 @@ def test_where_a_terminal_knows_few_characters_there_is_a_line_all_the_same(host
 
 def drawn(width: int, *conversations: ConversationStats, totals: Totals | None = None) -> list[str]:
     console = Console(width=width, file=open(os.devnull, "w"), record=True, color_system=None)  # noqa: SIM115
-    state = LiveState(totals or Totals(), {stats.conversation_id: stats for stats in conversations})
-    console.print(render(state, 1000.0, None, console.width))
+    live = Live(lambda: 1000.0)
+    live.apply(SnapshotUpdate(state=State(totals=totals or Totals(), conversations=conversations)))
+    console.print(render(live, console.width))
     return console.export_text().splitlines()
 
 

@@ -278,6 +278,29 @@ STATES: Final[Mapping[str, Word]] = {
 }
 """Of the states of a conversation, and of what may become of its process; others are their own words."""
 
+NEEDS: Final[Mapping[str, Tone]] = {
+    "waiting": Tone.WAIT,
+    "stuck": Tone.BAD,
+    "failed": Tone.BAD,
+    "gone": Tone.BAD,
+    "silent": Tone.WAIT,
+    "budget": Tone.WAIT,
+}
+"""Why a person must look at a conversation, most urgent first."""
+NEED_OF_OUTCOME: Final[Mapping[str, str]] = {
+    RunOutcome.WAITING: "waiting",
+    RunOutcome.STUCK: "stuck",
+    RunOutcome.ERROR: "failed",
+    RunOutcome.BUDGET: "budget",
+    RunOutcome.ITERATIONS: "budget",
+}
+NEED_OF_STATUS: Final[Mapping[str, str]] = {
+    Status.WAITING: "waiting",
+    Status.STUCK: "stuck",
+    Status.ERROR: "failed",
+}
+"""Of a conversation of which no outcome is known."""
+
 REASONS: Final[Mapping[str, str]] = {
     Reason.SUBAGENTS: "it takes in its sub-agents",
     Reason.HOOKS: "it takes in agent hooks",

@@ -60,8 +60,8 @@ class Source(Protocol):
     def spend(
         self,
         by: Iterable[str],
-        since: float | None,
-        until: float | None,
+        since: float | str | None,
+        until: float | str | None,
         timezone: str | None,
         where: Iterable[str],
         top: int | None,
@@ -77,8 +77,8 @@ def given(**asked: object) -> dict[str, Any]:
 
 def spend_asked(
     by: Iterable[str],
-    since: float | None,
-    until: float | None,
+    since: float | str | None,
+    until: float | str | None,
     timezone: str | None,
     where: Iterable[str],
     top: int | None,

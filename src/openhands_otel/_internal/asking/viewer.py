@@ -62,8 +62,8 @@ class Viewer(Source):
     def spend(
         self,
         by: Iterable[str],
-        since: float | None,
-        until: float | None,
+        since: float | str | None,
+        until: float | str | None,
         timezone: str | None,
         where: Iterable[str],
         top: int | None,

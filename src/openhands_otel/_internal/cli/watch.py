@@ -1,26 +1,29 @@
-"""``openhands-otel watch``: a collector's numbers in this terminal, live; or once, for programs."""
+"""``openhands-otel watch``: a viewer's numbers in this terminal, live; or once, for programs."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 
 from openhands_otel._internal.cli import CommandError
-from openhands_otel._internal.cli.watch_table import LiveState, cost_of, left_alone, outcome_of, render, short_id
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
+from openhands_otel._internal.terminal.live import Live
+from openhands_otel._internal.terminal.once import render
+from openhands_otel._internal.terminal.words import left_alone, outcome_of, short_id, spent
 from openhands_otel._internal.terminal_text import printable, printable_json
-from openhands_otel.client import DEFAULT_URL, StatsClient, StatsError
+from openhands_otel.client import DEFAULT_URL, AsyncStatsClient, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, Update
 
-_REDRAW_PER_S = 4
 _PIPE_WIDTH = 160
+_OF_SIGNAL = 128
+"""What a shell adds to the number of a signal for an exit code."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the state, once or until interrupted."""
     try:
         token = None if arguments.token_file is None else read_token(arguments.token_file)
+        if not arguments.once and not arguments.json and _is_screen():
+            return asyncio.run(_on_screen(arguments.url, token))
         with StatsClient(arguments.url, token) as client:
             if arguments.once:
                 _show_once(client, arguments.json)
@@ -47,6 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _is_screen() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+async def _on_screen(url: str, token: str | None) -> int:
+    # It takes half a second to import, and what is printed needs none of it.
+    from openhands_otel._internal.terminal.app import WatchApp
+
+    async with AsyncStatsClient(url, token) as client:
+        app = WatchApp(client)
+        await app.run_async()
+    if app.failure is not None:
+        raise app.failure
+    return 0 if app.signal in (None, signal.SIGINT) else _OF_SIGNAL + app.signal
+
+
 def _show_once(client: StatsClient, as_json: bool) -> None:
     state = client.state()
     if as_json:
@@ -54,25 +75,15 @@ def _show_once(client: StatsClient, as_json: bool) -> None:
         return
     # A pipe has no width: what reads it wants whole lines.
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
-    console.print(render(LiveState.of(state), time.time(), None, console.width))
+    console.print(render(Live.of(state), console.width))
 
 
 def _follow(client: StatsClient, as_json: bool) -> None:
-    if as_json:
-        _each(client, lambda update: print(printable_json(update.model_dump_json()), flush=True))
-    elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        _follow_on_terminal(client)
-    else:
-        _each(client, _print_line)
-
-
-def _each(
-    client: StatsClient,
-    show: Callable[[Update], None],
-    on_connection: Callable[[StatsError | None], None] | None = None,
-) -> None:
-    for update in client.stream(on_connection=on_connection or _say_connection):
-        show(update)
+    for update in client.stream(on_connection=_say_connection):
+        if as_json:
+            print(printable_json(update.model_dump_json()), flush=True)
+        else:
+            _print_line(update)
 
 
 def _say_connection(problem: StatsError | None) -> None:
@@ -91,19 +102,9 @@ def _print_line(update: Update) -> None:
     outcome = outcome_of(stats)
     if outcome not in ("", doing) and not stats.activity:
         doing = f"{doing}, {outcome}"
+    cost = spent(stats.accumulated_cost, stats.unpriced_calls)
     print(
-        f"{clock}  {short_id(stats.conversation_id)}  {cost_of(stats):>12}  {stats.llm_calls:>5} calls"
+        f"{clock}  {short_id(stats.conversation_id)}  {cost:>12}  {stats.llm_calls:>5} calls"
         f"  {tokens.prompt_tokens:>10,} in  {tokens.completion_tokens:>9,} out  {doing}",
         flush=True,
     )
-
-
-def _follow_on_terminal(client: StatsClient) -> None:
-    console = Console()
-    state = LiveState()
-
-    def draw() -> Group:
-        return render(state, time.time(), max(3, console.height - 6), console.width)
-
-    with Live(get_renderable=draw, console=console, refresh_per_second=_REDRAW_PER_S, screen=True):
-        _each(client, state.apply, state.note_connection)

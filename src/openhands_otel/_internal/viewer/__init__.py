@@ -12,8 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from openhands_otel import semconv
-from openhands_otel._internal.facts import FACTS, OUTCOMES, REASONS, STATES, Tone
-from openhands_otel.semconv import RunOutcome, Status
+from openhands_otel._internal.facts import (
+    FACTS,
+    NEED_OF_OUTCOME,
+    NEED_OF_STATUS,
+    NEEDS,
+    OUTCOMES,
+    REASONS,
+    STATES,
+    Tone,
+)
+from openhands_otel.semconv import Status
 from openhands_otel.stats import ConversationStats
 
 ASSETS: Final = "/assets/"
@@ -58,9 +67,11 @@ def facts_module() -> str:
         "OUTCOME_TONES": {name: word.tone for name, word in OUTCOMES.items() if word.tone is not Tone.REST},
         "STATES": {name: word.text for name, word in STATES.items()},
         "TONES": {name: word.tone for name, word in STATES.items()},
+        "NEEDS": NEEDS,
+        "NEED_OF_OUTCOME": NEED_OF_OUTCOME,
+        "NEED_OF_STATUS": NEED_OF_STATUS,
         "REASONS": REASONS,
         "STATUS": {status.name: status.value for status in Status},
-        "OUTCOME": {outcome.name: outcome.value for outcome in RunOutcome},
         "LLM_ACTIVITY": semconv.LLM_ACTIVITY,
         "KEEP_ALIVE_HEADER": semconv.KEEP_ALIVE_HEADER,
         "STREAM_PATIENCE": semconv.STREAM_PATIENCE,

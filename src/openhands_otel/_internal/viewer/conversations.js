@@ -1,19 +1,11 @@
 // The conversations that the page knows: those in the viewer's memory, live, and what was asked for of the past.
 
-import { OUTCOME, STATUS } from "./facts.js";
+import { NEED_OF_OUTCOME, NEED_OF_STATUS, STATUS } from "./facts.js";
 
 const WINDOW_S = 300; // over which money an hour is measured
 const LEAST_WINDOW_S = 30;
 const UNKNOWN = "unknown";
 const NONE = "none";
-
-// What a person must look at, in the order of urgency, and how it is called.
-export const NEEDS = { waiting: "wait", stuck: "bad", failed: "bad", gone: "bad", silent: "wait", budget: "wait" };
-const OF_OUTCOME = {
-  [OUTCOME.WAITING]: "waiting", [OUTCOME.STUCK]: "stuck", [OUTCOME.ERROR]: "failed",
-  [OUTCOME.BUDGET]: "budget", [OUTCOME.ITERATIONS]: "budget",
-};
-const OF_STATUS = { [STATUS.WAITING]: "waiting", [STATUS.STUCK]: "stuck", [STATUS.ERROR]: "failed" };
 
 const isOver = (stats) => stats.closed || stats.gone || stats.ended;
 
@@ -29,7 +21,7 @@ export function needOf(stats, since) {
   if (!over && stats.stale) return "silent";
   if (over && stats.updated_unix_nano / 1e9 < since) return "";
   if (stats.gone && stats.status === STATUS.RUNNING) return "gone";
-  const need = stats.outcome === null ? OF_STATUS[stats.status] : OF_OUTCOME[stats.outcome];
+  const need = stats.outcome === null ? NEED_OF_STATUS[stats.status] : NEED_OF_OUTCOME[stats.outcome];
   return need === undefined || (over && need === "waiting") ? "" : need;
 }
 

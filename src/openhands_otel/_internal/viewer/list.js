@@ -5,8 +5,8 @@
 import { conditionParts, go, meeting, viewOf } from "./address.js";
 import { TITLES } from "./breakdown.js";
 import { Cards } from "./cards.js";
-import { lifeOf, NEEDS, needOf } from "./conversations.js";
-import { OUTCOMES } from "./facts.js";
+import { lifeOf, needOf } from "./conversations.js";
+import { NEEDS, OUTCOMES } from "./facts.js";
 import { count, element, setText } from "./format.js";
 import { columnNamed } from "./columns.js";
 import { costOf } from "./row.js";

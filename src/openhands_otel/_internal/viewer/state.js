@@ -1,7 +1,7 @@
 // What a conversation's status and the end of its last run are called, and how loud they are.
 
-import { lifeOf, NEEDS, needOf } from "./conversations.js";
-import { LLM_ACTIVITY, OUTCOMES, OUTCOME_TONES, STATES, TONES } from "./facts.js";
+import { lifeOf, needOf } from "./conversations.js";
+import { LLM_ACTIVITY, NEEDS, OUTCOMES, OUTCOME_TONES, STATES, TONES } from "./facts.js";
 import { brief } from "./format.js";
 
 export function statusOf({ closed, gone, ended, stale, status }) {

@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
-from openhands_otel._internal.cli.durations import duration_text
+from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ReceiverStats, Refusal
 

@@ -1,0 +1,213 @@
+"""Which conversations are shown, and in which order: ``viewer/list.js`` does the same for the page.
+
+An order is made when a person asks for it: by sorting, filtering, or taking in what is new. In between rows change
+what they say and stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from openhands_otel._internal.facts import NEEDS
+from openhands_otel._internal.terminal.attention import CHIPS, life_of, need_of
+from openhands_otel._internal.terminal.entry import Entry
+from openhands_otel._internal.terminal.live import Live
+
+type SortKey = Callable[[Entry, float], float | str]
+_LEAST: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a person wants to see."""
+
+    show: str = ""
+    """One of attention.CHIPS, or all."""
+    search: str = ""
+    where: tuple[tuple[str, str], ...] = ()
+    """Names of facts or labels, and the values that they must have."""
+    sort: str = ""
+    """A column's name; most urgent first unless given."""
+    descending: bool = True
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.show or self.search or self.where)
+
+    @property
+    def flat(self) -> bool:
+        """Whether sub-agents have rows of their own beside their parents, not below them."""
+        return self.filtered or bool(self.sort)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    entry: Entry
+    depth: int = 0
+    children: int = 0
+    folded: bool = False
+    """Whether its sub-agents have no rows, so that it stands for their spend too."""
+    beside: bool = False
+    """Whether it is a sub-agent's and its parent stands elsewhere."""
+    left: bool = False
+    """Whether it no longer is what was asked for."""
+
+    @property
+    def id(self) -> str:
+        return self.entry.stats.conversation_id
+
+    @property
+    def cost(self) -> float:
+        """US dollars that the row stands for."""
+        return self.entry.stats.tree_cost if self.folded else self.entry.stats.accumulated_cost
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the rows add up to."""
+
+    count: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    rest: float = 0.0
+    """What the total has beyond these rows, US dollars; 0 where the rows are filtered."""
+
+
+@dataclass
+class Listing:
+    """Rows of the conversations of ``live``.
+
+    Args:
+        live: What is known.
+        sort_keys: By the name of a column.
+        all_unfolded: Whether sub-agents have rows from the beginning.
+    """
+
+    live: Live
+    sort_keys: dict[str, SortKey]
+    all_unfolded: bool = False
+    view: View = View()
+    since: float = 0.0
+    """Begin of the period, unix seconds: what went wrong before is old."""
+    rows: list[Row] = field(default_factory=list[Row])
+    _order: list[str] = field(default_factory=list[str])
+    _held: set[str] = field(default_factory=set[str])
+    _unfolded: set[str] = field(default_factory=set[str])
+
+    def look(self, view: View) -> None:
+        """Show something else."""
+        self.view = view
+        self.order()
+
+    def order(self) -> None:
+        """Take in what is new, and sort."""
+        roots, children = self.live.roots_and_children()
+        names = list(self.live.entries) if self.view.flat else roots
+        self._order = self._sorted([name for name in names if self._fits(self.live.entries[name])], children)
+        self._held = set(self._order)
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Make rows of what is held in order, and of what is under it."""
+        if not self._order and self.live.entries and not self.view.filtered:
+            self.live.moved = False
+            return self.order()
+        _, children = ([], {}) if self.view.flat else self.live.roots_and_children()
+        self.rows = []
+        waiting = [(name, 0) for name in reversed(self._order)]
+        while waiting:
+            name, depth = waiting.pop()
+            entry = self.live.entries.get(name)
+            if entry is None:
+                continue
+            below = children.get(name, [])
+            folded = bool(below) and not self.all_unfolded and name not in self._unfolded
+            beside = self.view.flat and entry.stats.parent_id is not None
+            left = self.view.filtered and not self._fits(entry)
+            self.rows.append(Row(entry, depth, len(below), folded, beside, left))
+            if not folded:
+                # The eldest first, so that one that is new moves none.
+                below = sorted(below, key=lambda child: self.live.entries[child].stats.started_unix_nano)
+                waiting += [(child, depth + 1) for child in reversed(below)]
+        self.live.moved = False
+        return None
+
+    def update(self) -> None:
+        """Take over what changed; rows stay in their order."""
+        if self.live.moved or self.view.filtered or not self.rows:
+            self.arrange()
+
+    def fold(self, row: Row, fold: bool) -> None:
+        """Hide, or show, the sub-agents of a row."""
+        if fold:
+            self._unfolded.discard(row.id)
+        else:
+            self._unfolded.add(row.id)
+        self.arrange()
+
+    def tally(self) -> Counter[str]:
+        """How many conversations each chip stands for."""
+        counted = Counter[str]()
+        for stats in self.live.stats:
+            counted[life_of(stats)] += 1
+            counted[need_of(stats, self.since)] += 1
+        del counted[""]
+        return counted
+
+    @property
+    def fresh(self) -> int:
+        """How many conversations would be shown that are not yet."""
+        if self.view.flat:
+            return sum(name not in self._held and self._fits(entry) for name, entry in self.live.entries.items())
+        roots, _ = self.live.roots_and_children()
+        return sum(name not in self._held for name in roots)
+
+    @property
+    def sums(self) -> Sums:
+        """Of the rows that are what was asked for."""
+        rows = [row for row in self.rows if not row.left]
+        cost = sum(row.cost for row in rows)
+        rest = 0.0 if self.view.filtered else self.live.totals.accumulated_cost - cost
+        unpriced = sum(row.entry.stats.unpriced_calls for row in rows)
+        return Sums(len(rows), cost, unpriced, rest if abs(rest) > _LEAST else 0.0)
+
+    def _fits(self, entry: Entry) -> bool:
+        view, stats = self.view, entry.stats
+        if view.show and view.show != (need_of(stats, self.since) if view.show in NEEDS else life_of(stats)):
+            return False
+        if not all(entry.has(name, value) for name, value in view.where):
+            return False
+        return all(word in entry.search_text for word in view.search.lower().split())
+
+    def _sorted(self, names: list[str], children: dict[str, list[str]]) -> list[str]:
+        entries, now = self.live.entries, self.live.now()
+        # Younger first where nothing else tells them apart; each sort keeps what the one before has done.
+        names.sort(key=lambda name: (-entries[name].stats.started_unix_nano, name))
+        key = self.sort_keys.get(self.view.sort)
+        if key is not None:
+            return sorted(names, key=lambda name: key(entries[name], now), reverse=self.view.descending)
+        ranks = self._ranks(children)
+        return sorted(names, key=lambda name: ranks[name])
+
+    def _ranks(self, children: dict[str, list[str]]) -> dict[str, int]:
+        """How urgent each is, with those below it: the place in CHIPS."""
+        ranks = {name: _rank(entry, self.since) for name, entry in self.live.entries.items()}
+        if self.view.flat:
+            return ranks
+        # A parent counts as the most urgent of its own: handed up from the deepest, level by level.
+        parents = {child: parent for parent, below in children.items() for child in below}
+        for name, rank in list(ranks.items()):
+            above = parents.get(name)
+            while above is not None and ranks[above] > rank:
+                ranks[above] = rank
+                above = parents.get(above)
+        return ranks
+
+
+def _rank(entry: Entry, since: float) -> int:
+    return CHIPS.index(need_of(entry.stats, since) or life_of(entry.stats))

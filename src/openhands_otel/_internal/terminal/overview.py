@@ -1,0 +1,358 @@
+"""The first screen: is all well, what does it cost, whose is it; and all conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Final
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Input
+
+from openhands_otel._internal.facts import FAILURES, NEEDS, Tone
+from openhands_otel._internal.money import money
+from openhands_otel._internal.spend.zones import ZoneError, zone_of
+from openhands_otel._internal.terminal.attention import CHIPS
+from openhands_otel._internal.terminal.block import Block
+from openhands_otel._internal.terminal.choices import Choice, Choices
+from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS, TEXTS
+from openhands_otel._internal.terminal.entry import Entry
+from openhands_otel._internal.terminal.headline import budget_lines, connection, spent_line
+from openhands_otel._internal.terminal.layout import Layout, Lines
+from openhands_otel._internal.terminal.listing import Listing, Row, View
+from openhands_otel._internal.terminal.live import Live
+from openhands_otel._internal.terminal.parts import OF_PERIOD, PERIODS, TITLES
+from openhands_otel._internal.terminal.rows import Rows
+from openhands_otel._internal.terminal.size import TooSmall
+from openhands_otel._internal.terminal.trouble import trouble_lines
+from openhands_otel._internal.terminal.where import Where, period_choices
+from openhands_otel._internal.terminal.words import STYLES, spent
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.client import AsyncStatsClient
+
+_SORTS: Final = ("", *SORT_KEYS)
+_BUDGETS: Final = 3
+_FRESH: Final = "fresh"
+_FILTER: Final = "filter"
+_AWAY: Final = "\u00d7"
+_LIMIT: Final = 40
+
+
+class Overview(Screen[None]):
+    """Periods, figures, chips, where it went, and the table."""
+
+    DEFAULT_CSS = """
+    Overview #top { height: 1; }
+    Overview #periods { width: 1fr; }
+    Overview #connection { width: auto; }
+    Overview #search { dock: bottom; height: 1; border: none; padding: 0; margin-bottom: 1; display: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1,question_mark", "app.help", "help", key_display="F1"),
+        Binding("f3,slash", "search", "search", key_display="/"),
+        Binding("less_than_sign,comma", "sort(-1)", "sort by the column before", show=False),
+        Binding("greater_than_sign,full_stop", "sort(1)", "sort", key_display="<>", tooltip="sort by the next column"),
+        Binding("f6,s", "reverse", "turn", key_display="s", tooltip="turn the order; by cost at first"),
+        Binding("f5,r", "order", "renew", key_display="F5", tooltip="sort anew, and take in what is new"),
+        Binding("p", "period(1)", "period", key_display="p", tooltip="the next period"),
+        Binding("P", "period(-1)", "the period before", show=False),
+        Binding("b", "by(1)", "by", key_display="b", tooltip="group where it went by something else"),
+        Binding("B", "by(-1)", "by the one before", show=False),
+        Binding("w", "where_size", "more or less of where it went", show=False),
+        Binding("space,plus,minus", "fold_or_not", "show or hide sub-agents", key_display="space", show=False),
+        Binding("right,l", "fold(False)", "show sub-agents", show=False),
+        Binding("left,h", "fold(True)", "hide sub-agents", show=False),
+        Binding("escape", "back", "take a filter away", show=False),
+        Binding("0", "chip(-1)", "all conversations", show=False),
+        *(Binding(str(at + 1), f"chip({at})", f"only: {name}", show=False) for at, name in enumerate(CHIPS)),
+    ]
+
+    class Opened(Message):
+        """A conversation was chosen."""
+
+        def __init__(self, entry: Entry) -> None:
+            super().__init__()
+            self.entry = entry
+
+    def __init__(self, live: Live, client: AsyncStatsClient, period: str) -> None:
+        super().__init__()
+        self._live = live
+        self._client = client
+        self._listing = Listing(live, dict(SORT_KEYS))
+        self._layout = Layout(COLUMNS)
+        self._where = Where(live, client, period, id="where")
+        self._lines: Lines[Row] | None = None
+        self._first = 0
+        self._spent_before: object = None
+
+    def compose(self) -> ComposeResult:
+        yield TooSmall(classes="small")
+        with Vertical(classes="whole"):
+            with Horizontal(id="top"):
+                yield Choices(id="periods")
+                yield Block(id="connection")
+            yield Block(id="figures")
+            yield Block(id="notes")
+            yield Choices(id="chips")
+            yield self._where
+            yield Rows(id="conversations")
+            yield Input(id="search", placeholder="search: words of names, ids, models, people, labels", compact=True)
+            yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        table = self._table
+        table.top_changed = self._draw_table
+        table.focus()
+        self.draw()
+
+    @property
+    def _table(self) -> Rows:
+        return self.query_one("#conversations", Rows)
+
+    # ---------------------------------------------------------------- drawing
+
+    def tick(self, changed: bool) -> None:
+        """Show what is newest; called some times a second at most."""
+        if changed:
+            self._listing.update()
+            totals = self._live.totals
+            told = (totals.accumulated_cost, totals.llm_calls)
+            if told != self._spent_before:
+                self._spent_before = told
+                self._where.refresh_soon()
+        self.draw()
+
+    def draw(self) -> None:
+        """All but where it went, which draws itself when it is told something."""
+        if not self.is_mounted:
+            return
+        width = self.size.width
+        self.query_one("#periods", Choices).have(period_choices(self._where.period))
+        self.query_one("#connection", Block).show(connection(self._live, width // 2))
+        self.query_one("#figures", Block).show(self._figures(width))
+        self.query_one("#notes", Block).show(*self._notes(width))
+        self.query_one("#chips", Choices).have(self._chips())
+        self._draw_table()
+
+    def _figures(self, width: int) -> Text:
+        where = self._where
+        failed = sum(stats.outcome in FAILURES for stats in self._live.stats)
+        spend = None if where.spend is None else where.spend.total
+        period = OF_PERIOD[where.period]
+        return self._aged(spent_line(self._live.totals, period, spend, failed, width))
+
+    def _aged(self, text: Text) -> Text:
+        """Figures of a viewer that does not answer look like it."""
+        return Text(text.plain, style="dim", no_wrap=True) if self._live.problem else text
+
+    def _notes(self, width: int) -> list[Text]:
+        notes: list[Text] = []
+        where = self._where
+        if where.budgets and where.spend is not None:
+            try:
+                zone = zone_of(where.spend.timezone)
+            except ZoneError:
+                zone = zone_of(None)
+            notes += [self._aged(line) for line in budget_lines(where.budgets[:_BUDGETS], zone, width)]
+        return notes + trouble_lines(self._live.receiver, self._live.now(), width)
+
+    def _chips(self) -> list[Choice]:
+        tally, view = self._listing.tally(), self._listing.view
+        words: list[Choice] = []
+        needed = [name for name in NEEDS if tally[name] or view.show == name]
+        if needed:
+            words.append(Choice("", Text("needs you:", style="bold")))
+        elif self._live.entries:
+            words.append(Choice("", Text("nothing needs you", style="green")))
+        for at, name in enumerate(CHIPS):
+            if name in NEEDS and name not in needed:
+                continue
+            tone = NEEDS.get(name) or (Tone.RUN if name == "running" else Tone.REST)
+            text = Text().append(f"{at + 1}:", style="dim").append(f"{name} {tally[name]:,}", style=STYLES[tone])
+            words.append(Choice(name, text, view.show == name))
+        for name, value in view.where:
+            title = printable(TITLES.get(name, name), _LIMIT)
+            words.append(Choice(_FILTER, Text(f"{title}={printable(value, _LIMIT)} {_AWAY}"), True))
+        if view.search:
+            words.append(Choice(_FILTER, Text(f"/{printable(view.search, _LIMIT)} {_AWAY}"), True))
+        if fresh := self._listing.fresh:
+            words.append(Choice(_FRESH, Text(f"{fresh:,} new: F5", style="bold cyan")))
+        return words
+
+    def _draw_table(self) -> None:
+        table, listing = self._table, self._listing
+        width = table.scrollable_content_region.width or self.size.width
+        rows = listing.rows
+        # As many as may be in sight once it is laid out; those alone are looked at.
+        self._first = int(table.scroll_offset.y)
+        seen = rows[self._first : self._first + max(1, table.size.height)]
+        lines = self._lines = self._layout.fit(seen, self._live.now(), width)
+        table.show(len(rows), self._line, lines.heading(listing.view.sort, listing.view.descending), self._feet(lines))
+
+    def _line(self, index: int) -> Text:
+        at = index - self._first
+        if self._lines is None or not 0 <= at < len(self._lines.cells):
+            return Text()
+        text = self._lines.row(at)
+        if self._listing.rows[index].left or self._live.problem:
+            return Text(text.plain, style="dim", no_wrap=True)
+        return text
+
+    def _feet(self, lines: Lines[Row]) -> Sequence[Text]:
+        sums = self._listing.sums
+        if not sums.count and not sums.rest:
+            return [Text("no conversation is like that" if self._live.entries else "no conversation yet", style="dim")]
+        count = f"{sums.count:,} conversation{'' if sums.count == 1 else 's'}"
+        feet = [lines.foot(count, "cost", spent(sums.cost, sums.unpriced))]
+        if sums.rest:
+            feet.append(lines.foot("not in these rows: earlier, or of no conversation", "cost", money(sums.rest)))
+        return feet
+
+    # ---------------------------------------------------------------- what a person does
+
+    def _look(self, **changes: object) -> None:
+        self._layout.forget()
+        self._listing.look(replace(self._listing.view, **changes))  # pyright: ignore[reportArgumentType]
+        self._table.point(0)
+        self.draw()
+
+    def action_order(self) -> None:
+        """Take in what is new."""
+        self._look()
+
+    def action_reverse(self) -> None:
+        """Turn the order."""
+        view = self._listing.view
+        if view.sort:
+            self._look(descending=not view.descending)
+        else:
+            self._look(sort="cost", descending=True)
+
+    def action_sort(self, steps: int) -> None:
+        """Sort by another column that can be seen."""
+        shown = {column.name for column in self._lines.columns} if self._lines is not None else set[str]()
+        names = [name for name in _SORTS if not name or name in shown]
+        view = self._listing.view
+        at = names.index(view.sort) if view.sort in names else 0
+        sort = names[(at + steps) % len(names)]
+        self._look(sort=sort, descending=sort not in TEXTS)
+
+    def action_chip(self, at: int) -> None:
+        """Show only these, or all."""
+        name = CHIPS[at] if at >= 0 else ""
+        self._look(show="" if self._listing.view.show == name else name)
+
+    def action_period(self, steps: int) -> None:
+        """The next, or the one before."""
+        names = list(PERIODS)
+        self._choose_period(names[(names.index(self._where.period) + steps) % len(names)])
+
+    def _choose_period(self, period: str) -> None:
+        self._where.choose_period(period)
+        self.draw()
+
+    def action_by(self, steps: int) -> None:
+        """Group by something else."""
+        self._where.step_by(steps)
+
+    def action_where_size(self) -> None:
+        """More of where it went, none, or little."""
+        self._where.next_size()
+
+    def action_fold_or_not(self) -> None:
+        """Show or hide sub-agents."""
+        row = self._pointed()
+        if row is not None and row.children:
+            self._fold(row, not row.folded)
+
+    def action_fold(self, fold: bool) -> None:
+        """Hide or show sub-agents."""
+        row = self._pointed()
+        if row is not None and row.children and row.folded is not fold:
+            self._fold(row, fold)
+
+    def _fold(self, row: Row, fold: bool) -> None:
+        self._listing.fold(row, fold)
+        self.draw()
+
+    def _pointed(self) -> Row | None:
+        rows, at = self._listing.rows, self._table.cursor
+        return rows[at] if at < len(rows) else None
+
+    def action_search(self) -> None:
+        """Type what to look for."""
+        search = self.query_one("#search", Input)
+        search.display = True
+        search.value = self._listing.view.search
+        search.focus()
+
+    def action_back(self) -> None:
+        """Take away what was asked for last: the search, a filter, the chip, the order."""
+        view = self._listing.view
+        if self.query_one("#search", Input).display:
+            self._end_search()
+            self._look(search="")
+        elif view.search:
+            self._look(search="")
+        elif view.where:
+            self._filter(view.where[:-1])
+        elif view.show:
+            self._look(show="")
+        elif view.sort:
+            self._look(sort="", descending=True)
+
+    def _end_search(self) -> None:
+        self.query_one("#search", Input).display = False
+        self._table.focus()
+
+    def _filter(self, where: tuple[tuple[str, str], ...]) -> None:
+        self._where.only(where)
+        self._look(where=where)
+
+    # ---------------------------------------------------------------- what widgets say
+
+    def on_where_answered(self) -> None:
+        """The period has a begin now: what went wrong before it is old."""
+        spend = self._where.spend
+        since = 0.0 if spend is None or spend.since is None else spend.since
+        moved = since != self._listing.since
+        self._listing.since = since
+        if moved and self._listing.view == View():
+            self._listing.order()
+        self.draw()
+
+    def on_where_only(self, event: Where.Only) -> None:
+        """Filter by what a row stands for."""
+        others = tuple(each for each in self._listing.view.where if each[0] != event.name)
+        self._filter((*others, (event.name, event.value)))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Rows follow what is typed."""
+        if self.query_one("#search", Input).display:
+            self._look(search=event.value.strip())
+
+    def on_input_submitted(self) -> None:
+        """What was typed holds on."""
+        self._end_search()
+
+    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+        """A word was clicked."""
+        if event.choices.id == "periods":
+            self._choose_period(event.name)
+        elif event.name == _FRESH:
+            self.action_order()
+        elif event.name == _FILTER:
+            self.action_back()
+        else:
+            self.action_chip(CHIPS.index(event.name))
+
+    def on_rows_chosen(self, event: Rows.Chosen) -> None:
+        """Open the conversation."""
+        row = self._pointed()
+        if row is not None:
+            self.post_message(self.Opened(row.entry))

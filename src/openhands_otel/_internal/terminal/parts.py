@@ -1,0 +1,116 @@
+"""Where the money of a period went: rows that add up to its total, whatever they are grouped by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.text import Text
+
+from openhands_otel._internal.spend.periods import quarter
+from openhands_otel._internal.terminal.layout import Column
+from openhands_otel._internal.terminal.words import LONGEST, percent, short, spent
+from openhands_otel._internal.terminal_text import printable
+from openhands_otel.stats import Spend, SpendGroup
+
+DIMENSIONS: Final = ("model", "service", "role", "provider", "agent")
+CONVERSATION: Final = "conversation"
+TITLES: Final = {"user": "person"}
+"""What a name is called to people, where that differs."""
+PERIODS: Final = {"hour": "hour", "today": "today", "7d": "7 days", "30d": "30 days", "all": "all"}
+OF_PERIOD: Final = {
+    "hour": "last hour",
+    "today": "today",
+    "7d": "in 7 days",
+    "30d": "in 30 days",
+    "all": "in all",
+}
+"""How the spend of a period is called."""
+_HOUR_S: Final = 3600.0
+_BAR: Final = 16
+_SPECIAL: Final = re.compile(r"[*?\[]")
+
+
+def asked_since(period: str, now: float) -> tuple[float | str | None, str | None]:
+    """Begin and end of a period, as a source is asked for it; ``now`` is unix seconds."""
+    if period == "all":
+        return None, None
+    return (quarter(now - _HOUR_S), None) if period == "hour" else (period, "today")
+
+
+def condition(name: str, value: str) -> str:
+    """That a fact or label has this very value: sources take patterns."""
+    return f"{name}={_SPECIAL.sub(lambda found: f'[{found[0]}]', value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A row."""
+
+    name: str
+    group: SpendGroup
+    total: SpendGroup
+    is_total: bool = False
+
+    @property
+    def value(self) -> str | None:
+        """What can be filtered by; None for the remainder and the total."""
+        return None if self.is_total or self.group.remainder else self.name
+
+
+def parts_of(spend: Spend) -> list[Part]:
+    """Dearest first, all others together as a row, then the total."""
+    by = spend.by[0]
+    rows = [Part("all others" if group.remainder else group.keys[by], group, spend.total) for group in spend.groups]
+    return [*rows, Part("total", spend.total, spend.total, is_total=True)]
+
+
+def parts_columns(title: str) -> Sequence[Column[Part]]:
+    """Columns of the rows; ``title`` says what they are grouped by."""
+    return (
+        Column("name", title, _name, least=12, left=True),
+        Column("bar", "", _bar, 4, left=True, unless_empty=True),
+        Column("cost", "$", lambda part, _: Text(_money(part.group), style="bold")),
+        Column("share", "share", _share, 1),
+        Column("calls", "calls", lambda part, _: Text(short(part.group.llm_calls)), 2),
+        Column("in", "in", lambda part, _: Text(short(part.group.accumulated_token_usage.prompt_tokens)), 3),
+        Column("cached", "cached", _cached, 6),
+        Column("out", "out", lambda part, _: Text(short(part.group.accumulated_token_usage.completion_tokens)), 5),
+        Column("each", "s/call", _each, 7, unless_empty=True),
+    )
+
+
+def _money(group: SpendGroup) -> str:
+    return spent(group.accumulated_cost, group.unpriced_calls or group.read_cost)
+
+
+def _name(part: Part, _: float) -> Text:
+    style = "bold" if part.is_total else "italic" if part.group.remainder else ""
+    return Text(printable(part.name, LONGEST), style=style)
+
+
+def _part(part: Part) -> float:
+    whole = part.total.accumulated_cost
+    return part.group.accumulated_cost / whole if whole > 0 else 0.0
+
+
+def _bar(part: Part, _: float) -> Text:
+    full = 0 if part.is_total else round(_BAR * _part(part))
+    return Text("█" * full, style="cyan") + Text("░" * (_BAR - full), style="dim") if not part.is_total else Text()
+
+
+def _share(part: Part, _: float) -> Text:
+    share = _part(part)
+    return Text("" if not share else "<1 %" if share < 0.005 else percent(share, 1))
+
+
+def _cached(part: Part, _: float) -> Text:
+    usage = part.group.accumulated_token_usage
+    return Text(percent(usage.cache_read_tokens, usage.prompt_tokens) if usage.prompt_tokens else "")
+
+
+def _each(part: Part, _: float) -> Text:
+    group = part.group
+    return Text(f"{group.llm_seconds / group.llm_calls:.1f}" if group.llm_calls and group.llm_seconds else "")
