@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
-from collections.abc import Callable
 from typing import ClassVar, Final
 
 from textual.app import App
@@ -36,7 +34,6 @@ class WatchApp(App[None]):
     Args:
         client: Whom it asks.
         period: One of parts.PERIODS, to begin with.
-        clock: Unix seconds of this machine.
     """
 
     TITLE = "openhands-otel watch"
@@ -55,12 +52,12 @@ class WatchApp(App[None]):
         Binding("ctrl+c,ctrl+q", "leave", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, client: AsyncStatsClient, period: str = "today", clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: AsyncStatsClient, period: str = "today") -> None:
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._client = client
         self._period = period
-        self.live = Live(clock)
+        self.live = Live()
         self.failure: StatsError | None = None
         """Why it ended by itself."""
         self.signal: int | None = None

@@ -24,12 +24,15 @@ from openhands_otel._internal.terminal.words import (
     spent,
     state_text,
     whose,
+    worst_text,
 )
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import LLM_ACTIVITY, UNKNOWN
 from openhands_otel.stats import ConversationStats
 
 _DEEPEST: Final = 4
+_ROOM: Final = 60
+"""In narrower terminals a status and an outcome have no room beside each other."""
 _MUCH: Final = 0.8
 """Of a context window: what is above it is marked."""
 
@@ -131,7 +134,8 @@ _FORMATS: Final[dict[Format, Callable[[Any, float], str]]] = {
 COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("name", "conversation", _name, least=26, left=True),
     Column("whose", "whose", lambda row, _: Text(whose(row.entry.stats)), 6, least=10, left=True, unless_empty=True),
-    Column("state", "status", lambda row, _: state_text(row.entry.stats), left=True),
+    Column("state", "status", lambda row, _: state_text(row.entry.stats), left=True, from_width=_ROOM),
+    Column("worst", "status", lambda row, _: worst_text(row.entry.stats), left=True, below_width=_ROOM),
     Column("now", "now", _now, 3, least=12, left=True, unless_empty=True),
     Column("model", "model", _model, 4, least=12, left=True),
     Column("cost", "$", _cost),

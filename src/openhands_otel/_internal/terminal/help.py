@@ -21,6 +21,7 @@ _NAMES: Final = {
     "less_than_sign": "<",
     "full_stop": ".",
     "comma": ",",
+    "asterisk": "*",
     "plus": "+",
     "minus": "-",
     "escape": "esc",

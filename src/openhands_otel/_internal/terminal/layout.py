@@ -34,6 +34,8 @@ class Column[R]:
     """Whether it stands at the left; numbers stand at the right."""
     from_width: int = 0
     """Terminals narrower than this do without."""
+    below_width: int = 1_000_000
+    """And those that have this width."""
     unless_empty: bool = False
     """Whether it stays away while no row says anything there."""
 
@@ -56,7 +58,8 @@ class Layout[R]:
             widest = max((texts[column.name].cell_len for texts in cells), default=0)
             least = 0 if column.unless_empty and not widest else cell_len(column.title)
             self._natural[column.name] = max(self._natural.get(column.name, 0), least, widest)
-        shown = [column for column in self.columns if width >= column.from_width and self._natural[column.name]]
+        fits = (column for column in self.columns if column.from_width <= width < column.below_width)
+        shown = [column for column in fits if self._natural[column.name]]
         gap = 1 if width < _NARROW else 2
         while self._needed(shown, gap) > width and any(column.leaves for column in shown):
             shown.remove(max(shown, key=lambda column: column.leaves))

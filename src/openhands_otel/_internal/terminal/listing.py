@@ -85,19 +85,20 @@ class Listing:
     Args:
         live: What is known.
         sort_keys: By the name of a column.
-        all_unfolded: Whether sub-agents have rows from the beginning.
+        unfolded: Whether sub-agents have rows where nobody said otherwise.
     """
 
     live: Live
     sort_keys: dict[str, SortKey]
-    all_unfolded: bool = False
+    unfolded: bool = False
     view: View = View()
     since: float = 0.0
     """Begin of the period, unix seconds: what went wrong before is old."""
     rows: list[Row] = field(default_factory=list[Row])
     _order: list[str] = field(default_factory=list[str])
     _held: set[str] = field(default_factory=set[str])
-    _unfolded: set[str] = field(default_factory=set[str])
+    _turned: set[str] = field(default_factory=set[str])
+    """Those of which somebody said otherwise."""
 
     def look(self, view: View) -> None:
         """Show something else."""
@@ -126,7 +127,7 @@ class Listing:
             if entry is None:
                 continue
             below = children.get(name, [])
-            folded = bool(below) and not self.all_unfolded and name not in self._unfolded
+            folded = bool(below) and self.unfolded is (name in self._turned)
             beside = self.view.flat and entry.stats.parent_id is not None
             left = self.view.filtered and not self._fits(entry)
             self.rows.append(Row(entry, depth, len(below), folded, beside, left))
@@ -144,10 +145,16 @@ class Listing:
 
     def fold(self, row: Row, fold: bool) -> None:
         """Hide, or show, the sub-agents of a row."""
-        if fold:
-            self._unfolded.discard(row.id)
+        if fold is self.unfolded:
+            self._turned.add(row.id)
         else:
-            self._unfolded.add(row.id)
+            self._turned.discard(row.id)
+        self.arrange()
+
+    def fold_all(self) -> None:
+        """Hide, or show, the sub-agents of all rows."""
+        self.unfolded = not self.unfolded
+        self._turned.clear()
         self.arrange()
 
     def tally(self) -> Counter[str]:

@@ -16,7 +16,7 @@ from openhands_otel._internal.terminal.trouble import trouble_lines
 
 def render(live: Live, width: int) -> Group:
     """The totals in a line, problems under it, then a line for each conversation."""
-    listing = Listing(live, {}, all_unfolded=True)
+    listing = Listing(live, {}, unfolded=True)
     listing.order()
     lines = Layout(COLUMNS).fit(listing.rows, live.now(), width)
     failed = sum(stats.outcome in FAILURES for stats in live.stats)

@@ -65,6 +65,7 @@ class Overview(Screen[None]):
         Binding("B", "by(-1)", "by the one before", show=False),
         Binding("w", "where_size", "more or less of where it went", show=False),
         Binding("space,plus,minus", "fold_or_not", "show or hide sub-agents", key_display="space", show=False),
+        Binding("asterisk", "fold_all", "show or hide all sub-agents", show=False),
         Binding("right,l", "fold(False)", "show sub-agents", show=False),
         Binding("left,h", "fold(True)", "hide sub-agents", show=False),
         Binding("escape", "back", "take a filter away", show=False),
@@ -275,6 +276,11 @@ class Overview(Screen[None]):
         row = self._pointed()
         if row is not None and row.children and row.folded is not fold:
             self._fold(row, fold)
+
+    def action_fold_all(self) -> None:
+        """Show or hide all sub-agents."""
+        self._listing.fold_all()
+        self.draw()
 
     def _fold(self, row: Row, fold: bool) -> None:
         self._listing.fold(row, fold)

@@ -17,7 +17,7 @@ from openhands_otel.stats import ConversationStats
 LONGEST: Final = 120
 """Characters of a stranger's text that are looked at."""
 STYLES: Final[Mapping[Tone, str]] = {Tone.RUN: "green", Tone.WAIT: "yellow", Tone.BAD: "red", Tone.REST: ""}
-_SCALES: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+_SCALES: Final = ((10**3, "K"), (10**6, "M"), (10**9, "B"), (10**12, "T"))
 _LEAST_SHORT: Final = 10_000
 _WORD_LIMIT: Final = 16
 
@@ -26,11 +26,12 @@ def short(number: int) -> str:
     """``9,876``, ``12.3K``, ``4M``: three or four characters of a count."""
     if number < _LEAST_SHORT:
         return f"{number:,}"
+    part, letter = Decimal(number), ""
     for scale, letter in _SCALES:
         part = (Decimal(number) / scale).quantize(Decimal("0.1"), ROUND_HALF_UP)
-        if part >= 1:
-            return f"{part.normalize():f}{letter}"
-    return f"{number:,}"
+        if part < 1000:
+            break
+    return f"{part.normalize():f}{letter}"
 
 
 def percent(part: float, whole: float) -> str:
@@ -100,6 +101,15 @@ def state_text(stats: ConversationStats) -> Text:
         # An ending takes no result back.
         text.append(", ", style="dim").append(outcome.in_terminal, style=STYLES[outcome.tone])
     return text
+
+
+def worst_text(stats: ConversationStats) -> Text:
+    """How its last run ended if that asks for somebody, else its status."""
+    outcome = _word(OUTCOMES, stats.outcome)
+    if outcome.in_terminal and outcome.tone is not Tone.REST:
+        return Text(outcome.in_terminal, style=STYLES[outcome.tone])
+    word = _word(STATES, status_of(stats))
+    return Text(word.in_terminal, style="dim" if stats.closed else STYLES[word.tone])
 
 
 def _word(words: Mapping[str, Word], value: str | None) -> Word:

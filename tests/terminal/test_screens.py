@@ -1,0 +1,296 @@
+"""``watch`` on a real viewer, driven by keys: what stands on the screen, and what becomes of it.
+
+The screens of the size of common terminals are kept in ``screens/``; ``KEEP_SCREENS=1`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from viewer_process import Viewer, running_viewer, start_viewer, wait_for
+
+from openhands_otel import semconv
+from openhands_otel._internal.terminal.app import WatchApp
+from openhands_otel._internal.terminal.overview import Overview
+from otlp_sender import Sender
+from terminal.scene import AGENTS, NS, TOTAL, id_of, line_with, play, screen, sender_of, shows, spend, watching
+
+SCREENS = Path(__file__).parent / "screens"
+SIZES = [(80, 24), (120, 40), (200, 50)]
+WAITING, FIRST = "index-rewrite", "checkout-fix"
+
+
+@pytest.fixture(scope="module")
+def moment() -> float:
+    """When all of it is looked at, unix seconds."""
+    return int(time.time()) + 0.5
+
+
+@pytest.fixture(scope="module")
+def viewer(moment: float) -> Iterator[Viewer]:
+    """Nobody sends anything to it but what is there at first."""
+    with running_viewer() as viewer:
+        play(viewer, int(moment))
+        yield viewer
+
+
+async def there(pilot: Pilot[None], app: WatchApp, *texts: str) -> list[str]:
+    """The screen once all of these stand on it."""
+    return await shows(pilot, app, lambda lines: all(text in "\n".join(lines) for text in texts), " and ".join(texts))
+
+
+async def not_there(pilot: Pilot[None], app: WatchApp, text: str) -> list[str]:
+    return await shows(pilot, app, lambda lines: text not in "\n".join(lines), f"a screen without {text}")
+
+
+async def overview(pilot: Pilot[None], app: WatchApp) -> list[str]:
+    """The first screen with all that it asks for."""
+    return await there(pilot, app, "terraform-drift", "in all", "total")
+
+
+async def kept(pilot: Pilot[None], app: WatchApp, name: str) -> None:
+    """The screen becomes what was kept: what is asked for comes piece by piece."""
+    file = SCREENS / f"{name}.txt"
+    if os.environ.get("KEEP_SCREENS"):
+        await pilot.pause(3)
+        file.write_text("\n".join(screen(app)) + "\n")
+    wanted = file.read_text().splitlines()
+    await shows(pilot, app, lambda lines: lines == wanted, f"{file.name} (KEEP_SCREENS=1 keeps another)")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_screens_are_as_they_were_kept(viewer: Viewer, moment: float, size: tuple[int, int]) -> None:
+    async def look() -> None:
+        name = f"{size[0]}x{size[1]}"
+        async with watching(viewer, size, moment) as (pilot, app):
+            await overview(pilot, app)
+            await kept(pilot, app, f"overview-{name}")
+            await pilot.press(*["down"] * 3, "enter")
+            await there(pilot, app, "20 rows, 3 running")
+            await kept(pilot, app, f"timeline-{name}")
+            await pilot.press("f1")
+            await kept(pilot, app, f"help-{name}")
+
+    asyncio.run(look())
+
+
+def test_all_of_it_adds_up_to_what_was_billed(viewer: Viewer, moment: float) -> None:
+    async def look() -> None:
+        async with watching(viewer, (200, 50), moment) as (pilot, app):
+            assert pytest.approx(1_234_585.806112) == TOTAL
+            said = "$1,234,585.81"
+            lines = await there(pilot, app, f"{said} in all", "8 conversations")
+            assert line_with("8 conversations", lines).endswith("$1,234,585.81")
+            assert not any("not in these rows" in line for line in lines), "there is no rest"
+            for by in ("service", "role", "provider", "agent", "person", "project", "conversation"):
+                await pilot.press("b")
+
+                def adds_up(lines: list[str], by: str = by) -> bool:
+                    first = next((at for at, line in enumerate(lines) if line.startswith(f"{by} ")), None)
+                    return first is not None and any("total " in line and said in line for line in lines[first:])
+
+                await shows(pilot, app, adds_up, by)
+
+    asyncio.run(look())
+
+
+def test_chips_filter_and_escape_takes_them_away(viewer: Viewer, moment: float) -> None:
+    async def look() -> None:
+        async with watching(viewer, (120, 40), moment) as (pilot, app):
+            lines = await overview(pilot, app)
+            assert "needs you:  1:waiting 1  2:stuck 1  3:failed 1  7:running 4  8:idle 5  9:ended 0" in lines
+            await pilot.press("1")
+            lines = await not_there(pilot, app, FIRST)
+            assert WAITING in line_with("waits for you", lines)
+            assert line_with("1 conversation ", lines).endswith("$0.0712")
+            await pilot.press("escape")
+            await there(pilot, app, FIRST)
+            await pilot.press("slash", *"ada")
+            await not_there(pilot, app, WAITING)
+            await pilot.press("enter")
+            await there(pilot, app, "4 conversations")
+            await pilot.press("escape")
+            await overview(pilot, app)
+            # A row of where it went filters everywhere.
+            await pilot.press("shift+tab", "down", "enter")
+            lines = await there(pilot, app, "model=claude-opus-4-5", "2 conversations")
+            await shows(pilot, app, lambda lines: lines[1].startswith("$1.321 in all"), "what these cost")
+            await pilot.press("escape")
+            await overview(pilot, app)
+
+    asyncio.run(look())
+
+
+def test_rows_hold_still_and_what_is_new_is_announced(moment: float) -> None:
+    async def look(viewer: Viewer) -> None:
+        async with watching(viewer, (120, 40)) as (pilot, app):
+            lines = await overview(pilot, app)
+            before = [line.split()[0] for line in lines if "-fix" in line or "index" in line or "terraform" in line]
+            sender = sender_of(7, int(moment))
+            spend(sender, id_of(7), 77.5, "gpt-5-mini", 9, at=time.time_ns())
+            sender.state(id_of(7), "waiting_for_confirmation")
+            viewer.send(sender)
+            viewer.send(Sender("new").converse("fresh-one", 0.125).state("fresh-one", "running"))
+            lines = await there(pilot, app, "$77.500", "1 new: F5")
+            shown = [line.split()[0] for line in lines if "-fix" in line or "index" in line or "terraform" in line]
+            assert shown == before
+            assert "fresh-on" not in "\n".join(lines)
+            await pilot.press("f5")
+            lines = await there(pilot, app, "fresh-on")
+            names = [line for line in lines if line[:8] in {id_of(7)[:8], id_of(1)[:8], id_of(0)[:8]}]
+            assert [line[:8] for line in names][-1] == id_of(0)[:8], "who waits comes first, once it is asked for"
+            assert "1 new" not in "\n".join(lines)
+            await pilot.press("s")
+            lines = await there(pilot, app, "$▼")
+            ids = [line[:8] for line in lines if line[:8] in {id_of(number)[:8] for number in range(len(AGENTS))}]
+            assert ids[:2] == [id_of(6)[:8], id_of(7)[:8]]
+
+    with running_viewer() as viewer:
+        play(viewer, int(moment))
+        asyncio.run(look(viewer))
+
+
+def test_one_conversation_has_its_timeline_calls_and_facts_and_grows(viewer: Viewer) -> None:
+    async def look() -> None:
+        async with watching(viewer, (120, 40)) as (pilot, app):
+            await overview(pilot, app)
+            await pilot.press(*["down"] * 3, "enter")
+            lines = await there(pilot, app, "20 rows, 3 running", "TimeoutError")
+            assert FIRST in lines[0]
+            assert "$2.105 ($2.355 with sub-agents)" in lines[1]
+
+            def bar_of_what_runs(lines: list[str]) -> str:
+                return next(line for line in lines if "▶" in line)
+
+            first = bar_of_what_runs(lines)
+            await shows(pilot, app, lambda lines: bar_of_what_runs(lines) != first, "what runs has grown")
+            await pilot.press("left")
+            await there(pilot, app, "16 below")
+            await pilot.press("c")
+            lines = await there(pilot, app, "without a span here", "all 18 responses")
+            amounts = [line.split("$")[-1] for line in lines if " agent " in line and "$" in line]
+            assert sorted(map(float, amounts)) == pytest.approx([0.1 * step for step in range(1, 9)])
+            assert line_with("without a span here", lines).endswith("-$1.495")
+            assert line_with("all 18 responses", lines).endswith("$2.105")
+            await pilot.press("f")
+            lines = await there(pilot, app, id_of(0), "with sub-agents")
+            assert "ada" in line_with("person", lines)
+            await pilot.press("escape")
+            await overview(pilot, app)
+
+    asyncio.run(look())
+
+
+def test_periods_are_asked_of_the_viewer(viewer: Viewer) -> None:
+    async def look() -> None:
+        async with watching(viewer, (120, 40), period="hour") as (pilot, app):
+            for said in ("last hour", "today", "in 7 days", "in 30 days", "in all"):
+                await shows(pilot, app, lambda lines, said=said: f"$1,234,585.81 {said}" in lines[1], said)
+                await pilot.press("p")
+            await shows(pilot, app, lambda lines: "last hour" in lines[1], "around again")
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_lost_viewer_is_said_what_is_shown_is_marked_as_old_and_it_comes_back(
+    how: str, tmp_path: Path, moment: float
+) -> None:
+    """Killed, the connection breaks; stopped, it only says nothing any more. Either way within five seconds."""
+
+    async def look(viewer: Viewer) -> None:
+        async with watching(viewer, (120, 40)) as (pilot, app):
+            await overview(pilot, app)
+            if how == "killed":
+                viewer.process.kill()
+                viewer.process.wait()
+            else:
+                viewer.process.send_signal(signal.SIGSTOP)
+            lines = await there(pilot, app, "CUT OFF")
+            assert "figures are old" in lines[0]
+            assert FIRST in "\n".join(lines), "what was known is still there"
+            if how == "killed":
+                port = int(viewer.url.rpartition(":")[2])
+                again.append(start_viewer(database=tmp_path / "history", port=port))
+            else:
+                viewer.process.send_signal(signal.SIGCONT)
+            await shows(pilot, app, lambda lines: "live" in lines[0], "it is back")
+            await overview(pilot, app)
+
+    again: list[Viewer] = []
+    viewer = start_viewer(database=tmp_path / "history")
+    try:
+        play(viewer, int(moment))
+        asyncio.run(look(viewer))
+    finally:
+        for each in (viewer, *again):
+            each.process.kill()
+            each.process.wait()
+
+
+def test_a_terminal_that_is_too_small_says_so_and_one_that_grows_shows_all(viewer: Viewer, moment: float) -> None:
+    async def look() -> None:
+        async with watching(viewer, (30, 8), moment) as (pilot, app):
+            assert "too small: 30x8" in "\n".join(await there(pilot, app, "too small"))
+            await pilot.resize_terminal(40, 24)
+            lines = await there(pilot, app, "$1,234,567.89", "waits for you")
+            assert max(map(len, lines)) <= 40
+            await pilot.resize_terminal(120, 40)
+            await overview(pilot, app)
+
+    asyncio.run(look())
+
+
+def test_the_text_of_strangers_does_nothing(tmp_path: Path) -> None:
+    hostile = "\x1b]0;pwned\x07[bold red]x[/]\u202eevil\n\u200b模型"
+
+    async def look(viewer: Viewer) -> None:
+        async with watching(viewer, (200, 50)) as (pilot, app):
+            lines = await there(pilot, app, "$0.2500", r"\x1b]0;pwned\x07[bold red]x[/]\u202eevil\n\u200b模型")
+            for key in ("enter", "c", "f", "escape", *["b"] * 6):
+                await pilot.press(key)
+                await pilot.pause(0.1)
+                lines = screen(app)
+                assert "".join(lines).isprintable(), key
+
+    with running_viewer() as viewer:
+        resource = {f"{semconv.LABEL_PREFIX}user": hostile, f"{semconv.LABEL_PREFIX}name": hostile}
+        sender = Sender("p", hostile, resource=resource).spend(0.25, model=hostile, role=hostile)
+        sender.converse(hostile, 0.25, model=hostile, role=hostile).state(hostile, hostile).now(hostile, hostile, 1.0)
+        viewer.send(sender)
+        asyncio.run(look(viewer))
+
+
+def test_two_thousand_conversations_are_a_table_of_the_rows_in_sight() -> None:
+    """However many there are, no more lines are made than there is room for."""
+
+    async def look(viewer: Viewer) -> None:
+        async with watching(viewer, (120, 40)) as (pilot, app):
+            await there(pilot, app, "2,000 conversations")
+            overview = app.screen
+            assert isinstance(overview, Overview)
+            await pilot.press("end")
+            lines = await there(pilot, app, "c0000000")
+            assert sum(line.startswith("c000") for line in lines) < 40
+            assert len(overview._lines.cells) <= 40  # pyright: ignore[reportOptionalMemberAccess]
+            await pilot.press("slash", *"c0000777")
+            lines = await there(pilot, app, "1 conversation ")
+            assert sum(line.startswith("c000") and "running" in line for line in lines) == 1
+
+    with running_viewer() as viewer:
+        begun = time.time_ns()
+        sender = Sender("crowd")
+        for number in range(2_000):
+            name = f"c{number:07}"
+            sender.start = begun - (3_000 - number) * NS
+            sender.converse(name, 0.5).state(name, "running")
+        viewer.send(sender)
+        wait_for(lambda: len(viewer.state().conversations) == 2_000, "all of them are known")
+        asyncio.run(look(viewer))
