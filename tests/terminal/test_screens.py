@@ -6,7 +6,9 @@ The screens of the size of common terminals are kept in ``screens/``; ``KEEP_SCR
 from __future__ import annotations
 
 import asyncio
+import html
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from openhands_otel._internal.terminal.overview import Overview
 from otlp_sender import Sender
 from terminal.scene import AGENTS, NS, TOTAL, id_of, line_with, play, screen, sender_of, shows, spend, watching
 
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "terminal.svg"
 SCREENS = Path(__file__).parent / "screens"
 SIZES = [(80, 24), (120, 40), (200, 50)]
 WAITING, FIRST = "index-rewrite", "checkout-fix"
@@ -79,6 +82,23 @@ def test_the_screens_are_as_they_were_kept(viewer: Viewer, moment: float, size: 
             await kept(pilot, app, f"help-{name}")
 
     asyncio.run(look())
+
+
+def test_the_picture_in_the_docs_is_the_kept_screen(viewer: Viewer, moment: float) -> None:
+    async def take() -> None:
+        async with watching(viewer, (120, 40), moment) as (pilot, app):
+            await kept(pilot, app, "overview-120x40")
+            # Nothing from elsewhere: a terminal's letters are the reader's own.
+            elsewhere = re.compile(r"@font-face \{.*?\}\s*|<!--.*?-->", re.DOTALL)
+            PICTURE.write_text(elsewhere.sub("", app.export_screenshot()))
+
+    if os.environ.get("KEEP_SCREENS"):
+        asyncio.run(take())
+    picture = PICTURE.read_text()
+    assert "http" not in picture.replace("http://www.w3.org/", "")
+    drawn = html.unescape(re.sub(r"<[^>]*>", "", picture))
+    words = set((SCREENS / "overview-120x40.txt").read_text().split())
+    assert {word for word in words if word not in drawn} == set()
 
 
 def test_all_of_it_adds_up_to_what_was_billed(viewer: Viewer, moment: float) -> None:

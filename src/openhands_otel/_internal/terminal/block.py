@@ -19,7 +19,8 @@ _CONSOLE: Final = Console(file=StringIO())
 
 def strip_of(text: Text, width: int, style: Style) -> Strip:
     """One line of the screen: cut, or filled up in a style."""
-    return Strip(list(text.render(_CONSOLE))).crop_extend(0, width, style)
+    # What rich makes of a text without parts has lost its style.
+    return Strip(list(Text().append(text).render(_CONSOLE))).crop_extend(0, width, style)
 
 
 class Block(Widget):

@@ -133,7 +133,7 @@ class Listing:
             self.rows.append(Row(entry, depth, len(below), folded, beside, left))
             if not folded:
                 # The eldest first, so that one that is new moves none.
-                below = sorted(below, key=lambda child: self.live.entries[child].stats.started_unix_nano)
+                below = sorted(below, key=self._began)
                 waiting += [(child, depth + 1) for child in reversed(below)]
         self.live.moved = False
         return None
@@ -182,6 +182,9 @@ class Listing:
         rest = 0.0 if self.view.filtered else self.live.totals.accumulated_cost - cost
         unpriced = sum(row.entry.stats.unpriced_calls for row in rows)
         return Sums(len(rows), cost, unpriced, rest if abs(rest) > _LEAST else 0.0)
+
+    def _began(self, name: str) -> int:
+        return self.live.entries[name].stats.started_unix_nano
 
     def _fits(self, entry: Entry) -> bool:
         view, stats = self.view, entry.stats

@@ -26,11 +26,9 @@ def short(number: int) -> str:
     """``9,876``, ``12.3K``, ``4M``: three or four characters of a count."""
     if number < _LEAST_SHORT:
         return f"{number:,}"
-    part, letter = Decimal(number), ""
-    for scale, letter in _SCALES:
-        part = (Decimal(number) / scale).quantize(Decimal("0.1"), ROUND_HALF_UP)
-        if part < 1000:
-            break
+    parts = ((Decimal(number) / scale, letter) for scale, letter in _SCALES)
+    rounded = [(part.quantize(Decimal("0.1"), ROUND_HALF_UP), letter) for part, letter in parts]
+    part, letter = next((each for each in rounded if each[0] < 1000), rounded[-1])
     return f"{part.normalize():f}{letter}"
 
 
