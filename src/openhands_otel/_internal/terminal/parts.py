@@ -17,7 +17,7 @@ from openhands_otel.stats import Spend, SpendGroup
 
 DIMENSIONS: Final = ("model", "service", "role", "provider", "agent")
 CONVERSATION: Final = "conversation"
-TITLES: Final = {"user": "person"}
+TITLES: Final = {"user": "person", "host": "machine"}
 """What a name is called to people, where that differs."""
 PERIODS: Final = {"hour": "hour", "today": "today", "7d": "7 days", "30d": "30 days", "all": "all"}
 OF_PERIOD: Final = {
