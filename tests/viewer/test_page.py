@@ -50,6 +50,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (D
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # Of a busy machine: what is shown late is shown.
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -104,7 +106,7 @@ def test_the_total_rises_when_a_point_arrives_without_a_reload(fresh_viewer: Vie
     expect(page.locator("#total")).to_have_text("$0.2500")
     page.evaluate("window.notReloaded = true")
     fresh_viewer.send(sender.spend(0.75).converse("c-1", 0.75))
-    expect(page.locator("#total")).to_have_text("$0.7500", timeout=2_000)
+    expect(page.locator("#total")).to_have_text("$0.7500")
     expect(card(page, "c-1").locator(".cost")).to_have_text("$0.7500")
     assert page.evaluate("window.notReloaded")
     expect(page).to_have_title("$0.7500 OpenHands spend")
@@ -135,7 +137,7 @@ def test_a_card_tells_what_its_conversation_does(viewer: Viewer, page: Page) -> 
         expect(shown).to_contain_text(text)
     expect(shown.locator(".now")).to_contain_text("3")
     first = shown.locator(".now").inner_text()
-    expect(shown.locator(".now")).not_to_have_text(first, timeout=3_000)
+    expect(shown.locator(".now")).not_to_have_text(first)
 
 
 def test_children_stand_in_their_parents_card_and_count_in_its_tree(viewer: Viewer, page: Page) -> None:
@@ -234,10 +236,10 @@ def test_the_page_finds_its_viewer_again_after_a_restart(page: Page) -> None:
     page.goto(viewer.url)
     expect(page.locator("#total")).to_have_text("$0.2500")
     viewer.stop()
-    expect(page.locator("#connection")).to_contain_text("connection lost", timeout=10_000)
+    expect(page.locator("#connection")).to_contain_text("connection lost")
     with running_viewer(port=port) as viewer:
         viewer.send(Sender("q").spend(0.5))
-        expect(page.locator("#total")).to_have_text("$0.5000", timeout=15_000)
+        expect(page.locator("#total")).to_have_text("$0.5000")
         expect(page.locator("#connection")).to_contain_text("live")
 
 
