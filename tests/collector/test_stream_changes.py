@@ -16,6 +16,8 @@ from openhands_otel._internal.collector.state.stream import WAITING_LIMIT, Broke
 from openhands_otel.stats import RemovedUpdate
 from otlp_sender import Sender
 
+from .held import HeldStore
+
 PARTS = ("costs", "usage_to_metrics", "calls_by_model")
 
 
@@ -147,6 +149,78 @@ def test_many_changes_are_one_event(viewer: Viewer) -> None:
             while any(told.rows[f"many-{number}"]["accumulated_cost"] != cost for number in range(200)):
                 told.read()
         assert told.kinds.count("changes") <= 2
+
+
+def test_who_comes_between_two_tellings_misses_no_change() -> None:
+    """Kind: a row changes and changes back within a quarter of a second, and somebody was told what was in between."""
+    with HeldStore() as held:
+        first = held.store.broker.subscribe(by_changes=True)
+        assert first is not None
+        sender = Sender("p").spend(1.0).introduce("c").converse("c", 1.0).state("c", semconv.Status.RUNNING)
+        held.take(sender)
+        held.run(first.next())
+        at = f"{held.store.broker.frame(RemovedUpdate(conversation_id=''), held.store.broker.position)!r}"
+        last_id = at.split("id: ")[1].split("\\n")[0]
+
+        held.take(sender.state("c", semconv.Status.PAUSED))
+        late = [Heard(held, by_changes, since) for by_changes in (True, False) for since in (None, last_id)]
+        held.take(sender.state("c", semconv.Status.RUNNING))
+        known = held.conversation("c").status
+        assert known == "running"
+        for each in late:
+            assert each.status == "paused"
+            while each.status != known:
+                each.listen()
+
+
+class Heard:
+    """What one viewer that subscribes now is told of the only conversation."""
+
+    def __init__(self, held: HeldStore, by_changes: bool, since: str | None) -> None:
+        self._held = held
+        subscription = held.store.broker.subscribe(by_changes=by_changes)
+        assert subscription is not None
+        self._subscription = subscription
+        self.status = ""
+        self._take(held.run(greeting(held, since)))
+
+    def listen(self) -> None:
+        for frame in self._held.run(self._subscription.next()):
+            self._take(frame)
+
+    def _take(self, frames: bytes) -> None:
+        for line in frames.decode().splitlines():
+            event = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {"type": ""}
+            if event["type"] == "snapshot":
+                self.status = event["state"]["conversations"][0]["status"]
+            elif event["type"] == "conversation":
+                self.status = event["conversation"]["status"]
+            elif event["type"] == "changes":
+                self.status = event["conversations"][0].get("status", self.status)
+
+
+async def greeting(held: HeldStore, since: str | None) -> bytes:
+    return held.store.greeting(since)
+
+
+@pytest.mark.timeout(30)
+def test_a_telling_that_fails_is_told_of_and_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HeldStore() as held:
+        viewer = held.store.broker.subscribe(by_changes=True)
+        assert viewer is not None
+        sender = Sender("p").spend(1.0).introduce("c").converse("c", 1.0).state("c", semconv.Status.RUNNING)
+        held.take(sender)
+        held.run(viewer.next())
+        with monkeypatch.context() as broken:
+            broken.setattr(Broker, "frame", lambda *_: 1 / 0)
+            held.take(sender.state("c", semconv.Status.PAUSED))
+            held.run(viewer.next())
+            assert any("live updates" in problem for problem in held.store.health.problems)
+        held.take(sender.spend(2.0))
+        told = b""
+        while b'"paused"' not in told:
+            told = b"".join(held.run(viewer.next()))
+        assert not any("live updates" in problem for problem in held.store.health.problems)
 
 
 def test_whoever_is_told_of_changes_and_takes_none_is_let_go() -> None:

@@ -23,15 +23,14 @@ from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, OVERDUE, Pulse
 from openhands_otel._internal.collector.state.process import Process
-from openhands_otel._internal.collector.telling import Telling
+from openhands_otel._internal.collector.telling import STREAM, Telling
 from openhands_otel._internal.combining.building import Life
 
 CONVERSATION_LIMIT: Final = 20_000
 """Conversations in memory beyond which new ones are refused; their money is in the totals all the same."""
 
 JOURNAL: Final = "journal"
-STREAM: Final = "live updates"
-"""Parts whose health is told, beside the history's."""
+"""Part whose health is told, beside the history's and the stream's."""
 _SAVING_STEPS: Final = 100
 
 

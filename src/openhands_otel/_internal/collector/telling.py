@@ -22,9 +22,10 @@ from openhands_otel.stats import (
     TotalsUpdate,
 )
 
+STREAM: Final = "live updates"
+"""Part whose health is told."""
 _TOLD_REFUSALS: Final = 8
 """Refusals that go with every update; the state has all that are held."""
-
 
 _PARTS: Final = frozenset({"costs", "usage_to_metrics", "calls_by_model"})
 """What only the page of a conversation shows; elsewhere it matters what parts there are."""
@@ -101,6 +102,15 @@ class Telling(Known):
     def _tell_changes(self) -> None:
         self._telling, self._told_at = None, asyncio.get_running_loop().time()
         changed, self._changed = self._changed, set[str]()
+        try:
+            self._tell_changes_in(changed)
+        except Exception as error:
+            # Told again with the next change, and whole: how far it came is not known.
+            self._changed |= changed
+            self._last_told.clear()
+            self.health.failed(STREAM, error)
+
+    def _tell_changes_in(self, changed: set[str]) -> None:
         found = [one for one in map(self.conversations.by_id.get, changed) if one is not None]
         position = self.broker.advance()
         for conversation in found:
@@ -145,6 +155,10 @@ class Telling(Known):
 
     def greeting(self, last_event_id: str | None, service: str | None = None, whole: str | None = None) -> bytes:
         """What a viewer (of one service, or of all) gets first: what it missed and the ``whole`` row, or everything."""
+        if self._telling is not None:
+            # Who comes is told what is known now. A row that then became what was told before would not be told again.
+            self._telling.cancel()
+            self._tell_changes()
         sight, position = self.sight(service), self.broker.position
         since = self.broker.position_of(last_event_id)
         if since is None or since < self._forgotten:
