@@ -159,8 +159,8 @@ def test_who_comes_between_two_tellings_misses_no_change() -> None:
         sender = Sender("p").spend(1.0).introduce("c").converse("c", 1.0).state("c", semconv.Status.RUNNING)
         held.take(sender)
         held.run(first.next())
-        at = f"{held.store.broker.frame(RemovedUpdate(conversation_id=''), held.store.broker.position)!r}"
-        last_id = at.split("id: ")[1].split("\\n")[0]
+        frame = held.store.broker.frame(RemovedUpdate(conversation_id=""), held.store.broker.position)
+        last_id = frame.decode().partition("\n")[0].removeprefix("id: ")
 
         held.take(sender.state("c", semconv.Status.PAUSED))
         late = [Heard(held, by_changes, since) for by_changes in (True, False) for since in (None, last_id)]
