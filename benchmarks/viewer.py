@@ -124,19 +124,22 @@ async def view(address: tuple[str, int], told: str, until: float, seen: list[int
     reader, writer = await asyncio.open_connection(*address)
     asked = b"GET /api/v1/events?told=%s HTTP/1.1\r\nhost: %s:%d\r\n\r\n"
     writer.write(asked % (told.encode(), address[0].encode(), address[1]))
-    greeted = False
+    rest, greeted = b"", False
     while time.time() < until:
         try:
             data = await asyncio.wait_for(reader.read(1 << 20), 2)
         except TimeoutError:
             continue
         now = time.time_ns()
-        if greeted:
-            for found in RECEIPT.finditer(data):
-                seen.append(now - int(found[1]))
-            frames[0] += data.count(b"event: ")
-            frames[1] += len(data)
-        greeted = True
+        frames[1] += len(data)
+        *events, rest = (rest + data).split(b"\n\n")
+        for event in events:
+            # Totals go on being told when nothing more comes, with the moment at which the last of it came.
+            if b"event: " in event and b"event: totals" not in event:
+                if greeted:
+                    seen.extend(now - int(found[1]) for found in RECEIPT.finditer(event))
+                    frames[0] += 1
+                greeted = True
     writer.close()
 
 
