@@ -379,6 +379,9 @@ class Call(_Model, frozen=True):
     finish_reason: str | None = Field(default=None, description="Why the model stopped.")
     error_type: str | None = Field(default=None, description="The class or code of the error that it ended in.")
     has_content: bool = Field(default=False, description="Whether its span holds what was said.")
+    cost_without_tokens: bool = Field(
+        default=False, description="Whether its cost was recorded and its tokens were lost: doctor knows a cause."
+    )
 
 
 class Calls(_Model, frozen=True):

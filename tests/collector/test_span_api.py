@@ -77,6 +77,7 @@ def test_calls_have_what_their_spans_say_and_add_up_with_the_metrics(viewer: Vie
     assert (call.seconds, call.first_chunk_seconds, call.retries, call.finish_reason) == (2.5, 0.25, 1, "stop")
     assert (call.tokens.prompt_tokens, call.tokens.cache_read_tokens, call.model) == (1000, 600, "gpt")
     assert (call.has_content, failed.has_content) == (True, False)
+    assert [one.cost_without_tokens for one in found.calls] == [False, True, False, False]
     [dearest] = client.calls("adds-up", sort="-cost", limit=1).calls
     assert dearest == call
     for sort in ("cost", "seconds", "first_chunk_seconds", "role", "model", "prompt_tokens", "retries", "error_type"):

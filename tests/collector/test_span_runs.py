@@ -17,6 +17,7 @@ from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import Timeline
 
 PROGRAM = Path(__file__).parent / "programs" / "delegating_agent.py"
+LOSING = PROGRAM.with_name("losing_agent.py")
 SECRET = "the-thing-that-was-asked"
 
 
@@ -24,10 +25,12 @@ def shape(timeline: Timeline) -> list[str]:
     return [f"{'  ' * row.depth}{row.name}{' ...' if row.state == 'running' else ''}" for row in timeline.rows]
 
 
-def started(folder: Path, server: LLMServer, *words: str, **environment: str) -> subprocess.Popen[str]:
+def started(
+    folder: Path, server: LLMServer, *words: str, program: Path = PROGRAM, **environment: str
+) -> subprocess.Popen[str]:
     command: Sequence[str] = [sys.executable, "-m", "openhands_otel", "run", *words, "--", sys.executable]
     return subprocess.Popen(
-        [*command, str(PROGRAM), server.url],
+        [*command, str(program), server.url],
         env=os.environ | environment | {"XDG_STATE_HOME": str(folder), "HOME": str(folder)},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -110,3 +113,18 @@ def test_what_no_span_tells_of_is_the_rest(tmp_path: Path) -> None:
         assert (calls.count, calls.calls_cost) == (0, 0.0)
         assert calls.rest_cost == calls.accumulated_cost == pytest.approx(server.provider.bill.total)
         assert client.timeline(said.split()[0]).rows == ()
+
+
+def test_a_call_that_lost_its_tokens_is_marked(tmp_path: Path) -> None:
+    """Kind: an OpenHands and a litellm that fail together between the cost and the tokens of an answer."""
+    with (
+        LLMServer() as server,
+        running_viewer(database=tmp_path / "history.sqlite3") as viewer,
+        StatsClient(viewer.url) as client,
+    ):
+        process = started(tmp_path, server, "--endpoint", viewer.url, program=LOSING)
+        said, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        calls = client.calls(said.split()[0])
+        assert calls.calls_cost == calls.accumulated_cost == pytest.approx(server.provider.bill.total)
+        assert [(call.cost_without_tokens, call.tokens.prompt_tokens) for call in calls.calls] == [(True, 0)]

@@ -70,7 +70,7 @@ def call_columns(zone: tzinfo) -> tuple[Column[CallRow], ...]:
         Column("retries", "retries", _of(lambda call: _count(call.retries)), 9, unless_empty=True),
         Column("cost", "$", lambda row, _: Text("" if row.cost is None else money(row.cost), style="bold")),
         Column("finish", "finish", _of(lambda call: call.finish_reason), 10, least=6, left=True, unless_empty=True),
-        Column("error", "error", _of(lambda call: call.error_type, "red"), 6, least=8, left=True, unless_empty=True),
+        Column("error", "error", _of(_wrong, "red"), 6, least=8, left=True, unless_empty=True),
     )
 
 
@@ -83,6 +83,10 @@ def _of(read: Callable[[Call], str | None], style: str = "") -> Callable[[CallRo
 
 def _count(number: int) -> str:
     return short(number) if number else ""
+
+
+def _wrong(call: Call) -> str:
+    return ", ".join(filter(None, (call.error_type, "cost without tokens" if call.cost_without_tokens else None)))
 
 
 def _first(call: Call) -> str:

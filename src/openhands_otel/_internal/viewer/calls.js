@@ -94,9 +94,10 @@ function callRow(call, zone, details) {
     "tr", "", name, money, cell(call.is_run ? "run of its agent" : call.role ?? ""), cell(call.model ?? ""),
     tokens(usage.prompt_tokens), tokens(usage.cache_read_tokens), tokens(usage.completion_tokens),
     cell(seconds(call.seconds), "num"), cell(call.first_chunk_seconds === null ? "" : seconds(call.first_chunk_seconds), "num"),
-    cell(call.retries ? count(call.retries) : "", "num"), cell(call.finish_reason ?? ""), cell(call.error_type ?? ""),
+    cell(call.retries ? count(call.retries) : "", "num"), cell(call.finish_reason ?? ""),
+    cell([call.error_type, call.cost_without_tokens ? "cost without tokens" : null].filter(Boolean).join(", ")),
   );
-  if (call.error_type) row.dataset.tone = "bad";
+  if (call.error_type || call.cost_without_tokens) row.dataset.tone = "bad";
   return row;
 }
 

@@ -76,6 +76,7 @@ def calls(connection: sqlite3.Connection, conversation: str, page: CallPage) -> 
 
 def _call(trace: str, span: str, kind: str, started: int, ended: int, facts: str) -> Call:
     known: dict[str, Any] = json.loads(facts)
+    tokens = {name: known[name] for name in _TOKENS if name in known}
     return Call(
         trace_id=trace,
         span_id=span,
@@ -88,12 +89,14 @@ def _call(trace: str, span: str, kind: str, started: int, ended: int, facts: str
         provider=known.get("provider"),
         usage_id=known.get("usage_id"),
         cost=known.get("cost"),
-        tokens=TokenUsage(**{name: known[name] for name in _TOKENS if name in known}),
+        tokens=TokenUsage(**tokens),
         first_chunk_seconds=known.get("first_chunk_s"),
         retries=known.get("retries", 0),
         finish_reason=known.get("finish_reason"),
         error_type=known.get("error_type"),
         has_content=known.get("has_content", False),
+        # Of an ACP agent's run that is nothing: many name a cost alone.
+        cost_without_tokens=kind != SpanKind.RUN and bool(known.get("cost")) and not any(tokens.values()),
     )
 
 
