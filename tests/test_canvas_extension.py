@@ -76,3 +76,9 @@ def test_a_circle_is_named() -> None:
     two = 'import { one } from "./one.js";\nexport const two = 2;\n'
     with pytest.raises(BundleError, match="entry imports one imports two imports one: a circle"):
         bundled({"entry": 'import { one } from "./one.js";\n', "one": one, "two": two})
+
+
+def test_a_name_that_a_module_does_not_have_is_named() -> None:
+    modules = {"entry": 'import { two as one, three } from "./two.js";\n', "two": "export const two = 2;\n"}
+    with pytest.raises(BundleError, match=r"entry\.js: two\.js has no three"):
+        bundled(modules)

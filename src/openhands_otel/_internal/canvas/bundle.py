@@ -39,6 +39,10 @@ def bundle(entry: str, source_of: Callable[[str], str]) -> str:
         source = source_of(name)
         for match in _IMPORT.finditer(source):
             add(match[2], (*above, name))
+            exported = {each[1] for each in _EXPORT.finditer(source_of(match[2]))}
+            for wanted in match[1].split(","):
+                if (asked := wanted.strip().partition(" as ")[0]) not in exported:
+                    raise BundleError(f"{name}.js: {match[2]}.js has no {asked}")
         done.append(name)
         written[name] = _as_entry(source) if name == entry else _as_function(name, source)
         left = _LEFT.search(written[name] if name != entry else _EXPORT.sub("", written[name]))
