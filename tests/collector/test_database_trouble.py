@@ -22,6 +22,8 @@ import httpx
 import pytest
 from viewer_process import PROTOBUF, start_viewer, wait_for
 
+from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
+from openhands_otel._internal.collector.archive.schema import is_sound
 from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver
 from openhands_otel._internal.collector.server import Collector
 from openhands_otel.settings import ViewerSettings
@@ -127,11 +129,14 @@ def truncate(database: Path) -> None:
     os.truncate(database, 0)
 
 
-@pytest.mark.parametrize(
+HARMS = pytest.mark.parametrize(
     "harm",
     [delete, delete_with_log, delete_folder, delete_log, replace_by_nonsense, overwrite, truncate],
     ids=lambda harm: harm.__name__,
 )
+
+
+@HARMS
 def test_a_file_that_is_gone_or_ruined_is_made_anew_with_everything(
     running: Running, harm: Callable[[Path], None]
 ) -> None:
@@ -141,6 +146,31 @@ def test_a_file_that_is_gone_or_ruined_is_made_anew_with_everything(
     running.spend()
     running.wait_until_saved()
     running.assert_a_restart_would_find_all_of_it()
+
+
+@HARMS
+def test_what_happens_to_a_file_while_it_is_written_is_seen_at_the_next_look(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """Kind: what somebody else did is taken for what our own write did to the file, and never seen again."""
+    path = tmp_path / "state" / "history.sqlite3"
+    file = DatabaseFile(path)
+    file.open()
+
+    def write(connection: sqlite3.Connection) -> None:
+        with connection:
+            connection.execute("INSERT INTO samples VALUES ('', 1, 0.5, 0, 0, 0)")
+        harm(path)
+
+    try:
+        try:
+            file.write(write)
+            file.ensure()
+        except Lost:
+            file.replace(lambda _: None)
+        assert is_sound(path)
+    finally:
+        file.close()
 
 
 def test_a_deleted_file_comes_back_though_nobody_spends(running: Running) -> None:

@@ -75,6 +75,7 @@ def test_a_model_costs_what_it_was_billed_and_a_click_on_it_filters_everywhere(
     expect(page.locator(".filter")).to_have_text(re.compile("^model = gpt-4o"))
     page.locator(".filter").click()
     expect(page.locator("tr.conversation")).to_have_count(2)
+    expect(page.locator("#where tbody tr")).to_have_count(2)
     assert len(shown(page, "role")) == 2
 
 

@@ -30,6 +30,8 @@ _REOPEN_AFTER: Final = 4
 """Failures in a row after which a fresh connection may do better: one that was opened read-only stays so."""
 _RUINED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
+_OVERWRITTEN: Final = "the database was overwritten by something else"
+
 _log = logging.getLogger(log.NAME)
 
 Identity = tuple[int, int] | None
@@ -103,7 +105,21 @@ class DatabaseFile:
         # Log and index are made when they are needed, by a reader too.
         return "parted from its log" if any(before and before != now for before, now in beside) else None
 
-    def use[T](self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
+    def write[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Have ``work`` write into a file that is there. Raises as ``ensure`` does.
+
+        What changed in the file meanwhile is taken for ours, as far as it is the same file, and a database still.
+        """
+        self.ensure()
+        result = self.use(work)
+        if self.path is not None and self._displaced(_identities(self.path)) is None:
+            if self._content != _content(self.path) and not schema.begins_well(self.path):
+                self._ruin = _OVERWRITTEN
+                raise Lost(self._ruin)
+            self._note(self.path)
+        return result
+
+    def use[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with the connection, and learn from how it goes."""
         connection = self.connection
         try:
@@ -115,8 +131,6 @@ class DatabaseFile:
                 raise Lost(self._ruin) from error
             raise
         self._failures = 0
-        if writes and self.path is not None:
-            self._note(self.path)
         return result
 
     def warning(self) -> str | None:
@@ -195,7 +209,7 @@ class DatabaseFile:
                 raise
             sound = False
         if not sound:
-            self._ruin = "the database was overwritten by something else"
+            self._ruin = _OVERWRITTEN
             raise Lost(self._ruin)
         self._note(path)
 

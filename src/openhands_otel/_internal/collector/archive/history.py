@@ -149,7 +149,7 @@ class Archive:
 
     async def forget(self, request: Request, dry_run: bool) -> Erasure:
         """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""
-        return await self._in_thread(lambda: self._file.use(lambda connection: forget(connection, request, dry_run)))
+        return await self._in_thread(lambda: self._file.write(lambda connection: forget(connection, request, dry_run)))
 
     async def purge(self, older_than: float, dates_older_than: float = 0.0) -> None:
         """Forget what is older, but never the money; of older spend than ``dates_older_than`` the date."""
@@ -162,7 +162,7 @@ class Archive:
     async def add_up(self) -> bool:
         """Add up some of what questions are answered by; True where there may be more to do."""
         return await self._in_thread(
-            lambda: self._file.use(lambda connection: blocks.add_up(connection, time.time()), writes=True)
+            lambda: self._file.write(lambda connection: blocks.add_up(connection, time.time()))
         )
 
     async def change[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -183,7 +183,7 @@ class Archive:
         Returns how many bytes are free by that; 0 where there was nothing to do.
         """
         return await self._in_thread(
-            lambda: self._file.use(lambda connection: spans.trim(connection, older_than, excess), writes=True)
+            lambda: self._file.write(lambda connection: spans.trim(connection, older_than, excess))
         )
 
     async def close(self) -> None:
@@ -199,16 +199,14 @@ class Archive:
         return self._file.use(_read_restored)
 
     def _change[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._file.ensure()
-        return self._file.use(work, writes=True)
+        return self._file.write(work)
 
     def _look(self) -> str | None:
         self._file.ensure()
         return self._file.warning()
 
     def _write(self, batch: Batch) -> None:
-        self._file.ensure()
-        self._file.use(lambda connection: self._write_to(connection, batch), writes=True)
+        self._file.write(lambda connection: self._write_to(connection, batch))
 
     def _write_to(self, connection: sqlite3.Connection, batch: Batch) -> None:
         with connection as database:
@@ -240,12 +238,10 @@ class Archive:
                 self._trim(database, batch)
 
     def _add_spans(self, added: Sequence[Span], received: float) -> int:
-        self._file.ensure()
-        return self._file.use(lambda connection: spans.add(connection, added, received), writes=True)
+        return self._file.write(lambda connection: spans.add(connection, added, received))
 
     def _take_read(self, handover: Handover) -> None:
-        self._file.ensure()
-        self._file.use(lambda connection: reading.take(connection, handover), writes=True)
+        self._file.write(lambda connection: reading.take(connection, handover))
 
     def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
         """Keep the newest, and the money of the others. Without a file all of this is memory."""
@@ -289,8 +285,7 @@ class Archive:
         return next(iter(self._rows(query, values)), None)
 
     def _purge(self, older_than: float, dates_older_than: float) -> None:
-        self._file.ensure()
-        self._file.use(lambda connection: self._purge_from(connection, older_than, dates_older_than), writes=True)
+        self._file.write(lambda connection: self._purge_from(connection, older_than, dates_older_than))
 
     def _purge_from(self, connection: sqlite3.Connection, older_than: float, dates_older_than: float) -> None:
         with connection as database:

@@ -11,6 +11,7 @@ from openhands_otel._internal.host.state_folder import keep_private
 
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
+_MAGIC: Final = b"SQLite format 3\0"
 VERSION: Final = 6
 FIRST_VERSION: Final = 1
 """Layouts from this one on are converted (upgrade.py)."""
@@ -186,6 +187,16 @@ def is_sound(path: Path) -> bool:
         connection.close()
 
 
+def begins_well(path: Path) -> bool:
+    """Whether the file begins as every database of SQLite does: that costs nothing, and tells what was written over."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except FileNotFoundError:
+        # Deleted or moved away, which is seen by its name.
+        return True
+
+
 def _is_new(path: Path) -> bool:
     return not path.exists() or path.stat().st_size == 0
 
@@ -214,7 +225,7 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(100)
     version, application = int.from_bytes(header[60:64]), int.from_bytes(header[68:72])
-    if not header.startswith(b"SQLite format 3\0"):
+    if not header.startswith(_MAGIC):
         raise UnusableDatabase(f"{path} is not a database: {_ADVICE}")
     if application != APPLICATION_ID:
         raise UnusableDatabase(f"{path} is a database of another program: {_ADVICE}")
