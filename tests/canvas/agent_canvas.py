@@ -68,7 +68,8 @@ def install() -> Tools:
         shutil.rmtree(package, ignore_errors=True)
         package.mkdir(parents=True)
         npm = [str(tools.node), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-        variables = os.environ | {"PATH": tools.path}
+        # A registry that cannot be reached is a reason to skip, which need not take minutes.
+        variables = os.environ | {"PATH": tools.path, "NPM_CONFIG_FETCH_RETRIES": "1"}
         _do([*npm, "pack", "--silent", f"@openhands/agent-canvas@{CANVAS}"], cwd=package, env=variables)
         (archive,) = package.glob("*.tgz")
         with tarfile.open(archive) as unpacking:
@@ -87,7 +88,10 @@ def install() -> Tools:
 
 
 def _do(words: Sequence[str], **options: Any) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=START_S, check=False, **options)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=START_S, check=False, **options)
+    except subprocess.TimeoutExpired as error:
+        raise NotInstalled(f"{' '.join(words[:4])}: no end after {START_S:.0f} s") from error
     if done.returncode:
         raise NotInstalled(f"{' '.join(words[:4])}: {done.stderr.strip()[-1000:]}")
 
