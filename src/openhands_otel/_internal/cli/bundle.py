@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error), code=2) from None
     except OSError as error:
         raise CommandError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
-    print(f"{PROGRAM} {contents.version} with {len(contents.packages) - 1} packages, for Python {_pythons()}: {folder}")
+    packages = f"{len(contents.packages) - 1} packages"
+    print(f"{PROGRAM} {contents.version} with {packages}, for Python {bundle.PYTHONS[0]} and later: {folder}")
     compiled = [name for name, reason in contents.left_out.items() if reason == "compiled"]
     others = [f"{name} ({reason})" for name, reason in contents.left_out.items() if reason != "compiled"]
     if compiled:
@@ -32,7 +33,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"left to the environment: {', '.join(others)}")
     print(f"to use it: PYTHONPATH={shlex.quote(str(bundle.site_of(folder)))}")
     return 0
-
-
-def _pythons() -> str:
-    return f"{bundle.PYTHONS[0]} to {bundle.PYTHONS[-1]}"
