@@ -83,7 +83,11 @@ def spans_of(at: int) -> SpanSender:
     conversation = id_of(0)
     spans.run(1, conversation, start=0, end=50)
     for step in range(8):
-        spans.call(10 + step, conversation, cost=0.1 * (step + 1), parent=1, start=step * 6, end=step * 6 + 4)
+        told = {semconv.USAGE_INPUT_TOKENS: 1_000, semconv.USAGE_OUTPUT_TOKENS: 50}
+        begun = step * 6
+        spans.call(
+            10 + step, conversation, cost=0.1 * (step + 1), parent=1, start=begun, end=begun + 4, attributes=told
+        )
         tool = spans.tool(30 + step, conversation, parent=1, start=step * 6 + 4, end=step * 6 + 6)
         if step == 3:
             fail(tool, "TimeoutError")
