@@ -57,7 +57,7 @@ def work(scenario: Scenario) -> None:
         [
             called("think", {"thought": "a"}),
             refuse(500),
-            said("a longer answer in many words " * 5, prompt=2000, output=70, cached=500, reasoning=20),
+            said("a longer answer in many words " * 5, prompt=2000, output=70, cached=500),
         ],
     )
     scenario.run(scenario.conversation(scenario.llm("main", num_retries=3), token_callbacks=[lambda chunk: None]))
@@ -72,7 +72,9 @@ def test_each_switch_sends_its_names_and_no_other_and_the_money_is_the_bill(
 ) -> None:
     work(without_us)
     sent = {point.metric for point in without_us.receiver.points() if point.metric.startswith(GEN_AI)}
-    expected = {metric.name for metric in COUNTERS if metric is not semconv.CACHE_WRITE_TOKENS or names.has_newest}
+    # Tokens of a kind that no answer had are counted as 0 by the newest names alone.
+    none = set[Metric]() if names.has_newest else {semconv.CACHE_WRITE_TOKENS, semconv.REASONING_TOKENS}
+    expected = {metric.name for metric in COUNTERS - none}
     expected |= {"gen_ai.execute_tool.duration", "gen_ai.invoke_agent.duration"}
     expected |= {"gen_ai.invoke_agent.inference_calls", "gen_ai.invoke_agent.tool_calls"}
     if names.has_today:
