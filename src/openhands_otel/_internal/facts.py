@@ -301,6 +301,28 @@ NEED_OF_STATUS: Final[Mapping[str, str]] = {
 }
 """Of a conversation of which no outcome is known."""
 
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Where a conversation tells of what a condition asks."""
+
+    own: tuple[str, ...] = ()
+    """Fields of its own."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """Fields of the parts of its spend: (list, field)."""
+
+
+TOLD_BY: Final[Mapping[str, Told]] = {
+    "model": Told(("model_name",), (("costs", "model"), ("calls_by_model", "model"))),
+    "provider": Told(("provider_name",), (("calls_by_model", "provider"),)),
+    "role": Told(parts=(("costs", "role"),)),
+    "usage_id": Told(parts=(("costs", "usage_id"),)),
+    "service": Told(("service",)),
+    "agent": Told(("agent",)),
+    "conversation": Told(("conversation_id",)),
+}
+"""By what is asked; all else that is asked are labels."""
+
 REASONS: Final[Mapping[str, str]] = {
     Reason.SUBAGENTS: "it takes in its sub-agents",
     Reason.HOOKS: "it takes in agent hooks",

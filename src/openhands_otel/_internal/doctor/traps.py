@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.doctor.finding import Finding, note, ok, problem
-from openhands_otel._internal.export.config_file import CONFIG_FILE, standard
+from openhands_otel._internal.export.config_file import CONFIG_FILE, DISABLED, names_openhands, standard
 from openhands_otel._internal.export.otlp_config import ENDPOINT, OtlpConfig, read_otlp_config
 from openhands_otel._internal.host.network import bundle_for_everybody, is_this_machine, proxy_for, without_secrets
 from openhands_otel._internal.terminal_text import printable
@@ -44,9 +44,8 @@ def _switches(environ: Mapping[str, str], config: OtlpConfig, settings: Settings
     if standard().environ.get("OTEL_SDK_DISABLED", "").strip().lower() in _TRUE:
         switch = "'disabled' of the file" if of_file else "OTEL_SDK_DISABLED"
         yield problem(_CHECK, f"{switch} turns OpenTelemetry off", "set it to false" if of_file else "unset it")
-    disabled = [name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")]
-    if "openhands" in disabled or "*" in disabled:
-        yield problem(_CHECK, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names openhands", "take it out of that list")
+    if names_openhands(environ):
+        yield problem(_CHECK, f"{DISABLED} names openhands", "take it out of that list")
     if config.exporter == "none" and of_file:
         if standard().problem is None:
             said = "the file has no reader with an OTLP exporter: metrics go nowhere"

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
@@ -26,7 +27,8 @@ CONFIG_FILE: Final = "OTEL_CONFIG_FILE"
 NOTHING: Final = {"OTEL_METRICS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "none"}
 Attribute = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
 
-_PLAIN: Final = ("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", STABILITY_OPT_IN)
+DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+_PLAIN: Final = (DISABLED, STABILITY_OPT_IN)
 """Variables of instrumentations, not of the SDK: a file leaves them in force."""
 _TLS: Final = {"ca_file": "CERTIFICATE", "cert_file": "CLIENT_CERTIFICATE", "key_file": "CLIENT_KEY"}
 _OLDER_TLS: Final = {
@@ -62,12 +64,29 @@ class Standard:
 
 
 def standard(environ: Mapping[str, str] | None = None) -> Standard:
-    """What holds now; a file is read anew. What there is to say of it is logged once in a process."""
+    """What holds now; a file is read anew when it changed. What there is to say of it is logged once in a process."""
     env = os.environ if environ is None else environ
     named = env.get(CONFIG_FILE, "").strip()
     if not named:
         return Standard(env)
-    file = Path(named)
+    try:
+        found = os.stat(named)
+        stamp = (found.st_ino, found.st_ctime_ns, found.st_size)
+    except (OSError, ValueError):
+        stamp = None
+    return _of_file(named, stamp, frozenset(env.items()))
+
+
+def names_openhands(environ: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's list of instrumentations that are not to be started has ours."""
+    named = [name.strip() for name in environ.get(DISABLED, "").split(",")]
+    return "openhands" in named or "*" in named
+
+
+@lru_cache(maxsize=2)
+def _of_file(named: str, stamp: object, given: frozenset[tuple[str, str]]) -> Standard:
+    """Asked for a dozen times at a start. ``stamp``: another one whenever the file is another."""
+    file, env = Path(named), dict(given)
     others = {name: value for name, value in env.items() if not name.startswith("OTEL_") or name in _PLAIN}
     try:
         found = _Reading(read_tree(file, env), file)

@@ -54,9 +54,9 @@ def _is_on() -> bool:
 
 
 def _is_disabled() -> bool:
-    """By OpenTelemetry's own list of instrumentations that are not to be started."""
-    named = [name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")]
-    return "openhands" in named or "*" in named
+    from openhands_otel._internal.export.config_file import names_openhands
+
+    return names_openhands(os.environ)
 
 
 @contextmanager

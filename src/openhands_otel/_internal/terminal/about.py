@@ -11,10 +11,9 @@ from rich.text import Text
 
 from openhands_otel._internal.facts import FACTS, REASONS, Format
 from openhands_otel._internal.money import money
-from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.layout import Column
 from openhands_otel._internal.terminal.parts import TITLES
-from openhands_otel._internal.terminal.words import LONGEST, spent, state_text
+from openhands_otel._internal.terminal.words import LONGEST, lasting, spent, state_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats
 
@@ -89,7 +88,7 @@ def _formats(zone: tzinfo) -> dict[Format, Callable[[Any], str]]:
         Format.TEXT: str,
         Format.COUNT: lambda number: f"{number:,}",
         Format.MONEY: money,
-        Format.SECONDS: lambda seconds: f"{seconds:.1f} s" if seconds < 100 else duration_text(seconds),
+        Format.SECONDS: lasting,
         Format.MOMENT: lambda moment: f"{datetime.fromtimestamp(moment, zone):%Y-%m-%d %H:%M:%S}",
     }
 

@@ -18,6 +18,8 @@ from openhands_otel._internal.terminal.words import (
     LONGEST,
     STYLES,
     brief,
+    cached,
+    lasting,
     percent,
     short,
     short_id,
@@ -89,11 +91,6 @@ def _tokens(stats: ConversationStats) -> int:
     return stats.accumulated_token_usage.prompt_tokens + stats.accumulated_token_usage.completion_tokens
 
 
-def _cached(row: Row, _: float) -> Text:
-    usage = row.entry.stats.accumulated_token_usage
-    return Text(percent(usage.cache_read_tokens, usage.prompt_tokens) if usage.prompt_tokens else "")
-
-
 def _age(row: Row, now: float) -> Text:
     began = row.entry.stats.started_unix_nano
     return Text(brief(now - began / 1e9) if began else "")
@@ -127,7 +124,7 @@ def _of_fact(fact: Fact, column: facts.Column) -> Column[Row]:
 
 _FORMATS: Final[dict[Format, Callable[[Any, float], str]]] = {
     Format.MOMENT: lambda moment, now: f"{duration_text(now - moment)} ago",
-    Format.SECONDS: lambda seconds, _: f"{seconds:.1f} s" if seconds < 100 else duration_text(seconds),
+    Format.SECONDS: lambda seconds, _: lasting(seconds),
     Format.TEXT: lambda text, _: printable(text, LONGEST),
 }
 
@@ -141,7 +138,7 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("cost", "$", _cost),
     Column("burn", "$/h", _burn, 1),
     Column("tokens", "tokens", lambda row, _: Text(short(_tokens(row.entry.stats))), 5),
-    Column("cached", "cached", _cached, 9, from_width=110),
+    Column("cached", "cached", lambda row, _: Text(cached(row.entry.stats.accumulated_token_usage)), 9, from_width=110),
     Column("context", "ctx", _context, 7),
     Column("calls", "calls", lambda row, _: Text(short(row.entry.stats.llm_calls)), 8),
     Column("age", "age", _age, 2),

@@ -13,7 +13,7 @@ from textual.widgets import Footer
 
 from openhands_otel._internal.money import money
 from openhands_otel._internal.spend.zones import zone_of
-from openhands_otel._internal.terminal.about import FACT_COLUMNS, Fact, facts_about
+from openhands_otel._internal.terminal.about import FACT_COLUMNS, facts_about
 from openhands_otel._internal.terminal.attention import life_of
 from openhands_otel._internal.terminal.block import Block
 from openhands_otel._internal.terminal.call_table import SORTS, CallRow, call_columns, call_rows
@@ -77,7 +77,6 @@ class Detail(Screen[None]):
         self._calls: list[CallRow] | None = None
         self._call_layout = Layout(call_columns(self._zone))
         self._fact_layout = Layout(FACT_COLUMNS)
-        self._drawn_facts: list[Fact] = []
         self._problem = ""
         self._asked_of: ConversationStats | None = None
         self._asking = Repeated(self._ask)
@@ -161,7 +160,7 @@ class Detail(Screen[None]):
         tabs = [Choice(name, Text(name), name == self._tab) for name in TABS]
         self.query_one("#tabs", Choices).have(tabs)
         self.query_one("#note", Block).show(*self._note(width))
-        {"timeline": self._draw_timeline, "calls": self._draw_calls, "facts": self._draw_facts}[self._tab](width)
+        {"timeline": self._draw_timeline, "calls": self._draw_calls, "facts": self._draw_facts}[self._tab]()
 
     def _title(self, width: int) -> list[Text]:
         stats, now = self._stats, self._live.now()
@@ -200,7 +199,7 @@ class Detail(Screen[None]):
         told.append(f"{left:,} more have no room here" if left else "")
         return [Text(", ".join(each for each in told if each), style="dim")]
 
-    def _draw_timeline(self, width: int) -> None:
+    def _draw_timeline(self) -> None:
         if self._timeline is None or not self._waterfall.rows:
             text = "asking ..." if self._timeline is None and not self._problem else "No spans of it are kept here."
             return self._rows.show(0, lambda _: Text(), Text(text, style="dim"))
@@ -210,7 +209,7 @@ class Detail(Screen[None]):
             len(shown), lambda index: scale.line(shown[index], self._waterfall.is_folded(shown[index])), scale.axis()
         )
 
-    def _draw_calls(self, width: int) -> None:
+    def _draw_calls(self) -> None:
         if self._calls is None:
             return self._rows.show(0, lambda _: Text(), Text("" if self._problem else "asking ...", style="dim"))
         rows = self._rows
@@ -227,7 +226,7 @@ class Detail(Screen[None]):
         feet = [lines.foot(row.name, "cost", money(row.cost or 0.0)) for row in sums]
         return rows.show(len(calls), draw, lines.heading(self._sort, self._descending), feet)
 
-    def _draw_facts(self, width: int) -> None:
+    def _draw_facts(self) -> None:
         trace = next((row.trace_id for row in self._waterfall.rows if row.trace_id), None)
         url = self._timeline.trace_url if self._timeline is not None else None
         link = url.replace("{trace_id}", trace) if url and trace else None

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+from openhands_otel._internal.facts import TOLD_BY
+from openhands_otel._internal.spend.conditions import named
 from openhands_otel._internal.terminal.attention import life_of
-from openhands_otel.semconv import UNKNOWN
 from openhands_otel.stats import ConversationStats
 
 WINDOW_S: Final = 300.0
@@ -15,7 +16,6 @@ WINDOW_S: Final = 300.0
 _LEAST_WINDOW_S: Final = 30.0
 _LEAST_STEP_S: Final = 1.0
 """Between two samples, seconds: a conversation that changes a hundred times a second has no more of them."""
-_NO_LABEL: Final = "none"
 
 
 class Entry:
@@ -64,22 +64,12 @@ class Entry:
 
     def has(self, name: str, value: str) -> bool:
         """Whether a fact or label has this value in part of the conversation."""
-        return any((each or UNKNOWN) == value for each in self._values(name))
+        return any(named(name, {name: each or ""}) == value for each in self._values(name))
 
     def _values(self, name: str) -> Iterable[str | None]:
         stats = self.stats
-        match name:
-            case "model":
-                return [stats.model_name, *(each.model for each in (*stats.costs, *stats.calls_by_model))]
-            case "provider":
-                return [stats.provider_name, *(each.provider for each in stats.calls_by_model)]
-            case "role":
-                return [each.role for each in stats.costs]
-            case "service":
-                return [stats.service]
-            case "agent":
-                return [stats.agent]
-            case "conversation":
-                return [stats.conversation_id]
-            case _:
-                return [stats.labels.get(name) or _NO_LABEL]
+        told = TOLD_BY.get(name)
+        if told is None:
+            return [stats.labels.get(name)]
+        parts = (getattr(part, each) for several, each in told.parts for part in getattr(stats, several))
+        return [*(getattr(stats, each) for each in told.own), *parts]

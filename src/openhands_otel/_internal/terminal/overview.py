@@ -31,7 +31,7 @@ from openhands_otel._internal.terminal.rows import Rows
 from openhands_otel._internal.terminal.size import TooSmall
 from openhands_otel._internal.terminal.trouble import trouble_lines
 from openhands_otel._internal.terminal.where import Where, period_choices
-from openhands_otel._internal.terminal.words import STYLES, spent
+from openhands_otel._internal.terminal.words import STYLES, dimmed, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.client import AsyncStatsClient
 
@@ -149,7 +149,7 @@ class Overview(Screen[None]):
 
     def _aged(self, text: Text) -> Text:
         """Figures of a viewer that does not answer look like it."""
-        return Text(text.plain, style="dim", no_wrap=True) if self._live.problem else text
+        return dimmed(text) if self._live.problem else text
 
     def _notes(self, width: int) -> list[Text]:
         notes: list[Text] = []
@@ -201,7 +201,7 @@ class Overview(Screen[None]):
             return Text()
         text = self._lines.row(at)
         if self._listing.rows[index].left or self._live.problem:
-            return Text(text.plain, style="dim", no_wrap=True)
+            return dimmed(text)
         return text
 
     def _feet(self, lines: Lines[Row]) -> Sequence[Text]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from openhands_otel._internal.spend.periods import quarter
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.words import LONGEST, percent, short, spent
+from openhands_otel._internal.terminal.words import LONGEST, cached, percent, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend, SpendGroup
 
@@ -76,7 +76,7 @@ def parts_columns(title: str) -> Sequence[Column[Part]]:
         Column("share", "share", _share, 1),
         Column("calls", "calls", lambda part, _: Text(short(part.group.llm_calls)), 2),
         Column("in", "in", lambda part, _: Text(short(part.group.accumulated_token_usage.prompt_tokens)), 3),
-        Column("cached", "cached", _cached, 6),
+        Column("cached", "cached", lambda part, _: Text(cached(part.group.accumulated_token_usage)), 6),
         Column("out", "out", lambda part, _: Text(short(part.group.accumulated_token_usage.completion_tokens)), 5),
         Column("each", "s/call", _each, 7, unless_empty=True),
     )
@@ -104,11 +104,6 @@ def _bar(part: Part, _: float) -> Text:
 def _share(part: Part, _: float) -> Text:
     share = _part(part)
     return Text("" if not share else "<1 %" if share < 0.005 else percent(share, 1))
-
-
-def _cached(part: Part, _: float) -> Text:
-    usage = part.group.accumulated_token_usage
-    return Text(percent(usage.cache_read_tokens, usage.prompt_tokens) if usage.prompt_tokens else "")
 
 
 def _each(part: Part, _: float) -> Text:

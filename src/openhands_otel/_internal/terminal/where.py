@@ -66,7 +66,6 @@ class Where(Vertical):
         self.problem = ""
         self._parts: list[Part] = []
         self._layout = Layout(parts_columns(self.by))
-        self._labels: list[str] = []
         self._extent = SIZES[0]
         self._asking = Repeated(self._ask)
 
@@ -154,8 +153,7 @@ class Where(Vertical):
         self.post_message(self.Answered())
 
     def _names(self) -> list[str]:
-        self._labels = self._live.label_names()
-        return [*DIMENSIONS, *self._labels, CONVERSATION]
+        return [*DIMENSIONS, *self._live.label_names(), CONVERSATION]
 
     def _draw(self) -> None:
         names = self._names()

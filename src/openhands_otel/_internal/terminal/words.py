@@ -11,8 +11,9 @@ from rich.text import Text
 
 from openhands_otel._internal.facts import OUTCOMES, STATES, Tone, Word
 from openhands_otel._internal.money import money
+from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.stats import ConversationStats
+from openhands_otel.stats import ConversationStats, TokenUsage
 
 LONGEST: Final = 120
 """Characters of a stranger's text that are looked at."""
@@ -54,6 +55,21 @@ def took(seconds: float) -> str:
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
+
+
+def lasting(seconds: float) -> str:
+    """A time that something takes in all: ``12.5 s``, then as ``duration_text`` has it."""
+    return f"{seconds:.1f} s" if seconds < 100 else duration_text(seconds)
+
+
+def cached(usage: TokenUsage) -> str:
+    """The part of the input that came from a cache; nothing where there was no input."""
+    return percent(usage.cache_read_tokens, usage.prompt_tokens) if usage.prompt_tokens else ""
+
+
+def dimmed(text: Text) -> Text:
+    """A line that holds no longer."""
+    return Text(text.plain, style="dim", no_wrap=True)
 
 
 def spent(amount: float, unpriced_calls: float) -> str:

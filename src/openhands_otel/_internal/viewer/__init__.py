@@ -20,6 +20,7 @@ from openhands_otel._internal.facts import (
     OUTCOMES,
     REASONS,
     STATES,
+    TOLD_BY,
     Tone,
 )
 from openhands_otel.semconv import Status
@@ -70,6 +71,7 @@ def facts_module() -> str:
         "NEEDS": NEEDS,
         "NEED_OF_OUTCOME": NEED_OF_OUTCOME,
         "NEED_OF_STATUS": NEED_OF_STATUS,
+        "TOLD_BY": {name: {"own": told.own, "parts": told.parts} for name, told in TOLD_BY.items()},
         "REASONS": REASONS,
         "STATUS": {status.name: status.value for status in Status},
         "LLM_ACTIVITY": semconv.LLM_ACTIVITY,

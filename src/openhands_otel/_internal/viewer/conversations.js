@@ -1,6 +1,6 @@
 // The conversations that the page knows: those in the viewer's memory, live, and what was asked for of the past.
 
-import { NEED_OF_OUTCOME, NEED_OF_STATUS, STATUS } from "./facts.js";
+import { NEED_OF_OUTCOME, NEED_OF_STATUS, STATUS, TOLD_BY } from "./facts.js";
 
 const WINDOW_S = 300; // over which money an hour is measured
 const LEAST_WINDOW_S = 30;
@@ -69,16 +69,11 @@ export class Entry {
   // What it, or part of it, has of a fact or label.
   valuesOf(name) {
     const s = this.stats;
-    const facts = {
-      model: () => [s.model_name, ...s.costs.map(({ model }) => model), ...s.calls_by_model.map(({ model }) => model)],
-      provider: () => [s.provider_name, ...s.calls_by_model.map(({ provider }) => provider)],
-      role: () => s.costs.map(({ role }) => role),
-      usage_id: () => s.costs.map(({ usage_id: usage }) => usage),
-      service: () => [s.service],
-      agent: () => [s.agent],
-      conversation: () => [s.conversation_id],
-    };
-    if (Object.hasOwn(facts, name)) return facts[name]().map((each) => each || UNKNOWN);
+    if (Object.hasOwn(TOLD_BY, name)) {
+      const { own, parts } = TOLD_BY[name];
+      const values = [...own.map((field) => s[field]), ...parts.flatMap(([list, field]) => s[list].map((part) => part[field]))];
+      return values.map((each) => each || UNKNOWN);
+    }
     const value = Object.hasOwn(s.labels, name) ? s.labels[name] : "";
     // The very word for having none is put in quotes, as the API does.
     return [!value ? NONE : value.replace(/^"+|"+$/g, "") === NONE ? `"${value}"` : value];

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from openhands_otel._internal.collector.archive.spend import path_of
+from openhands_otel._internal.facts import TOLD_BY
 from openhands_otel._internal.spend.conditions import Condition, named
 from openhands_otel._internal.spend.reading import BadQuestion, read_conditions
 from openhands_otel._internal.terminal_text import printable
@@ -41,16 +42,6 @@ _SEARCHED: Final = (
     "error_type",
     "labels",
 )
-_FACTS: Final = {
-    "model": (("model_name",), (("costs", "model"), ("calls_by_model", "model"))),
-    "provider": (("provider_name",), (("calls_by_model", "provider"),)),
-    "role": ((), (("costs", "role"),)),
-    "usage_id": ((), (("costs", "usage_id"),)),
-    "service": (("service",), ()),
-    "agent": (("agent",), ()),
-    "conversation": (("conversation_id",), ()),
-}
-"""Where a conversation tells of what a condition asks: fields of its own, and those of the parts of its spend."""
 _NEWEST_FIRST: Final = "-received_unix_nano"
 
 
@@ -177,12 +168,13 @@ def _fits(name: str, value: str | None, pattern: str) -> bool:
 
 def _values_of(name: str) -> tuple[str, list[object]]:
     """What a conversation has of a fact or label, as a query with its values."""
-    if name not in _FACTS:
+    told = TOLD_BY.get(name)
+    if told is None:
         return f"SELECT json_extract({_field('labels')}, ?) AS value", [path_of(name)]
-    fields, parts = _FACTS[name]
-    own = [f"SELECT {_field(each)} AS value" for each in fields]
+    own = [f"SELECT {_field(each)} AS value" for each in told.own]
     of_parts = [
-        f"SELECT json_extract(value, '$.{each}') AS value FROM json_each(stats, '$.{part}')" for part, each in parts
+        f"SELECT json_extract(value, '$.{each}') AS value FROM json_each(stats, '$.{part}')"
+        for part, each in told.parts
     ]
     return " UNION ".join(own + of_parts), []
 
