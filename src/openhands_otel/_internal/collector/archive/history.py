@@ -149,11 +149,11 @@ class Archive:
 
     async def forget(self, request: Request, dry_run: bool) -> Erasure:
         """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""
-        return await self._in_thread(lambda: self._file.write(lambda connection: forget(connection, request, dry_run)))
+        return await self.change(lambda connection: forget(connection, request, dry_run))
 
     async def purge(self, older_than: float, dates_older_than: float = 0.0) -> None:
         """Forget what is older, but never the money; of older spend than ``dates_older_than`` the date."""
-        await self._in_thread(lambda: self._purge(older_than, dates_older_than))
+        await self.change(lambda connection: self._purge_from(connection, older_than, dates_older_than))
 
     async def read[T](self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What ``ask`` finds; it writes nothing."""
@@ -161,30 +161,26 @@ class Archive:
 
     async def add_up(self) -> bool:
         """Add up some of what questions are answered by; True where there may be more to do."""
-        return await self._in_thread(
-            lambda: self._file.write(lambda connection: blocks.add_up(connection, time.time()))
-        )
+        return await self.change(lambda connection: blocks.add_up(connection, time.time()))
 
     async def change[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Have ``work`` write what is its own."""
-        return await self._in_thread(lambda: self._change(work))
+        return await self._in_thread(lambda: self._file.write(work))
 
     async def take_read(self, handover: Handover) -> None:
         """Take in what was read from OpenHands' own files."""
-        await self._in_thread(lambda: self._take_read(handover))
+        await self.change(lambda connection: reading.take(connection, handover))
 
     async def add_spans(self, added: Sequence[Span], received: float) -> int:
         """Take in spans that came at ``received`` (unix seconds); returns how many bytes they add."""
-        return await self._in_thread(lambda: self._add_spans(added, received))
+        return await self.change(lambda connection: spans.add(connection, added, received))
 
     async def trim_spans(self, older_than: float, excess: int) -> int:
         """Let go of a bounded number of old spans, or of the oldest while ``excess`` bytes are too many.
 
         Returns how many bytes are free by that; 0 where there was nothing to do.
         """
-        return await self._in_thread(
-            lambda: self._file.write(lambda connection: spans.trim(connection, older_than, excess))
-        )
+        return await self.change(lambda connection: spans.trim(connection, older_than, excess))
 
     async def close(self) -> None:
         await self._in_thread(self._close)
@@ -197,9 +193,6 @@ class Archive:
         self._file.open()
         self.forgets = bool(self._row("SELECT 1 FROM forgotten LIMIT 1", ()))
         return self._file.use(_read_restored)
-
-    def _change[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self._file.write(work)
 
     def _look(self) -> str | None:
         self._file.ensure()
@@ -236,12 +229,6 @@ class Archive:
             self._writes += 1
             if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)
-
-    def _add_spans(self, added: Sequence[Span], received: float) -> int:
-        return self._file.write(lambda connection: spans.add(connection, added, received))
-
-    def _take_read(self, handover: Handover) -> None:
-        self._file.write(lambda connection: reading.take(connection, handover))
 
     def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
         """Keep the newest, and the money of the others. Without a file all of this is memory."""
@@ -283,9 +270,6 @@ class Archive:
 
     def _row(self, query: str, values: Sequence[object]) -> Any:
         return next(iter(self._rows(query, values)), None)
-
-    def _purge(self, older_than: float, dates_older_than: float) -> None:
-        self._file.write(lambda connection: self._purge_from(connection, older_than, dates_older_than))
 
     def _purge_from(self, connection: sqlite3.Connection, older_than: float, dates_older_than: float) -> None:
         with connection as database:

@@ -98,6 +98,7 @@ class Broker:
     def __init__(self) -> None:
         self._run = uuid.uuid4().hex[:12]
         self._subscriptions: set[StreamSubscription] = set()
+        self._services: dict[bool, set[str | None]] = {False: set(), True: set()}
         self.position = 0
         self.greeting_bytes = 0
         self._told: dict[str, deque[float]] = {}
@@ -119,7 +120,7 @@ class Broker:
 
     def services(self, by_changes: bool) -> set[str | None]:
         """What viewers of one kind look at: single services, and None for all of them."""
-        return {one.service for one in self._subscriptions if one.by_changes is by_changes}
+        return self._services[by_changes]
 
     def publish(
         self,
@@ -191,10 +192,17 @@ class Broker:
             return None
         subscription = StreamSubscription(lambda: self.viewers / DELIVERIES_PER_S, service, by_changes, whole)
         self._subscriptions.add(subscription)
+        self._recount()
         return subscription
 
     def unsubscribe(self, subscription: StreamSubscription) -> None:
         self._subscriptions.discard(subscription)
+        self._recount()
+
+    def _recount(self) -> None:
+        # Asked for at each change, and another one only when somebody comes or goes.
+        for by_changes in self._services:
+            self._services[by_changes] = {one.service for one in self._subscriptions if one.by_changes is by_changes}
 
     def close(self) -> None:
         """End all streams, so that the server can stop."""
