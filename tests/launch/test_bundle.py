@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from foreign import make_environment
+from one_call import SPENDS, exit_codes, settled
 from viewer_process import running_viewer, wait_for
 
 from openhands_otel._internal.demo.answers import call, say
@@ -75,19 +76,7 @@ def test_copied_into_a_pod_it_is_found_as_if_its_site_were_named(bundle: Path) -
         assert injected.stdout.endswith(f"{site} True\n")
 
 
-SPEND = """
-import os, sys
-sys.path.insert(0, ".")
-def test_spend():
-    from openhands.sdk import LLM, Agent, LocalConversation
-    llm = LLM(model="openai/gpt-4o", base_url=os.environ["LLM"], api_key="x", num_retries=0)
-    conversation = LocalConversation(agent=Agent(llm=llm, tools=[]), workspace=".", visualizer=None)
-    conversation.send_message("hello")
-    conversation.run()
-    conversation.close()
-if __name__ == "__main__":
-    test_spend()
-"""
+SPEND = f"import sys; sys.path.insert(0, '.')\n{SPENDS}\ndef test_spend():\n    spend()\n"
 XDIST = "-m pytest -q -n 1 -p no:cacheprovider spend.py"
 LOKY = "import joblib, spend; joblib.Parallel(n_jobs=2)(joblib.delayed(spend.test_spend)() for _ in range(1))"
 OPENTELEMETRY = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
@@ -135,18 +124,9 @@ def test_the_bill_of_an_environment_without_us_is_the_viewers_total(
             )
             for name, way in WAYS.items()
         }
-        try:
-            codes = {name: process.wait(240) for name, process in running.items()}
-        finally:
-            for process in running.values():
-                process.kill()
-                process.wait()
+        codes = exit_codes(running)
         assert codes == dict.fromkeys(WAYS, 0)
-        assert len(llm_server.bill.entries) == len(WAYS)
-        wait_for(lambda: viewer.state().totals.llm_calls >= len(WAYS), "the calls' arrival", 60)
-        totals = viewer.state().totals
-        assert totals.llm_calls == len(WAYS)
-        assert totals.accumulated_cost == pytest.approx(llm_server.bill.total, abs=1e-9)
+        settled(viewer, llm_server, len(WAYS))
 
 
 LOOK = (

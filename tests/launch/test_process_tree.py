@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from viewer_process import running_viewer, wait_for
+from one_call import SPENDS, exit_codes, settled
+from viewer_process import running_viewer
 
 from openhands_otel._internal.demo.llm_server import LLMServer
 
@@ -103,16 +104,6 @@ def test_a_child_that_never_imports_openhands_loads_at_most_40_modules_of_ours(
     assert {name: count for name, count in more.items() if count > 40} == {}
 
 
-SPENDS = """
-import os
-def spend():
-    from openhands.sdk import LLM, Agent, LocalConversation
-    llm = LLM(model="openai/gpt-4o", base_url=os.environ["LLM"], api_key="x", num_retries=0)
-    conversation = LocalConversation(agent=Agent(llm=llm, tools=[]), workspace=".", visualizer=None)
-    conversation.send_message("hello")
-    conversation.run()
-    conversation.close()
-"""
 PARENTS = {
     "pytest-xdist": "import pytest, sys; sys.exit(pytest.main(['-n', '1', '-p', 'no:cacheprovider', 'check.py']))",
     "joblib": "import joblib, spends; joblib.Parallel(n_jobs=2)(joblib.delayed(spends.spend)() for _ in range(1))",
@@ -149,17 +140,9 @@ def test_the_bill_of_children_is_the_viewers_total(tmp_path: Path, llm_server: L
             )
             for name, program in PARENTS.items()
         }
-        try:
-            codes = {name: process.wait(240) for name, process in running.items()}
-        finally:
-            for process in running.values():
-                process.kill()
-                process.wait()
+        codes = exit_codes(running)
         assert codes == dict.fromkeys(PARENTS, 0)
-        bill = llm_server.bill
-        assert len(bill.entries) == len(PARENTS)
-        wait_for(lambda: viewer.state().totals.llm_calls == len(bill.entries), "the calls' arrival", 60)
-        assert viewer.state().totals.accumulated_cost == pytest.approx(bill.total, abs=1e-9)
+        settled(viewer, llm_server, len(PARENTS))
 
 
 LOOKS = "import sys; print(sys.argv[1], any(type(one).__name__ == 'Waiting' for one in sys.meta_path), flush=True)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +13,9 @@ from telemetry.conftest import Child, Prepared
 
 from deploy.native.stack import Stack
 
+from . import sending
 from .jaeger_api import Jaeger
 from .prometheus_api import Prometheus
-
-KEPT = ("PATH", "HOME", "LITELLM_LOCAL_MODEL_COST_MAP")
 
 
 @pytest.fixture
@@ -67,17 +65,4 @@ Start = Callable[..., Child]
 @pytest.fixture
 def start(_prepared: Prepared, stack: Stack, tmp_path: Path) -> Start:
     """Start an agent's process, ``start(source, service, OTEL_...=...)``; OpenHands is imported already."""
-
-    def run(source: str, service: str, **environ: str) -> Child:
-        directory = tmp_path / service
-        directory.mkdir()
-        ours = {
-            "OTEL_SERVICE_NAME": service,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_url,
-            "OPENHANDS_OTEL_TOKEN_FILE": str(stack.token_file),
-        }
-        child = _prepared.start(source, directory, {name: os.environ[name] for name in KEPT} | ours | environ)
-        child.directory = directory
-        return child
-
-    return run
+    return lambda source, service, **environ: sending.start(_prepared, stack, source, tmp_path / service, **environ)

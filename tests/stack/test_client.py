@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 import uuid
@@ -26,7 +25,7 @@ from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError, Unreachable
 from openhands_otel.stats import Breakdown, ConversationStats, SnapshotUpdate, Spend, State
 
-from .conftest import KEPT
+from . import sending
 from .prometheus_api import wait
 from .working import HEARTBEAT_S, HERE, agent_at_work
 
@@ -96,17 +95,12 @@ def brief_agents(prepared: Prepared, stack: Stack, server: LLMServer, folder: Pa
     server.script("brief", lambda request: Answer(text="Done.", usage=Usage(input=900, output=30, cached=100)))
     given = {
         "OTEL_SERVICE_NAME": "brief",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_url,
-        "OPENHANDS_OTEL_TOKEN_FILE": str(stack.token_file),
         "OPENHANDS_OTEL_HEARTBEAT_S": f"{HEARTBEAT_S}",
         "URL": server.base_url("brief"),
         "FOLDER": str(folder),
     }
     for which in ("left", "killed", "open", "again", "closed"):
-        directory = folder / which
-        directory.mkdir()
-        environ = {name: os.environ[name] for name in KEPT} | given | {"WHICH": which}
-        child = prepared.start(BRIEF.read_text(), directory, environ)
+        child = sending.start(prepared, stack, BRIEF.read_text(), folder / which, **given, WHICH=which)
         assert child.wait(100) == -ENDS.get(which, 0), child.err
 
 

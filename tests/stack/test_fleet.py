@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from deploy.native.fleet import Fleet
 from deploy.native.server import Server
 from openhands_otel.client import PROMETHEUS, StatsClient
 
-from .conftest import KEPT
+from . import sending
 from .ledger import Entry, ended_as_wanted, entries, program, total
 from .prometheus_api import Prometheus, wait
 
@@ -37,16 +36,7 @@ def prepared(_prepared: Prepared) -> Prepared:
 
 
 def start(prepared: Prepared, fleet: Fleet, folder: Path, name: str, pauses: list[float], seed: int) -> Child:
-    directory = folder / name
-    directory.mkdir()
-    environment = {kept: os.environ[kept] for kept in KEPT} | {
-        "OTEL_SERVICE_NAME": name,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": fleet.otlp_url,
-        "OPENHANDS_OTEL_TOKEN_FILE": str(fleet.token_file),
-    }
-    child = prepared.start(program(pauses, seed), directory, environment)
-    child.directory = directory
-    return child
+    return sending.start(prepared, fleet, program(pauses, seed), folder / name)
 
 
 def kill_at_work(fleet: Fleet, server: Server, counter: str) -> None:

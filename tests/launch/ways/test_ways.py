@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from one_call import SPENDS, settled
 from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel._internal.demo.llm_server import LLMServer
@@ -20,18 +21,6 @@ from openhands_otel._internal.demo.llm_server import LLMServer
 pytestmark = pytest.mark.timeout(900)
 
 COMMAND = str(Path(sys.executable).with_name("openhands-otel"))
-SPEND = """
-import os
-def spend():
-    from openhands.sdk import LLM, Agent, LocalConversation
-    llm = LLM(model="openai/gpt-4o", base_url=os.environ["LLM"], api_key="x", num_retries=0)
-    conversation = LocalConversation(agent=Agent(llm=llm, tools=[]), workspace=".", visualizer=None)
-    conversation.send_message("hello")
-    conversation.run()
-    conversation.close()
-if __name__ == "__main__":
-    spend()
-"""
 WSGI = """
 import os, openhands.sdk, spending
 def application(environ, start_response):
@@ -76,7 +65,7 @@ dependencies = []
 py-modules = ["spending"]
 """
 FILES = {
-    "spending.py": SPEND,
+    "spending.py": SPENDS,
     "app.py": WSGI,
     "tasks.py": CELERY,
     "orders.py": ORDERS,
@@ -119,14 +108,6 @@ def ran(words: Sequence[str], home: Path, variables: Mapping[str, str], timeout:
     done = subprocess.run(words, cwd=home, env=dict(variables), capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
-
-
-def settled(viewer: Viewer, llm_server: LLMServer, calls: int) -> None:
-    assert len(llm_server.bill.entries) == calls
-    wait_for(lambda: viewer.state().totals.llm_calls >= calls, "the calls' arrival", 100)
-    totals = viewer.state().totals
-    assert totals.llm_calls == calls
-    assert totals.accumulated_cost == pytest.approx(llm_server.bill.total, abs=1e-9)
 
 
 @pytest.mark.parametrize("preload", [True, False])
