@@ -23,9 +23,10 @@ class Place(Protocol):
 def start(prepared: Prepared, place: Place, source: str, directory: Path, **environ: str) -> Child:
     """Start ``source`` in a folder that is made for it and names its service; OpenHands is imported already."""
     directory.mkdir()
-    # A state folder of its own: what others on this machine left undelivered is none of this bill's.
+    # The agents of one test are one machine: what one that ended left undelivered, another delivers. What others on the
+    # real machine left is none of this bill's.
     environment = {kept: os.environ[kept] for kept in _KEPT} | {
-        "XDG_STATE_HOME": str(directory / "state"),
+        "XDG_STATE_HOME": str(directory.parent / "state"),
         "OTEL_SERVICE_NAME": directory.name,
         "OTEL_EXPORTER_OTLP_ENDPOINT": place.otlp_url,
         "OPENHANDS_OTEL_TOKEN_FILE": str(place.token_file),
