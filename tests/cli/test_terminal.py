@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from tmux_terminal import Terminal, needs_tmux, opened_terminal
 from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import semconv
@@ -28,7 +27,6 @@ from openhands_otel._internal.terminal_text import printable_json
 from openhands_otel.stats import BurnRate, ConversationStats, SnapshotUpdate, State, Totals
 from otlp_sender import Sender
 
-TMUX = shutil.which("tmux")
 WATCH = [sys.executable, "-m", "openhands_otel", "watch"]
 TITLE = "\x1b]0;pwned\x07"
 HOSTILE = {
@@ -97,43 +95,20 @@ def test_json_is_the_same_document_whatever_is_in_it() -> None:
     assert json.loads(shown) == json.loads(document)
 
 
-@dataclass
-class Terminal:
-    """A tmux of our own, with one window."""
-
-    socket: str
-
-    def tmux(self, *words: str) -> str:
-        command = ["tmux", "-S", self.socket, "-f", "/dev/null", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=100).stdout
-
-    @property
-    def title(self) -> str:
-        return self.tmux("display-message", "-p", "#{pane_title}").strip()
-
-    @property
-    def screen(self) -> list[str]:
-        return self.tmux("capture-pane", "-p").splitlines()
-
-
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    opened = Terminal(str(tmp_path / "tmux"))
-    opened.tmux("new-session", "-d", "-x", "110", "-y", "30", "env", "PS1=$ ", "sh")
-    try:
+    with opened_terminal(tmp_path, 110, 30) as opened:
         yield opened
-    finally:
-        opened.tmux("kill-server")
 
 
-@pytest.mark.skipif(TMUX is None, reason="no tmux on PATH (Debian: apt-get install tmux)")
+@needs_tmux
 @pytest.mark.parametrize("how", ["", "--once", "--once --json", "| cat"])
 def test_a_real_terminal_keeps_its_title_its_screen_and_its_rows(
     how: str, hostile_viewer: Viewer, terminal: Terminal
 ) -> None:
     title = terminal.title
     command = " ".join([*WATCH, hostile_viewer.url, how])
-    terminal.tmux("send-keys", f"printf 'a%s\\n' bove; {command}", "Enter")
+    terminal.enter(f"printf 'a%s\\n' bove; {command}")
     if how == "| cat":
         wait_for(lambda: hostile_viewer.state().receiver.viewers, "the connection of the one that watches", timeout=100)
         hostile_viewer.send(Sender("q").converse(TITLE + "new", 0.125, model=TITLE).state(TITLE + "new", TITLE))
@@ -231,12 +206,12 @@ def test_a_report_does_nothing_but_show(by: str, form: str, hostile_viewer: View
         assert len({cell_len(cost) for cost in costs}) == 1, "wide characters leave the columns where they are"
 
 
-@pytest.mark.skipif(TMUX is None, reason="no tmux on PATH (Debian: apt-get install tmux)")
+@needs_tmux
 def test_a_report_in_a_real_terminal_keeps_to_its_width(hostile_viewer: Viewer, terminal: Terminal) -> None:
     title = terminal.title
-    terminal.tmux("resize-window", "-x", "44", "-y", "60")
+    terminal.resize(44, 60)
     command = " ".join([*REPORT, "--viewer", hostile_viewer.url, "--last", "all", "--by", "conversation"])
-    terminal.tmux("send-keys", f"clear; {command}", "Enter")
+    terminal.enter(f"clear; {command}")
     wait_for(lambda: any(line.startswith("total") for line in terminal.screen), "the total", timeout=100)
     rows = [line for line in terminal.screen if "$0.2500" in line]
     assert len(rows) == len(HOSTILE)

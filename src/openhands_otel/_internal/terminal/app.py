@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import signal
+import sys
 from typing import ClassVar, Final
 
 from textual.app import App
@@ -26,6 +29,7 @@ _TICKS_A_SECOND: Final = 4
 _TURN: Final = 64
 """Updates that are taken in a row before others have their turn."""
 _SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_HANGUP: Final = getattr(signal, "SIGHUP", None)
 
 
 class WatchApp(App[None]):
@@ -73,6 +77,9 @@ class WatchApp(App[None]):
             # Not in a thread, and not on Windows.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, self._end_by, number)
+                if number == _HANGUP:
+                    # Heard by the loop and, whatever the loop waits for, here.
+                    signal.signal(number, _die_with_the_terminal)
         self.run_worker(self._follow())
         self.set_interval(_TICK_S, self._tick)
 
@@ -113,3 +120,16 @@ class WatchApp(App[None]):
         screen = self.screen
         if isinstance(screen, Overview | Detail):
             self.push_screen(Help(screen.BINDINGS, Rows.BINDINGS, self.BINDINGS))
+
+
+def _die_with_the_terminal(number: int, _: object) -> None:
+    """End at once where the window was closed: nothing is left to be put back, and textual waits for its own threads,
+    which wait for it, on the way to try."""
+    if sys.__stdin__ is None:
+        return
+    try:
+        os.get_terminal_size(sys.__stdin__.fileno())
+    except OSError as error:
+        if error.errno == errno.EIO:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
