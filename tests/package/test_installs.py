@@ -33,7 +33,7 @@ pytestmark = [
 OWN = "{}.{}".format(*sys.version_info)
 PYTHONS = ("3.12", "3.13", "3.14") if WANTED == "full" else (OWN,)
 sys.path.insert(0, str(ROOT / "scripts"))
-from compat_env import UNTIL  # noqa: E402
+from compat_env import CAPPED, UNTIL  # noqa: E402
 
 RELEASES = {**UNTIL, "1.58.2": "2026-11-26"} if WANTED == "full" else {"1.0.0": UNTIL["1.0.0"]}
 """Of openhands-sdk, each with the day after it: what its users have who update nothing."""
@@ -185,7 +185,8 @@ def test_beside_a_release_of_openhands_it_changes_no_version_and_counts_to_the_c
 def environment_of(release: str, uv: str, folder: Path) -> Path:
     """A virtual environment such as a user of that day has; its interpreter."""
     wanted = folder / "wanted.in"
-    wanted.write_text(f"openhands-sdk=={release}\nopenhands-tools=={release}\n")
+    # What a release allows and fails with by itself, its users have had to cap as well.
+    wanted.write_text("\n".join((f"openhands-sdk=={release}", f"openhands-tools=={release}", *CAPPED.get(release, ()))))
     base = interpreter(uv, OWN)
     command = [uv, "pip", "compile", "--quiet", "--python", base, "--exclude-newer", RELEASES[release]]
     run([*command, "--prerelease", "if-necessary-or-explicit", wanted, "--output-file", folder / "pins.txt"])
