@@ -147,5 +147,5 @@ def test_the_page_inside_canvas_shows_the_bill(
         rows = "table:has(caption:text-is('Spend by conversation'))"
         expect(page.locator(f"{rows} tfoot .dollars")).to_have_attribute("data-value", str(total))
         if os.environ.get("TEST_PICTURES"):
-            page.screenshot(path=ROOT / "docs" / "canvas.png")
+            page.screenshot(path=ROOT / "docs" / "images" / "canvas.png")
         browser.close()

@@ -57,9 +57,9 @@ def api(server: AgentServer) -> httpx.Client:
     return httpx.Client(base_url=server.url, headers={"X-Session-API-Key": KEY}, trust_env=False, timeout=PATIENCE_S)
 
 
-def canvas(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def canvas(home: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "openhands_otel", "canvas", *words]
-    environment = os.environ | {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
+    environment = os.environ | {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
@@ -84,7 +84,7 @@ def installed(server: AgentServer) -> list[tuple[str, str, bool]]:
 
 def test_it_is_put_in_and_enabled_put_in_again_and_taken_out(modern: AgentServer, home: Path) -> None:
     for word in ("installed", "replaced"):
-        first, second, third = said(canvas(home, "install", modern.url))
+        first, second, third = said(canvas(home, "install", "--page-only", modern.url))
         assert first.startswith(f"{word} {NAME} {__version__} in the agent server at {modern.url} (")
         assert second == f"enabled it: the page is {modern.url}/extensions/{NAME}/spend, 'Spend' in Canvas' navigation"
         port = modern.url.rpartition(":")[2]
@@ -105,7 +105,7 @@ def test_a_folder_that_was_written_is_installed_from_there(modern: AgentServer, 
     (line,) = said(canvas(home, "write", str(folder)))
     assert line == f"{NAME} {__version__} is in {folder}"
     assert {file.name: file.read_text() for file in folder.iterdir()} == files()
-    said(canvas(home, "install", modern.url, "--source", str(folder)))
+    said(canvas(home, "install", "--page-only", modern.url, "--source", str(folder)))
     assert installed(modern) == [(NAME, __version__, True)]
     said(canvas(home, "uninstall", modern.url))
 
@@ -124,14 +124,14 @@ def test_an_extension_that_is_older_or_disabled_is_called_so(modern: AgentServer
 def test_what_keeps_it_out_is_said_in_one_line(modern: AgentServer, home: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("another-key")
-    line = refused(canvas(home, "install", modern.url, "--key-file", str(wrong)))
+    line = refused(canvas(home, "install", "--page-only", modern.url, "--key-file", str(wrong)))
     assert line.endswith(f"does not take the key of {wrong}: name the file with --key-file")
-    line = refused(canvas(tmp_path, "install", modern.url))
+    line = refused(canvas(tmp_path, "install", "--page-only", modern.url))
     assert "asks for a key: ~/.openhands/agent-canvas/api-key.txt is not there" in line
-    line = refused(canvas(home, "install", modern.url, "--source", str(tmp_path / "nothing")))
+    line = refused(canvas(home, "install", "--page-only", modern.url, "--source", str(tmp_path / "nothing")))
     assert f"cannot read {tmp_path / 'nothing'}" in line
     (tmp_path / MANIFEST).write_text("{}")
-    assert "refused it (422)" in refused(canvas(home, "install", modern.url, "--source", str(tmp_path)))
+    assert "refused it (422)" in refused(canvas(home, "install", "--page-only", modern.url, "--source", str(tmp_path)))
 
 
 def test_who_is_no_agent_server_is_called_so(home: Path, viewer: Viewer) -> None:

@@ -10,6 +10,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
+from openhands_otel._internal.canvas.backend import START_S
 from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import proxy_for, tls_context, without_secrets
 from openhands_otel._internal.terminal_text import printable
@@ -19,6 +20,8 @@ DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _KEY_HEADER: Final = "X-Session-API-Key"
 _EXTENSIONS: Final = "/api/canvas-extensions"
 _TIMEOUT_S: Final = 60.0
+_START_S: Final = START_S + 30.0
+"""The server answers when what it starts is ready."""
 _SAID: Final = 200
 """Characters of what a server says, at most."""
 
@@ -33,6 +36,15 @@ class Installed:
 
     version: str
     enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """What a server says of an extension's program: ``stopped``, ``starting``, ``ready`` or ``unhealthy``, and why."""
+
+    state: str
+    revision: str
+    why: str
 
 
 class AgentServer:
@@ -81,20 +93,46 @@ class AgentServer:
                 return Installed(printable(str(extension.get("version", "")), 40), extension.get("enabled") is True)
         return None
 
-    def install(self, source: str) -> bool:
-        """Put in what stands in ``source``, a folder or an address as the server reads it.
+    def install(self, name: str, source: str) -> bool:
+        """Put in what stands in ``source``, a folder or an address as the server reads it, in the place of ``name``.
 
         Returns whether it took the place of what was there. Raises AgentServerError.
         """
         code, answer = self._ask("POST", f"{_EXTENSIONS}/install", {"source": source})
         replaced = code == 409
         if replaced:
+            if self.backend(name) is not None:
+                self._done(*self._ask("POST", f"{_EXTENSIONS}/installed/{name}/backend/stop"))
             code, answer = self._ask("POST", f"{_EXTENSIONS}/install", {"source": source, "force": True})
         if code == 400:
             hint = "if it runs elsewhere, 'canvas write' a folder there and name it with --source"
             raise AgentServerError(f"the agent server at {self.shown} cannot read {printable(source, _SAID)}: {hint}")
         self._done(code, answer)
         return replaced
+
+    def backend(self, name: str) -> BackendState | None:
+        """How its program does; None where it has none, or the server starts none. Raises AgentServerError."""
+        code, answer = self._ask("GET", f"{_EXTENSIONS}/installed/{name}/backend")
+        if code in (404, 405):
+            return None
+        return self._backend_in(self._done(code, answer), name)
+
+    def start_backend(self, name: str, revision: str) -> BackendState | None:
+        """Have the server start its program, and wait until that is ready or has failed. Raises AgentServerError."""
+        path = f"{_EXTENSIONS}/installed/{name}/backend"
+        self._done(*self._ask("POST", f"{path}/prepare", {"revision": revision}))
+        return self._backend_in(self._done(*self._ask("POST", f"{path}/start", {"revision": revision}, _START_S)), name)
+
+    def _backend_in(self, answer: dict[str, Any], name: str) -> BackendState | None:
+        state = str(answer.get("state", ""))
+        if state in ("missing", "unsupported"):
+            return None
+        why = printable(str(answer.get("detail") or ""), _SAID)
+        if state == "unhealthy":
+            logs = self._done(*self._ask("GET", f"{_EXTENSIONS}/installed/{name}/backend/logs")).get("logs", "")
+            lines = [line for line in str(logs).splitlines() if line.strip()]
+            why = printable(lines[-1].removeprefix("[stderr] ").removeprefix("[stdout] "), _SAID) if lines else why
+        return BackendState(state, str(answer.get("revision", "")), why)
 
     def enable(self, name: str) -> None:
         """Let Canvas load it. Raises AgentServerError."""
@@ -119,14 +157,16 @@ class AgentServer:
         said = printable(str(answer.get("detail", "")), _SAID) or "no reason"
         raise AgentServerError(f"the agent server at {self.shown} refused it ({code}): {said}")
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = _TIMEOUT_S
+    ) -> tuple[int, dict[str, Any]]:
         """Status and answer, an empty one where it is no JSON object."""
         headers = {"accept": "application/json", **({_KEY_HEADER: self._key} if self._key else {})}
         if body is not None:
             headers["content-type"] = "application/json"
         data = None if body is None else json.dumps(body).encode()
         try:
-            with self._opener.open(Request(self.url + path, data, headers, method=method), timeout=_TIMEOUT_S) as done:
+            with self._opener.open(Request(self.url + path, data, headers, method=method), timeout=timeout) as done:
                 return done.status, _object(done.read())
         except HTTPError as error:
             with error:

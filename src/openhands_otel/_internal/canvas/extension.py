@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from openhands_otel._internal import canvas, viewer
+from openhands_otel._internal.canvas.backend import ARCHIVE, Backend
 from openhands_otel._internal.canvas.bundle import bundle
 from openhands_otel._internal.version import __version__
 
@@ -19,8 +20,8 @@ _ICON: Final = "icon.svg"
 _ENTRY: Final = "page"
 
 
-def files() -> dict[str, str]:
-    """Each file of the folder by its name."""
+def files(backend: Backend | None = None) -> dict[str, str]:
+    """Each file of the folder by its name; of ``backend`` what the manifest says of it."""
     manifest = {
         "schema_version": 1,
         "name": NAME,
@@ -30,6 +31,7 @@ def files() -> dict[str, str]:
         "entrypoint": _MODULE,
         "icon": _ICON,
         "contributes": {"pages": [{"id": "spend", "title": "Spend", "path": PAGE_PATH}]},
+        **({} if backend is None else {"backend": backend.manifest}),
     }
     return {
         MANIFEST: json.dumps(manifest, indent=2) + "\n",
@@ -38,11 +40,13 @@ def files() -> dict[str, str]:
     }
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, backend: Backend | None = None) -> None:
     """Make ``folder`` the extension: what is in it by other names stays. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files().items():
+    for name, content in files(backend).items():
         (folder / name).write_text(content)
+    if backend is not None:
+        (folder / ARCHIVE).write_bytes(backend.archive)
 
 
 def _source(name: str) -> str:

@@ -4,6 +4,7 @@
 // Canvas' styles and ours say of the same classes stays apart.
 
 import { hashOf, viewOf } from "./address.js";
+import { Asking } from "./asking.js";
 import { DIMENSIONS, TITLES } from "./breakdown.js";
 import { budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
@@ -15,7 +16,7 @@ import { showParts } from "./parts.js";
 import { periodQuery, PERIODS, titleOf } from "./period.js";
 import { whoseOf } from "./row.js";
 import { stateWord, toneOf } from "./state.js";
-import { ask, dropToken, follow, keepToken, Pace, setSite, spend, Unauthorized } from "./stream.js";
+import { ask, dropToken, follow, keepToken, setSite, spend, Unauthorized } from "./stream.js";
 import { OWN_STYLE, VIEWER_STYLE } from "./styles.js";
 
 const PAGE = "spend"; // as the manifest has it
@@ -27,10 +28,22 @@ const CONVERSATIONS = 50;
 const LIVES = ["running", "idle", "ended"];
 
 export function activate(host) {
+  wake(host);
   host.registerPage(PAGE, ({ container }) => {
     const page = new SpendPage(container);
     return () => page.dispose();
   });
+}
+
+// The agent server keeps the viewer, from 1.58 on, but starts nothing again by itself after it was started again.
+async function wake({ agentServer, extension }) {
+  try {
+    const path = `/api/canvas-extensions/installed/${extension.name}/backend`;
+    const { state, revision, prepared_revision: approved } = await agentServer.request({ path });
+    if (["stopped", "unhealthy"].includes(state) && revision === approved) await agentServer.request({ method: "POST", path: `${path}/start`, body: { revision } });
+  } catch {
+    // An older server has none, and of one that cannot be started the page says that no viewer answers.
+  }
 }
 
 class SpendPage {
@@ -41,16 +54,18 @@ class SpendPage {
     this.themed = themed;
     shadow.adoptedStyleSheets = [sheet];
     this.view = { ...viewOf(""), stack: "model" };
-    this.pace = new Pace();
+    this.asking = new Asking({ ask: () => this.#ask(), show: (answers) => this.#show(...answers), failed: (error) => this.#failed(error) });
     shadow.append(this.#make());
     container.replaceChildren(this.host);
+    this.#press();
     this.#paint();
-    this.timers = [setInterval(() => this.#tick(), 1_000), setInterval(() => this.#refresh(), ASK_EVERY_MS)];
+    this.timers = [setInterval(() => this.#tick(), 1_000), setInterval(() => this.asking.refresh(), ASK_EVERY_MS)];
     this.#open(localStorage.getItem(SITE_KEY) ?? USUAL_SITE);
   }
 
   dispose() {
     this.following.abort();
+    this.asking.stop();
     this.timers.forEach(clearInterval);
   }
 
@@ -90,10 +105,7 @@ class SpendPage {
       const button = element("button", "", text);
       button.type = "button";
       button.dataset[key] = value;
-      button.addEventListener("click", () => {
-        this.view[key] = value;
-        this.#refresh(true);
-      });
+      button.addEventListener("click", () => this.#choose(key, value));
       box.append(button);
     }
     this.parts[name] = box;
@@ -147,8 +159,7 @@ class SpendPage {
     setSite(`${site}/`);
     Object.assign(this.parts.whole, { href: `${site}/`, target: "_blank", rel: "noopener noreferrer" });
     this.parts.whole.title = site;
-    this.round = Symbol("round");
-    this.asking = false;
+    this.asking.stop();
     const { signal } = this.following;
     const heard = (update) => signal.aborted || this.#update(update);
     follow(heard, (state) => signal.aborted || this.#state(state), signal);
@@ -157,7 +168,7 @@ class SpendPage {
   #state(state) {
     this.state = state;
     this.#tick();
-    if (state === "live") this.#refresh(true);
+    if (state === "live") this.asking.change();
     if (state === "live") this.parts.form.hidden = true;
     if (state === "locked") this.#askWhere("This viewer asks for a token. It stays in this tab, until that is closed.");
     if (state === "lost") this.#explain();
@@ -165,14 +176,14 @@ class SpendPage {
 
   // Nobody answers, or the viewer does not let this page read what it answers: a browser tells neither from the other.
   async #explain() {
-    const { round } = this;
+    const { site } = this;
     let why = "";
     try {
       await ask("api/v1/totals");
     } catch (error) {
-      why = error instanceof TypeError ? `No answer from ${this.site}. Start 'openhands-otel view --origins ${location.origin}' there, or name another.` : error.message;
+      why = error instanceof TypeError ? `No answer from ${site}. Start 'openhands-otel view --origins ${location.origin}' there, or name another.` : error.message;
     }
-    if (round === this.round && why && this.state === "lost") this.#askWhere(why);
+    if (site === this.site && why && this.state === "lost") this.#askWhere(why);
   }
 
   #update(update) {
@@ -190,7 +201,7 @@ class SpendPage {
     } else if (update.type === "totals") {
       const moved = update.totals.accumulated_cost !== this.totals?.accumulated_cost || update.totals.llm_calls !== this.totals.llm_calls;
       this.totals = update.totals;
-      if (moved) this.#refresh();
+      if (moved) this.asking.refresh();
     }
     this.#tick();
   }
@@ -199,28 +210,26 @@ class SpendPage {
     return Date.now() / 1000 + (this.offset ?? 0);
   }
 
-  // Asks anew when money moves, but never more often than the viewer answers easily; `at once` for what a person wants.
-  async #refresh(atOnce = false) {
+  #choose(key, value) {
+    this.view[key] = value;
+    this.#press();
+    this.asking.change();
+  }
+
+  #press() {
     for (const [name, key] of [["periods", "period"], ["by", "by"]]) for (const button of this.parts[name].children) button.setAttribute("aria-pressed", String(button.dataset[key] === this.view[key]));
-    if (atOnce) this.round = Symbol("round");
-    else if (this.asking || document.hidden) return void (this.wanted = true);
-    const { round } = this;
-    const began = performance.now();
-    this.asking = true;
-    this.wanted = false;
-    try {
-      const view = { ...this.view };
-      const asked = periodQuery(view, this.#now());
-      const answers = await Promise.all([spend({ ...asked, by: view.by, top: FEW }), spend({ ...asked, by: "conversation", top: CONVERSATIONS }), overTime(view, asked, this.#now()), budgets()]);
-      if (round === this.round) this.#show(view, ...answers);
-    } catch (error) {
-      if (round === this.round && !(error instanceof Unauthorized || error instanceof TypeError)) setText(this.parts.error, error.message);
-    }
-    if (round !== this.round) return undefined;
-    await new Promise((resolve) => setTimeout(resolve, this.pace.after(performance.now() - began)));
-    if (round !== this.round) return undefined;
-    this.asking = false;
-    return this.wanted && !this.following.signal.aborted ? this.#refresh() : undefined;
+  }
+
+  async #ask() {
+    const view = { ...this.view };
+    const asked = periodQuery(view, this.#now());
+    const answers = await Promise.all([spend({ ...asked, by: view.by, top: FEW }), spend({ ...asked, by: "conversation", top: CONVERSATIONS }), overTime(view, asked, this.#now()), budgets()]);
+    return [view, ...answers];
+  }
+
+  // That nobody answers, or not without a token, is said by the stream.
+  #failed(error) {
+    if (!(error instanceof Unauthorized || error instanceof TypeError)) setText(this.parts.error, error.message);
   }
 
   // --- what it shows

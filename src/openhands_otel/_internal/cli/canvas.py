@@ -6,22 +6,27 @@ The agent server that Canvas runs keeps its extensions, and reads them from a fo
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.canvas.agent_server import DEFAULT_URL, AgentServer, AgentServerError
+from openhands_otel._internal.canvas.backend import Backend, backend_elsewhere, backend_here
 from openhands_otel._internal.canvas.extension import NAME, PAGE_PATH, write
 from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.host.state_folder import state_folder
 from openhands_otel._internal.host.token_file import TokenError, read_token
+from openhands_otel._internal.launch.bundle import BundleError
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
+from openhands_otel.settings import SettingsError, ViewerSettings, load, variables_of
 
 KEY_FILE: Final = Path("~/.openhands/agent-canvas/api-key.txt")
 """Where Canvas keeps the key that it made for its servers."""
 FOLDER: Final = "canvas-extension"
+ORIGINS: Final = "OPENHANDS_OTEL_VIEWER_ORIGINS"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     writing = actions.add_parser("write", help="write it into a folder, for an agent server on another machine")
     writing.add_argument("folder", type=Path, metavar="FOLDER", help="where to: made if it is missing")
+    writing.add_argument("--viewer", action="store_true", help="with the viewer, for an agent server from 1.58 on")
     for name, (_, about) in _ACTIONS.items():
         action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         action.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL", help=f"Agent Canvas ({DEFAULT_URL})")
@@ -37,12 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--source", metavar="FOLDER", help="folder or git address as the agent server reads it (one made here)"
             )
+            action.add_argument("--page-only", action="store_true", help="without the viewer, which you start yourself")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked, and say so."""
     if arguments.action == "write":
-        print(f"{NAME} {__version__} is in {printable(_written(arguments.folder))}")
+        viewer = _viewer_elsewhere() if arguments.viewer else None
+        print(f"{NAME} {__version__} is in {printable(_written(arguments.folder, viewer))}")
         return 0
     try:
         server = AgentServer(arguments.url, *_key(arguments.key_file)).greet()
@@ -53,12 +61,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _install(server: AgentServer, arguments: argparse.Namespace) -> None:
-    replaced = server.install(arguments.source or _written(None))
+    viewer = None if arguments.page_only or arguments.source else _viewer_here(server.url)
+    replaced = server.install(NAME, arguments.source or _written(None, viewer))
     place = f"the agent server at {server.shown} ({server.version})"
     print(f"{'replaced' if replaced else 'installed'} {NAME} {__version__} in {place}")
     server.enable(NAME)
     print(f"enabled it: the page is {server.shown}{_page()}, 'Spend' in Canvas' navigation")
-    print(f"let that page read the viewer: {PROGRAM} view --origins {','.join(_origins(server.url))}")
+    by_hand = f"{PROGRAM} view --origins {','.join(_origins(server.url))}"
+    backend = server.backend(NAME)
+    if backend is None:
+        print(f"let that page read the viewer: {by_hand}")
+        return
+    started = server.start_backend(NAME, backend.revision)
+    if started is not None and started.state == "ready":
+        print("the agent server runs the viewer now, and starts it again when somebody opens Canvas")
+    else:
+        why = "it does not say why" if started is None else started.why
+        print(f"the agent server could not start the viewer ({why}); start it yourself: {by_hand}")
 
 
 def _uninstall(server: AgentServer, arguments: argparse.Namespace) -> None:
@@ -77,6 +96,10 @@ def _status(server: AgentServer, arguments: argparse.Namespace) -> None:
     state = "enabled" if found.enabled else "disabled"
     newer = "" if found.version == __version__ else f"; this is {__version__}: '{PROGRAM} canvas install' updates it"
     print(f"{NAME} {found.version} is installed and {state} at {server.shown}{_page()}{newer}")
+    backend = server.backend(NAME)
+    if backend is not None:
+        why = f": {backend.why}" if backend.why else ""
+        print(f"its viewer is {_BACKEND_STATES.get(backend.state, backend.state)}{why}")
 
 
 _ACTIONS: Final[dict[str, tuple[Callable[[AgentServer, argparse.Namespace], None], str]]] = {
@@ -84,6 +107,42 @@ _ACTIONS: Final[dict[str, tuple[Callable[[AgentServer, argparse.Namespace], None
     "uninstall": (_uninstall, "take the page out of Canvas"),
     "status": (_status, "whether the page is there, and which"),
 }
+
+
+_BACKEND_STATES: Final = {
+    "ready": "running",
+    "stopped": f"not running: to open Canvas in a browser starts it, as does '{PROGRAM} canvas install'",
+    "unhealthy": "not running",
+}
+
+
+def _viewer_here(url: str) -> Backend:
+    """The viewer as it would be in this terminal, which Canvas at ``url`` may read. Raises CommandError."""
+    try:
+        settings, variables = load(ViewerSettings), variables_of(ViewerSettings)
+        folder = state_folder()
+    except SettingsError as error:
+        raise CommandError(
+            f"{error}: name a file, or start the viewer yourself ('canvas install --page-only')"
+        ) from None
+    except RuntimeError:
+        raise CommandError("there is no home directory to keep the history in: set XDG_STATE_HOME") from None
+    if settings.tls_cert_file is not None:
+        raise CommandError(
+            "an agent server asks the viewer by plain HTTP: unset OPENHANDS_OTEL_VIEWER_TLS_CERT_FILE,"
+            " or start the viewer yourself ('canvas install --page-only')"
+        )
+    variables[ORIGINS] = ",".join(sorted({*settings.origins, *_origins(url)}))
+    homes = {"HOME": str(Path.home()), "XDG_STATE_HOME": str(folder.parent)}
+    return backend_here(sys.executable, {**variables, **homes})
+
+
+def _viewer_elsewhere() -> Backend:
+    """The viewer for an agent server on another machine; its history is in that one's folder. Raises CommandError."""
+    try:
+        return backend_elsewhere({ORIGINS: ",".join(sorted(load(ViewerSettings).origins or _origins(DEFAULT_URL)))})
+    except (SettingsError, BundleError, OSError) as error:
+        raise CommandError(f"the viewer cannot be taken along: {printable(str(error))}") from None
 
 
 def _page() -> str:
@@ -109,11 +168,11 @@ def _key(file: Path | None) -> tuple[str | None, str]:
         raise CommandError(str(error)) from None
 
 
-def _written(folder: Path | None) -> str:
+def _written(folder: Path | None, viewer: Backend | None) -> str:
     """The extension as a folder of this machine: the one that is named, or one of ours."""
     try:
         place = state_folder() / FOLDER if folder is None else folder.absolute()
-        write(place)
+        write(place, viewer)
     except (RuntimeError, OSError) as error:
         why = getattr(error, "strerror", None) or "there is no home directory"
         raise CommandError(

@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (127.0.0.1); any other needs a token")
     parser.add_argument("--port", type=int, help="port of OTLP/HTTP, page and API (4318); 0 takes a free one")
     parser.add_argument("--grpc-port", type=int, help="port of OTLP/gRPC (4317); 0 takes a free one")
+    parser.add_argument("--also-port", type=int, metavar="PORT", help="a second port like --port, as Canvas wants one")
     parser.add_argument(
         "--database",
         metavar="FILE",
@@ -80,6 +81,7 @@ def _settings(arguments: argparse.Namespace) -> ViewerSettings:
         host=arguments.host,
         port=arguments.port,
         grpc_port=arguments.grpc_port,
+        also_port=arguments.also_port,
         database=arguments.database,
         token_file=arguments.token_file,
         tokens_file=arguments.tokens_file,

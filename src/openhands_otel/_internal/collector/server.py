@@ -107,9 +107,11 @@ class Collector:
         targets = self._targets()
         self._tls = self._read_certificate()
         token = self._token()
-        listener = _listen(self.settings.host, self.settings.port)
+        listeners = [_listen(self.settings.host, self.settings.port)]
         try:
-            self.http_port = listener.getsockname()[1]
+            self.http_port = listeners[0].getsockname()[1]
+            if self.settings.also_port is not None:
+                listeners.append(_listen("127.0.0.1", self.settings.also_port))
             self.store = await self._open_store()
             self._spans = SpanIntake(self.store, self.settings.span_days * 86_400, self.settings.span_mb * 1_000_000)
             receiver = Receiver(self.store, self._spans)
@@ -118,9 +120,10 @@ class Collector:
             self._keeping_spans = asyncio.create_task(keeping)
             self._grpc = self._open_grpc(receiver, token)
             await self._grpc.start()
-            await self._serve(listener, receiver, token)
+            await self._serve(listeners, receiver, token)
         except BaseException:
-            listener.close()
+            for listener in listeners:
+                listener.close()
             await self.stop()
             raise
         self._housekeeping = Housekeeping(
@@ -191,7 +194,7 @@ class Collector:
         self.grpc_port = grpc_receiver.port
         return grpc_receiver
 
-    async def _serve(self, listener: socket.socket, receiver: Receiver, token: Token) -> None:
+    async def _serve(self, listeners: list[socket.socket], receiver: Receiver, token: Token) -> None:
         assert self.store is not None
         self.login_code = token.login_code() if token.of_strangers else ""
         app = Starlette(
@@ -240,7 +243,7 @@ class Collector:
         def ended(connection: Connection) -> None:
             fleet.lives.disconnected(connection.speakers, broke=not connection.closed_here)
 
-        self._connections = Connections(listener, make, ended, health, connection_limit()[0], self._tls)
+        self._connections = Connections(listeners, make, ended, health, connection_limit()[0], self._tls)
         self._connections.start()
         self._watching = asyncio.create_task(keep_running(health, LIVENESS, partial(_watch, self.store)))
 

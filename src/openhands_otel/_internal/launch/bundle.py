@@ -28,6 +28,7 @@ from typing import Final, Self
 
 from openhands_otel._internal import launch
 from openhands_otel._internal.launch.footprint import AUTO_INSTRUMENTATION, MANIFEST
+from openhands_otel._internal.launch.pruning import mark, prune
 from openhands_otel._internal.version import __version__
 
 OWN: Final = "openhands-otel"
@@ -95,10 +96,13 @@ def make(folder: Path) -> Contents:
 def kept() -> Path:
     """The bundle in this user's cache, made where it is missing: one for what is installed here now.
 
-    Raises BundleError, and OSError where there is none and it cannot be written.
+    Whoever makes one takes out those that nobody uses any more. Raises BundleError, and OSError where there is none and
+    it cannot be written.
     """
     folder = cache_folder() / f"bundle-{__version__}-{_state_of_here()}"
+    mark(folder / MANIFEST)
     if not (folder / MANIFEST).exists():
+        prune(folder.parent, "bundle-*", MANIFEST)
         with _made_beside(folder) as (made, _):
             try:
                 made.rename(folder)
@@ -146,21 +150,26 @@ def _made_beside(folder: Path) -> Generator[tuple[Path, Contents]]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _fill(folder: Path) -> Contents:
-    for name, found in (wanted := _wanted()).packages.items():
+def write_packages(lib: Path, extras: str) -> Contents:
+    """Put this package, and all that it needs with ``extras`` and that is pure Python, into ``lib``; raises OSError."""
+    for name, found in (wanted := _wanted(extras)).packages.items():
         for file, place in _files(found):
-            goal = folder / "lib" / name / place
+            goal = lib / name / place
             goal.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, goal)
-    own = folder / "lib" / OWN / PACKAGE.name
+    own = lib / OWN / PACKAGE.name
     if not own.exists():
         # Where it is edited its metadata alone is installed.
         shutil.copytree(PACKAGE, own, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
+    versions = {name: found.version for name, found in sorted(wanted.packages.items())}
+    return Contents(__version__, versions, dict(sorted(wanted.left_out.items())))
+
+
+def _fill(folder: Path) -> Contents:
+    contents = write_packages(folder / "lib", _EXTRAS)
     for kind, place in (("site", site_of(folder)), ("operator_site", folder.joinpath(*AUTO_INSTRUMENTATION))):
         place.mkdir(parents=True)
         shutil.copyfile(launch_of(folder) / kind / _SITECUSTOMIZE, place / _SITECUSTOMIZE)
-    versions = {name: found.version for name, found in sorted(wanted.packages.items())}
-    contents = Contents(__version__, versions, dict(sorted(wanted.left_out.items())))
     (folder / MANIFEST).write_text(contents.encoded(), "utf-8")
     return contents
 
@@ -181,14 +190,14 @@ class _Wanted:
     left_out: dict[str, str]
 
 
-def _wanted() -> _Wanted:
-    """All that this package needs to measure, as far as it can be taken along."""
+def _wanted(extras: str) -> _Wanted:
+    """All that this package needs with ``extras``, as far as it can be taken along."""
     # Of the environment, like all that this command itself needs.
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     wanted = _Wanted({}, {})
-    asked = [Requirement(f"{OWN}[{_EXTRAS}]")]
+    asked = [Requirement(f"{OWN}[{extras}]")]
     pinned: dict[str, set[str]] = {}
     while asked:
         requirement = asked.pop(0)
@@ -205,12 +214,12 @@ def _wanted() -> _Wanted:
             wanted.left_out[name] = reason
             continue
         wanted.packages[name] = found
-        extras = {"", *requirement.extras}
+        chosen = {"", *requirement.extras}
         for needed in map(Requirement, found.requires or ()):
             if needed.marker is None or any(
                 needed.marker.evaluate({"python_version": python, "python_full_version": f"{python}.0", "extra": extra})
                 for python in PYTHONS
-                for extra in extras
+                for extra in chosen
             ):
                 asked.append(needed)
                 if any(specifier.operator == "==" for specifier in needed.specifier):

@@ -1,15 +1,14 @@
 // What was spent in the chosen period, beside the period before, over time and by anything: the upper half of the page.
-//
-// Asked anew when money moves, but never more often than the viewer answers easily.
 
 import { go, viewOf } from "./address.js";
+import { Asking } from "./asking.js";
 import { Breakdown, TITLES } from "./breakdown.js";
 import { budgetChips, budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
 import { count, FORMATS, money, percent, setText, short, spent } from "./format.js";
 import { legendOf, overTime, per, stacked } from "./over_time.js";
 import { beginBefore, earlierTitle, isRunning, periodQuery, quarter, titleOf } from "./period.js";
-import { latency, Pace, spend } from "./stream.js";
+import { latency, spend } from "./stream.js";
 
 const TICK_MS = 350;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -20,62 +19,34 @@ export class Spending {
   // failed(error): no answer came; began(since, asked): one did, since when its period is (unix seconds, 0 for ever),
   // and whether it is the first of a view; limited(chips): what budgets need a person
   constructor(now, nameOf, { failed, began, limited }) {
-    Object.assign(this, { now, failed, began, limited });
+    Object.assign(this, { now, began, limited });
     this.chart = new Chart("Spend over time: arrow keys go through it");
     at("over-time").prepend(this.chart.root);
     this.breakdown = new Breakdown(at("where"), nameOf);
     this.begins = new Map();
-    this.asking = false;
-    this.pausing = false;
-    this.wanted = false;
-    this.round = 0;
-    this.pace = new Pace();
+    this.asking = new Asking({ ask: () => this.#ask(), show: (answers, first) => this.#show(answers, first), failed });
   }
 
-  // The view is another one: what is under way for the one before no longer counts.
+  // The view is another one.
   change() {
-    this.round += 1;
-    this.asking = false;
-    this.#ask();
+    this.asking.change();
   }
 
   // Money may have moved.
   refresh() {
-    if (this.asking || this.pausing || document.hidden) this.wanted = true;
-    else this.#ask();
+    this.asking.refresh();
   }
 
-  async #ask() {
+  #ask() {
     const view = viewOf();
-    if (view.conversation !== null) return;
-    const round = this.round;
-    const began = performance.now();
-    this.asking = true;
-    this.wanted = false;
-    try {
-      const shown = await this.#answers(view);
-      if (round === this.round) this.#show(view, shown);
-    } catch (error) {
-      if (round === this.round) {
-        // What comes after this is not the first any more: rows that were read meanwhile hold still.
-        this.shown = round;
-        this.failed(error);
-      }
-    }
-    if (round !== this.round) return;
-    this.asking = false;
-    this.pausing = true;
-    setTimeout(() => {
-      this.pausing = false;
-      if (this.wanted) this.refresh();
-    }, this.pace.after(performance.now() - began));
+    return view.conversation === null ? this.#answers(view) : null;
   }
 
   async #answers(view) {
     const now = this.now();
     const asked = { ...periodQuery(view, now), where: view.where };
     const [parts, over, took, limits] = await Promise.all([this.breakdown.ask(view, asked), overTime(view, asked, now), latency(asked), budgets()]);
-    return { parts, over, took, limits, before: await this.#before(view, parts, now) };
+    return { view, parts, over, took, limits, before: await this.#before(view, parts, now) };
   }
 
   // The period before, up to the same moment of it; null where there is none.
@@ -93,10 +64,9 @@ export class Spending {
     return (await spend({ since: Math.max(0, quarter(since)), until, where: view.where })).total;
   }
 
-  #show(view, { parts, over, took, limits, before }) {
+  #show({ view, parts, over, took, limits, before }, first) {
     const { total } = parts;
-    this.began(parts.since ?? 0, this.shown !== this.round);
-    this.shown = this.round;
+    this.began(parts.since ?? 0, first);
     setText(at("period-name"), `${titleOf(view)} (${parts.timezone})`);
     countTo(total);
     const earlier = before && before.accumulated_cost > 0;

@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Final
 
 from openhands_otel._internal.collector.receive.connection import HEAD_S, Connection, Phase
@@ -48,11 +49,11 @@ _log = few_lines(__name__)
 
 
 class Connections:
-    """Accepts from ``listener`` until stopped."""
+    """Accepts from ``listeners`` until stopped."""
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         make: MakeConnection,
         on_end: Callable[[Connection], object],
         health: Health,
@@ -61,7 +62,7 @@ class Connections:
     ) -> None:
         self._tls = tls
         self._health = health
-        self._listener = listener
+        self._listeners = listeners
         self._on_end = on_end
         self._make = make
         self._limit = limit
@@ -73,7 +74,9 @@ class Connections:
         return len(self._all)
 
     def start(self) -> None:
-        self._spawn(keep_running(self._health, ACCEPTING, self._accept))
+        for listener in self._listeners:
+            part = ACCEPTING if listener is self._listeners[0] else f"{ACCEPTING} at port {listener.getsockname()[1]}"
+            self._spawn(keep_running(self._health, part, partial(self._accept, listener)))
         self._spawn(keep_running(self._health, TIME_LIMITS, self._watch))
 
     async def stop(self) -> None:
@@ -82,17 +85,18 @@ class Connections:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     def cut_all(self) -> None:
         for connection in list(self._all):
             connection.cut()
 
-    async def _accept(self) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, address = await loop.sock_accept(self._listener)
+                accepted, address = await loop.sock_accept(listener)
                 self._let_in(accepted, address[0])
             except OSError as error:
                 # Of a connection that was reset before it was accepted nothing needs to be said.

@@ -9,11 +9,18 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-import zstandard
+try:
+    import zstandard
+except ImportError:
+    # Where only pure Python was taken along: zstd is refused there as any other unknown coding.
+    zstandard = None
 
 from openhands_otel._internal.collector.points.decode import DECODED_LIMIT, MalformedRequest, TooLarge
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressor
 
 IDENTITY: Final = "identity"
 _ALIASES: Final = {"x-gzip": "gzip"}
@@ -74,8 +81,9 @@ def _undeflate(body: bytes) -> bytes:
 
 
 def _unzstd(body: bytes) -> bytes:
+    assert zstandard is not None
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_LIMIT)
-    return _inflate(body, lambda: _ZstdFrame(decompressor), _ZSTD_SLICE, "zstd")
+    return _inflate(body, lambda: _ZstdFrame(decompressor), _ZSTD_SLICE, "zstd", zstandard.ZstdError)
 
 
 class _Part(Protocol):
@@ -95,7 +103,7 @@ def _gzip_member() -> _Part:
 
 
 class _ZstdFrame:
-    def __init__(self, decompressor: zstandard.ZstdDecompressor) -> None:
+    def __init__(self, decompressor: ZstdDecompressor) -> None:
         self._frame = decompressor.decompressobj()
 
     @property
@@ -111,7 +119,9 @@ class _ZstdFrame:
         return self._frame.decompress(data)
 
 
-def _inflate(body: bytes, begin: Callable[[], _Part], slice_size: int, name: str) -> bytes:
+def _inflate(
+    body: bytes, begin: Callable[[], _Part], slice_size: int, name: str, broken: type[Exception] = zlib.error
+) -> bytes:
     """One part after the other. In slices: a part copies all that it was given and did not need."""
     pieces: list[bytes] = []
     size = at = parts = 0
@@ -134,7 +144,7 @@ def _inflate(body: bytes, begin: Callable[[], _Part], slice_size: int, name: str
                 at = at if padding is None else padding.end()
                 if parts >= _PART_LIMIT and at < len(body):
                     raise MalformedRequest(f"the {name} body has more than {_PART_LIMIT} parts")
-    except (zlib.error, zstandard.ZstdError) as error:
+    except broken as error:
         raise MalformedRequest(f"the body is not {name}: {' '.join(str(error).split())[:200]}") from None
     if part is not None or not parts:
         raise MalformedRequest(f"the {name} body ends too early")
@@ -145,4 +155,8 @@ def _too_large() -> TooLarge:
     return TooLarge(f"the body is larger than {DECODED_LIMIT} bytes when decompressed")
 
 
-_INFLATERS: Final[dict[str, Callable[[bytes], bytes]]] = {"gzip": _gunzip, "deflate": _undeflate, "zstd": _unzstd}
+_INFLATERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "gzip": _gunzip,
+    "deflate": _undeflate,
+    **({} if zstandard is None else {"zstd": _unzstd}),
+}
