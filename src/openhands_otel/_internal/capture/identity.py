@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openhands_otel._internal import labels
-from openhands_otel._internal.capture import compat
+from openhands_otel._internal.capture import claude, compat
 from openhands_otel._internal.capture.conversation_labels import ConversationLabels
 from openhands_otel._internal.capture.provider import model_and_provider, named, server_of
 from openhands_otel.events import NOBODY, Origin
@@ -273,7 +273,7 @@ def origin_outside_calls(conversations: OpenConversations, metrics: Any) -> Orig
     )
 
 
-def acp_origin(conversations: OpenConversations, agent: Any) -> Origin:
+def acp_origin(conversations: OpenConversations, agent: Any, session_id: str) -> Origin:
     """Origin of a turn of an ACP agent, whose model calls happen inside a program of its own."""
     scope = _scope.get()
     conversation_id = (
@@ -287,7 +287,7 @@ def acp_origin(conversations: OpenConversations, agent: Any) -> Origin:
         NOBODY,
         conversation_id=conversation_id,
         role=scope.role or Role.ACP,
-        model=_acp_model(agent, llm),
+        model=claude.model_of(agent, session_id) or _acp_model(agent, llm),
         provider=_text(getattr(agent, "_agent_name", None)) or NOBODY.provider,
         usage_id=_text(getattr(llm, "usage_id", None)),
         agent=facts.agent if facts else type(agent).__name__,

@@ -72,6 +72,8 @@ class AgentTokens:
     output: int
     cache_read: int
     cache_write: int
+    reasoning: int = 0
+    """Of the output."""
 
 
 _flat: dict[tuple[Any, ...], tuple[_Flat, ...]] = {}

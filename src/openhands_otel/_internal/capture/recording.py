@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from openhands_otel._internal.capture.acp import AcpSessions
+from openhands_otel._internal.capture.acp import AcpSessions, Given
 from openhands_otel._internal.capture.calls import CallHooks
 from openhands_otel._internal.capture.identity import (
     OpenConversations,
@@ -190,8 +190,23 @@ class Recording:
         usage_worked_out(args[1] if len(args) > 1 else kwargs["chunks"])
 
     def _enter_acp_turn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
-        origin = acp_origin(self._conversations, args[0])
-        turn = self._sessions.turn(origin.conversation_id, args, kwargs)
+        given = Given.read(args, kwargs)
+        origin = acp_origin(self._conversations, given.agent, given.session_id)
+        turn = self._sessions.turn(origin.conversation_id, given)
+        for used in turn.untold or ():
+            self._publish(
+                TokensUsed(
+                    at=now_ns(),
+                    origin=origin,
+                    input=used.input + used.cache_read + used.cache_write,
+                    output=used.output,
+                    cache_read=used.cache_read,
+                    cache_write=used.cache_write,
+                    reasoning=used.reasoning,
+                    context_window=0,
+                    response_id="",
+                )
+            )
         return self._enter(Response(origin, None, None, turn))
 
     def _enter(self, response: Response) -> Leave:

@@ -61,6 +61,7 @@ class Response:
 
     __slots__ = (
         "_added",
+        "_estimated",
         "agent_tokens",
         "answer",
         "asked",
@@ -86,6 +87,8 @@ class Response:
         self.agent_tokens: prices.AgentTokens | None = None
         """What an ACP agent reports of its turn."""
         self._added = False
+        self._estimated = 0.0
+        """US dollars that OpenHands estimated an ACP agent's turn at."""
 
     def cost_source(self) -> CostSource:
         """Who named the price that is being added now."""
@@ -104,6 +107,7 @@ class Response:
         elif self.turn.reported:
             spent = self.turn.take_report()
         elif self.tokens:
+            self._estimated = amount
             spent = self.turn.take_estimate(amount)
         else:
             # OpenHands estimates after it has recorded the tokens: this is a report that cannot be used.
@@ -115,15 +119,22 @@ class Response:
     def estimate(self) -> float:
         """What is new by the tokens of an ACP agent's turn that neither the agent nor OpenHands has priced.
 
-        OpenHands asks the table by the model that it was told to set, if it was; the session knows its own.
+        OpenHands asks the table by the model that it was told to set, if it was, and without cached tokens; the session
+        knows its own, and of Codex' turns OpenHands knows one call.
         """
-        if self.turn is None or self.turn.reported or self._added or self.agent_tokens is None:
+        turn = self.turn
+        if turn is None or turn.reported:
             return 0.0
-        price = prices.price_of_tokens(self.origin.model, self.agent_tokens)
-        if price is None:
+        calls = list(turn.untold or ())
+        own = self.agent_tokens if turn.of_codex or not self._added else None
+        if own is not None:
+            calls.append(own)
+        prices_of_calls = [prices.price_of_tokens(self.origin.model, each) for each in calls]
+        known = [price for price in prices_of_calls if price is not None]
+        if not known:
             return 0.0
-        self._added = not self.turn.foreign_currency
-        return self.turn.take_estimate(price)
+        self._added = not turn.foreign_currency
+        return turn.take_estimate(max(0.0, sum(known) - (self._estimated if own is not None else 0.0)))
 
     def free(self) -> CostSource | None:
         """Who said that it costs nothing, where nothing was added; None if nobody did, so that its price is unknown."""
@@ -141,8 +152,13 @@ class Response:
 
     @property
     def priced(self) -> bool:
-        """Whether something was added for it."""
-        return self._added
+        """Whether something was added for it, and for all of it."""
+        return self._added and not self.may_lack_calls
+
+    @property
+    def may_lack_calls(self) -> bool:
+        """Whether an ACP agent may have made calls for it whose tokens nobody tells."""
+        return self.turn is not None and self.turn.untold is None and not self.turn.reported
 
     def savings(self) -> float | None:
         """What its cached input would have cost more; None where that is not known, or the price not litellm's."""

@@ -1,0 +1,49 @@
+"""The model that a session of Claude Code uses: its ACP adapter says ``sonnet`` or ``default``, as its menu does.
+
+Claude Code appends each answer with its model to ``$CLAUDE_CONFIG_DIR/projects/FOLDER/SESSION.jsonl``. The name of the
+newest one is read there, at the end of a turn, and nothing else of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from openhands_otel._internal.capture.agent_program import environment_of, home_in, is_named
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Of a file that are searched for it, from its end."""
+_MODEL = re.compile(rb'"model":"(claude-[\w.@:-]{1,100})"')
+
+
+def model_of(agent: Any, session_id: str) -> str | None:
+    """None if it is another agent, has a full name already, or does not tell."""
+    named = str(getattr(agent, "current_model_id", None) or getattr(agent, "acp_model", None) or "")
+    is_known = not is_named(agent, "claude") or named.startswith("claude-")
+    if is_known or not session_id.replace("-", "").isalnum():
+        return None
+    try:
+        path = next(_folder(agent).glob(f"projects/*/{session_id}.jsonl"), None)
+        return None if path is None else _newest_model(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _folder(agent: Any) -> Path:
+    variables = environment_of(agent)
+    folder = variables.get("CLAUDE_CONFIG_DIR")
+    return Path(folder) if folder else home_in(variables) / ".claude"
+
+
+def _newest_model(path: Path) -> str | None:
+    with path.open("rb") as file:
+        file.seek(-min(MOST_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        text = file.read(MOST_BYTES)
+    for line in reversed(text.splitlines()):
+        # What was said may quote such a name, but not at the beginning of an answer's line.
+        found = _MODEL.search(line) if b'"type":"assistant"' in line else None
+        if found is not None:
+            return found[1].decode()
+    return None
