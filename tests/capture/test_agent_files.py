@@ -85,7 +85,9 @@ def test_all_calls_of_a_turn_but_the_last_are_untold(rollout: Rollout) -> None:
 def test_what_is_said_again_is_no_call(rollout: Rollout) -> None:
     rollout.turn()
     rollout.called(call(0))
-    rollout.write("token_count", info={"total_token_usage": said(rollout.total), "last_token_usage": said([9, 0, 9, 0])})
+    rollout.write(
+        "token_count", info={"total_token_usage": said(rollout.total), "last_token_usage": said([9, 0, 9, 0])}
+    )
     rollout.write("token_count", info=None)
     rollout.called(call(1))
     assert rollout.session().untold(as_told(call(1))) == [call(0)]
