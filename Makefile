@@ -42,6 +42,8 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	@$(BESIDE) <.cache/compat-pythons sh scripts/with_release.sh {} {} -m pytest tests/compat tests/capture/test_laminar.py $(ARGS)
 	@$(BIN)/python scripts/compat_env.py --servers >.cache/compat-servers
 	@$(BESIDE) <.cache/compat-servers sh scripts/with_release.sh {} env AGENT_SERVER_PYTHON={} $(BIN)/python -m pytest tests/server $(ARGS)
+	@$(BIN)/python scripts/compat_env.py --pairs >.cache/compat-pairs
+	@$(BESIDE) <.cache/compat-pairs sh scripts/with_release.sh {} {} -m pytest tests/compat/test_lost_tokens.py $(ARGS)
 	@echo "== image of an agent server"; TEST_IMAGE=1 $(BIN)/python -m pytest tests/server/test_image.py $(ARGS)
 
 test-launch: setup ## start what people start (gunicorn, celery, a notebook, uv, uvx) where we are not installed

@@ -2,6 +2,7 @@
 
     python scripts/compat_env.py [VERSION ...]          build what is missing or out of date; print its interpreters
     python scripts/compat_env.py --servers              the same for releases whose agent server is tested
+    python scripts/compat_env.py --pairs                the same for releases that fail with a newer litellm
     python scripts/compat_env.py --lock [VERSION ...]   resolve the pins anew (needs uv and the package index)
 
 Each release gets the dependencies of its day, except OpenTelemetry's, which are of the day this was locked: the plugin
@@ -38,13 +39,17 @@ UNTIL = {
 SERVER = "server-"
 SERVERS_UNTIL = {f"{SERVER}1.1.0": "2025-11-12", f"{SERVER}1.15.0": "2026-03-27"}
 """The same for agent servers and their clients. An old server does not start with a FastAPI of today."""
-ALL_UNTIL = UNTIL | SERVERS_UNTIL
+PAIR = "pair-"
+PAIRS_UNTIL = {f"{PAIR}1.49.1": "2026-11-22"}
+"""Releases together with what Agent Canvas, which starts them without pins, had beside them on that day."""
+ALL_UNTIL = UNTIL | SERVERS_UNTIL | PAIRS_UNTIL
 LMNR = ("lmnr", "lmnr-claude-code-proxy")
 NEEDS_NEW_LMNR = frozenset({"1.21.0", "1.43.1"})
 """Laminar of that day pins an OpenTelemetry that the plugin does not support; a newer one is allowed."""
 NEEDS_OVERRIDE = frozenset({"1.30.0"})
 """No Laminar that the release allows goes with an OpenTelemetry that the plugin supports, so its pin is ignored."""
 CAPPED = {
+    f"{PAIR}1.49.1": ("agent-client-protocol<0.11",),
     # It calls ``set_session_model``, which 0.11 took away.
     "1.43.1": ("agent-client-protocol<0.11",),
     # It takes ``cache_creation_tokens`` for there where 1.95 has deleted it, and raises at each answer.
@@ -63,13 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("versions", metavar="VERSION", nargs="*", help=f"of {', '.join(ALL_UNTIL)}")
     parser.add_argument("--servers", action="store_true", help="those with an agent server, where none is named")
+    parser.add_argument("--pairs", action="store_true", help="those with a newer litellm, where none is named")
     parser.add_argument("--lock", action="store_true", help="resolve the pins anew")
     arguments = parser.parse_args(argv)
     unknown = set(arguments.versions) - set(ALL_UNTIL)
     if unknown:
         parser.error(f"unknown release: {', '.join(sorted(unknown))}")
     try:
-        versions = arguments.versions or list(SERVERS_UNTIL if arguments.servers else UNTIL)
+        kind = SERVERS_UNTIL if arguments.servers else PAIRS_UNTIL if arguments.pairs else UNTIL
+        versions = arguments.versions or list(kind)
         if arguments.lock:
             for version in versions:
                 lock(version)
@@ -88,10 +95,10 @@ def lock(version: str) -> None:
     uv = shutil.which("uv")
     if uv is None:
         raise BuildError("--lock needs uv on PATH: pip install uv")
-    number = version.removeprefix(SERVER)
+    number = version.removeprefix(SERVER).removeprefix(PAIR)
     release = [f"openhands-sdk=={number}", f"openhands-tools=={number}", *CAPPED.get(version, ())]
     # What tests a server runs in the newest environment.
-    beside = TEST_TOOLS if version == number else (f"openhands-agent-server=={number}",)
+    beside = (f"openhands-agent-server=={number}",) if version.startswith(SERVER) else TEST_TOOLS
     wanted = [*release, *own_requirements(), *beside]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
         if version in NEEDS_OVERRIDE:
