@@ -94,6 +94,8 @@ def test_each_setting_is_documented_with_its_default_and_meaning(kind: type[Base
 def shown(default: Any) -> str:
     if default is None or default in ({}, (), frozenset()):
         return "none"
+    if isinstance(default, frozenset):
+        return f"`{','.join(sorted(default))}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from openhands_otel._internal.labels import LABEL_LIMIT, NAMES, is_name, labels_of, read_labels, read_names
+from openhands_otel._internal.labels import CANVAS_TAGS, LABEL_LIMIT, NAMES, is_name, labels_of, read_labels, read_names
 from openhands_otel.semconv import BudgetScope, NoticeKind
 
 # fmt: off
@@ -128,8 +128,8 @@ class Settings(BaseSettings):
         default=(), description="Labels set in code that the fleet's cost, token and call counters have, by name."
     )
     send: Annotated[frozenset[str], NoDecode] = Field(
-        default=frozenset(),
-        description="What may be sent of people: user_id, enduser.id, host.name, workspace, tags.NAME.",
+        default=frozenset(f"tags.{name}" for name in CANVAS_TAGS),
+        description="What may be sent of people: user_id, enduser.id, host.name, workspace, tags.NAME; empty: nothing.",
     )
     remote_stats: str | None = Field(
         default=None, description="Viewer's URL that keeps the stats of a RemoteConversation in this process live."

@@ -76,3 +76,20 @@ def test_the_viewers_zone_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
         viewer.send(spent(process()))
         (stats,) = viewer.state().conversations
         assert stats.name == "agent.py 20:02"
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        ({"automationname": "nightly triage", "acpserver": "codex"}, "nightly triage 14:32"),
+        ({"acpserver": "codex"}, "codex 14:32"),
+        ({"automationname": "nightly triage", "name": "checkout-fix"}, "checkout-fix"),
+    ],
+)
+def test_what_agent_canvas_starts_is_known_by_its_automation_or_its_acp_server(
+    labels: dict[str, str], name: str
+) -> None:
+    with HeldStore() as held:
+        held.store.conversations.zone = ZoneInfo("UTC")
+        held.take(spent(process(), labels))
+        assert held.conversation("c").name == name

@@ -271,3 +271,26 @@ def test_subscribers_see_whose_it_is(scenario: Scenario) -> None:
         scenario.run(scenario.conversation(scenario.llm("main")))
     unsubscribe()
     assert {event.origin.labels for event in seen} == {(("attempt", "2"), ("instance", "a"))}
+
+
+@pytest.mark.parametrize(("send", "named"), [(None, True), ("", False), ("tags.team", False)])
+def test_of_a_conversations_tags_those_that_canvas_sets_are_sent(
+    without_us: Scenario, monkeypatch: pytest.MonkeyPatch, send: str | None, named: bool
+) -> None:
+    """Not those that people set, unless they are listed; and then nothing but what is listed."""
+    state = needs("openhands.sdk.conversation.state", "ConversationState")
+    if "tags" not in state.model_fields:
+        pytest.skip("this release of OpenHands has no tags")
+    if send is None:
+        monkeypatch.delenv("OPENHANDS_OTEL_SEND", raising=False)
+    else:
+        monkeypatch.setenv("OPENHANDS_OTEL_SEND", send)
+    without_us.instrument()
+    tags = {"automationname": "nightly triage", "automationtrigger": "cron", "acpserver": "codex", "team": "payments"}
+    without_us.run(without_us.conversation(without_us.llm("main"), tags=tags))
+    without_us.settle()
+    total = pytest.approx(without_us.bill().total, abs=EXACT)
+    assert without_us.bill().total > 0
+    wanted = {"automationname", "automationtrigger", "acpserver"} if named else {"team"} if send else set()
+    for name, value in tags.items():
+        assert cost_under(without_us, **{name: value}) == (total if name in wanted else 0)

@@ -32,6 +32,10 @@ Labels = tuple[tuple[str, str], ...]
 
 LABEL_LIMIT: Final = 16
 """Labels that hold at a time."""
+AUTOMATION_NAME: Final = "automationname"
+ACP_SERVER: Final = "acpserver"
+CANVAS_TAGS: Final = (AUTOMATION_NAME, "automationid", "automationtrigger", ACP_SERVER)
+"""Tags that Agent Canvas itself sets: which automation started a conversation, and which ACP server it talks to."""
 VALUE_LIMIT: Final = 200
 """Characters of a value."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.]{0,62}")

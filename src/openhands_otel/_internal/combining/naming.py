@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.combining.told import Attributes, ProcessSeries, ToldSeries
-from openhands_otel._internal.labels import LABEL_LIMIT
+from openhands_otel._internal.labels import ACP_SERVER, AUTOMATION_NAME, LABEL_LIMIT
 
 NAME: Final = "name"
 """The label that names a conversation."""
@@ -36,8 +36,12 @@ def labels_of(series: ToldSeries[Any], of_processes: Mapping[str, str]) -> dict[
 
 
 def name_of(labels: Mapping[str, str], service: str | None, started_unix_nano: int, zone: tzinfo | None) -> str | None:
-    """Its label, or else its service and when it began by the clock of ``zone`` (None for this machine's)."""
+    """Its label, or else who began it and when, by the clock of ``zone`` (None for this machine's).
+
+    Who is its automation or ACP server, where Agent Canvas names one, or else its service.
+    """
     if NAME in labels:
         return labels[NAME]
+    who = labels.get(AUTOMATION_NAME) or labels.get(ACP_SERVER) or service
     began = datetime.fromtimestamp(started_unix_nano / 1e9, zone).strftime("%H:%M") if started_unix_nano else ""
-    return " ".join(filter(None, (service, began))) or None
+    return " ".join(filter(None, (who, began))) or None
