@@ -152,8 +152,8 @@ def test_codex_costs_what_its_calls_cost(viewer: Viewer, tmp_path: Path, given: 
 )
 def test_claude_code_costs_what_its_calls_cost(viewer: Viewer, tmp_path: Path, given: str, model: str) -> None:
     def play(body: dict[str, Any]) -> Block:
-        last = json.dumps(body["messages"][-1])
-        if "[[turn:1]]" in last:
+        said = json.dumps(body["messages"])
+        if "[[turn:1]]" in said and "tool_result" not in said:
             return Block(tool="Bash", arguments={"command": "echo hi", "description": "say hi"})
         return Block("Done.")
 
@@ -168,6 +168,7 @@ def test_claude_code_costs_what_its_calls_cost(viewer: Viewer, tmp_path: Path, g
         run(viewer, tmp_path, given, "claude-agent-acp", variables)
         bill = list(provider.bill)
     assert {charge.model for charge in bill} == {model}
+    assert len(bill) == 3
     conversation = settled(viewer, provider.total)
     tokens = conversation.accumulated_token_usage
     assert tokens.prompt_tokens == sum(charge.input + charge.read + charge.written for charge in bill)
