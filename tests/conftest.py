@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from openhands_otel._internal.demo.llm_server import LLMServer
 
@@ -30,6 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "openai"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["OPENHANDS_SUPPRESS_BANNER"] = "1"
+# How long an example takes, and how long it takes to think one up, tells how busy the machine is.
+settings.register_profile(
+    "busy machine", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -396,7 +396,7 @@ PLACES = list(_places(TRUE))
     changes=st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(VALUES)), max_size=4),
     cut=st.none() | st.integers(0, 2000),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_file_is_fatal_and_every_row_is_one(changes: list[tuple[tuple[Any, ...], Any]], cut: int | None) -> None:
     found = copy.deepcopy(TRUE)
     for place, value in changes:
@@ -425,7 +425,7 @@ def test_no_file_is_fatal_and_every_row_is_one(changes: list[tuple[tuple[Any, ..
     names=st.lists(st.sampled_from(["agent", "condenser", "task:1", "delegate:x"]), min_size=6, max_size=6),
     nested=st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_however_calls_are_copied_each_counts_once(lists: list[list[int]], names: list[str], nested: bool) -> None:
     """Any file may hold any calls, some of them several times."""
     with tempfile.TemporaryDirectory() as folder:

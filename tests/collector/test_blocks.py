@@ -94,7 +94,7 @@ def answers(connection: sqlite3.Connection, zone: str, unit: Unit) -> dict[objec
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(done=st.lists(steps, max_size=30), zone=st.sampled_from(ZONES), unit=st.sampled_from([Unit.HOUR, Unit.DAY]))
 def test_blocks_say_what_rows_say_whatever_is_done_to_them(done: list[Step], zone: str, unit: Unit) -> None:
     connection = schema.connect(None)

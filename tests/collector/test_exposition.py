@@ -292,7 +292,7 @@ def series_of(families: list[Metric]) -> list[tuple[str, tuple[tuple[str, str], 
     return [(s.name, tuple(sorted(s.labels.items()))) for family in families for s in family.samples]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.lists(metrics(), max_size=5)), min_size=1, max_size=4))
 def test_the_page_is_valid_as_a_set_whatever_was_sent(requests: list[tuple[bool, list[pb.Metric]]]) -> None:
     """The kind of fault: names, labels and kinds of a stranger decide whether ours can be scraped at all.

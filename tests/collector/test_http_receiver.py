@@ -125,7 +125,7 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(viewer: Viewer) -> None
     assert viewer.http.get("/healthz").status_code == 200
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_random_bytes_cost_the_receiver_nothing(viewer: Viewer, data: st.DataObject) -> None:
     viewer.send(Sender("steady").spend(1.5).converse("steady", 1.5).introduce("steady").state("steady", "running"))

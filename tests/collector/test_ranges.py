@@ -227,7 +227,7 @@ def any_metric(draw: st.DrawFn) -> pb.Metric:
     return metric
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(any_metric(), min_size=1, max_size=4), min_size=1, max_size=3))
 def test_whatever_numbers_come_it_can_be_saved_told_and_read_again(requests: list[list[pb.Metric]]) -> None:
     """Over the whole range of protobuf's types, for names of ours and of others: never a value that stops something."""

@@ -213,7 +213,7 @@ Step = tuple[str, int]
         max_size=12,
     ),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_dollar_counts_twice_whatever_comes_in_whatever_order(
     lives: list[tuple[int, int]], steps: list[Step]
 ) -> None:

@@ -135,7 +135,7 @@ def test_the_zero_before_a_first_value_does_not_win_over_it(held: HeldStore) -> 
     assert (held.cost, held.conversation("c").accumulated_cost) == (0.7, 0.7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_order_and_repetition_make_no_difference(data: st.DataObject) -> None:
     sender = Sender("p", start=1_000)
