@@ -27,7 +27,7 @@ if __name__ == "__main__":
 def exit_codes(running: Mapping[str, subprocess.Popen[bytes]]) -> dict[str, int]:
     """Of all of them, each bounded; none is left behind."""
     try:
-        return {name: process.wait(240) for name, process in running.items()}
+        return {name: process.wait(500) for name, process in running.items()}
     finally:
         for process in running.values():
             process.kill()

@@ -17,9 +17,6 @@ from openhands_otel._internal.launch.footprint import CREDENTIALS, MARKER
 from openhands_otel._internal.launch.tool_environment import READERS, ToolEnvironment
 from openhands_otel._internal.patching import import_hooks
 
-pytestmark = pytest.mark.timeout(300)
-"""Whichever test is the first waits for three programs with a dozen terminals between them."""
-
 PROGRAM = Path(__file__).with_name("programs") / "observe.py"
 TOKEN = "Bearer%20planted-secret"
 SAME_PYTHON = "import sys; print(sys.path, sorted(sys.modules), sys.flags)"

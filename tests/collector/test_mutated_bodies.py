@@ -216,7 +216,7 @@ class Honest:
         assert viewer.state().receiver.history_error is None
 
 
-@pytest.mark.timeout(120 + BODIES // 10)
+@pytest.mark.timeout(600 + BODIES // 10)
 def test_a_bent_request_harms_nothing_that_is_held(tmp_path: Path) -> None:
     """Stands for all values and bytes that can arrive: refused or counted, never half, never in the way of others."""
     chance, honest = random.Random(BODIES), Honest()
@@ -258,7 +258,7 @@ def test_a_bent_request_harms_nothing_that_is_held(tmp_path: Path) -> None:
             viewer.stop()
 
 
-@pytest.mark.timeout(120 + BODIES // 10)
+@pytest.mark.timeout(600 + BODIES // 10)
 def test_bent_spans_harm_neither_what_is_held_nor_what_is_shown(tmp_path: Path) -> None:
     """The same of spans: kept or refused; money is never touched, and each timeline can be shown."""
     chance, honest = random.Random(BODIES), Honest()

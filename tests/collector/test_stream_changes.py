@@ -203,7 +203,6 @@ async def greeting(held: HeldStore, since: str | None) -> bytes:
     return held.store.greeting(since)
 
 
-@pytest.mark.timeout(30)
 def test_a_telling_that_fails_is_told_of_and_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with HeldStore() as held:
         viewer = held.store.broker.subscribe(by_changes=True)

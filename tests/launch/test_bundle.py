@@ -180,7 +180,7 @@ def test_tools_of_an_agent_see_what_they_see_without_us_though_their_python_is_t
                 stderr=subprocess.PIPE,
             )
         for name, process in running.items():
-            _, said = process.communicate(timeout=240)
+            _, said = process.communicate(timeout=500)
             assert process.returncode == 0, f"{name}: {said.decode()[-2000:]}"
         wait_for(lambda: viewer.state().totals.llm_calls >= 4, "the calls' arrival", 60)
         assert viewer.state().totals.llm_calls == 4

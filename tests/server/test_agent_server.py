@@ -12,11 +12,10 @@ from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.client import StatsClient
 from openhands_otel.stats import ConversationStats, ConversationUpdate
 
-from .agent_server import PATIENCE_S, AgentServer, RemoteClient
+from .agent_server import AgentServer, RemoteClient
 from .conftest import CLIENT_SERVICE, HEADER_TOKEN, TOKEN, Open
 from .scripts import CALL, TITLE, calling, cost_of, playing, running
 
-pytestmark = pytest.mark.timeout(PATIENCE_S)
 EXACT = 1e-9
 WAIT_S = 60
 TOOL_S = 60

@@ -17,8 +17,6 @@ from openhands_otel._internal.version import __version__
 
 from .agent_server import PATIENCE_S, PYTHON, AgentServer, agent_server, free_port
 
-pytestmark = pytest.mark.timeout(PATIENCE_S)
-
 KEY = "planted-key-4711"
 
 

@@ -18,7 +18,6 @@ from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import State
 
 from .agent_server import (
-    PATIENCE_S,
     Launch,
     RemoteClient,
     agent_server,
@@ -28,7 +27,6 @@ from .agent_server import (
 )
 from .scripts import playing, running
 
-pytestmark = pytest.mark.timeout(PATIENCE_S)
 EXACT = 1e-9
 WAYS = {
     "opentelemetry-instrument": (by_opentelemetry_instrument, signal.SIGTERM),

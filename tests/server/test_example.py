@@ -12,12 +12,11 @@ from viewer_process import Viewer, wait_for
 
 from openhands_otel._internal.demo.llm_server import LLMServer
 
-from .agent_server import PATIENCE_S, PYTHON, AgentServer, RemoteClient, environment, script
+from .agent_server import PYTHON, AgentServer, RemoteClient, environment, script
 from .scripts import playing, running
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "remote_agent_server"
 WAIT_S = 300
-pytestmark = pytest.mark.timeout(PATIENCE_S)
 
 
 def as_its_readme_says(viewer: Viewer) -> tuple[dict[str, str], list[str]]:

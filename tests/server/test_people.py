@@ -10,10 +10,9 @@ from viewer_process import Viewer, wait_for
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import Spend
 
-from .agent_server import PATIENCE_S, RemoteClient, agent_server, by_run
+from .agent_server import RemoteClient, agent_server, by_run
 from .scripts import calling, playing
 
-pytestmark = pytest.mark.timeout(PATIENCE_S)
 EXACT = 1e-9
 
 

@@ -85,7 +85,6 @@ def test_a_child_of_a_child_counts_from_0_too(start: Start, receiver: Receiver) 
     assert costs(receiver) == [1, 2, 4]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("methods", [("fork",), ("spawn", "forkserver")], ids="-".join)
 def test_a_multiprocessing_child_flushes_at_its_end(methods: tuple[str, ...], start: Start, receiver: Receiver) -> None:
     child = start(
@@ -168,7 +167,6 @@ def test_twenty_forks_during_busy_exports_hang_nobody(protocol: str, start: Star
     assert child.exit_time() < 5
 
 
-@pytest.mark.timeout(240)
 def test_workers_are_ended_by_sigterm_as_they_are_without_us(start: Start, receiver: Receiver) -> None:
     """One that waits for a semaphore, with which another died, would never come to a handler written in Python."""
     child = start(

@@ -233,7 +233,7 @@ def test_a_lost_viewer_is_said_what_is_shown_is_marked_as_old_and_it_comes_back(
                 viewer.process.wait()
             else:
                 viewer.process.send_signal(signal.SIGSTOP)
-            lines = await there(pilot, app, "CUT OFF")
+            lines = await there(pilot, app, "CUT OFF", "figures are old")
             assert "figures are old" in lines[0]
             assert FIRST in "\n".join(lines), "what was known is still there"
             if how == "killed":
