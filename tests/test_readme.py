@@ -417,7 +417,7 @@ def test_the_agent_under_each_command_shows_up_in_the_viewer(
         | {"OTEL_EXPORTER_OTLP_ENDPOINT": viewer.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

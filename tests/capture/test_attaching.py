@@ -63,7 +63,7 @@ def test_with_the_sdk_each_tool_call_and_each_cost_is_seen_once(llm_server: LLMS
     }
     try:
         for scenario, process in running.items():
-            out, errors = process.communicate(timeout=200)
+            out, errors = process.communicate(timeout=500)
             assert process.returncode == 0, errors
             assert "openhands_otel" not in errors, errors
             result = json.loads(out.splitlines()[-1])

@@ -43,7 +43,7 @@ def test_each_instance_is_told_with_what_it_cost(llm_server: LLMServer, tmp_path
             cwd=EXAMPLE,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, done.stderr

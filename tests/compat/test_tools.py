@@ -66,7 +66,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         env={**os.environ, **exported},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

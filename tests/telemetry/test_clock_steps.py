@@ -213,7 +213,7 @@ def test_a_process_on_a_machine_whose_clock_is_set_eight_times(tmp_path: Path, r
             text=True,
             env=environ,
         )
-        answers, err = process.communicate("\n".join(MACHINE), timeout=120)
+        answers, err = process.communicate("\n".join(MACHINE), timeout=500)
         assert process.returncode == 0, err
         assert answers.split() == ["True"] * len(MACHINE), err
         for body in receiver.bodies:
