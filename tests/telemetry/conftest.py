@@ -36,7 +36,7 @@ class Child:
     waited_s: float = 0.0
     cpu_s: float = 0.0
 
-    def wait(self, timeout_s: float = 100) -> int:
+    def wait(self, timeout_s: float = 400) -> int:
         """Wait for its end; returns the exit code, negative for a signal."""
         assert self.ended.wait(timeout_s), f"still running after {timeout_s} s; {self.err}"
         return self.code
@@ -59,7 +59,7 @@ class Child:
         """Times (monotonic) of the marks that it made."""
         return {name: float(at) for name, at, *_ in (line.split() for line in self.out.splitlines())}
 
-    def wait_for(self, name: str, timeout_s: float = 100) -> float:
+    def wait_for(self, name: str, timeout_s: float = 400) -> float:
         """Wait for a mark."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

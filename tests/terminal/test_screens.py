@@ -20,6 +20,7 @@ from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
 from openhands_otel import semconv
 from openhands_otel._internal.terminal.app import WatchApp
+from openhands_otel._internal.terminal.detail import Detail
 from openhands_otel._internal.terminal.overview import Overview
 from otlp_sender import Sender
 from terminal.scene import AGENTS, NS, TOTAL, id_of, line_with, play, screen, sender_of, shows, spend, watching
@@ -253,6 +254,26 @@ def test_a_lost_viewer_is_said_what_is_shown_is_marked_as_old_and_it_comes_back(
         for each in (viewer, *again):
             each.process.kill()
             each.process.wait()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_comes_while_it_closes_is_not_drawn_any_more(viewer: Viewer, moment: float, inside: bool) -> None:
+    """Kind: a clock that ticks, or an answer that comes, when parts of the screen are gone already: a traceback."""
+
+    async def look() -> None:
+        async with watching(viewer, (120, 40), moment) as (pilot, app):
+            await overview(pilot, app)
+            if inside:
+                await pilot.press(*["down"] * 3, "enter")
+                await there(pilot, app, "20 rows, 3 running")
+            screen = app.screen
+        assert isinstance(screen, Overview | Detail)
+        with app._context():
+            screen.tick(True)
+            if isinstance(screen, Overview):
+                screen._where._said()
+
+    asyncio.run(look())
 
 
 def test_a_terminal_that_is_too_small_says_so_and_one_that_grows_shows_all(viewer: Viewer, moment: float) -> None:

@@ -54,18 +54,18 @@ def test_the_page_tells_the_dead_from_those_that_said_farewell(page: Page) -> No
         for name in ("dies", "leaves"):
             expect(card(page, name).locator(".status")).to_have_text("running")
         dies.send_signal(signal.SIGKILL)
-        expect(card(page, "dies").locator(".status")).to_have_text("its process is gone", timeout=30_000)
+        expect(card(page, "dies").locator(".status")).to_have_text("its process is gone")
         expect(card(page, "dies").locator(".what")).to_have_text("nothing right now")
         assert leaves.stdin is not None
         leaves.stdin.close()
-        expect(card(page, "leaves").locator(".status")).to_have_text("its process ended", timeout=30_000)
+        expect(card(page, "leaves").locator(".status")).to_have_text("its process ended")
         # What they spent stays, and so they do after a reload.
         page.reload()
         for name, status in (("dies", "its process is gone"), ("leaves", "its process ended")):
             expect(card(page, name).locator(".status")).to_have_text(status)
             expect(card(page, name).locator(".cost")).to_have_text("$0.2500")
         with process(viewer, "dies"):
-            expect(card(page, "dies").locator(".status")).to_have_text("running", timeout=30_000)
+            expect(card(page, "dies").locator(".status")).to_have_text("running")
 
 
 def test_an_address_that_logs_in_once_does_so_wherever_it_is_opened(

@@ -56,7 +56,7 @@ def sending_to(viewer: Viewer) -> dict[str, str]:
 
 def flushed(target: Pipeline, each: Iterable[Event]) -> None:
     put(target, *each)
-    assert target.flush(50)
+    assert target.flush(200)
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ class Detail(Screen[None]):
 
     def draw(self) -> None:
         """All of it."""
-        if not self.is_mounted:
+        if not (self.is_mounted and self.app.is_running):  # pyright: ignore[reportUnknownMemberType]
             return
         width = self.size.width
         self.query_one("#title", Block).show(*self._title(width))

@@ -130,7 +130,8 @@ class Overview(Screen[None]):
 
     def draw(self) -> None:
         """All but where it went, which draws itself when it is told something."""
-        if not self.is_mounted:
+        if not (self.is_mounted and self.app.is_running):  # pyright: ignore[reportUnknownMemberType]
+            # While it closes, parts of it are gone already.
             return
         width = self.size.width
         self.query_one("#periods", Choices).have(period_choices(self._where.period))

@@ -156,6 +156,8 @@ class Where(Vertical):
         return [*DIMENSIONS, *self._live.label_names(), CONVERSATION]
 
     def _draw(self) -> None:
+        if not self.app.is_running:  # pyright: ignore[reportUnknownMemberType]
+            return
         names = self._names()
         if self.by not in names:
             names.append(self.by)
