@@ -46,7 +46,7 @@ test-compat: setup ## run what must hold on older releases of OpenHands, from 1.
 	@$(BESIDE) <.cache/compat-pairs sh scripts/with_release.sh {} {} -m pytest tests/compat/test_lost_tokens.py $(ARGS)
 	@echo "== image of an agent server"; TEST_IMAGE=1 $(BIN)/python -m pytest tests/server/test_image.py $(ARGS)
 
-test-launch: setup ## start what people start (gunicorn, celery, a notebook, uv, uvx) where we are not installed
+test-launch: setup ## start what people start (gunicorn, celery, a notebook, uv, frozen programs) where we are not installed (TEST_FROZEN=full)
 	@$(BIN)/python -m pytest tests/launch/ways $(ARGS)
 
 test-sequences: setup ## play 500 random sequences against the bill
@@ -59,7 +59,7 @@ test-stack: setup ## run the tests against a real collector, Prometheus and Jaeg
 	@$(BIN)/python -m deploy.native build collector prometheus promtool jaeger thanos caddy
 	@$(BIN)/python -m pytest -s tests/stack $(ARGS)
 
-test-compose: setup ## start the Compose files in containers (builds the servers once; needs Go, root and Podman)
+test-compose: setup ## start the Compose files in containers (builds the servers once; needs Go, root, Podman; TEST_COMPOSE=full)
 	@sh scripts/install_containers.sh
 	@$(BIN)/python -m deploy.native build collector prometheus jaeger thanos caddy
 	@$(UV) run --quiet --no-project --python $(BIN)/python --with kubernetes-validate==1.37.0 python scripts/check_manifests.py

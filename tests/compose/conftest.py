@@ -19,11 +19,11 @@ def podman() -> Iterator[engine.Podman]:
     if reason := engine.missing():
         pytest.skip(f"no containers here: {reason}")
     try:
-        engine.own_machine()
+        network = engine.own_machine()
     except OSError as error:
         pytest.skip(f"no containers here: {error}")
     with tempfile.TemporaryDirectory(prefix="openhands-otel-podman-") as folder:
-        podman = engine.Podman(Path(folder) / "podman")
+        podman = engine.Podman(Path(folder) / "podman", network)
         try:
             images.busybox(podman, Path(folder) / "busybox")
             tried = podman.run("podman", "run", "--rm", images.BUSYBOX, "true")

@@ -20,6 +20,7 @@ TOOLS = ("podman", "runc", "iptables", "busybox")
 """What has to be on PATH; scripts/install_containers.sh installs them, and what they need."""
 _HELPERS = ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")
 _TIMEOUT_S = 200
+LOADING_S = 900
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
 """SIOCGIFFLAGS, SIOCSIFFLAGS and IFF_UP of Linux' <linux/sockios.h> and <linux/if.h>."""
 
@@ -36,13 +37,14 @@ def missing() -> str:
     return f"{', '.join(absent)} not installed: sh scripts/install_containers.sh" if absent else ""
 
 
-def own_machine() -> None:
+def own_machine() -> int:
     """Leave the machine's network and /run: this thread, the threads it starts from now on, and all their children.
 
     In there is a loopback interface and no other, and an empty /run: Podman keeps there what it knows of networks,
-    whoever uses it, and where it finds systemd's socket it would leave timers behind. Raises OSError where that is
-    not allowed.
+    whoever uses it, and where it finds systemd's socket it would leave timers behind. Returns a descriptor of the
+    network that was left. Raises OSError where that is not allowed.
     """
+    left = os.open("/proc/self/ns/net", os.O_RDONLY)
     os.unshare(os.CLONE_NEWNET | os.CLONE_NEWNS)
     for words in (("--make-rprivate", "/"), ("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")):
         if (done := subprocess.run(["mount", *words], capture_output=True, text=True, check=False)).returncode:
@@ -51,13 +53,15 @@ def own_machine() -> None:
         request = struct.pack("16sh14x", b"lo", 0)
         (flags,) = struct.unpack_from("h", fcntl.ioctl(any_socket, _GET_FLAGS, request), 16)
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh14x", b"lo", flags | _UP))
+    return left
 
 
 class Podman:
-    """The command, with ``folder`` for all that it keeps."""
+    """The command, with ``folder`` for all that it keeps; ``network`` is a descriptor of the machine's own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: int) -> None:
         self._folder = folder
+        self._outside = ("nsenter", f"--net=/proc/{os.getpid()}/fd/{network}")
         (folder / "networks").mkdir(parents=True)
         (folder / "containers.conf").write_text(_CONTAINERS.format(folder=folder))
         (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
@@ -94,6 +98,19 @@ class Podman:
             timeout=_TIMEOUT_S,
             check=False,
         )
+
+    def loads(self, *words: str) -> None:
+        """A command that needs the machine's network: what it loads may take minutes. Raises OSError where it fails."""
+        done = subprocess.run(
+            (*self._outside, *words),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LOADING_S,
+            check=False,
+        )
+        if done.returncode:
+            raise OSError(f"{' '.join(words[:2])}: {(done.stdout + done.stderr)[-2000:]}")
 
     def inspect(self, container: str) -> Any:
         return json.loads(self("inspect", "--type", "container", container))[0]

@@ -42,9 +42,11 @@ def note_error(name: str, error: BaseException) -> None:
     if seen:
         return
     with suppress(Exception):
-        logger.warning(
-            "%s failed with %s; the agent is not affected, further ones are only counted", name, type(error).__name__
-        )
+        what = type(error).__name__
+        if isinstance(error, ImportError):
+            # That names a module, and nothing of the agent's.
+            what += f" ({' '.join(str(error).split())})"
+        logger.warning("%s failed with %s; the agent is not affected, further ones are only counted", name, what)
         where = [line.strip() for entry in traceback.format_tb(error.__traceback__) for line in entry.splitlines()]
         logger.debug("%s failed here: %s", name, "; ".join(where))
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache" / "launch"
 SERVERS = ("gunicorn==27.0.1", "celery==5.7.0", "ipykernel==7.4.0", "jupyter-client==8.10.0", "pip", "setuptools")
+FREEZER = "pyinstaller==6.22.3"
 INSTALL_S = 600
 
 
@@ -35,14 +37,25 @@ def locked() -> Path:
 @pytest.fixture(scope="session")
 def environment_without_us(locked: Path) -> Path:
     """Its folder with programs."""
-    wanted = hashlib.sha256(f"{locked.read_text()}{SERVERS}{sys.version}".encode()).hexdigest()
-    place = CACHE / "env"
+    return environment("env", ("openhands-tools", *SERVERS, FREEZER), locked)
+
+
+@pytest.fixture(scope="session")
+def environment_of_a_server(locked: Path) -> Path:
+    """Its folder with programs."""
+    return environment("server", ("openhands-agent-server", "openhands-tools", FREEZER), locked)
+
+
+def environment(name: str, packages: Sequence[str], locked: Path) -> Path:
+    """A folder with programs: of an environment that has these packages, made anew when they change."""
+    wanted = hashlib.sha256(f"{locked.read_text()}{packages}{sys.version}".encode()).hexdigest()
+    place = CACHE / name
     stamp = place / "built-from"
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([uv(), "venv", "--quiet", f"--python={sys.executable}", str(place)], check=True)
         install = [uv(), "pip", "install", "--quiet", f"--python={place}/bin/python", f"--constraints={locked}"]
-        subprocess.run([*install, "openhands-tools", *SERVERS], check=True, timeout=INSTALL_S)
+        subprocess.run([*install, *packages], check=True, timeout=INSTALL_S)
         stamp.write_text(wanted)
     return place / "bin"
 

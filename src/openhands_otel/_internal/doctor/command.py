@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from openhands_otel._internal.doctor import surroundings
 from openhands_otel._internal.doctor.finding import Finding, Level, note, problem
-from openhands_otel._internal.launch.command import PythonProgram
+from openhands_otel._internal.launch.command import PythonProgram, is_frozen
 from openhands_otel._internal.terminal_text import printable
 
 _CHECK: Final = "command"
@@ -35,6 +35,11 @@ def look_at_program(file: str, python: PythonProgram | None) -> list[Finding]:
         said = f"{name} starts its program in an environment of its own, into which openhands-otel run brings us"
         return [note(_CHECK, said, f"or it has us itself: {_RUNNERS[name]}")]
     if python is None:
+        if is_frozen(file):
+            said = f"{printable(name, 60)} is a frozen program: it is not measured, Pythons that it starts are"
+            return [
+                note(_CHECK, said, "run it from its source; an agent server can be given a bundle (docs/launching.md)")
+            ]
         if _is_binary(file):
             said = (
                 f"{printable(name, 60)} is a program without a Python to be seen: a frozen one takes in nothing of us"

@@ -15,7 +15,6 @@ from email.utils import parsedate_to_datetime
 from typing import Final, cast
 
 from google.protobuf.message import DecodeError
-from google.rpc.status_pb2 import Status
 
 from openhands_otel._internal.export.otlp_config import GENERAL, OtlpConfig
 from openhands_otel._internal.export.transport import (
@@ -108,8 +107,11 @@ def _words_of(content_type: str, content: bytes) -> str:
     """What a body has to say to people: its message, its title or its first line."""
     if _media_type(content_type) in _PROTOBUF - {""}:
         try:
+            # Frozen programs have no more of Protobuf than they use.
+            from google.rpc.status_pb2 import Status
+
             return Status.FromString(content).message
-        except DecodeError:
+        except (DecodeError, ImportError):
             pass
     document = _json(content)
     if document is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PACKAGE = "openhands.sdk"
+FROZEN = getattr(sys, "frozen", False)
+"""Whether PyInstaller has made one file of this program: it has only a part of the packages that it names."""
 RUNS_OPENHANDS = sys.version_info >= (3, 12)
 REQUIREMENT = "openhands-sdk >= 1.0.0"
 COMMAND = "_OPENHANDS_OTEL_COMMAND"
@@ -124,7 +126,8 @@ class Waiting:
             start()
         except Exception as error:
             reason = " ".join(str(error).split())
-            _say(f"runs OpenHands without telemetry: {type(error).__name__}: {reason} (install openhands-otel there)")
+            cure = "start it from its source: docs/launching.md" if FROZEN else "install openhands-otel there"
+            _say(f"runs OpenHands without telemetry: {type(error).__name__}: {reason} ({cure})")
             _withdraw()
 
 
@@ -164,10 +167,15 @@ class Bundled:
 
         lacking: list[str] = []
         for name in sorted(os.listdir(self._lib)):
+            folder = os.path.join(self._lib, name)
             try:
-                metadata.distribution(name)
+                there = metadata.version(name)
             except metadata.PackageNotFoundError:
-                lacking.append(os.path.join(self._lib, name))
+                lacking.append(folder)
+            else:
+                # What was left out of a frozen package is served if it is of the same release.
+                if FROZEN and there in [own.version for own in metadata.distributions(path=[folder])]:
+                    lacking.append(folder)
         self.folders = lacking
         # OpenTelemetry remembers the entry points that there were.
         remembers: Any = sys.modules.get("opentelemetry.util._importlib_metadata")
