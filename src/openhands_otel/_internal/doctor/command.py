@@ -35,16 +35,14 @@ def look_at_program(file: str, python: PythonProgram | None) -> list[Finding]:
         said = f"{name} starts its program in an environment of its own, into which openhands-otel run brings us"
         return [note(_CHECK, said, f"or it has us itself: {_RUNNERS[name]}")]
     if python is None:
+        cure = "run it from its source, or import openhands_otel.auto in it before it is frozen (docs/launching.md)"
         if is_frozen(file):
             said = f"{printable(name, 60)} is a frozen program: it is not measured, Pythons that it starts are"
-            return [
-                note(_CHECK, said, "run it from its source; an agent server can be given a bundle (docs/launching.md)")
-            ]
+            return [note(_CHECK, said, cure)]
         if _is_binary(file):
             said = (
                 f"{printable(name, 60)} is a program without a Python to be seen: a frozen one takes in nothing of us"
             )
-            cure = "run it from its source, or import openhands_otel.auto in it before it is frozen"
             return [note(_CHECK, f"{said}, Pythons below it do", cure)]
         return [
             note(_CHECK, f"{printable(name, 60)} is no Python program; the Pythons that it starts are instrumented")
