@@ -193,7 +193,7 @@ def agent_canvas(
         process = subprocess.Popen(
             [*launch, str(tools.node.node), "bin/agent-canvas.mjs", "--port", str(port)],
             cwd=tools.package,
-            env=_environment(tools, home, UV_CONSTRAINT=str(constraints), **variables),
+            env=_environment(tools, home, **{"UV_CONSTRAINT": str(constraints), **variables}),
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,
