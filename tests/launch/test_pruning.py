@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -76,6 +77,20 @@ def test_none_goes_that_a_running_process_was_started_with(tmp_path: Path, words
     make_old(tmp_path, used, "bundle-0.1.0-old")
     prune(place, "bundle-*", MANIFEST)
     assert left(place) == {used}
+    process.communicate(timeout=100)
+
+
+@needs_proc
+def test_one_goes_with_the_last_process_that_named_it(tmp_path: Path) -> None:
+    # A name of its own: that of a bundle is the same in each cache, and others may run with it now.
+    name = f"bundle-0.1.0-{uuid4().hex}"
+    place = make_old(tmp_path, name)
+    env = os.environ | {"PYTHONPATH": str(place / name / "site")}
+    process = subprocess.Popen([sys.executable, "-c", WAITS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+    prune(place, "bundle-*", MANIFEST)
+    assert left(place) == {name}
     process.communicate(timeout=100)
     prune(place, "bundle-*", MANIFEST)
     assert left(place) == set()
