@@ -53,8 +53,10 @@ class Absent:
         return self._leave_forgotten(updates, found, received, replayed)
 
     def _missing(self, updates: list[Told]) -> tuple[set[str], set[str]] | None:
-        processes = {update.instance.key for update in updates} - self._fleet.processes.keys()
-        ids = {name for update in updates for name in update.named} - self._conversations.by_id.keys()
+        # Asked of each: to take the keys of a dict away from a set goes through all of them.
+        known, by_id = self._fleet.processes, self._conversations.by_id
+        processes = {update.instance.key for update in updates if update.instance.key not in known}
+        ids = {name for update in updates for name in update.named if name not in by_id}
         return (processes, ids) if processes or ids else None
 
     async def _find_missing(self, updates: list[Told]) -> Found:
@@ -149,14 +151,21 @@ def told_by(update: MetricsUpdate) -> Told:
     result = Told(update.instance)
     for point in update.points:
         metric = INFOS.get(point.metric.name)
-        conversation_id = next((v for k, v in point.attributes if k == semconv.CONVERSATION_ID), None)
         ours = metric is not None and metric.kind == point.metric.kind and point.scope is None
-        if metric is None or not ours or not conversation_id:
+        conversation_id, rest = _apart(point.attributes) if ours else ("", ())
+        if metric is None or not conversation_id:
             result.fleet.append(point)
             continue
-        rest = tuple(pair for pair in point.attributes if pair[0] != semconv.CONVERSATION_ID)
-        result.conversations.append((str(conversation_id), rest, point))
-        result.named.add(str(conversation_id))
+        result.conversations.append((conversation_id, rest, point))
+        result.named.add(conversation_id)
         if metric.name == semconv.CONVERSATION_INFO.name:
             result.named.update(str(v) for k, v in rest if k == semconv.CONVERSATION_PARENT_ID and v)
     return result
+
+
+def _apart(attributes: Attributes) -> tuple[str, Attributes]:
+    """The id of a conversation among attributes, empty where there is none; and the others."""
+    for place, (name, value) in enumerate(attributes):
+        if name == semconv.CONVERSATION_ID:
+            return str(value) if value else "", attributes[:place] + attributes[place + 1 :]
+    return "", attributes

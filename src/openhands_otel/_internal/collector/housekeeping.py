@@ -30,6 +30,9 @@ from openhands_otel._internal.collector.supervision import keep_running
 DATES_KEPT_S: Final = 400 * 86_400.0
 """How long spend keeps its quarter-hour, unless told otherwise: thirteen months."""
 SAVE_EVERY_S: Final = 0.25
+_SAVED_PER_S: Final = 1_000
+"""Records beyond which saving waits for longer: a thousand agents, each with news each second, would take a third of
+the viewer's time by it."""
 LOOK_EVERY_S: Final = 5.0
 PURGE_EVERY_S: Final = 3600.0
 HARD_FACTOR: Final = 5
@@ -92,9 +95,8 @@ class Housekeeping:
         store, guard = self._store, self._store.health.guard
         if self._is_due("file", _LOOK_AT_FILE_EVERY_S):
             await self._look_at_file()
-        self._journal(self._settling.begin)
-        await self._several(lambda: self._move(self.save))
-        self._journal(self._settling.end)
+        if store.journal.is_long or time.monotonic() >= self._due.get("save", 0.0):
+            await self._save_some()
         looking = self._is_due("look", LOOK_EVERY_S)
         if looking:
             self._saving.try_poisoned_again()
@@ -108,6 +110,14 @@ class Housekeeping:
         if store.trouble_changed:
             store.trouble_changed = False
             store.tell_totals(time.time_ns())
+
+    async def _save_some(self) -> None:
+        """A few pieces of what changed. The more these were, the longer until the next: the journal has it anyway."""
+        before = self._saving.written
+        self._journal(self._settling.begin)
+        await self._several(lambda: self._move(self.save))
+        self._journal(self._settling.end)
+        self._due["save"] = time.monotonic() + (self._saving.written - before) / _SAVED_PER_S
 
     def _journal(self, step: Callable[[], None]) -> None:
         try:

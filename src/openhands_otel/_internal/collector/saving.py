@@ -42,6 +42,8 @@ class Saving:
         self._settling = settling
         self.poisoned: dict[str, str] = {}
         """Records that cannot be written (key of a process or id of a conversation), and why."""
+        self.written = 0
+        """Records and samples written so far."""
 
     def tell_health(self) -> None:
         """Say whether all that is known can be saved."""
@@ -86,6 +88,7 @@ class Saving:
             store.conversations.dirty |= conversations & store.conversations.by_id.keys()
             store.sampled |= subjects
             raise
+        self.written += len(processes) + len(conversations) + len(subjects)
         self._settling.saved(records_of(processes, conversations))
         return True
 

@@ -16,7 +16,11 @@ _Told = ToldSeries[Any]
 
 def combined(series: _Told) -> dict[str, Any]:
     """Fields of ``ConversationStats``, for each row of the table that has one."""
-    return {fact.field: _COMBINE[fact.combine](series, fact) for fact in FACTS if fact.field is not None}
+    found = dict(_UNTOLD)
+    for name in series.metrics:
+        for field, combine, fact in _BY_METRIC.get(name, ()):
+            found[field] = combine(series, fact)
+    return found
 
 
 def _number(fact: Fact, number: float) -> int | float:
@@ -61,3 +65,13 @@ _COMBINE: Final[dict[Combine, Callable[[_Told, Fact], Value]]] = {
     Combine.RESULT: _result,
     Combine.OPENING: _opening,
 }
+
+_BY_METRIC: Final[dict[str, list[tuple[str, Callable[[_Told, Fact], Value], Fact]]]] = {}
+"""Fields with how they are combined, by the metric that tells of them."""
+for _fact in FACTS:
+    if _fact.field is not None:
+        _BY_METRIC.setdefault(_fact.metric.name, []).append((_fact.field, _COMBINE[_fact.combine], _fact))
+_UNTOLD: Final = {
+    field: combine(ToldSeries[Any](), fact) for facts in _BY_METRIC.values() for field, combine, fact in facts
+}
+"""Of a conversation of which nothing is told."""

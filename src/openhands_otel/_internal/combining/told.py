@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -54,8 +54,7 @@ class ProcessSeries[S: Stream]:
 
     def named(self, attribute: str) -> str | None:
         """What an attribute says."""
-        value = dict(self.attributes).get(attribute)
-        return None if value is None else str(value)
+        return next((str(value) for name, value in self.attributes if name == attribute), None)
 
 
 class ToldSeries[S: Stream]:
@@ -68,9 +67,15 @@ class ToldSeries[S: Stream]:
         self.taken_up: dict[str, Heard] = {}
         """When each process began, or began again, to work on the conversation."""
 
-    def of(self, metric: Metric) -> Iterable[ProcessSeries[S]]:
+    def of(self, metric: Metric) -> Collection[ProcessSeries[S]]:
         """The series of one metric."""
-        return self._by_metric.get(metric.name, {}).values()
+        held = self._by_metric.get(metric.name)
+        return () if held is None else held.values()
+
+    @property
+    def metrics(self) -> Iterable[str]:
+        """Names of those that there were series of."""
+        return self._by_metric.keys()
 
     def each(self) -> Iterator[tuple[str, ProcessSeries[S]]]:
         """Every series, with its metric's name."""
@@ -84,20 +89,28 @@ class ToldSeries[S: Stream]:
 
     def newest(self, metric: Metric) -> ProcessSeries[S] | None:
         """What was heard last of one metric, ended or not."""
-        return _newest(self.of(metric))
+        of_metric = self.of(metric)
+        return next(iter(of_metric)) if len(of_metric) == 1 else _newest(of_metric)
 
     def current(self, metric: Metric) -> ProcessSeries[S] | None:
         """What was heard last of those that have not ended; of all, where all have."""
+        if len(self.of(metric)) < 2:
+            return self.newest(metric)
         return _newest(held for held in self.of(metric) if not held.series.ended) or self.newest(metric)
 
     @property
     def last_process(self) -> str:
         """The process that took the conversation up last."""
+        if len(self.taken_up) == 1:
+            return next(iter(self.taken_up))
         return max(self.taken_up, key=lambda process: self.taken_up[process], default="")
 
     @property
     def state(self) -> ProcessSeries[S] | None:
         """What the process says of the conversation's state that is to be believed."""
+        of_metric = self.of(semconv.CONVERSATION_STATE)
+        if len(of_metric) == 1:
+            return next(iter(of_metric))
         last = self.last_process
 
         def rank(held: ProcessSeries[S]) -> tuple[bool, Heard, int]:
@@ -105,7 +118,7 @@ class ToldSeries[S: Stream]:
             handed_on = held.process != last and held.named(semconv.CONVERSATION_STATUS) == semconv.Status.CLOSED
             return not handed_on, held.heard, held.series.time
 
-        return max(self.of(semconv.CONVERSATION_STATE), key=rank, default=None)
+        return max(of_metric, key=rank, default=None)
 
     @property
     def status(self) -> str | None:
@@ -125,15 +138,18 @@ class ToldSeries[S: Stream]:
         """Closed by the process that took it up last; one before may have died without a word."""
         last = self.last_process
         return self.status == semconv.Status.CLOSED or any(
-            held.process == last and held.series.ended
-            for name in LASTING
-            for held in self._by_metric.get(name, {}).values()
+            held.series.ended and held.process == last
+            for name, of_metric in self._by_metric.items()
+            if name in LASTING
+            for held in of_metric.values()
         )
 
 
 def takes_up[S: Stream](name: str, held: ProcessSeries[S] | None, attributes: Attributes) -> bool:
     """Whether what takes the place of ``held`` says that its process works on the conversation again."""
     if name == semconv.CONVERSATION_STATE.name:
+        if held is not None and held.attributes == attributes:
+            return False
         status = dict(attributes).get(semconv.CONVERSATION_STATUS)
         before = None if held is None else held.named(semconv.CONVERSATION_STATUS)
         return status != before and (status == semconv.Status.RUNNING or before == semconv.Status.CLOSED)

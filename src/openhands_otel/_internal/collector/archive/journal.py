@@ -1,10 +1,10 @@
 """Requests that were acknowledged and are not in the database yet: a killed collector reads them when it starts again.
 
-Changes reach the database some four times a second. A process that ended just before a ``kill -9`` would not say a
-second time what was acknowledged in between, so each body is appended to a file before it is acknowledged: written,
-not synced, which outlives the process, not the machine. Two files take turns. ``turn`` begins a new one when a round of
-saving begins; ``settle`` deletes what came before once all that it changed is saved. Replaying is harmless: the rules
-of ``series.py`` make a request that is taken twice count once.
+Changes reach the database some four times a second, those of a crowd every few seconds. A process that ended just
+before a ``kill -9`` would not say a second time what was acknowledged in between, so each body is appended to a file
+before it is acknowledged: written, not synced, which outlives the process, not the machine. Two files take turns.
+``turn`` begins a new one when a round of saving begins; ``settle`` deletes what came before once all that it changed is
+saved. Replaying is harmless: the rules of ``series.py`` make a request that is taken twice count once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Final
 
 LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one file. Beyond them nothing is appended: saving has failed for long, and health says so."""
-
+_LONG: Final = LIMIT // 8
+"""Bytes from which saving should not wait."""
 _HEADER: Final = struct.Struct("<IQ??16s")
 """Length of the body, and the fields of an JournalEntry in their order."""
 
@@ -54,6 +55,11 @@ class Journal:
     def is_empty(self) -> bool:
         """Whether nothing was appended since the last turn."""
         return self._size == 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether much was appended since the last turn, so that saving should not wait."""
+        return self._size > _LONG
 
     @property
     def waits(self) -> bool:

@@ -17,10 +17,12 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from openhands_otel._internal.collector.points.limits import within
 from openhands_otel._internal.collector.points.points import Source, read_attributes
 from openhands_otel._internal.collector.points.refusals import Refusals
+from openhands_otel._internal.collector.points.remembered import Remembered
 from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.otlp_json import from_hex
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
@@ -56,12 +58,16 @@ class Instance:
     @property
     def name(self) -> str:
         """Its instance id, as it is told to people; empty if it has none."""
-        return str(dict(self.resource).get(SERVICE_INSTANCE_ID, ""))
+        return next((str(value) for name, value in self.resource if name == SERVICE_INSTANCE_ID), "")
 
     @property
     def named(self) -> bool:
         """Whether it has an id of its own; others are known by their whole resource, which several may share."""
-        return bool(dict(self.resource).get(SERVICE_INSTANCE_ID))
+        return any(value for name, value in self.resource if name == SERVICE_INSTANCE_ID)
+
+
+_INSTANCES: Final = Remembered[Instance](2 * 1024 * 1024)
+"""Who has a Resource, by its bytes: it takes a few times as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +95,13 @@ def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
     request = parse_request(ExportMetricsServiceRequest(), body, json, _read_ids_of_exemplars)
     decoded = DecodedMetrics()
     for resource_metrics in request.resource_metrics:
-        instance = instance_of(resource_metrics.resource.attributes)
+        instance = _instance_of(resource_metrics.resource)
         decoded.refusals.of(instance.service, instance.name)
         points: list[Point] = []
         for scope in resource_metrics.scope_metrics:
             source = Source(scope.scope.name, instance.named, decoded.refusals)
             for metric in scope.metrics:
-                points.extend(source.read(metric))
+                source.read(metric, points)
         if points:
             decoded.updates.append(MetricsUpdate(instance, points))
     return decoded
@@ -143,6 +149,16 @@ def parse_request[M: Message](message: M, body: bytes, json: bool, read: Callabl
         kind = "OTLP JSON" if json else "OTLP protobuf"
         raise MalformedRequest(f"the body is not {kind}: {' '.join(str(error).split())[:200]}") from None
     return message
+
+
+def _instance_of(resource: Resource) -> Instance:
+    """The same, once for all that a process sends."""
+    told = resource.SerializeToString()
+    instance = _INSTANCES.get(told)
+    if instance is None:
+        instance = instance_of(resource.attributes)
+        _INSTANCES.put(told, instance)
+    return instance
 
 
 def instance_of(attributes: Iterable[KeyValue]) -> Instance:

@@ -33,11 +33,16 @@ def out_of_range(metric: MetricInfo, value: Value) -> str | None:
     """Why this value cannot be one of this metric's, in words that follow its name; None if it can."""
     if isinstance(value, Distribution):
         return _histogram(metric, value)
+    return _number(value, *range_of(metric), metric.unit)
+
+
+def range_of(metric: MetricInfo) -> tuple[float, float | None]:
+    """The least that a number of this metric may be, and how far it may be from zero; None where that is not known."""
     limit = _OWN_LIMITS.get(metric.name)
     least = -math.inf
     if metric.kind == "counter" or (limit is not None and metric.kind == "gauge" and metric.name not in _SIGNED):
         least = 0
-    return _number(value, least, limit, metric.unit)
+    return least, limit
 
 
 def implausible_stamp(start: int, time: int) -> str | None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from openhands_otel._internal.collector.points.deltas import Deltas
 from openhands_otel._internal.collector.points.quarters import Number, Quarters, Step
@@ -66,8 +66,7 @@ class Exemplar:
     span_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One data point; ``value`` is None where it ends the series (NoRecordedValue)."""
 
     metric: MetricInfo

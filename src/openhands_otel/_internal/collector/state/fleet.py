@@ -227,7 +227,7 @@ class Fleet:
         held = self._find(process, name, SHARED)
         value = raised(None if held is None else held.value, by, point.value)
         start = point.start if held is None else held.start
-        shared = replace(point, attributes=SHARED, value=value, start=start, delta=False)
+        shared = point._replace(attributes=SHARED, value=value, start=start, delta=False)
         if held is None:
             held = begin(shared, value, process.instance.named, received)
             self._hold(process, point.metric, SHARED, held)
