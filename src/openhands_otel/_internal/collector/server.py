@@ -17,6 +17,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from openhands_otel._internal import log
 from openhands_otel._internal.collector.access import Token
@@ -29,7 +30,7 @@ from openhands_otel._internal.collector.receive.auth import Gate, is_loopback, l
 from openhands_otel._internal.collector.receive.connection import Connection
 from openhands_otel._internal.collector.receive.connections import Connections, connection_limit
 from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver, PortInUse
-from openhands_otel._internal.collector.receive.http_receiver import routes as otlp_routes
+from openhands_otel._internal.collector.receive.http_receiver import doors
 from openhands_otel._internal.collector.receive.origins import Readers
 from openhands_otel._internal.collector.receive.parsers import connection_class
 from openhands_otel._internal.collector.receive.public_url import PublicUrl
@@ -197,10 +198,11 @@ class Collector:
     async def _serve(self, listeners: list[socket.socket], receiver: Receiver, token: Token) -> None:
         assert self.store is not None
         self.login_code = token.login_code() if token.of_strangers else ""
+        otlp = doors(receiver)
         app = Starlette(
             routes=[
                 login_route(token),
-                *otlp_routes(receiver),
+                *(Route(path, door, methods=["POST"]) for path, door in otlp.items()),
                 *Api(self.store, self.settings.timezone, self.settings.trace_url, self._limits).routes(),
                 *page_routes(),
             ]
@@ -212,6 +214,7 @@ class Collector:
                 self.settings.host,
                 PublicUrl.parse(self.settings.public_url),
                 Readers(self.settings.origins),
+                otlp,
             ),
             http="h11",
             ws="none",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,7 +35,7 @@ FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-
 
 _LONGEST_CODE: Final = 200
 
-_SECURITY_HEADERS: Final = {
+_SECURITY: Final = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,6 +46,7 @@ _SECURITY_HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+_SECURITY_HEADERS: Final = [(name.encode(), value.encode()) for name, value in _SECURITY.items()]
 
 
 def is_loopback(host: str) -> bool:
@@ -58,7 +60,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Gate:
-    """ASGI middleware in front of everything."""
+    """ASGI middleware in front of everything; ``doors`` answer a POST by path, ``app`` all else."""
 
     def __init__(
         self,
@@ -67,8 +69,10 @@ class Gate:
         host: str,
         public: PublicUrl = NOWHERE_ELSE,
         readers: Readers = NO_READERS,
+        doors: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self._app = app
+        self._doors = doors or {}
         self._readers = readers
         self._token = token
         self._loopback = is_loopback(host)
@@ -83,12 +87,12 @@ class Gate:
 
         async def guarded_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
-                answer.update(_SECURITY_HEADERS)
-                self._readers.answer(answer, method, path, headers)
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+                if self._readers.origins:
+                    self._readers.answer(MutableHeaders(scope=message), method, path, headers)
                 if _has_unread_body(scope):
                     # Whoever was refused early may never send the rest: what follows would be taken for it.
-                    answer["connection"] = "close"
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         if self._loopback and not self._is_own_host(headers.get("host", "")):
@@ -118,7 +122,9 @@ class Gate:
             await _refuse(guarded_send, 403, not_for_this(grant))
         else:
             scope.setdefault("state", {})[VISITOR_KEY] = Visitor(grant, self._token)
-            await self._app(scope, receive, guarded_send)
+            # Nearly all that comes: it needs no way through Starlette's routes.
+            app = self._doors.get(path) if method == "POST" else None
+            await (app or self._app)(scope, receive, guarded_send)
 
     def _is_own_host(self, header: str) -> bool:
         name = header.rsplit(":", 1)[0] if header.rfind(":") > header.rfind("]") else header

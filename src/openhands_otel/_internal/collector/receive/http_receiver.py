@@ -16,7 +16,7 @@ from google.rpc.code_pb2 import INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EX
 from google.rpc.status_pb2 import Status
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.absent import Unavailable
@@ -25,7 +25,6 @@ from openhands_otel._internal.collector.points.decode import BODY_LIMIT, Malform
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, NotTheirs, Receiver
-from openhands_otel.semconv import REPLAYED_HEADER
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -34,6 +33,8 @@ SMALL: Final = 256 * 1024
 ROOM: Final = 96 * 1024 * 1024
 _OWN_AGENT: Final = "openhands-otel/"
 """How our own senders call themselves; each keeps one connection for its life."""
+_REPLAYED: Final = semconv.REPLAYED_HEADER.lower().encode()
+_BEAT: Final = semconv.BEAT_HEADER.lower().encode()
 _ROOM_WAIT_S: Final = 5.0
 
 
@@ -44,26 +45,43 @@ class _Refused(Exception):
         self.code = code
 
 
-def routes(receiver: Receiver) -> list[Route]:
-    """The three paths."""
+def doors(receiver: Receiver) -> dict[str, ASGIApp]:
+    """What answers a POST, by path."""
     # Metrics do not wait for the room that spans and logs take.
     others = _Room(ROOM // 2)
-    return [_route(receiver, signal, _Room(ROOM) if signal == METRICS_SIGNAL else others) for signal in SIGNALS]
+    return {
+        f"/v1/{signal}": _Door(receiver, signal, _Room(ROOM) if signal == METRICS_SIGNAL else others)
+        for signal in SIGNALS
+    }
 
 
-def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
-    async def export(request: Request) -> Response:
-        received = time.time_ns()
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+class _Door:
+    """Takes the exports of one signal."""
+
+    def __init__(self, receiver: Receiver, signal: str, room: _Room) -> None:
+        self._receiver, self._signal, self._room = receiver, signal, room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._export(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _export(self, request: Request) -> Response:
+        receiver, received = self._receiver, time.time_ns()
+        # The first of each name, as Starlette has it, which looks through all of them each time.
+        headers = dict(reversed(request.scope["headers"]))
+        media_type = _text(headers, b"content-type").partition(";")[0].strip().lower()
         try:
             if media_type not in {PROTOBUF, JSON}:
                 raise _Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
-            coding = coding_of(request.headers.get("content-encoding", ""))
-            replayed = request.headers.get(REPLAYED_HEADER) == "1"
-            body = await _body(request, room)
-            heard = partial(_note, request, receiver)
+            coding = coding_of(_text(headers, b"content-encoding"))
+            replayed = headers.get(_REPLAYED) == b"1"
+            body = await _body(request, _text(headers, b"content-length"), self._room)
+            ours = _text(headers, b"user-agent").startswith(_OWN_AGENT)
+            heard = partial(_note, request, receiver, ours)
             grant = visitor_of(request).grant
-            response = await receiver.take(signal, body, media_type == JSON, received, coding, replayed, heard, grant)
+            response = await receiver.take(
+                self._signal, body, media_type == JSON, received, coding, replayed, heard, grant
+            )
         except ClientDisconnect:
             return Response(status_code=400)
         except _Refused as refused:
@@ -79,11 +97,14 @@ def _route(receiver: Receiver, signal: str, room: _Room) -> Route:
         except Unavailable as error:
             return _refuse(receiver, request, media_type, _Refused(503, str(error), UNAVAILABLE))
         answer = _encode(response, media_type, 200)
-        if signal == METRICS_SIGNAL and not replayed:
-            answer.headers[semconv.BEAT_HEADER] = f"{receiver.store.fleet.lives.wanted_beat_s:g}"
+        if self._signal == METRICS_SIGNAL and not replayed:
+            beat_s = receiver.store.fleet.lives.wanted_beat_s
+            answer.raw_headers.append((_BEAT, f"{beat_s:g}".encode()))
         return answer
 
-    return Route(f"/v1/{signal}", export, methods=["POST"])
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")
 
 
 class _Room:
@@ -110,9 +131,8 @@ class _Room:
         self._freed.set()
 
 
-async def _body(request: Request, room: _Room) -> bytes:
-    """The whole body as it was sent."""
-    announced = request.headers.get("content-length", "")
+async def _body(request: Request, announced: str, room: _Room) -> bytes:
+    """The whole body as it was sent; ``announced`` says how long it is to be."""
     if announced.isdigit() and int(announced) > BODY_LIMIT:
         raise _too_large()
     pieces: list[bytes] = []
@@ -135,13 +155,12 @@ def _too_large() -> TooLarge:
     return TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
 
 
-def _note(request: Request, receiver: Receiver, processes: list[str]) -> None:
+def _note(request: Request, receiver: Receiver, ours: bool, processes: list[str]) -> None:
     """Who speaks over a connection: when it breaks, that says something of a process that is there alone."""
     connection = getattr(request.state, STATE_KEY, None)
     if not isinstance(connection, Connection):
         return
     connection.is_sender = True
-    ours = request.headers.get("user-agent", "").startswith(_OWN_AGENT)
     for process in connection.spoke(processes):
         receiver.store.fleet.lives.connected(process, ours)
 

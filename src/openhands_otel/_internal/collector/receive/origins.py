@@ -30,8 +30,6 @@ class Readers:
 
     def answer(self, answer: MutableHeaders, method: str, path: str, headers: Headers) -> None:
         """Say in the headers of an answer that its page may read it, if it may."""
-        if not self.origins:
-            return
         answer.add_vary_header("origin")
         if not self._may_read(method, path, headers):
             return
