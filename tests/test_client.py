@@ -10,11 +10,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from span_sender import SpanSender
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
+from openhands_otel import semconv
 from openhands_otel._internal.asking.changes import Changes
 from openhands_otel._internal.asking.promql import spent
 from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError
+from openhands_otel.semconv import RunOutcome, Status
 from openhands_otel.stats import ConversationUpdate, RemovedUpdate, SnapshotUpdate, TotalsUpdate, Update
 from otlp_sender import Sender
 from otlp_server import answering
@@ -182,8 +185,46 @@ def test_it_asks_for_spend_by_anything(fresh_viewer: Viewer) -> None:
             client.spend(where=["model"])
 
 
+def send_two_runs(viewer: Viewer) -> None:
+    """Two conversations with a run each; of the first's calls there are spans."""
+    sender = Sender("p")
+    for name, cost in (("c/1", 0.5), ("c/2", 0.25)):
+        viewer.send(sender.introduce(name).state(name, Status.RUNNING).converse(name, cost))
+    outcome = {semconv.CONVERSATION_ID: "c/1", semconv.RUN_OUTCOME: RunOutcome.FINISHED}
+    viewer.send(sender.state("c/1", Status.FINISHED).add(semconv.CONVERSATION_OUTCOME, 1, outcome))
+    spans = SpanSender()
+    spans.call(1, "c/1", end=2.0)
+    spans.call(2, "c/1", start=2.0, end=6.0)
+    told = {"content-type": "application/x-protobuf"}
+    viewer.http.post("/v1/traces", content=spans.request().SerializeToString(), headers=told).raise_for_status()
+
+
+def test_it_lists_runs_and_says_how_long_calls_took(fresh_viewer: Viewer) -> None:
+    send_two_runs(fresh_viewer)
+    with StatsClient(fresh_viewer.url) as client:
+        told = {run.conversation_id: (run.number, run.outcome, run.accumulated_cost) for run in client.runs()}
+        assert told == {"c/1": (1, RunOutcome.FINISHED, 0.5), "c/2": (1, None, 0.25)}
+        assert [run.conversation_id for run in client.runs("c/2")] == ["c/2"]
+        assert [run.conversation_id for run in client.runs(outcome=RunOutcome.FINISHED)] == ["c/1"]
+        pages = [client.runs(limit=1), client.runs(limit=1, offset=1), client.runs(offset=2)]
+        assert sum(pages, ()) == client.runs()
+        took = client.latency()
+        assert (took.calls, took.p50, took.longest) == (2, 2.0, 4.0)
+        assert client.latency(since="today", timezone="UTC", where=["model!=gpt"]).calls == 0
+        with pytest.raises(StatsError, match="no condition"):
+            client.latency(where=["model"])
+
+
+def test_a_prometheus_says_that_a_viewer_is_to_be_asked(viewer: Viewer) -> None:
+    with StatsClient(f"{PROMETHEUS}{viewer.url}") as client:
+        for ask in (client.runs, client.latency, client.budgets):
+            with pytest.raises(StatsError, match="ask a viewer"):
+                ask()
+
+
 def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
     fresh_viewer.send(Sender("p").spend(0.5).introduce("c/1").converse("c/1", 0.5))
+    send_two_runs(fresh_viewer)
 
     async def ask() -> list[object]:
         async with AsyncStatsClient(fresh_viewer.url) as client:
@@ -195,6 +236,8 @@ def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
                 (await client.history("c/1", bucket_s=60)).conversation_id,
                 await client.spend(["conversation"], timezone="UTC"),
                 await client.presence(),
+                await client.runs("c/2", limit=5),
+                await client.latency(where=["model=gpt"]),
             ]
 
     with StatsClient(fresh_viewer.url) as client:
@@ -206,6 +249,8 @@ def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
             client.history("c/1", bucket_s=60).conversation_id,
             client.spend(["conversation"], timezone="UTC"),
             client.presence(),
+            client.runs("c/2", limit=5),
+            client.latency(where=["model=gpt"]),
         ]
     assert asyncio.run(ask()) == expected
 

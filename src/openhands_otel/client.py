@@ -47,8 +47,10 @@ from openhands_otel.stats import (
     Breakdown,
     Budget,
     Calls,
+    ConversationRun,
     ConversationStats,
     History,
+    Latency,
     Presence,
     Spend,
     State,
@@ -230,6 +232,24 @@ class StatsClient(_Client):
         """
         return self._run(self._source.timeline(conversation_id, limit, offset))
 
+    def runs(
+        self,
+        conversation_id: str | None = None,
+        *,
+        outcome: RunOutcome | str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> tuple[ConversationRun, ...]:
+        """Runs of conversations, newest first: from a message to the agent's stop, with what each cost.
+
+        Args:
+            conversation_id: Only those of this conversation.
+            outcome: Only those that ended so.
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return self._run(self._source.runs(conversation_id, outcome, limit, offset))
+
     def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""
         return self._run(self._source.totals())
@@ -274,6 +294,24 @@ class StatsClient(_Client):
             top: How many groups are shown within each group; the others become one, a remainder.
         """
         return self._run(self._source.spend(by, since, until, timezone, where, top))
+
+    def latency(
+        self,
+        *,
+        since: float | str | None = None,
+        until: float | str | None = None,
+        timezone: str | None = None,
+        where: Iterable[str] = (),
+    ) -> Latency:
+        """How long LLM calls of a period took, as far as their spans are kept.
+
+        Args:
+            since: Begin, as in ``spend``.
+            until: End, as in ``spend``.
+            timezone: Whose days and hours; the viewer's unless given.
+            where: Conditions such as ``model=gpt-5*``.
+        """
+        return self._run(self._source.latency(since, until, timezone, where))
 
     def budgets(self) -> tuple[Budget, ...]:
         """How the viewer's budgets stand, in the order of its setting."""
@@ -441,6 +479,24 @@ class AsyncStatsClient(_Client):
         """
         return await self._run(self._source.timeline(conversation_id, limit, offset))
 
+    async def runs(
+        self,
+        conversation_id: str | None = None,
+        *,
+        outcome: RunOutcome | str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> tuple[ConversationRun, ...]:
+        """Runs of conversations, newest first: from a message to the agent's stop, with what each cost.
+
+        Args:
+            conversation_id: Only those of this conversation.
+            outcome: Only those that ended so.
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return await self._run(self._source.runs(conversation_id, outcome, limit, offset))
+
     async def totals(self) -> Breakdown:
         """All that was spent, by model, role, provider, agent and service."""
         return await self._run(self._source.totals())
@@ -484,6 +540,24 @@ class AsyncStatsClient(_Client):
             top: How many groups are shown within each group; the others become one, a remainder.
         """
         return await self._run(self._source.spend(by, since, until, timezone, where, top))
+
+    async def latency(
+        self,
+        *,
+        since: float | str | None = None,
+        until: float | str | None = None,
+        timezone: str | None = None,
+        where: Iterable[str] = (),
+    ) -> Latency:
+        """How long LLM calls of a period took, as far as their spans are kept.
+
+        Args:
+            since: Begin, as in ``spend``.
+            until: End, as in ``spend``.
+            timezone: Whose days and hours; the viewer's unless given.
+            where: Conditions such as ``model=gpt-5*``.
+        """
+        return await self._run(self._source.latency(since, until, timezone, where))
 
     async def budgets(self) -> tuple[Budget, ...]:
         """How the viewer's budgets stand, in the order of its setting."""

@@ -46,9 +46,11 @@ from openhands_otel.stats import (
     Budget,
     BurnRate,
     Calls,
+    ConversationRun,
     ConversationStats,
     History,
     HistoryPoint,
+    Latency,
     Presence,
     Share,
     Spend,
@@ -109,6 +111,11 @@ class Prometheus(Source):
     def timeline(self, conversation_id: str, limit: int | None, offset: int | None) -> Steps[Timeline]:
         return _refused("a Prometheus has no spans, of which a timeline would be made: ask a viewer")
 
+    def runs(
+        self, conversation_id: str | None, outcome: RunOutcome | str | None, limit: int | None, offset: int | None
+    ) -> Steps[tuple[ConversationRun, ...]]:
+        return _refused("a Prometheus does not know the runs of conversations: ask a viewer")
+
     def totals(self) -> Steps[Breakdown]:
         totals, rows = yield from _totals(time.time())
         by = {f"by_{name}": _shares(rows, name) for name in _BREAKDOWN}
@@ -154,6 +161,11 @@ class Prometheus(Source):
         except (BadQuestion, SettingsError) as error:
             raise CannotAnswer(str(error)) from None
         return (yield from ask_spend(question))
+
+    def latency(
+        self, since: float | str | None, until: float | str | None, timezone: str | None, where: Iterable[str]
+    ) -> Steps[Latency]:
+        return _refused("a Prometheus has no spans, which say how long calls took: ask a viewer")
 
     def budgets(self) -> Steps[tuple[Budget, ...]]:
         rules = "its own are those of the agents, in the rules of deploy/prometheus"

@@ -9,7 +9,19 @@ from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import Breakdown, Budget, Calls, ConversationStats, History, Presence, Spend, State, Timeline
+from openhands_otel.stats import (
+    Breakdown,
+    Budget,
+    Calls,
+    ConversationRun,
+    ConversationStats,
+    History,
+    Latency,
+    Presence,
+    Spend,
+    State,
+    Timeline,
+)
 
 
 class Request(NamedTuple):
@@ -53,6 +65,9 @@ class Source(Protocol):
     def conversation(self, conversation_id: str) -> Steps[ConversationStats]: ...
     def calls(self, conversation_id: str, sort: str | None, limit: int | None, offset: int | None) -> Steps[Calls]: ...
     def timeline(self, conversation_id: str, limit: int | None, offset: int | None) -> Steps[Timeline]: ...
+    def runs(
+        self, conversation_id: str | None, outcome: RunOutcome | str | None, limit: int | None, offset: int | None
+    ) -> Steps[tuple[ConversationRun, ...]]: ...
     def totals(self) -> Steps[Breakdown]: ...
     def history(
         self, conversation_id: str | None, since: float | None, until: float | None, bucket_s: float | None
@@ -66,6 +81,9 @@ class Source(Protocol):
         where: Iterable[str],
         top: int | None,
     ) -> Steps[Spend]: ...
+    def latency(
+        self, since: float | str | None, until: float | str | None, timezone: str | None, where: Iterable[str]
+    ) -> Steps[Latency]: ...
     def budgets(self) -> Steps[tuple[Budget, ...]]: ...
     def presence(self) -> Steps[tuple[Presence, ...]]: ...
 

@@ -10,7 +10,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from openhands_otel._internal.asking.steps import Request, Source, Steps, Unintelligible, given, spend_asked
 from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import Breakdown, Budget, Calls, ConversationStats, History, Presence, Spend, State, Timeline
+from openhands_otel.stats import (
+    Breakdown,
+    Budget,
+    Calls,
+    ConversationRun,
+    ConversationStats,
+    History,
+    Latency,
+    Presence,
+    Spend,
+    State,
+    Timeline,
+)
 
 _state: Final = TypeAdapter(State)
 _totals: Final = TypeAdapter(Breakdown)
@@ -20,8 +32,10 @@ _conversation: Final = TypeAdapter(ConversationStats)
 _conversations: Final = TypeAdapter(tuple[ConversationStats, ...])
 _calls: Final = TypeAdapter(Calls)
 _timeline: Final = TypeAdapter(Timeline)
+_runs: Final = TypeAdapter(tuple[ConversationRun, ...])
 _history: Final = TypeAdapter(History)
 _spend: Final = TypeAdapter(Spend)
+_latency: Final = TypeAdapter(Latency)
 
 
 class Viewer(Source):
@@ -50,6 +64,12 @@ class Viewer(Source):
         path = f"/api/v1/conversations/{quote(conversation_id, safe='')}/timeline"
         return _asked(path, _timeline, given(limit=limit, offset=offset))
 
+    def runs(
+        self, conversation_id: str | None, outcome: RunOutcome | str | None, limit: int | None, offset: int | None
+    ) -> Steps[tuple[ConversationRun, ...]]:
+        asked = given(conversation=conversation_id, outcome=outcome and str(outcome), limit=limit, offset=offset)
+        return _asked("/api/v1/runs", _runs, asked)
+
     def totals(self) -> Steps[Breakdown]:
         return _asked("/api/v1/totals", _totals)
 
@@ -69,6 +89,11 @@ class Viewer(Source):
         top: int | None,
     ) -> Steps[Spend]:
         return _asked("/api/v1/spend", _spend, spend_asked(by, since, until, timezone, where, top))
+
+    def latency(
+        self, since: float | str | None, until: float | str | None, timezone: str | None, where: Iterable[str]
+    ) -> Steps[Latency]:
+        return _asked("/api/v1/latency", _latency, spend_asked((), since, until, timezone, where, None))
 
     def budgets(self) -> Steps[tuple[Budget, ...]]:
         return _asked("/api/v1/budgets", _budgets)
