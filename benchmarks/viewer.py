@@ -4,7 +4,8 @@ The viewer has the first core to itself; agents and viewers are two processes of
 recorded requests over sockets that stay open: one update a second each, in which only cost and stamps differ. Viewers
 read the event stream and look for the moment of receipt that each event carries: time runs from there to the moment at
 which a viewer has read the event, by the machine's clock. At the end the totals are compared with what was sent.
-Beside it: how many requests the viewer takes as fast as it can, without viewers.
+Beside it: how many requests the viewer takes as fast as it can, without viewers; those of agents, with one update each,
+and those of an OpenTelemetry Collector, whose batch processor puts the updates of many agents into one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,38 +38,51 @@ CONNECTIONS = 100
 RECEIPT = re.compile(rb'"received_unix_nano":(\d{19})')
 STEP = 0.001
 MARK = 123.456
+POINTS = 6
+"""Of one agent's update."""
+BATCH = 8192
+"""Points of a batch processor's request, by its default."""
+AT = 0x1122334455667788
+
+
+def update(number: int) -> bytes:
+    """What one agent says."""
+    sender = Sender(f"agent-{number}", f"service-{number % 20}")
+    name = f"conversation-{number}"
+    calls = {semconv.CONVERSATION_ID: name, semconv.REQUEST_MODEL: "gpt", semconv.USAGE_ID: "agent"}
+    sender.spend(MARK, at=AT).converse(name, MARK, at=AT).add(semconv.CALLS, 1, {semconv.REQUEST_MODEL: "gpt"}, at=AT)
+    sender.introduce(name, at=AT).state(name, semconv.Status.RUNNING, at=AT).add(
+        semconv.CONVERSATION_CALLS, 1, calls, at=AT
+    )
+    return sender.body()
 
 
 class Recorded:
-    """One agent's request; the next is the same but for cost and stamps."""
+    """A request of some agents; the next is the same but for cost and stamps."""
 
-    def __init__(self, number: int, host: str) -> None:
-        sender = Sender(f"agent-{number}", f"service-{number % 20}")
-        name = f"conversation-{number}"
-        calls = {semconv.CONVERSATION_ID: name, semconv.REQUEST_MODEL: "gpt", semconv.USAGE_ID: "agent"}
-        at = 0x1122334455667788
-        sender.spend(MARK, at=at).converse(name, MARK, at=at).add(
-            semconv.CALLS, 1, {semconv.REQUEST_MODEL: "gpt"}, at=at
-        )
-        sender.introduce(name, at=at).state(name, semconv.Status.RUNNING, at=at).add(
-            semconv.CONVERSATION_CALLS, 1, calls, at=at
-        )
-        body = sender.body()
+    def __init__(self, agents: Sequence[int], host: str) -> None:
+        body = b"".join(map(update, agents))
         head = (
             f"POST /v1/metrics HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-protobuf\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
         self.bytes = bytearray(head.encode() + body)
         self.costs = list(places(self.bytes, struct.pack("<d", MARK)))
-        self.stamps = list(places(self.bytes, struct.pack("<Q", at)))
-        assert len(self.costs) == 2
-        assert self.stamps
-        self.cost = 0.0
+        self.stamps = list(places(self.bytes, struct.pack("<Q", AT)))
+        assert len(self.costs) == 2 * len(agents)
+        assert len(self.stamps) == POINTS * len(agents)
+        self._each = 0.0
+        self._agents = len(agents)
+
+    @property
+    def cost(self) -> float:
+        """What all of them have spent."""
+        return self._each * self._agents
 
     def next(self) -> bytes:
-        self.cost += STEP
+        self._each += STEP
         for place in self.costs:
-            struct.pack_into("<d", self.bytes, place, self.cost)
+            struct.pack_into("<d", self.bytes, place, self._each)
         now = time.time_ns()
         for place in self.stamps:
             struct.pack_into("<Q", self.bytes, place, now)
@@ -105,11 +119,14 @@ async def send(address: tuple[str, int], agents: list[Recorded], seconds: float,
     return sent
 
 
-def load(url: str, count: int, seconds: float, pace_s: float | None, connections: int, answer: Any) -> None:
+def load(
+    url: str, count: int, together: int, seconds: float, pace_s: float | None, connections: int, answer: Any
+) -> None:
+    """So many agents, so many of them together in a request."""
     os.sched_setaffinity(0, CORES[1:] or CORES)
     parts = urlsplit(url)
     address = (parts.hostname or "", parts.port or 0)
-    agents = [Recorded(number, parts.netloc) for number in range(count)]
+    agents = [Recorded(range(count)[at : at + together], parts.netloc) for at in range(0, count, together)]
 
     async def run() -> int:
         shares = [agents[place::connections] for place in range(connections)]
@@ -196,7 +213,7 @@ def crowd(agents: int, viewers: int, told: str, seconds: float) -> None:
         looking = context.Process(target=look, args=(url, told, viewers, until, from_viewers))
         looking.start()
         time.sleep(3)
-        sending = context.Process(target=load, args=(url, agents, seconds, 1.0, CONNECTIONS, from_agents))
+        sending = context.Process(target=load, args=(url, agents, 1, seconds, 1.0, CONNECTIONS, from_agents))
         sending.start()
         time.sleep(min(5, seconds / 3))
         early, cpu, at = rss_mb(pid), cpu_s(pid), time.monotonic()
@@ -215,18 +232,21 @@ def crowd(agents: int, viewers: int, told: str, seconds: float) -> None:
           f" of viewers {view_cpu:.1f} s")  # fmt: skip
 
 
-def flood(seconds: float) -> None:
+def flood(seconds: float, count: int, together: int, connections: int) -> None:
+    """``together`` agents in each request."""
     context = multiprocessing.get_context("spawn")
     with viewer() as (url, pid):
-        answer = context.Queue()
-        sending = context.Process(target=load, args=(url, 200, seconds, None, 20, answer))
+        answer, cpu = context.Queue(), cpu_s(pid)
+        sending = context.Process(target=load, args=(url, count, together, seconds, None, connections, answer))
         sending.start()
         sent, took, cost, _ = answer.get()
         sending.join()
-        cpu = cpu_s(pid)
+        cpu = cpu_s(pid) - cpu
         lost = cost - spent(url)
-    print(f"as fast as it goes, no viewer: {sent / took:,.0f} requests/s ({cpu / sent * 1e6:.0f} us of CPU each),"
-          f" {6 * sent / took * 60:,.0f} points a minute, not counted: ${lost:.9f}")  # fmt: skip
+    points = POINTS * sent * together
+    print(f"as fast as it goes, no viewer, {POINTS * together:,} points a request: {sent / took:,.1f} requests/s"
+          f" ({cpu / sent * 1e6:,.0f} us of CPU each, {cpu / points * 1e6:.1f} a point),"
+          f" {points / took * 60:,.0f} points a minute, not counted: ${lost:.9f}")  # fmt: skip
 
 
 def main() -> None:
@@ -237,7 +257,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
     crowd(arguments.agents, arguments.viewers, arguments.told, arguments.seconds)
-    flood(min(arguments.seconds, 20))
+    flood(min(arguments.seconds, 20), 200, 1, 20)
+    flood(min(arguments.seconds, 20), 2 * (BATCH // POINTS), BATCH // POINTS, 2)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from openhands_otel._internal.collector.supervision import keep_running
 DATES_KEPT_S: Final = 400 * 86_400.0
 """How long spend keeps its quarter-hour, unless told otherwise: thirteen months."""
 SAVE_EVERY_S: Final = 0.25
-_SAVED_PER_S: Final = 1_000
+_SAVED_PER_S: Final = 500
 """Records beyond which saving waits for longer: a thousand agents, each with news each second, would take a third of
 the viewer's time by it."""
 LOOK_EVERY_S: Final = 5.0

@@ -194,8 +194,9 @@ class Conversation:
         return self.life is Life.LIVE and not self.closed
 
     @property
-    def running(self) -> bool:
-        return self.attended and self.series.status == semconv.Status.RUNNING
+    def status(self) -> str | None:
+        """What its process says that it does."""
+        return self.series.status
 
     def stats(self, tree_cost: float, descendants: int, zone: tzinfo | None = None) -> ConversationStats:
         """The state that viewers see; what lies under it is known to the caller, and in which ``zone`` they are."""

@@ -14,6 +14,7 @@ from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.liveness import Life
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.facts import WAIT_FOR_A_PERSON
+from openhands_otel.semconv import Status
 from openhands_otel.stats import ConversationStats
 
 
@@ -87,8 +88,9 @@ class Conversations:
 
     def refresh(self, conversation: Conversation) -> None:
         """Put a conversation that changed where it belongs: under its parent, among the open, among the running."""
-        _mark(self._open, conversation.id, conversation.attended)
-        _mark(self._running, conversation.id, conversation.running)
+        attended = conversation.attended
+        _mark(self._open, conversation.id, attended)
+        _mark(self._running, conversation.id, attended and conversation.status == Status.RUNNING)
         if self._linked.get(conversation.id) == conversation.parent_id:
             return
         self._unlink(conversation.id)

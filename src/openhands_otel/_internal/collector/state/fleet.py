@@ -101,11 +101,12 @@ class Fleet:
             # An empty label is as good as none, which is ours.
             scope = point.scope or semconv.UNKNOWN
             attributes = tuple(sorted({**dict(attributes), semconv.SCOPE_NAME: scope}.items()))
+        counts = adds_up(name, attributes)
         held = self._find(process, name, attributes)
         value, assumed = (held.value, _assumed(held)) if held else (0, 0)
         before = amount(value)
         if held is None:
-            if adds_up(name, attributes) and process.own_series >= OWN_SERIES and point.value is not None:
+            if counts and process.own_series >= OWN_SERIES and point.value is not None:
                 return attributes != SHARED and self._share(process, point, received, refusals, replayed)
             held = self._new_series(process, point, attributes, received, refusals)
             if held is None:
@@ -117,9 +118,9 @@ class Fleet:
             self._show(process, (name, attributes), point.exemplar, received)
         if not changed:
             # A late point may still say when something was spent.
-            return adds_up(name, attributes) and self._place(process, name, attributes, point, held, value, received)
+            return counts and self._place(process, name, attributes, point, held, value, received)
         self.assumed_restarts += _assumed(held) - assumed
-        if not adds_up(name, attributes):
+        if not counts:
             return False
         self._place(process, name, attributes, point, held, value, received)
         if name == CALLS_BEFORE and process.counts_calls:
