@@ -21,7 +21,9 @@ import zstandard
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from span_sender import SpanSender
 from viewer_process import Viewer, start_viewer
 
@@ -171,6 +173,17 @@ def seed_spans(chance: random.Random) -> Message:
     return sender.request()
 
 
+def seed_logs(chance: random.Random) -> Message:
+    """A logs request, as applications make them."""
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for _ in range(chance.randint(1, 5)):
+        record = records.add(time_unix_nano=time.time_ns(), severity_number=SeverityNumber.SEVERITY_NUMBER_INFO)
+        record.body.string_value = "said"
+        record.trace_id, record.span_id = chance.randbytes(16), chance.randbytes(8)
+    return request
+
+
 def timelines(viewer: Viewer) -> None:
     """Whatever is kept can be shown."""
     for number in range(9):
@@ -260,7 +273,7 @@ def test_a_bent_request_harms_nothing_that_is_held(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600 + BODIES // 10)
 def test_bent_spans_harm_neither_what_is_held_nor_what_is_shown(tmp_path: Path) -> None:
-    """The same of spans: kept or refused; money is never touched, and each timeline can be shown."""
+    """The same of spans, and of logs between them: kept or refused; money is never touched, timelines can be shown."""
     chance, honest = random.Random(BODIES), Honest()
     viewer = start_viewer(database=tmp_path / "history.sqlite3")
     port = int(viewer.url.rpartition(":")[2])
@@ -268,8 +281,9 @@ def test_bent_spans_harm_neither_what_is_held_nor_what_is_shown(tmp_path: Path) 
     half_way_mb = 0.0
     try:
         for number in range(BODIES):
-            body, headers = bent_body(chance, seed_spans)
-            status = viewer.http.post("/v1/traces", content=body, headers=headers).status_code
+            path, seed = ("/v1/logs", seed_logs) if number % 10 == 9 else ("/v1/traces", seed_spans)
+            body, headers = bent_body(chance, seed)
+            status = viewer.http.post(path, content=body, headers=headers).status_code
             assert status in (200, 400, 413, 415), (status, number)
             taken += status == 200
             if number % EVERY == 0:

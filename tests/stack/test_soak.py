@@ -3,6 +3,7 @@
 ``TEST_SOAK_S`` says how long (``make soak``: ten minutes). Agents of all kinds are there from beginning to end: over
 HTTP, over gRPC, with delta temporality, through the real collector, with a clock that somebody sets back and forth.
 Others are born and end all the time, also while the viewer is away. Each writes a cost down before it spends it.
+Beside them somebody sends spans, again until they are acknowledged: each is kept once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,13 +20,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
-from viewer_process import Viewer, start_viewer
+from span_sender import SpanSender
+from viewer_process import PROTOBUF, Viewer, start_viewer
 
 import faketime
 from deploy.native.build import binary
 from deploy.native.ports import HOST, free_ports
 from deploy.native.server import Server
+from openhands_otel.client import StatsClient
 from openhands_otel.stats import Breakdown
 
 HERE = Path(__file__).parent
@@ -137,6 +142,42 @@ class Soak:
             fresh.replace(self.clock)
 
 
+class Tracing(threading.Thread):
+    """Sends calls of one conversation to the viewer until stopped, each request again until it is acknowledged."""
+
+    CONVERSATION = "traced"
+    COST = 0.001
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._stopping = threading.Event()
+        self.calls = 0
+        self.again = 0
+        """Requests that nobody answered."""
+
+    def run(self) -> None:
+        sender = SpanSender(service="soak-traced", instance="tracing")
+        while not self._stopping.wait(0.05):
+            for _ in range(3):
+                self.calls += 1
+                sender.call(self.calls, self.CONVERSATION, trace=1 + self.calls // 50, cost=self.COST)
+            body = sender.body()
+            while not self._is_acknowledged(body):
+                self.again += 1
+                time.sleep(0.05)
+
+    def _is_acknowledged(self, body: bytes) -> bool:
+        try:
+            return httpx.post(f"{self._url}/v1/traces", content=body, headers=PROTOBUF, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(60)
+
+
 def total(costs: list[float]) -> float:
     return sum(round(cost * 1e9) for cost in costs) / 1e9
 
@@ -187,6 +228,8 @@ def test_nothing_is_lost_or_counted_twice_whatever_is_killed_and_set(soak: Soak)
     for process in lasting:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
+    tracing = Tracing(soak.viewer.url)
+    tracing.start()
     began = time.monotonic()
     kills = [began + SECONDS * (n + 1) / (KILLS + 1) for n in range(KILLS)]
     steps = [(began + SECONDS * (n + 0.5) / len(STEPS), offset) for n, offset in enumerate(STEPS)]
@@ -201,6 +244,7 @@ def test_nothing_is_lost_or_counted_twice_whatever_is_killed_and_set(soak: Soak)
             # Short ones: born and ended all the time, some while the viewer is away.
             soak.start(chance.choice(kinds()[:4]), next(seeds), 0.05, chance.uniform(0, 3))
         time.sleep(0.1)
+    tracing.stop()
     (soak.directory / "stop").touch()
     for process in soak.processes:
         assert process.wait(120) == 0
@@ -221,3 +265,8 @@ def test_nothing_is_lost_or_counted_twice_whatever_is_killed_and_set(soak: Soak)
     assert soak.viewer.state().totals.llm_calls == len(bill)
     soak.restart_viewer(0)
     assert soak.viewer.state().totals.accumulated_cost == pytest.approx(owed, abs=1e-9)
+    with StatsClient(soak.viewer.url) as client:
+        kept = client.calls(Tracing.CONVERSATION, limit=1)
+    print(f"{tracing.calls} calls were told by spans, in {tracing.again} requests again, and {kept.count} are kept")
+    assert kept.count == tracing.calls
+    assert kept.calls_cost == pytest.approx(tracing.calls * Tracing.COST, abs=1e-9)
