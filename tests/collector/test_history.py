@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from openhands_otel._internal.collector import housekeeping
+from openhands_otel._internal.collector.archive import journal
 from openhands_otel._internal.collector.archive.database import DatabaseFile
 from openhands_otel._internal.collector.archive.history import Batch, Sample
+from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase, connect
 from otlp_sender import Sender
@@ -63,6 +66,27 @@ def test_a_killed_collector_has_lost_only_what_it_had_not_saved(database: Path) 
         assert after.cost == 0.1
         after.take(sender.spend(0.3))
         assert after.cost == 0.3
+
+
+def test_the_more_is_saved_the_longer_the_next_waits_unless_the_journal_grows_long(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd's records are not written at each of its requests; what a question needs is written when it is asked."""
+    monkeypatch.setattr(housekeeping, "_SAVED_PER_S", 1e-9)
+    with HeldStore(database) as held:
+        held.take(Sender("p").converse("c", 0.1))
+        held.run(held.housekeeping._round())
+        assert held.store.unsaved() == []
+        held.take(Sender("p").converse("c", 0.2))
+        held.run(held.housekeeping._round())
+        assert held.store.unsaved() == [("conversations", "c")]
+        held.run(held.store.save_all())
+        assert held.store.unsaved() == []
+        held.take(Sender("p").converse("c", 0.3))
+        monkeypatch.setattr(journal, "_LONG", 0)
+        held.store.note(JournalEntry(b"as long as may be", 1, False, False, "identity"))
+        held.run(held.housekeeping._round())
+        assert held.store.unsaved() == []
 
 
 def test_money_stays_when_its_process_is_forgotten(database: Path) -> None:
