@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 
 SECOND_NS = 1_000_000_000
+MILLISECOND_NS = 1_000_000
+"""Prometheus' resolution: stamps that are to differ for it do so by this at least."""
 AHEAD_NS = SECOND_NS
 """How far the wall clock may be ahead before it is believed."""
 FALLEN_NS = 60 * SECOND_NS

@@ -7,6 +7,8 @@ from typing import Final
 
 COUNT_LIMIT: Final = 2**53
 """Up to here a float holds every whole number, and so does a page's JavaScript."""
+INT64_MAX: Final = 2**63 - 1
+"""The largest whole number of SQLite and of protobuf; of nanoseconds, the year 2262."""
 TOKENS_LIMIT: Final = 10**12
 """Of one response: millions of such sums find room in 64 bits."""
 MONEY_LIMIT: Final = 1e9

@@ -12,6 +12,8 @@ from typing import Final
 UNKNOWN: Final = "$?"
 _DIGITS: Final = ((0.0, 6), (0.01, 4), (1.0, 3), (100.0, 2))
 """From this amount on, so many digits behind the point."""
+ROUNDING: Final = 1e-9
+"""What adding up floats leaves of a difference, US dollars."""
 _LEAST: Final = Decimal("0.000001")
 _TOO_MANY_DIGITS: Final = 1e15
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel import semconv
 from openhands_otel._internal.asking.prometheus_conversations import (
+    HEARTBEAT,
     ID,
-    MILLISECOND_NS,
     ask_children,
     ask_costs,
     ask_known,
@@ -31,12 +31,13 @@ from openhands_otel._internal.asking.promql import (
     values_over_time,
 )
 from openhands_otel._internal.asking.steps import CannotAnswer, Source, Steps, spend_asked
-from openhands_otel._internal.combining.building import Life, of_life, stats_of
+from openhands_otel._internal.clock import MILLISECOND_NS
+from openhands_otel._internal.combining.building import OVERDUE, Life, of_life, stats_of
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.prometheus import label_name
 from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.reading import BadQuestion, read_question
-from openhands_otel._internal.spend.rows import Dimension, SpendRow
+from openhands_otel._internal.spend.rows import BURN_WINDOW_S, Dimension, SpendRow
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome, TokenType
@@ -63,11 +64,9 @@ MEMORY_S: Final = 86_400.0
 """Conversations of which something was said for so long are those that a state has, seconds."""
 _SETTLED_S: Final = 180.0
 """So long after the last word of a conversation is looked what of it had ended, seconds."""
-_BURN_WINDOW_S: Final = 300.0
 _DEFAULT_SPAN_S: Final = 3600.0
 _MOST_BUCKETS: Final = 1_000
 _BREAKDOWN: Final = (Dimension.MODEL, Dimension.ROLE, Dimension.PROVIDER, Dimension.AGENT, Dimension.SERVICE)
-_HEARTBEAT: Final = semconv.HEARTBEAT_INTERVAL.prometheus_name
 _STATUS: Final = label_name(semconv.CONVERSATION_STATUS)
 _TYPE: Final = label_name(semconv.TOKEN_TYPE)
 
@@ -254,12 +253,12 @@ def _totals(now: float) -> Steps[tuple[Totals, list[SpendRow]]]:
     total = Amount()
     for row in rows:
         total.include(row.amount)
-    burnt = yield from now_values(spent(semconv.COST.prometheus_name, now - _BURN_WINDOW_S, now), now)
-    per_second = sum(each.value for each in burnt) / _BURN_WINDOW_S
+    burnt = yield from now_values(spent(semconv.COST.prometheus_name, now - BURN_WINDOW_S, now), now)
+    per_second = sum(each.value for each in burnt) / BURN_WINDOW_S
     lives = yield from ask_lives(now)
-    heard = yield from now_values(f"max(timestamp({_HEARTBEAT}))", now)
+    heard = yield from now_values(f"max(timestamp({HEARTBEAT}))", now)
     state = semconv.CONVERSATION_STATE.prometheus_name
-    attended = f"and on (job, instance) (time() - timestamp({_HEARTBEAT}) <= 2.5 * {_HEARTBEAT})"
+    attended = f"and on (job, instance) (time() - timestamp({HEARTBEAT}) <= {OVERDUE} * {HEARTBEAT})"
     running = yield from _count(f'{state}{{{_STATUS}="{semconv.Status.RUNNING}"}} {attended}', now)
     open_now = yield from _count(f'{state}{{{_STATUS}!="{semconv.Status.CLOSED}"}} {attended}', now)
     info = semconv.CONVERSATION_INFO.prometheus_name
@@ -270,7 +269,7 @@ def _totals(now: float) -> Steps[tuple[Totals, list[SpendRow]]]:
         llm_calls=total.calls,
         unpriced_calls=total.unpriced_calls,
         cache_savings=total.savings.value,
-        burn=BurnRate(per_minute=60 * per_second, per_hour=3600 * per_second, window_s=_BURN_WINDOW_S),
+        burn=BurnRate(per_minute=60 * per_second, per_hour=3600 * per_second, window_s=BURN_WINDOW_S),
         conversations_running=running,
         conversations_open=open_now,
         conversations_seen=seen,

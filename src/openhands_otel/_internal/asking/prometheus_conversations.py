@@ -25,7 +25,8 @@ from openhands_otel._internal.asking.promql import (
     series_of,
 )
 from openhands_otel._internal.asking.steps import Steps
-from openhands_otel._internal.combining.building import Life
+from openhands_otel._internal.clock import MILLISECOND_NS
+from openhands_otel._internal.combining.building import OVERDUE, Life
 from openhands_otel._internal.combining.naming import labels_in
 from openhands_otel._internal.combining.told import SLOTS, Attributes, ProcessSeries, ToldSeries, takes_up
 from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS, Combine, Format
@@ -52,15 +53,12 @@ _LAST: Final = (
 )
 """Metrics of which the last value counts."""
 _COUNTS: Final = frozenset(fact.metric for fact in FACTS if fact.format is Format.COUNT)
-_HEARTBEAT: Final = semconv.HEARTBEAT_INTERVAL.prometheus_name
-_OVERDUE: Final = 2.5
-"""Intervals without a word after which a process is silent, as in the viewer."""
+HEARTBEAT: Final = semconv.HEARTBEAT_INTERVAL.prometheus_name
 LOOK_BACK_S: Final = 300.0
 """For how long Prometheus shows a series that says nothing more and has not ended."""
 _STEP_S: Final = 30.0
 _BATCH: Final = 50
 """Conversations in one query."""
-MILLISECOND_NS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -249,14 +247,14 @@ def ask_lives(at: float) -> Steps[dict[str, Life]]:
     That of a process which died without a word is shown for some minutes more.
     """
     day, looks = duration(86_400), f"{duration(86_400)}:{duration(_STEP_S)}"
-    known = yield from now_values(f"last_over_time({_HEARTBEAT}[{day}])", at)
-    last_heard = yield from _by_process(f"max_over_time(timestamp({_HEARTBEAT})[{looks}])", at)
-    last_shown = yield from _by_process(f"max_over_time((0 * {_HEARTBEAT} + time())[{looks}])", at)
-    heard = yield from _by_process(f"timestamp({_HEARTBEAT})", at)
+    known = yield from now_values(f"last_over_time({HEARTBEAT}[{day}])", at)
+    last_heard = yield from _by_process(f"max_over_time(timestamp({HEARTBEAT})[{looks}])", at)
+    last_shown = yield from _by_process(f"max_over_time((0 * {HEARTBEAT} + time())[{looks}])", at)
+    heard = yield from _by_process(f"timestamp({HEARTBEAT})", at)
     lives: dict[str, Life] = {}
     for process, interval_s in ((process_of(each.labels), each.value) for each in known):
         if process in heard:
-            lives[process] = Life.SILENT if at - heard[process] > _OVERDUE * interval_s else Life.LIVE
+            lives[process] = Life.SILENT if at - heard[process] > OVERDUE * interval_s else Life.LIVE
         else:
             # Who came and went between two looks was not shown for minutes either.
             shown_s = last_shown.get(process, 0.0) - last_heard.get(process, 0.0)

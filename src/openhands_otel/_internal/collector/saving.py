@@ -22,11 +22,11 @@ from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.store import Store, records_of
+from openhands_otel._internal.exact import INT64_MAX
 from openhands_otel.stats import TokenUsage
 
 _BATCH_LIMIT: Final = 50
 _POISONED_LIMIT: Final = 1_000
-_LARGEST: Final = 2**63 - 1
 """The largest integer of SQLite."""
 _RECORDS_FAULT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _DATABASES_FAULT: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
@@ -176,6 +176,6 @@ def _some(marked: set[str]) -> set[str]:
 
 def _sample(subject: str, now: int, cost: float, usage: TokenUsage, calls: int) -> Sample:
     prompt, completion, calls = (
-        min(count, _LARGEST) for count in (usage.prompt_tokens, usage.completion_tokens, calls)
+        min(count, INT64_MAX) for count in (usage.prompt_tokens, usage.completion_tokens, calls)
     )
     return (subject, now, cost, prompt, completion, calls)

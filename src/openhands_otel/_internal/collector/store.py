@@ -21,10 +21,10 @@ from openhands_otel._internal.collector.points.decode import DecodedMetrics, Ins
 from openhands_otel._internal.collector.points.limits import AT_ONCE, CONVERSATION_BYTES
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.state.conversation import Conversation
-from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, OVERDUE, Pulse
+from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, Pulse
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.telling import STREAM, Telling
-from openhands_otel._internal.combining.building import Life
+from openhands_otel._internal.combining.building import OVERDUE, Life
 
 CONVERSATION_LIMIT: Final = 20_000
 """Conversations in memory beyond which new ones are refused; their money is in the totals all the same."""

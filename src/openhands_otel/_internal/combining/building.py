@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import tzinfo
-from typing import Any
+from typing import Any, Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.combining.breakdowns import calls_of, shares_of, tokens_of
@@ -14,6 +14,9 @@ from openhands_otel._internal.combining.naming import labels_of, name_of
 from openhands_otel._internal.combining.told import ToldSeries
 from openhands_otel._internal.usages import by_usage, most_used, token_usage
 from openhands_otel.stats import ConversationStats
+
+OVERDUE: Final = 2.5
+"""Intervals without a word after which a process is silent."""
 
 
 class Life(enum.StrEnum):

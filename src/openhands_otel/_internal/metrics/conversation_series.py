@@ -23,10 +23,11 @@ from typing import NamedTuple
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from openhands_otel import semconv
+from openhands_otel._internal.clock import MILLISECOND_NS
 from openhands_otel._internal.facts import FACTS
 from openhands_otel._internal.ledger.account import Account, Part, Use
 from openhands_otel._internal.ledger.ledger import Ledger
-from openhands_otel._internal.metrics.points import CACHED, MILLISECOND_NS, Batch, Labels, Number, Selection, Series
+from openhands_otel._internal.metrics.points import CACHED, Batch, Labels, Number, Selection, Series
 from openhands_otel.semconv import CostSource, Metric, Reason, RunOutcome, Status, TokenType
 
 CONVERSATIONS_PER_REQUEST = 500

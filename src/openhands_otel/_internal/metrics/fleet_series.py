@@ -23,10 +23,10 @@ from typing import Final
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from openhands_otel import semconv
-from openhands_otel._internal.clock import SECOND_NS, now_ns
+from openhands_otel._internal.clock import MILLISECOND_NS, SECOND_NS, now_ns
 from openhands_otel._internal.export.otlp_config import Temporality
 from openhands_otel._internal.metrics.histograms import BucketCounts
-from openhands_otel._internal.metrics.points import MILLISECOND_NS, Batch, Exemplar, Number, Selection, Series, Value
+from openhands_otel._internal.metrics.points import Batch, Exemplar, Number, Selection, Series, Value
 from openhands_otel._internal.metrics.self_observation import SELF_OBSERVATION
 from openhands_otel.semconv import Metric
 

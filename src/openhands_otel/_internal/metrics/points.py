@@ -17,8 +17,6 @@ from openhands_otel._internal.metrics.histograms import BucketCounts, Exponentia
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import Metric
 
-MILLISECOND_NS = 1_000_000
-"""Prometheus' resolution: stamps that are to differ for it do so by this at least."""
 NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 CACHED = 1_024
 

@@ -28,7 +28,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.metrics.export import ResourceMetrics as ResourceMetricsData
 from opentelemetry.sdk.resources import Resource
 
-from openhands_otel._internal.clock import Clock, process_clock
+from openhands_otel._internal.clock import MILLISECOND_NS, Clock, process_clock
 from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, FIRST, MARK, NEWEST, Part
 from openhands_otel._internal.export.transport import DELIVERED, Outcome, Transport
 from openhands_otel._internal.ledger.intake import Intake
@@ -36,7 +36,7 @@ from openhands_otel._internal.metrics import conversation_series, fleet_series
 from openhands_otel._internal.metrics.backlog import Backlog, Mark
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
 from openhands_otel._internal.metrics.fleet_series import FleetSeries
-from openhands_otel._internal.metrics.points import MILLISECOND_NS, Selection
+from openhands_otel._internal.metrics.points import Selection
 from openhands_otel._internal.metrics.resource import process_resource
 from openhands_otel._internal.metrics.vitals import BEAT_TIMEOUT_S, Vitals
 from openhands_otel.semconv import CORE_SCHEMA_URL, GENAI_SCHEMA_URL, GenAINames

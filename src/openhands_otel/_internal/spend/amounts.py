@@ -33,7 +33,7 @@ COUNTERS: Final[Mapping[Metric, str]] = {
     **{metric: TOKENS[kind] for kind, metric in semconv.TOKEN_COUNTERS.items()},
 }
 """The field that each counter of a process adds to."""
-_NOTHING: Final = 1e-12
+RESIDUE: Final = 1e-12
 """What rounding leaves."""
 
 
@@ -86,7 +86,7 @@ class Amount:
     @property
     def anything(self) -> bool:
         """Whether it is more, or less, than nothing; what rounding leaves of it is nothing."""
-        return any(self.whole) or any(abs(part.value) > _NOTHING for part in (self.cost, self.savings, self.seconds))
+        return any(self.whole) or any(abs(part.value) > RESIDUE for part in (self.cost, self.savings, self.seconds))
 
     @property
     def tokens(self) -> TokenUsage:

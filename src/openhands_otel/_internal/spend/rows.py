@@ -11,10 +11,10 @@ from openhands_otel._internal.spend.amounts import Amount
 
 QUARTER_S: Final = 900
 """The archive's unit of time: a quarter of an hour, UTC, in seconds. Every zone's midnight is a boundary of one."""
-
-
 CLOCKS_S: Final = 2.0
 """By how much the clocks of a call and of what told of it may differ, and a little more, seconds."""
+BURN_WINDOW_S: Final = 300.0
+"""Over which it is measured what an hour costs, seconds."""
 
 
 class Dimension(StrEnum):

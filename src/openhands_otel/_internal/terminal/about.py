@@ -10,14 +10,12 @@ from typing import Any, Final
 from rich.text import Text
 
 from openhands_otel._internal.facts import FACTS, REASONS, Format
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import ROUNDING, money
 from openhands_otel._internal.terminal.layout import Column
 from openhands_otel._internal.terminal.parts import TITLES
 from openhands_otel._internal.terminal.words import LONGEST, lasting, spent, state_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats
-
-_LEAST: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def _formats(zone: tzinfo) -> dict[Format, Callable[[Any], str]]:
 def _difference(stats: ConversationStats) -> str:
     """What OpenHands' own total says otherwise, and why."""
     amount = stats.unreconciled_cost or 0.0
-    if abs(amount) <= _LEAST:
+    if abs(amount) <= ROUNDING:
         return ""
     why = "; ".join(REASONS.get(reason, reason) for reason in stats.unreconciled_reasons)
     return f"{money(abs(amount))} {'more' if amount < 0 else 'less'}{f': {why}' if why else ''}"

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.text import Text
 
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import ROUNDING, money
 from openhands_otel._internal.terminal.layout import Column
 from openhands_otel._internal.terminal.words import LONGEST, short, took
 from openhands_otel._internal.terminal_text import printable
@@ -28,7 +28,6 @@ SORTS: Final = {
     "error": "error_type",
 }
 """What a source sorts by, by the name of a column."""
-_LEAST: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def call_rows(calls: Calls) -> list[CallRow]:
     shown = sum(call.cost or 0.0 for call in calls.calls)
     if more := calls.count - len(calls.calls):
         rows.append(CallRow(name=f"{more:,} calls more", cost=calls.calls_cost - shown))
-    if abs(calls.rest_cost) > _LEAST:
+    if abs(calls.rest_cost) > ROUNDING:
         rows.append(CallRow(name="without a span here: aged out, sampled away, or not sent yet", cost=calls.rest_cost))
     rows.append(CallRow(name=f"all {calls.llm_calls:,} responses", cost=calls.accumulated_cost))
     return rows

@@ -8,11 +8,10 @@ from typing import Final
 
 from openhands_otel._internal.facts import TOLD_BY
 from openhands_otel._internal.spend.conditions import named
+from openhands_otel._internal.spend.rows import BURN_WINDOW_S
 from openhands_otel._internal.terminal.attention import life_of
 from openhands_otel.stats import ConversationStats
 
-WINDOW_S: Final = 300.0
-"""Over which the money of an hour is measured, seconds."""
 _LEAST_WINDOW_S: Final = 30.0
 _LEAST_STEP_S: Final = 1.0
 """Between two samples, seconds: a conversation that changes a hundred times a second has no more of them."""
@@ -24,7 +23,7 @@ class Entry:
     def __init__(self, stats: ConversationStats, now: float) -> None:
         self._samples: deque[tuple[float, float]] = deque()
         began = stats.started_unix_nano / 1e9
-        if now - began < WINDOW_S:
+        if now - began < BURN_WINDOW_S:
             # At its begin nothing was spent, so one that is new is measured from there.
             self._samples.append((began, 0.0))
         self.update(stats, now)
@@ -36,7 +35,7 @@ class Entry:
         samples = self._samples
         if not samples or now - samples[-1][0] >= _LEAST_STEP_S:
             samples.append((now, stats.accumulated_cost))
-        while len(samples) > 2 and samples[1][0] < now - WINDOW_S:
+        while len(samples) > 2 and samples[1][0] < now - BURN_WINDOW_S:
             samples.popleft()
 
     def burn(self, now: float) -> float | None:
@@ -44,10 +43,10 @@ class Entry:
         samples = self._samples
         if life_of(self.stats) != "running" or not samples:
             return None
-        while len(samples) > 1 and samples[1][0] <= now - WINDOW_S:
+        while len(samples) > 1 and samples[1][0] <= now - BURN_WINDOW_S:
             samples.popleft()
         began, cost = samples[0]
-        span = min(now - began, WINDOW_S)
+        span = min(now - began, BURN_WINDOW_S)
         return None if span < _LEAST_WINDOW_S else 3600 * (self.stats.accumulated_cost - cost) / span
 
     @property

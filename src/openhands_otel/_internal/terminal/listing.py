@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from openhands_otel._internal.facts import NEEDS
+from openhands_otel._internal.money import ROUNDING
 from openhands_otel._internal.terminal.attention import CHIPS, life_of, need_of
 from openhands_otel._internal.terminal.entry import Entry
 from openhands_otel._internal.terminal.live import Live
 
 type SortKey = Callable[[Entry, float], float | str]
-_LEAST: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,7 @@ class Listing:
         cost = sum(row.cost for row in rows)
         rest = 0.0 if self.view.filtered else self.live.totals.accumulated_cost - cost
         unpriced = sum(row.entry.stats.unpriced_calls for row in rows)
-        return Sums(len(rows), cost, unpriced, rest if abs(rest) > _LEAST else 0.0)
+        return Sums(len(rows), cost, unpriced, rest if abs(rest) > ROUNDING else 0.0)
 
     def _began(self, name: str) -> int:
         return self.live.entries[name].stats.started_unix_nano

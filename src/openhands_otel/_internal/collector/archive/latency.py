@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from openhands_otel._internal.collector.spans.span import SpanKind
+from openhands_otel._internal.exact import INT64_MAX
 from openhands_otel._internal.spend.conditions import Conditions
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import Dimension
 from openhands_otel.stats import Latency
 
 _CALLS: Final = f"FROM spans WHERE kind = '{SpanKind.CALL}' AND ended >= ? AND ended < ?"
-_LAST: Final = 2**63 - 1
 _UNTOLD: Final = frozenset({Dimension.RUN, Dimension.NAMESPACE, Dimension.COST_SOURCE})
 """What no span tells: under a condition of it no call is known to count."""
 
@@ -23,7 +23,7 @@ _UNTOLD: Final = frozenset({Dimension.RUN, Dimension.NAMESPACE, Dimension.COST_S
 def latency(connection: sqlite3.Connection, question: SpendQuestion) -> Latency:
     """Read the calls that ended in the period of ``question`` and meet its conditions."""
     begin = 0 if question.since is None else int(question.since * 1e9)
-    end = _LAST if question.until is None else min(int(question.until * 1e9), _LAST)
+    end = INT64_MAX if question.until is None else min(int(question.until * 1e9), INT64_MAX)
     if question.where:
         conditions = Conditions(question.where)
         told = _UNTOLD.isdisjoint(each.name for each in question.where)

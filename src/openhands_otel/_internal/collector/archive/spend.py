@@ -25,7 +25,7 @@ from openhands_otel._internal.collector.state.placing import (
     place_of,
 )
 from openhands_otel._internal.collector.state.runs import Run
-from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.exact import INT64_MAX, ExactSum
 from openhands_otel._internal.spend.amounts import CALLS, Amount
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 
@@ -42,7 +42,6 @@ DATED_SINCE: Final = "spend"
 """Name of the date before which spend has none."""
 _FINE: Final = 2**30
 """Parts of a dollar that are counted in whole numbers."""
-_LARGEST: Final = 2**63 - 1
 
 _PLACE: Final = Place._fields
 _FIND: Final = f"SELECT id FROM places WHERE {' AND '.join(f'{name} = ?' for name in _PLACE)}"
@@ -111,7 +110,7 @@ def _add(connection: sqlite3.Connection, quarter: int, place: Place, numbers: It
 
 
 def _numbers(amount: Amount) -> tuple[int | float, ...]:
-    whole = (max(-_LARGEST, min(count, _LARGEST)) for count in amount.whole)
+    whole = (max(-INT64_MAX, min(count, INT64_MAX)) for count in amount.whole)
     return (*amount.cost.split(_FINE), amount.savings.value, *whole, amount.seconds.value)
 
 
@@ -176,7 +175,7 @@ def note_runs(connection: sqlite3.Connection, runs: Iterable[Run]) -> None:
         " ON CONFLICT DO UPDATE SET begun = excluded.begun, ended = excluded.ended, outcome = excluded.outcome,"
         " error = excluded.error, tool_calls = excluded.tool_calls",
         [
-            (run.conversation, run.number, run.begun, run.ended, run.outcome, run.error, min(run.tool_calls, _LARGEST))
+            (run.conversation, run.number, run.begun, run.ended, run.outcome, run.error, min(run.tool_calls, INT64_MAX))
             for run in runs
         ],
     )

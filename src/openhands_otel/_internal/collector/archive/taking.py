@@ -6,15 +6,11 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Final
 
 from openhands_otel._internal.collector.state.placing import Booked, Cube, Place
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.spend.amounts import EXACT, WHOLE, Amount
+from openhands_otel._internal.spend.amounts import EXACT, RESIDUE, WHOLE, Amount
 from openhands_otel._internal.spend.rows import QUARTER_S
-
-_NOTHING: Final = 1e-12
-"""What rounding leaves."""
 
 
 def copied(amount: Amount) -> Amount:
@@ -30,7 +26,7 @@ def take(held: Amount, need: Amount) -> Amount:
     for name in EXACT:
         there, wanted = getattr(held, name), getattr(need, name)
         if there.value > 0 and wanted.value > 0:
-            enough = there.value - wanted.value > _NOTHING
+            enough = there.value - wanted.value > RESIDUE
             getattr(part, name).include(wanted if enough else there)
             wanted.include(getattr(part, name), -1)
     for name in WHOLE:

@@ -14,12 +14,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from openhands_otel._internal.collector.points.exponential import Exponential, from_exponential
-from openhands_otel._internal.collector.points.ranges import STAMP_LIMIT, implausible_stamp, out_of_range, range_of
+from openhands_otel._internal.collector.points.ranges import implausible_stamp, out_of_range, range_of
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.remembered import Remembered
 from openhands_otel._internal.collector.points.series import Attributes, Exemplar, MetricInfo, Point
 from openhands_otel._internal.collector.points.values import BUCKET_LIMIT, Distribution, Value
 from openhands_otel._internal.combining.told import AttributeValue
+from openhands_otel._internal.exact import INT64_MAX
 from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET, SCOPE_PROCESS
 
 _NO_RECORDED_VALUE: Final = 1
@@ -148,7 +149,7 @@ def _read_known(given: pb.NumberDataPoint, described: _Described, scope: str | N
     rest = wire[_PLAIN.size :]
     attributes = _KNOWN.get(rest)
     info, delta, least, most = described
-    if attributes is None or not least <= value <= most or start > STAMP_LIMIT or time > STAMP_LIMIT:
+    if attributes is None or not least <= value <= most or start > INT64_MAX or time > INT64_MAX:
         return None, rest
     return Point(info, attributes, start, time, value, delta, scope), rest
 
@@ -219,7 +220,7 @@ def _exemplar(given: pb.Exemplar) -> Exemplar | None:
     kind = given.WhichOneof("value")
     value = getattr(given, kind) if kind else math.nan
     leads = all(len(text) == size and any(text) for text, size in ((given.trace_id, 16), (given.span_id, 8)))
-    if not leads or not math.isfinite(value) or not 0 < given.time_unix_nano <= STAMP_LIMIT:
+    if not leads or not math.isfinite(value) or not 0 < given.time_unix_nano <= INT64_MAX:
         return None
     return Exemplar(value, given.time_unix_nano, given.trace_id, given.span_id)
 

@@ -14,10 +14,7 @@ from typing import Final
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import MetricInfo
 from openhands_otel._internal.collector.points.values import Distribution, Value
-from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, SECONDS_LIMIT
-
-STAMP_LIMIT: Final = 2**63 - 1
-"""Unix nanoseconds, until the year 2262."""
+from openhands_otel._internal.exact import COUNT_LIMIT, INT64_MAX, MONEY_LIMIT, SECONDS_LIMIT
 
 _BY_UNIT: Final[dict[str, float]] = {semconv.USD: MONEY_LIMIT, semconv.SECONDS: SECONDS_LIMIT}
 _OWN_LIMITS: Final[dict[str, float]] = {
@@ -48,7 +45,7 @@ def range_of(metric: MetricInfo) -> tuple[float, float | None]:
 def implausible_stamp(start: int, time: int) -> str | None:
     """Why these times (unix nanoseconds) cannot be; None if they can."""
     latest = max(start, time)
-    return None if latest <= STAMP_LIMIT else f"has the time {latest}, and nanoseconds end at {STAMP_LIMIT}"
+    return None if latest <= INT64_MAX else f"has the time {latest}, and nanoseconds end at {INT64_MAX}"
 
 
 def bad_buckets(bounds: Sequence[float]) -> str | None:

@@ -24,13 +24,10 @@ from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.spans.timeline import Now, rows_of
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.conversations import Conversations
+from openhands_otel._internal.money import ROUNDING
 from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel.semconv import Status
 from openhands_otel.stats import Calls, ConversationStats, Timeline, TimelineRow
-
-_NOTHING = 1e-9
-"""What adding up floats leaves of a difference, US dollars."""
-
 
 _DRAWN: Final = 4
 """Timelines that are kept between the pages of one."""
@@ -71,7 +68,7 @@ class SpanAnswers:
             calls_cost=cost,
             accumulated_cost=spent.accumulated_cost,
             llm_calls=spent.llm_calls,
-            rest_cost=rest if abs(rest) > _NOTHING else 0.0,
+            rest_cost=rest if abs(rest) > ROUNDING else 0.0,
         )
         return _tagged(answer.model_dump_json(), tag, count)
 

@@ -15,6 +15,7 @@ from openhands_otel._internal.collector.points.decode import Instance, instance_
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.spans.attributes import Room, count_of, number_of, text_of
 from openhands_otel._internal.collector.spans.span import Span, SpanKind
+from openhands_otel._internal.exact import INT64_MAX
 
 AHEAD_S: Final = 86_400
 """How far ahead of the viewer's clock a span may end."""
@@ -184,7 +185,7 @@ def _finish_reason(given: object) -> str | None:
 def _details(message: SpanMessage, attributes: dict[str, Any], source: _Source, room: Room) -> dict[str, Any]:
     events = [
         {
-            "unix_nano": min(event.time_unix_nano, 2**63 - 1),
+            "unix_nano": min(event.time_unix_nano, INT64_MAX),
             "name": event.name[:_NAME],
             "attributes": room.attributes(event.attributes, most=_EVENT_ATTRIBUTES),
         }

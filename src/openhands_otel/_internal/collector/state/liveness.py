@@ -19,13 +19,11 @@ from typing import Any, Final, Protocol
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import Point
-from openhands_otel._internal.combining.building import Life
+from openhands_otel._internal.combining.building import OVERDUE, Life
 from openhands_otel._internal.host.neighbours import Address, is_connected
 
 HEARTBEAT_S: Final = 60.0
 """Of a process that has promised nothing."""
-OVERDUE: Final = 2.5
-"""Intervals without a word after which a process is silent."""
 SUSPECTED_S: Final = 5.0
 """A broken connection means a death if nothing is heard for so long; whoever beats is heard before."""
 RETURN_S: Final = 15.0

@@ -15,6 +15,7 @@ from typing import Final
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.spend.rows import BURN_WINDOW_S
 from openhands_otel.stats import BurnRate, Share, TokenUsage
 
 TOTAL_METRICS: Final = frozenset(
@@ -33,7 +34,6 @@ CALLS_BEFORE: Final = semconv.RESPONSE_LATENCY.name
 """Stands for the calls of processes that have no counter of them: agents before it was made."""
 
 _GROUP_LIMIT: Final = 5_000
-_BURN_WINDOW_S: Final = 300
 _BURN_LEAST_S: Final = 60
 
 _OVERFLOWN: Final[Attributes] = ((semconv.METRIC_OVERFLOW, True),)
@@ -143,13 +143,13 @@ class BurnMeter:
 
     def _forget(self) -> float:
         now = time.monotonic()
-        while self._spent and self._spent[0][0] < now - _BURN_WINDOW_S:
+        while self._spent and self._spent[0][0] < now - BURN_WINDOW_S:
             self._spent.popleft()
         return now
 
     def rate(self, service: str | None = None) -> BurnRate:
         """Of one service, or of all."""
-        window = min(_BURN_WINDOW_S, max(_BURN_LEAST_S, self._forget() - self._began))
+        window = min(BURN_WINDOW_S, max(_BURN_LEAST_S, self._forget() - self._began))
         spent = (each.values() if service is None else [each.get(service, 0.0)] for _, each in self._spent)
         per_second = sum(map(sum, spent)) / window
         return BurnRate(per_minute=per_second * 60, per_hour=per_second * 3600, window_s=window)
@@ -161,7 +161,7 @@ class BurnMeter:
     @staticmethod
     def is_recent(start: int, at: int) -> bool:
         """Whether a stream seen for the first time had just begun (unix nanoseconds, both by its sender's clock)."""
-        return at - start < _BURN_WINDOW_S * 1e9
+        return at - start < BURN_WINDOW_S * 1e9
 
 
 def _share(name: str, values: dict[str, float]) -> Share:
