@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,6 +185,3 @@ class Scenario:
         return [
             points[-1] for points in self.receiver.streams(metric).values() if not points[-1].flags & NO_RECORDED_VALUE
         ]
-
-
-Play = Callable[[Scenario], None]

@@ -18,7 +18,6 @@ from openhands_otel.semconv import CostSource
 
 from .scenario import COST, EXACT, Scenario, needs, said
 
-SAVINGS = "openhands.llm.cache_savings"
 UNPRICED = "openhands.llm.unpriced_calls"
 
 

@@ -8,14 +8,11 @@ KeyboardInterrupt and SystemExit belong to the host.
 from __future__ import annotations
 
 import functools
-import logging
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from openhands_otel._internal import log
-
-logger = logging.getLogger(log.NAME)
+from openhands_otel._internal.log import logger
 
 _errors: dict[str, int] = {}
 

@@ -9,7 +9,6 @@ it is never refused: it is cleaned of what does something on a screen or hides, 
 
 from __future__ import annotations
 
-import logging
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -21,11 +20,9 @@ from types import TracebackType
 from typing import Final
 from urllib.parse import unquote
 
-from openhands_otel._internal import log
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.once import Once
 from openhands_otel._internal.terminal_text import INVISIBLE
-
-logger = logging.getLogger(log.NAME)
 
 Labels = tuple[tuple[str, str], ...]
 """Names and values, sorted: what is the same compares as the same."""

@@ -1,6 +1,6 @@
-"""Makes every log line of this package printable text, whatever a server or a peer put into it.
+"""The logger of this package, ``openhands_otel``, which every module writes to.
 
-Importing this puts the filter on our logger, ``openhands_otel``, which every module writes to.
+Its filter makes every line printable text, whatever a server or a peer put into it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 from openhands_otel._internal.terminal_text import printable
 
 NAME: Final = "openhands_otel"
+logger: Final = logging.getLogger(NAME)
 
 
 class PrintableRecords(logging.Filter):
@@ -35,10 +36,5 @@ def _printable(value: Any) -> Any:
     return printable(str(value))
 
 
-def _install() -> None:
-    logger = logging.getLogger(NAME)
-    if not any(isinstance(each, PrintableRecords) for each in logger.filters):
-        logger.addFilter(PrintableRecords())
-
-
-_install()
+if not any(isinstance(each, PrintableRecords) for each in logger.filters):
+    logger.addFilter(PrintableRecords())

@@ -172,14 +172,11 @@ class Application:
     def __init__(self) -> None:
         from multiprocessing.pool import ThreadPool
 
-        import anyio.from_thread
-
         self.executor = concurrent.futures.ThreadPoolExecutor(1)
         self.pool = ThreadPool(1)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        self.portal = anyio.from_thread.start_blocking_portal()
 
     def hand_over(self) -> dict[str, Callable[[Callable[[], object]], object]]:
         """Ways to have something done elsewhere; each waits for it."""

@@ -9,7 +9,6 @@ can be had (Python refuses them once it has begun to end) whoever publishes does
 from __future__ import annotations
 
 import _thread
-import logging
 import queue
 import sys
 import threading
@@ -18,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openhands_otel._internal.guard import note_error
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.once import Once
 from openhands_otel.events import Event
-
-logger = logging.getLogger("openhands_otel")
 
 QUEUE_SIZE = 10_000
 """Events that may wait; later ones are dropped and counted."""

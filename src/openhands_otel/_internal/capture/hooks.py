@@ -7,7 +7,6 @@ at any moment meanwhile, in other threads; that is what ``import_hooks.py`` and 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from types import ModuleType
 
@@ -19,11 +18,10 @@ from openhands_otel._internal.capture.conversations import ConversationHooks
 from openhands_otel._internal.capture.identity import OpenConversations
 from openhands_otel._internal.capture.recording import Recording
 from openhands_otel._internal.clock import now_ns
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.patching.patching import Patches
 from openhands_otel.events import ConversationClosed
-
-logger = logging.getLogger("openhands_otel")
 
 Patch = Callable[[Patches, ModuleType], list[str]]
 """Patches a module and returns the names that it lacks."""

@@ -14,7 +14,6 @@ name. So that name is replaced there, and nothing else: the list of variables is
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -23,10 +22,9 @@ from typing import Any, Final
 
 from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.patching.patching import Patches
-
-logger = logging.getLogger("openhands_otel")
 
 MODULE: Final = "openhands.sdk.observability.laminar"
 PROJECT_KEY: Final = "LMNR_PROJECT_API_KEY"

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from openhands_otel._internal import log
 from openhands_otel._internal.collector.absent import HISTORY, Unavailable
 from openhands_otel._internal.collector.archive.database import Lost
 from openhands_otel._internal.collector.archive.history import Batch
@@ -26,6 +24,7 @@ from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.store import JOURNAL, Store
 from openhands_otel._internal.collector.supervision import keep_running
+from openhands_otel._internal.log import logger
 
 DATES_KEPT_S: Final = 400 * 86_400.0
 """How long spend keeps its quarter-hour, unless told otherwise: thirteen months."""
@@ -45,7 +44,6 @@ _CROWD_BATCH: Final = 500
 _CROWD_STEPS: Final = 20
 _STEPS: Final = 10
 _LOOK_AT_FILE_EVERY_S: Final = 1.0
-_log = logging.getLogger(log.NAME)
 
 
 @dataclass(slots=True)
@@ -281,4 +279,4 @@ class Housekeeping:
         unsaved = len(store.fleet.dirty | store.conversations.dirty | self._saving.poisoned.keys())
         if unsaved:
             reason = store.health.reason(HISTORY) or "the database did not take them"
-            _log.error("%d records could not be saved before the end (%s)", unsaved, reason)
+            logger.error("%d records could not be saved before the end (%s)", unsaved, reason)

@@ -6,13 +6,11 @@ then.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import Final
 
-from openhands_otel._internal import log
 from openhands_otel._internal.collector.absent import HISTORY
 from openhands_otel._internal.collector.archive.database import Lost
 from openhands_otel._internal.collector.archive.history import Batch, Sample
@@ -23,6 +21,7 @@ from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.store import Store, records_of
 from openhands_otel._internal.exact import INT64_MAX
+from openhands_otel._internal.log import logger
 from openhands_otel.stats import TokenUsage
 
 _BATCH_LIMIT: Final = 50
@@ -30,8 +29,6 @@ _POISONED_LIMIT: Final = 1_000
 """The largest integer of SQLite."""
 _RECORDS_FAULT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _DATABASES_FAULT: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
-
-_log = logging.getLogger(log.NAME)
 
 
 class Saving:
@@ -140,7 +137,7 @@ class Saving:
 
     def _poison(self, name: str, error: Exception) -> None:
         if name not in self.poisoned:
-            _log.error("the record of %r cannot be saved: %s", name[:100], error, exc_info=error)
+            logger.error("the record of %r cannot be saved: %s", name[:100], error, exc_info=error)
         if len(self.poisoned) < _POISONED_LIMIT:
             self.poisoned[name] = f"{type(error).__name__}: {error}"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -19,7 +18,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from openhands_otel._internal import log
 from openhands_otel._internal.collector.access import Token
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
@@ -43,6 +41,7 @@ from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.named_tokens import NamedTokens, TokensError
 from openhands_otel._internal.host.state_folder import own_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token, read_token
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.spend.budgets import read_limits
 from openhands_otel._internal.spend.quiet_hours import QuietHours
 from openhands_otel._internal.spend.zones import zone_of
@@ -59,9 +58,6 @@ _KEEP_ALIVE_S: Final = 120
 """Longer than the senders' heartbeat, so that an idle connection is not closed under the next update."""
 _LOOK_EVERY_S: Final = 0.5
 _BACKLOG: Final = 1_024
-
-
-_log = logging.getLogger(log.NAME)
 
 
 class StartError(Exception):
@@ -323,7 +319,7 @@ async def _step(what: str, closing: Awaitable[None]) -> None:
     try:
         await closing
     except Exception as error:
-        _log.error("%s could not be closed as it should: %s", what, error, exc_info=error)
+        logger.error("%s could not be closed as it should: %s", what, error, exc_info=error)
 
 
 class _Server(uvicorn.Server):

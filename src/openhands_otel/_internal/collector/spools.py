@@ -6,7 +6,6 @@ Each request goes through the viewer's own door, as from anybody, so that one pl
 from __future__ import annotations
 
 import http.client
-import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -21,9 +20,8 @@ from openhands_otel._internal.export.spool.destination import GRPC, Destination,
 from openhands_otel._internal.export.spool.file import Owed
 from openhands_otel._internal.export.spool.folder import Unusable, spool_folder
 from openhands_otel._internal.export.transport import Outcome
+from openhands_otel._internal.log import logger
 from openhands_otel.semconv import REPLAYED_HEADER
-
-logger = logging.getLogger("openhands_otel")
 
 _TIMEOUT_S: Final = 10.0
 _PATH: Final = "/v1/metrics"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
-from openhands_otel._internal import log
 from openhands_otel._internal.collector.archive.database import Lost
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.terminal_text import printable
 
 FORESEEN: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
@@ -20,8 +19,6 @@ FORESEEN: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
 _TEXT_LIMIT: Final = 300
 _PAUSE_S: Final = 1.0
 """How long a task that ended is left alone, and how long it has to run to be well again."""
-
-_log = logging.getLogger(log.NAME)
 
 
 class Health:
@@ -48,14 +45,14 @@ class Health:
         before = self._wrong.get(part)
         self._wrong[part] = reason
         if before is None:
-            _log.error("%s: %s", part, reason, exc_info=error)
+            logger.error("%s: %s", part, reason, exc_info=error)
         if before != reason:
             self._changed()
 
     def well(self, part: str) -> None:
         """``part`` works."""
         if self._wrong.pop(part, None) is not None:
-            _log.warning("%s: works again", part)
+            logger.warning("%s: works again", part)
             self._changed()
 
     def failed(self, part: str, error: Exception) -> None:

@@ -18,10 +18,9 @@ from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
 from openhands_otel._internal.export.config_tree import ConfigFileError, Tree, read_tree
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import STABILITY_OPT_IN
-
-logger = logging.getLogger("openhands_otel")
 
 CONFIG_FILE: Final = "OTEL_CONFIG_FILE"
 NOTHING: Final = {"OTEL_METRICS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "none"}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from openhands_otel._internal import log
 from openhands_otel._internal.export.transport import Outcome
-
-logger = logging.getLogger(log.NAME)
+from openhands_otel._internal.log import logger
 
 MOST_REFUSALS: Final = 5
 """Different refusals that are logged; a receiver can think of any number."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 import requests
@@ -15,10 +14,9 @@ from openhands_otel._internal.export.otlp_config import OtlpConfig, stranger_in
 from openhands_otel._internal.export.transport import USER_AGENT, Credentials, Outcome, body_of, with_beat
 from openhands_otel._internal.host.network import without_secrets
 from openhands_otel._internal.host.token_file import TokenFileError
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import BEAT_HEADER
-
-logger = logging.getLogger("openhands_otel")
 
 LONGEST_ANSWER = 65_536
 """Bytes of a response that are read; a real one has some fifty."""

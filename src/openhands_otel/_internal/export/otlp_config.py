@@ -11,7 +11,6 @@ Files that variables name (certificates, keys, the token) are not looked at here
 from __future__ import annotations
 
 import base64
-import logging
 import math
 import re
 from collections.abc import Mapping
@@ -23,10 +22,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from openhands_otel._internal.export.config_file import Standard, standard
 from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import without_secrets
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import BOTH_GENAI, NEWEST_GENAI, STABILITY_OPT_IN, GenAINames
-
-logger = logging.getLogger("openhands_otel")
 
 Signal = Literal["metrics", "traces"]
 Protocol = Literal["http/protobuf", "grpc"]

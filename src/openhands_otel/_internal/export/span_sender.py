@@ -8,7 +8,6 @@ long a span waits for others, are those of the standard variables (``OTEL_BSP_*`
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -24,8 +23,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.guard import note_error
-
-logger = logging.getLogger("openhands_otel")
+from openhands_otel._internal.log import logger
 
 DELAY_MS: Final = 1000
 """How long spans wait for others where OTEL_BSP_SCHEDULE_DELAY says nothing: a killed process loses the last second."""

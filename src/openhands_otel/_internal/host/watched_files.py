@@ -6,17 +6,14 @@ the next look tries again.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from openhands_otel._internal import log
+from openhands_otel._internal.log import logger
 
 _LOOK_EVERY_S: Final = 0.5
-
-_log = logging.getLogger(log.NAME)
 
 
 class WatchedFiles[T]:
@@ -49,11 +46,11 @@ class WatchedFiles[T]:
             self._held = self._read()
         except self._failure as error:
             if not self._in_trouble:
-                _log.error("%s; what was read before is still in use", error)
+                logger.error("%s; what was read before is still in use", error)
             self._in_trouble = True
             return
         if self._in_trouble:
-            _log.warning("%s can be read again", self._what)
+            logger.warning("%s can be read again", self._what)
         self._seen, self._in_trouble = seen, False
 
     def _state(self) -> tuple[int, ...]:

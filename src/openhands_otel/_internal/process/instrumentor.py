@@ -7,7 +7,6 @@ which is then built at once (OpenHands' own import takes seconds, this takes a t
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -22,6 +21,7 @@ from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.laminar import Laminar
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.launch.tool_environment import ToolEnvironment
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.process.subscriptions import bus, listen, tell_in_detail, tell_of_people
 from openhands_otel.settings import Settings, SettingsError, load
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from openhands_otel._internal.process.runtime import Runtime
 
-logger = logging.getLogger("openhands_otel")
 
 _changing = threading.RLock()
 """Held while the process is being instrumented, or the opposite."""

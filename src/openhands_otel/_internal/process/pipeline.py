@@ -11,14 +11,12 @@ followed by the process's end would lose all. A forked child's is started by its
 from __future__ import annotations
 
 import _thread
-import logging
 import time
 from collections.abc import Callable, Iterator
 
 from opentelemetry.metrics import MeterProvider as MeterProviderApi
 from opentelemetry.sdk.resources import Resource
 
-from openhands_otel._internal import log
 from openhands_otel._internal.background_task import Waiting
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
@@ -46,8 +44,6 @@ from openhands_otel._internal.process.spool_keeper import SpoolKeeper, Whose
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
-
-logger = logging.getLogger(log.NAME)
 
 POLL_S = 0.002
 FAREWELL_S = 0.3

@@ -9,7 +9,6 @@ writes.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -25,11 +24,10 @@ from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, Unu
 from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import Intake
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.metrics.request_builder import RequestBuilder
 from openhands_otel._internal.money import dollars
 from openhands_otel._internal.process.replays import Replays
-
-logger = logging.getLogger("openhands_otel")
 
 EVERY_S = 1.0
 PATIENCE_S = 0.5

@@ -8,7 +8,6 @@ the SDK has cached stays as it is, so the server's numbers are back when this is
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +15,11 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.patching.patching import Patches
 from openhands_otel._internal.remote.follower import Follower
 from openhands_otel._internal.remote.overlay import Usages, overlaid, spent_before
-
-logger = logging.getLogger("openhands_otel")
 
 MODULE: Final = "openhands.sdk.conversation.impl.remote_conversation"
 _STATS, _USAGES = "stats", "usage_to_metrics"

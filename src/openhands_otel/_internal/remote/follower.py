@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from contextlib import suppress
@@ -11,13 +10,11 @@ from typing import Final
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from openhands_otel._internal import log
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
+from openhands_otel._internal.log import logger
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import ConversationStats, ConversationUpdate, RemovedUpdate, SnapshotUpdate, Update
-
-logger = logging.getLogger(log.NAME)
 
 _PAUSE_S: Final = 2.0
 

@@ -8,7 +8,6 @@ and set their provider then.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from openhands_otel._internal.export.otlp_config import ENDPOINT, EXPORTERS, TRA
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.labels import labels_of
 from openhands_otel._internal.ledger.intake import Item, OfSpan
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event, RunStarted
 from openhands_otel.semconv import GenAINames
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from openhands_otel._internal.export.span_sender import SpanSender
     from openhands_otel._internal.tracing.genai import GenAI
     from openhands_otel._internal.tracing.spans import Spans
-
-logger = logging.getLogger("openhands_otel")
 
 
 class Traces:

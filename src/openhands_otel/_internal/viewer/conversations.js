@@ -25,7 +25,7 @@ export function needOf(stats, since) {
   return need === undefined || (over && need === "waiting") ? "" : need;
 }
 
-export class Entry {
+class Entry {
   constructor(stats, past, now) {
     this.past = past;
     this.samples = [];

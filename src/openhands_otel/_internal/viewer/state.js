@@ -4,12 +4,12 @@ import { lifeOf, needOf } from "./conversations.js";
 import { LLM_ACTIVITY, NEEDS, OUTCOMES, OUTCOME_TONES, STATES, TONES } from "./facts.js";
 import { brief } from "./format.js";
 
-export function statusOf({ closed, gone, ended, stale, status }) {
+function statusOf({ closed, gone, ended, stale, status }) {
   return closed ? "closed" : gone ? "gone" : ended ? "ended" : stale ? "silent" : status ?? "open";
 }
 
 // How its last run ended, where its status does not say that already.
-export function resultOf(stats) {
+function resultOf(stats) {
   const { outcome } = stats;
   const status = statusOf(stats);
   const text = outcome === null || outcome === undefined || outcome === status ? "" : OUTCOMES[outcome] ?? outcome;

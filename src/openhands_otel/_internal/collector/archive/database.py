@@ -8,7 +8,6 @@ anew out of the one that is still open; one that is damaged is set aside, and me
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import time
@@ -16,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from openhands_otel._internal import log
 from openhands_otel._internal.collector.archive import schema
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.archive.upgrade import upgrade
+from openhands_otel._internal.log import logger
 
 try:
     import fcntl
@@ -32,7 +31,6 @@ _RUINED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 _OVERWRITTEN: Final = "the database was overwritten by something else"
 
-_log = logging.getLogger(log.NAME)
 
 Identity = tuple[int, int] | None
 """Device and inode; None where there is no file."""
@@ -158,7 +156,7 @@ class DatabaseFile:
             connection.close()
         aside = self._set_aside(self.path, "damaged")
         self._swap(self.path, fresh)
-        _log.warning("history: %s was damaged and is now %s; a new one holds the totals", self.path, aside)
+        logger.warning("history: %s was damaged and is now %s; a new one holds the totals", self.path, aside)
 
     def _make_anew(self, path: Path, what: str) -> None:
         """The file that is still open has everything: copy it to where it belongs."""
@@ -181,7 +179,7 @@ class DatabaseFile:
         aside = self._set_aside(path, "replaced") if taken else None
         self._swap(path, fresh)
         moved = f", and what took its place is now {aside}" if aside else ""
-        _log.warning("history: %s was %s while in use; it is written anew%s", path, what, moved)
+        logger.warning("history: %s was %s while in use; it is written anew%s", path, what, moved)
 
     def _swap(self, path: Path, fresh: Path) -> None:
         # The old connection first: at its end SQLite removes the log by its name, whosever that is by then.
@@ -235,7 +233,7 @@ class DatabaseFile:
                 schema.refuse(path, error)
             raise
         if aside is not None:
-            _log.warning("history: %s was of an older layout and is converted; the file as it was is %s", path, aside)
+            logger.warning("history: %s was of an older layout and is converted; the file as it was is %s", path, aside)
 
     def _note(self, path: Path) -> None:
         self._identities, self._content = _identities(path), _content(path)

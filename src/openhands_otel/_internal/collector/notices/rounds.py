@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from openhands_otel._internal import log
 from openhands_otel._internal.collector.archive import told
 from openhands_otel._internal.collector.budgets import budgets
 from openhands_otel._internal.collector.notices.conditions import Progress, of_budget, of_conversation, of_models
@@ -20,6 +18,7 @@ from openhands_otel._internal.collector.notices.notice import Notice
 from openhands_otel._internal.collector.notices.targets import Target
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import keep_running
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.spend.budgets import Limit
 from openhands_otel._internal.spend.quiet_hours import QuietHours
 from openhands_otel.semconv import NoticeKind, Status
@@ -33,8 +32,6 @@ _LINES: Final = 20
 """Of one message; what is more is counted."""
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 600.0
-
-_log = logging.getLogger(log.NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +170,12 @@ class Notices:
             lines.append(f"and {len(waiting) - _LINES} more")
         if not await target.send("\n".join(lines)):
             if not way.pause_s:
-                _log.warning("notice target %s cannot be told; it is tried again", target.name)
+                logger.warning("notice target %s cannot be told; it is tried again", target.name)
             way.pause_s = min(_LONGEST_PAUSE_S, way.pause_s * 2 or _FIRST_PAUSE_S)
             way.not_before = time.monotonic() + way.pause_s
             return
         if way.pause_s:
-            _log.warning("notice target %s is told again", target.name)
+            logger.warning("notice target %s is told again", target.name)
             way.pause_s = 0.0
         events = [each.event for each in waiting]
         await archive.change(lambda connection: told.sent(connection, target.digest, events))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,9 +11,7 @@ from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import MARK, NotASpool, Spool
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, entries
 from openhands_otel._internal.export.transport import Outcome
-
-logger = logging.getLogger("openhands_otel")
-
+from openhands_otel._internal.log import logger
 
 Send = Callable[[bytes], Outcome]
 """Sends one request."""

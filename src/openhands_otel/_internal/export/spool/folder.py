@@ -7,7 +7,6 @@ has gone. A lock on a file that has been replaced meanwhile is worth nothing, an
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import time
@@ -27,6 +26,7 @@ from openhands_otel._internal.export.spool.file import (
 )
 from openhands_otel._internal.export.spool.thinning import counters_only
 from openhands_otel._internal.host.state_folder import make_private_folder, state_folder
+from openhands_otel._internal.log import logger
 from openhands_otel._internal.money import dollars
 
 try:
@@ -35,7 +35,6 @@ except ImportError:
     # Windows, where there are no such locks.
     fcntl = None
 
-logger = logging.getLogger("openhands_otel")
 
 SUFFIX: Final = ".spool"
 LIMIT: Final = 64 * 1024 * 1024
