@@ -83,7 +83,7 @@ coverage: setup ## run the tests and see which lines and branches they leave out
 	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
 # What becomes of money, from event to row; these tests alone, in one process, reach some 88 % of lines and branches.
-EXACT_TESTS = tests/test_ledger.py tests/test_money.py tests/test_facts.py tests/test_labels.py tests/spend tests/telemetry/test_intake.py \
+EXACT_TESTS = tests/test_ledger.py tests/test_fleet_tokens.py tests/test_money.py tests/test_facts.py tests/test_labels.py tests/spend tests/telemetry/test_intake.py \
     $(addprefix tests/collector/test_,any_history.py blocks.py decode.py forget.py history.py naming.py neighbours.py order_and_time.py \
     outcomes.py ranges.py runs.py series.py spend.py store.py)
 EXACT_ROOMS = */exact.py,*/money.py,*/usages.py,*/ledger/*,*/points/*,*/state/*,*/combining/*,*/spend/*,*/archive/spend.py,*/archive/records.py

@@ -8,14 +8,15 @@ import random
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY
+from openhands_otel._internal.exact import TOKENS_LIMIT, ExactSum
+from openhands_otel._internal.ledger.fleet import LABEL_VALUES_LIMIT, OVERFLOW_KEY
 from openhands_otel._internal.ledger.ledger import BREAKDOWN_LIMIT, CLOSED_LIMIT, Ledger
 from openhands_otel.events import (
     ConversationClosed,
     ConversationOpened,
     CostAdded,
     LatencyRecorded,
+    LLMCallStarted,
     MetricsMerged,
     Origin,
     OwnTotal,
@@ -26,7 +27,7 @@ from openhands_otel.events import (
     ToolEnded,
     ToolStarted,
 )
-from openhands_otel.semconv import CostSource, Reason, Role, Status
+from openhands_otel.semconv import CostSource, Reason, Role, RunOutcome, Status
 
 
 def origin(conversation: str | None = "c", **more: object) -> Origin:
@@ -137,6 +138,107 @@ def test_a_snapshot_says_whose_cost_it_is(ledger: Ledger) -> None:
     assert (tokens.prompt_tokens, tokens.completion_tokens, tokens.per_turn_token) == (100, 20, 120)
     assert (tokens.cache_read_tokens, tokens.cache_write_tokens, tokens.reasoning_tokens) == (30, 5, 7)
     assert (snapshot.llm_calls, snapshot.unpriced_calls, tokens.context_window) == (1, 1, 1000)
+
+
+SECOND = 10**9
+
+
+def test_a_snapshot_says_all_that_its_events_said(ledger: Ledger) -> None:
+    """Two of everything that is added up, and a run that failed."""
+    labels = (("name", "checkout"), ("team", "red"))
+    main = origin(provider="openai", labels=labels)
+    other = origin(provider="anthropic", model="n", role=Role.CONDENSER, usage_id="condenser", labels=labels)
+    told = (
+        ConversationOpened(1 * SECOND, "c", "p", "Agent", "1.58.0", 2.0, 9.0),
+        RunStarted(2 * SECOND, "c"),
+        LLMCallStarted(4 * SECOND, main, 1),
+        LLMCallStarted(3 * SECOND, other, 2),
+        *(CostAdded(5 * SECOND, main, amount, CostSource.PRICE_TABLE, amount) for amount in (0.5, 0.25)),
+        CostAdded(5 * SECOND, other, 0.125, CostSource.PRICE_TABLE, 0.125),
+        *(TokensUsed(5 * SECOND, main, 100, 20, 30, 5, 7, 1000, "r") for _ in range(2)),
+        TokensUsed(5 * SECOND, other, 10, 2, 3, 1, 1, 2000, "r"),
+        *(LatencyRecorded(6 * SECOND, main, seconds, "r") for seconds in (0.5, 0.0, 1.5, math.inf, math.nan)),
+        LatencyRecorded(6 * SECOND, other, 0.25, "r"),
+        *(ResponseRecorded(6 * SECOND, main, False, saved) for saved in (0.25, None, 0.5)),
+        *(ToolStarted(7 * SECOND, "c", "terminal", call) for call in (1, 2)),
+    )
+    for event in told:
+        ledger.apply(event)
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    assert (snapshot.status, snapshot.outcome, snapshot.closed) == (Status.RUNNING, None, False)
+    assert (snapshot.activity, snapshot.activity_since) == ("terminal", 7.0)
+    own = OwnTotal(2.0, frozenset({"agent", "condenser"}), frozenset({Reason.METER_TWICE}))
+    ledger.apply(RunEnded(8 * SECOND, "c", Status.ERROR, own, RunOutcome.ERROR, "Timeout"))
+    ledger.apply(ConversationClosed(9 * SECOND, "c", own))
+    snapshot = ledger.snapshot("c")
+    assert snapshot is not None
+    said = snapshot.model_dump(mode="json")
+    tokens = {"prompt_tokens": 210, "completion_tokens": 42, "cache_read_tokens": 63, "cache_write_tokens": 11}
+    expected = {
+        "conversation_id": "c", "name": "checkout", "labels": dict(labels), "parent_id": "p", "agent": "Agent",
+        "sdk_version": "1.58.0", "model_name": "m", "provider_name": "openai",
+        "accumulated_cost": 0.875, "tree_cost": 0.875, "descendants": 0, "restored_cost": 2.0,
+        "max_budget_per_task": 9.0, "unreconciled_cost": 0.875, "unreconciled_reasons": ["meter_twice"],
+        "accumulated_token_usage": {**tokens, "reasoning_tokens": 15, "context_window": 1000, "per_turn_token": 120},
+        "llm_calls": 6, "tool_calls": 2, "unpriced_calls": 3, "cache_savings": 0.75,
+        "llm_seconds": 2.25, "longest_call_seconds": 1.5, "first_call_unix_s": 3.0, "last_call_unix_s": 4.0,
+        "calls_by_model": [
+            {"model": "m", "provider": "openai", "llm_calls": 5, "unpriced_calls": 3},
+            {"model": "n", "provider": "anthropic", "llm_calls": 1, "unpriced_calls": 0},
+        ],
+        "costs": [
+            {"role": "agent", "model": "m", "usage_id": "agent", "accumulated_cost": 0.75},
+            {"role": "condenser", "model": "n", "usage_id": "condenser", "accumulated_cost": 0.125},
+        ],
+        "status": "closed", "outcome": "error", "error_type": "Timeout", "activity": None, "activity_since": None,
+        "closed": True, "started_unix_nano": 1 * SECOND, "updated_unix_nano": 9 * SECOND,
+    }  # fmt: skip
+    assert {name: said[name] for name in expected} == expected
+    assert {name: use["accumulated_cost"] for name, use in said["usage_to_metrics"].items()} == {
+        "agent": 0.75,
+        "condenser": 0.125,
+    }
+    assert fleet_total(ledger, semconv.CALLS) == 6
+    assert fleet_total(ledger, semconv.UNPRICED_CALLS) == 3
+
+
+def test_tokens_of_no_conversation_and_of_no_agent_are_counted_and_fill_no_context(ledger: Ledger) -> None:
+    ledger.apply(TokensUsed(1, origin(None), 100, 20, 0, 0, 0, 1000, "r"))
+    assert (fleet_total(ledger, semconv.INPUT_TOKENS), ledger.accounts) == (100, {})
+    ledger.apply(TokensUsed(1, origin(role=Role.CONDENSER), 10, 2, 0, 0, 0, 1000, "r"))
+    assert (ledger.accounts["c"].context_tokens, ledger.accounts["c"].context_limit) == (None, None)
+    # The most that one response may have still counts.
+    ledger.apply(TokensUsed(1, origin(), TOKENS_LIMIT, 0, 0, 0, 0, 1, "r"))
+    assert fleet_total(ledger, semconv.INPUT_TOKENS) == 110 + TOKENS_LIMIT
+    assert ledger.accounts["c"].context_limit == 1
+
+
+def test_what_is_known_to_be_free_and_saves_is_booked_to_its_conversation(ledger: Ledger) -> None:
+    ledger.apply(ResponseRecorded(5, origin(), True, 0.25, CostSource.PRICE_TABLE))
+    account = ledger.accounts["c"]
+    assert {source for _, source in account.cost} == {CostSource.PRICE_TABLE}
+    assert (account.stats().cache_savings, account.stats().accumulated_cost, account.updated_at) == (0.25, 0.0, 5)
+
+
+def test_each_update_whose_label_gives_way_is_counted() -> None:
+    ledger = Ledger(series_limit=1000, conversation_limit=50, fleet_labels=["team"])
+    for number in range(LABEL_VALUES_LIMIT):
+        spend(ledger, 1.0, labels=(("team", str(number)),))
+    assert ledger.overflowed == 0
+    late = origin(labels=(("team", "late"),))
+    for event in (
+        CostAdded(1, late, 1.0, CostSource.PRICE_TABLE, 1.0),
+        TokensUsed(1, late, 1, 1, 0, 0, 0, 1000, "r"),
+        LatencyRecorded(1, late, 1.0, "r"),
+    ):
+        before = ledger.overflowed
+        ledger.apply(event)
+        ledger.apply(event)
+        assert ledger.overflowed == before + 2
+    shared = {key.labels: value for key, value in ledger.fleet[semconv.COST.name].items()}
+    assert shared[(("team", semconv.OVERFLOW),)] == 2.0
+    assert fleet_total(ledger) == LABEL_VALUES_LIMIT + 2
 
 
 def test_a_snapshot_does_not_grow_with_the_calls(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_it_says_where_it_listens_in_two_lines_and_stops_on_a_signal(number: sig
     finally:
         process.kill()
         process.wait()
+
+
+def test_told_to_stop_again_and_again_it_ends_without_a_word(tmp_path: Path) -> None:
+    with (tmp_path / "errors").open("w") as errors:
+        viewer = start_viewer(stderr=errors)
+        viewer.http.close()
+        while viewer.process.poll() is None:
+            viewer.process.send_signal(signal.SIGTERM)
+            time.sleep(0.0005)
+    # Python gives a signal back its own meaning shortly before the process is gone.
+    assert viewer.process.returncode in (0, -signal.SIGTERM)
+    assert (tmp_path / "errors").read_text() == ""
 
 
 def test_the_history_is_kept_in_the_users_state_directory_unless_told_otherwise(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
     loop = asyncio.get_running_loop()
 
     def stop(_: int, __: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stopping.set)
+        # Told once more, it may be past its end already: the loop is closed then.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stopping.set)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
