@@ -181,7 +181,9 @@ class ViewerSettings(BaseSettings):
         le=65535,
         description="A second port of OTLP/HTTP, page and API, on 127.0.0.1; none: no second one.",
     )
-    database: Path | None = Field(default=None, description="SQLite file that keeps the history; none: memory only.")
+    database: Path | None = Field(
+        default=None, description="SQLite file that keeps the history; none: one in your state directory."
+    )
     token: SecretStr | None = Field(default=None, description="Bearer token that senders and viewers must show.")
     token_file: Path | None = Field(default=None, description="File that holds the token.")
     tokens_file: Path | None = Field(

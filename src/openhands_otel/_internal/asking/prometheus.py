@@ -36,7 +36,7 @@ from openhands_otel._internal.combining.building import OVERDUE, Life, of_life, 
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.prometheus import label_name
 from openhands_otel._internal.spend.amounts import Amount
-from openhands_otel._internal.spend.reading import BadQuestion, read_question
+from openhands_otel._internal.spend.reading import BadQuestion, history_window, read_question
 from openhands_otel._internal.spend.rows import BURN_WINDOW_S, Dimension, SpendRow
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
@@ -64,8 +64,6 @@ MEMORY_S: Final = 86_400.0
 """Conversations of which something was said for so long are those that a state has, seconds."""
 _SETTLED_S: Final = 180.0
 """So long after the last word of a conversation is looked what of it had ended, seconds."""
-_DEFAULT_SPAN_S: Final = 3600.0
-_MOST_BUCKETS: Final = 1_000
 _BREAKDOWN: Final = (Dimension.MODEL, Dimension.ROLE, Dimension.PROVIDER, Dimension.AGENT, Dimension.SERVICE)
 _STATUS: Final = label_name(semconv.CONVERSATION_STATUS)
 _TYPE: Final = label_name(semconv.TOKEN_TYPE)
@@ -123,12 +121,10 @@ class Prometheus(Source):
     def history(
         self, conversation_id: str | None, since: float | None, until: float | None, bucket_s: float | None
     ) -> Steps[History]:
-        end = time.time() if until is None else until
-        begin = end - _DEFAULT_SPAN_S if since is None else since
-        step_s = max(1.0, (end - begin) / 300) if bucket_s is None else bucket_s
-        if not (0 < end - begin < 1e10 and abs(end) < 1e11 and 1 <= step_s < 1e10):
-            raise CannotAnswer("since must be before until, and bucket_s at least 1")
-        step_s = max(step_s, (end - begin) / _MOST_BUCKETS)
+        try:
+            begin, end, step_s = history_window(time.time(), since, until, bucket_s)
+        except BadQuestion as error:
+            raise CannotAnswer(str(error)) from None
         # Buckets end at the end, and one value is of before the first of them.
         first = end - step_s * -(-(end - begin) // step_s)
         found: dict[int, dict[str, float]] = defaultdict(dict)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter, ValidationError
 
 from openhands_otel._internal.asking.steps import Request, Source, Steps, Unintelligible, given, spend_asked
+from openhands_otel._internal.host.network import VIEWER_URL
 from openhands_otel.semconv import RunOutcome
 from openhands_otel.stats import (
     Breakdown,
@@ -42,7 +43,7 @@ class Viewer(Source):
     """``openhands-otel view``."""
 
     kind = "a collector of openhands-otel"
-    example = "http://127.0.0.1:4318"
+    example = VIEWER_URL
     cure = "start 'openhands-otel view' there, or name another URL"
     poll_s = None
 

@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from openhands_otel._internal import fork_gate
+from openhands_otel._internal.host.network import PORTS
 from openhands_otel._internal.model_names import WELL_KNOWN, by_route
 from openhands_otel.semconv import UNKNOWN
 
 _CACHE_LIMIT = 1024
-_PORTS = {"http": 80, "https": 443}
 _cache: dict[tuple[str, str | None], tuple[str, str]] = {}
 
 
@@ -46,7 +46,7 @@ def server_of(llm: Any) -> tuple[str, int] | None:
 def _server(base_url: str) -> tuple[str, int] | None:
     try:
         parts = urlsplit(base_url)
-        port = parts.port or _PORTS.get(parts.scheme)
+        port = parts.port or PORTS.get(parts.scheme)
     except ValueError:
         return None
     # The name alone: a user and a password may stand before it.

@@ -19,6 +19,8 @@ from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
 
 PROGRAM = "openhands-otel"
+PIPE_WIDTH = 160
+"""Characters of a line where there is no terminal: what reads a pipe wants whole lines."""
 
 COMMANDS = {
     "bundle": "make a folder that instruments every Python whose PYTHONPATH names it, with nothing installed there",

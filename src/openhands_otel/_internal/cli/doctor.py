@@ -14,6 +14,7 @@ from openhands_otel._internal.doctor import surroundings
 from openhands_otel._internal.doctor.command import examined_inside, look_at_program, surroundings_of
 from openhands_otel._internal.doctor.finding import Finding, Level, note, problem
 from openhands_otel._internal.doctor.versions import check_versions
+from openhands_otel._internal.host.network import VIEWER_URL
 from openhands_otel._internal.launch.command import read_python
 from openhands_otel._internal.launch.footprint import COMMAND
 from openhands_otel._internal.terminal_text import printable
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError("--viewer and --prometheus: name the one at which the probe ends up", code=2)
     for option, url in (("--viewer", arguments.viewer), ("--prometheus", arguments.prometheus)):
         if url is not None and not run_command.is_http_url(url):
-            raise CommandError(f"{option} is no URL: give one such as {run_command.DEFAULT_ENDPOINT}", code=2)
+            raise CommandError(f"{option} is no URL: give one such as {VIEWER_URL}", code=2)
     words: list[str] = list(arguments.words)
     if words[:1] == ["--"]:
         del words[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from openhands_otel._internal.cli import CommandError
+from openhands_otel._internal.cli import PIPE_WIDTH, CommandError
 from openhands_otel._internal.host.state_folder import history_file
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.report import comparison, documents
@@ -32,7 +32,6 @@ from openhands_otel.settings import SettingsError, ViewerSettings, load
 COMPARE: Final = "compare"
 _DEFAULT_BY: Final = (Unit.DAY, Dimension.MODEL)
 _DEFAULT_LAST: Final = "7d"
-_PIPE_WIDTH: Final = 160
 _DEFAULT_HOST: Final = "127.0.0.1"
 
 
@@ -231,5 +230,5 @@ def _history_file() -> Path | None:
 
 
 def _width() -> int:
-    """Of the terminal. A pipe has none: what reads it wants whole lines."""
-    return shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
+    """Of the terminal."""
+    return shutil.get_terminal_size((PIPE_WIDTH, 24)).columns

@@ -30,11 +30,11 @@ from openhands_otel._internal import launch
 from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.export.config_file import CONFIG_FILE
 from openhands_otel._internal.export.otlp_config import ENDPOINT, TRACES_ENDPOINT, Protocol
+from openhands_otel._internal.host.network import VIEWER_URL
 from openhands_otel._internal.launch import bundle
 from openhands_otel._internal.launch.command import PythonProgram, find, is_frozen, read_python, with_bootstrap
 from openhands_otel._internal.launch.footprint import COMMAND, MARKER, Footprint
 
-DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 GRPC_PORT: Final = 4317
 
 _METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
@@ -46,7 +46,7 @@ _METRICS_PROTOCOL = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{PROGRAM} run [options] -- CMD ..."
     parser.epilog = "OTEL_* variables that are set already stay; an option given here wins over them."
-    parser.add_argument("--endpoint", metavar="URL", help=f"where telemetry goes (default: {DEFAULT_ENDPOINT})")
+    parser.add_argument("--endpoint", metavar="URL", help=f"where telemetry goes (default: {VIEWER_URL})")
     parser.add_argument("--protocol", choices=("http/protobuf", "grpc"), help="how (default: by the endpoint's port)")
     parser.add_argument("--service-name", metavar="NAME", help="service.name (default: the command's name)")
     parser.add_argument("--token-file", metavar="FILE", help="file with the bearer token that the receiver wants")
@@ -120,8 +120,8 @@ def wanted(options: argparse.Namespace, environment: Mapping[str, str], name: st
         return chosen
     known = {**environment, **chosen}
     defaults = {
-        ENDPOINT: None if known.get(_METRICS_ENDPOINT) else DEFAULT_ENDPOINT,
-        _PROTOCOL: _protocol_for(known.get(_METRICS_ENDPOINT) or known.get(ENDPOINT) or DEFAULT_ENDPOINT),
+        ENDPOINT: None if known.get(_METRICS_ENDPOINT) else VIEWER_URL,
+        _PROTOCOL: _protocol_for(known.get(_METRICS_ENDPOINT) or known.get(ENDPOINT) or VIEWER_URL),
         "OTEL_SERVICE_NAME": None if "service.name=" in known.get("OTEL_RESOURCE_ATTRIBUTES", "") else name,
         # Whoever else listens there gets nothing: nobody has named it.
         _OWN_ONLY: None if known.get(ENDPOINT) or known.get(_METRICS_ENDPOINT) else "true",
@@ -200,7 +200,7 @@ def is_http_url(url: str) -> bool:
 def _checked_url(url: str | None) -> str | None:
     if url is None or is_http_url(url):
         return url
-    raise CommandError(f"--endpoint {url!r} is no URL: give one such as {DEFAULT_ENDPOINT}", code=2)
+    raise CommandError(f"--endpoint {url!r} is no URL: give one such as {VIEWER_URL}", code=2)
 
 
 def _checked_file(name: str | None) -> str | None:

@@ -13,13 +13,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from openhands_otel._internal.cli import CommandError
-from openhands_otel._internal.host.network import without_secrets
+from openhands_otel._internal.host.network import VIEWER_URL, without_secrets
 from openhands_otel._internal.host.plain_http import NoAnswer, Stranger, get
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal_text import printable
 
-DEFAULT_URL: Final = "http://127.0.0.1:4318"
 LINE: Final = "{today} today, {hour}/h, {running} running"
 _GLANCE: Final = "/api/v1/glance"
 _TIMEOUT_S: Final = 2.0
@@ -28,7 +27,7 @@ _FIELDS: Final = "today, hour, total (money), running, needs_you (numbers)"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL", help=f"the viewer ({DEFAULT_URL})")
+    parser.add_argument("url", nargs="?", default=VIEWER_URL, metavar="URL", help=f"the viewer ({VIEWER_URL})")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="JSON: dollars and counts as numbers")
     shape.add_argument("--format", metavar="TEXT", help=f"a line of one's own, such as '{{today}}'; has {_FIELDS}")
@@ -73,7 +72,7 @@ def _ask(url: str, token: str | None) -> dict[str, Any]:
     except ValueError:
         known, parts = False, urlsplit("")
     if not known or parts.scheme not in ("http", "https"):
-        raise CommandError(f"{shown} is no address of a viewer: it should look like {DEFAULT_URL}", code=2)
+        raise CommandError(f"{shown} is no address of a viewer: it should look like {VIEWER_URL}", code=2)
     try:
         code, body = get(url, _GLANCE, token, _TIMEOUT_S)
         answer = json.loads(body) if code == 200 else None

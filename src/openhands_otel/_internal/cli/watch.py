@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from openhands_otel._internal.cli import CommandError
+from openhands_otel._internal.cli import PIPE_WIDTH, CommandError
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.once import render
@@ -21,7 +21,6 @@ from openhands_otel._internal.terminal_text import printable, printable_json
 from openhands_otel.client import DEFAULT_URL, AsyncStatsClient, StatsClient, StatsError
 from openhands_otel.stats import ConversationUpdate, Update
 
-_PIPE_WIDTH = 160
 _OF_SIGNAL = 128
 """What a shell adds to the number of a signal for an exit code."""
 
@@ -73,8 +72,7 @@ def _show_once(client: StatsClient, as_json: bool) -> None:
     if as_json:
         print(printable_json(state.model_dump_json(indent=2)))
         return
-    # A pipe has no width: what reads it wants whole lines.
-    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
     console.print(render(Live.of(state), console.width))
 
 

@@ -18,9 +18,9 @@ _CHECK: Final = "command"
 _TIMEOUT_S: Final = 60.0
 _SOURCE_LIMIT: Final = 1024 * 1024
 _RUNNERS: Final[Mapping[str, str]] = {
-    "uvx": "uvx --with 'openhands-otel[otlp]' ...",
-    "uv": "uv run --with 'openhands-otel[otlp]' ..., or uv tool install --with 'openhands-otel[otlp]' ...",
-    "pipx": "pipx inject NAME 'openhands-otel[otlp]'",
+    "uvx": "uvx --with 'openhands-otel[otlp,spans]' ...",
+    "uv": "uv run --with 'openhands-otel[otlp,spans]' ..., or uv tool install --with 'openhands-otel[otlp,spans]' ...",
+    "pipx": "pipx inject NAME 'openhands-otel[otlp,spans]'",
 }
 """Programs that look for a Python of their own for what they start, and how it comes to have us."""
 _BINARIES: Final = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")

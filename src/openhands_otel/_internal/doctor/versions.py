@@ -36,7 +36,9 @@ def _missing(packages: Mapping[str, str | None], bundled: bool) -> list[Finding]
         findings.append(note("versions", "openhands-otel is not there: openhands-otel run brings it, in a bundle"))
     elif packages["openhands-otel"] is None:
         findings.append(
-            problem("versions", "openhands-otel is not there", "pip install 'openhands-otel[otlp]' in that Python")
+            problem(
+                "versions", "openhands-otel is not there", "pip install 'openhands-otel[otlp,spans]' in that Python"
+            )
         )
     elif packages["opentelemetry-sdk"] is None:
         findings.append(

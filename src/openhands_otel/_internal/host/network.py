@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name certificates for whatever speaks HTTP."""
 
+VIEWER_URL: Final = "http://127.0.0.1:4318"
+"""Where a viewer of this machine listens unless it was told otherwise."""
+PORTS: Final = {"http": 80, "https": 443}
+"""Of a URL that names none."""
 _DEPTH: Final = 12
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

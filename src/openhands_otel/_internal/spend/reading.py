@@ -13,6 +13,8 @@ from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal_text import printable
 
 _MOST_NAMES: Final = 8
+_HISTORY_S: Final = 3600.0
+_MOST_BUCKETS: Final = 1_000
 _TOO_MANY: Final = f"by and where take {_MOST_NAMES} names at most"
 
 
@@ -46,6 +48,22 @@ def read_question(given: Mapping[str, Iterable[str]], zone_by_default: str | Non
     if len(question.by) > _MOST_NAMES:
         raise BadQuestion(_TOO_MANY)
     return question
+
+
+def history_window(
+    now: float, since: float | None, until: float | None, bucket_s: float | None
+) -> tuple[float, float, float]:
+    """Begin, end and step of values over time: unless something is given the last hour, in 300 steps of 1 s or more.
+
+    Times are unix seconds, a step is seconds. Raises BadQuestion.
+    """
+    end = now if until is None else until
+    begin = end - _HISTORY_S if since is None else since
+    step_s = max(1.0, (end - begin) / 300) if bucket_s is None else bucket_s
+    # Written so that what is not a number fails too.
+    if not (0 < end - begin < 1e10 and abs(end) < 1e11 and 1 <= step_s < 1e10):
+        raise BadQuestion("since must be before until, and bucket_s at least 1")
+    return begin, end, max(step_s, (end - begin) / _MOST_BUCKETS)
 
 
 def read_conditions(texts: Iterable[str]) -> tuple[Condition, ...]:

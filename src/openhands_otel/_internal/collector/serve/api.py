@@ -30,7 +30,7 @@ from openhands_otel._internal.collector.supervision import FORESEEN
 from openhands_otel._internal.spend.budgets import Limit
 from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover
 from openhands_otel._internal.spend.questions import SpendQuestion
-from openhands_otel._internal.spend.reading import BadQuestion, read_question
+from openhands_otel._internal.spend.reading import BadQuestion, history_window, read_question
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
@@ -41,8 +41,6 @@ Answer = Callable[[Request, Sight], Awaitable[Response]]
 """Answers a question to somebody who may see so much. What it tells is the sight's, never the store's."""
 
 _TODAY: Final = {"since": ["today"], "until": ["today"]}
-_DEFAULT_SPAN_S: Final = 3600.0
-_MOST_BUCKETS: Final = 1_000
 _PIECE: Final = 64 * 1024
 
 
@@ -164,16 +162,10 @@ class Api:
     async def _history(self, request: Request, sight: Sight) -> Response:
         query = request.query_params
         try:
-            until = float(query.get("until", time.time()))
-            since = float(query.get("since", until - _DEFAULT_SPAN_S))
-            bucket = float(query.get("bucket_s", max(1.0, (until - since) / 300)))
+            asked = [float(query[name]) if name in query else None for name in ("since", "until", "bucket_s")]
         except ValueError:
             return problem(400, "since, until and bucket_s must be numbers (seconds)")
-        span = until - since
-        # Written so that what is not a number fails too.
-        if not (0 < span < 1e10 and abs(until) < 1e11 and 1 <= bucket < 1e10):
-            return problem(400, "since must be before until, and bucket_s at least 1")
-        bucket = max(bucket, span / _MOST_BUCKETS)
+        since, until, bucket = history_window(time.time(), *asked)
         subject = query.get("conversation", EVERYTHING)
         if subject == EVERYTHING and "conversation" in query:
             return problem(400, "conversation must name one; leave it out for everything")

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from openhands_otel._internal.host.network import address_of, is_this_machine
+from openhands_otel._internal.host.network import PORTS, address_of, is_this_machine
 
 GRPC = "grpc"
-_PORTS = {"http": 80, "https": 443}
 LOCALHOST = "localhost"
 
 
@@ -37,7 +36,7 @@ class Destination:
             host, port, path = parts.hostname or parts.path.strip("/"), parts.port or 0, ""
             return cls(protocol, scheme, canonical_host(host), port, path)
         parts = urlsplit(endpoint)
-        port = parts.port or _PORTS.get(parts.scheme.lower(), 0)
+        port = parts.port or PORTS.get(parts.scheme.lower(), 0)
         return cls(protocol, scheme, canonical_host(parts.hostname or ""), port, parts.path.rstrip("/"))
 
     @classmethod
