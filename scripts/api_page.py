@@ -113,8 +113,8 @@ class Module:
                 for alias in node.names:
                     if alias.name == "__version__":
                         yield alias.name, node, "Release of this package."
-                    elif alias.name in self.names and f"{node.module}" not in PUBLIC:
-                        yield from ((alias.name, each, "") for each in home.body if alias.name in _names(each))
+                    elif (name := alias.asname or alias.name) in self.names and f"{node.module}" not in PUBLIC:
+                        yield from ((name, each, "") for each in home.body if alias.name in _names(each))
 
     def _since(self, text: Text) -> str:
         since = text.since or self.text.since
