@@ -9,6 +9,7 @@ is of all its names, of a name's own docstring of that one.
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import textwrap
@@ -94,6 +95,9 @@ class Module:
                     yield from self._function(node, "###")
                 case _:
                     value = None if isinstance(node, ast.ImportFrom) else node.value
+                    if isinstance(value, ast.Name):
+                        # Internal, and so no word for a reader.
+                        value = ast.Constant(getattr(importlib.import_module(self.name), name))
                     if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "Metric"):
                         constants.append((f"`{name}`", _value(value), _line(doc)))
         if constants:
@@ -113,8 +117,8 @@ class Module:
                 for alias in node.names:
                     if alias.name == "__version__":
                         yield alias.name, node, "Release of this package."
-                    elif (name := alias.asname or alias.name) in self.names and f"{node.module}" not in PUBLIC:
-                        yield from ((name, each, "") for each in home.body if alias.name in _names(each))
+                    elif alias.name in self.names and f"{node.module}" not in PUBLIC:
+                        yield from ((alias.name, each, "") for each in home.body if alias.name in _names(each))
 
     def _since(self, text: Text) -> str:
         since = text.since or self.text.since

@@ -38,8 +38,7 @@ from openhands_otel._internal.asking.prometheus import Prometheus
 from openhands_otel._internal.asking.steps import CannotAnswer, Request, Source, Steps, Unintelligible
 from openhands_otel._internal.asking.viewer import Viewer
 from openhands_otel._internal.host.neighbours import stranger_at
-from openhands_otel._internal.host.network import VIEWER_URL as DEFAULT_URL
-from openhands_otel._internal.host.network import without_secrets
+from openhands_otel._internal.host.network import VIEWER_URL, without_secrets
 from openhands_otel._internal.host.state_folder import unasked_token
 from openhands_otel._internal.host.token_file import TokenError, checked_token
 from openhands_otel._internal.terminal_text import printable
@@ -65,6 +64,7 @@ __all__ = [
 ]
 # fmt: on
 
+DEFAULT_URL: Final = VIEWER_URL
 
 PROMETHEUS: Final = "prometheus+"
 """Before the address of a Prometheus."""
