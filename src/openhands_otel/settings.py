@@ -8,11 +8,10 @@ Since 0.1.0.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -297,25 +296,6 @@ class ViewerSettings(BaseSettings):
 
             zone_of(given)
         return given
-
-
-def variables_of(kind: type[BaseSettings]) -> dict[str, str]:
-    """The variables of ``kind`` that are set in the environment, by name; paths in them are made absolute.
-
-    Raises:
-        SettingsError: One of them is a secret, which must not be handed on; the message is one line that names it.
-    """
-    found: dict[str, str] = {}
-    for name, field in kind.model_fields.items():
-        variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
-        value = os.environ.get(variable)
-        if value is None:
-            continue
-        kinds = get_args(field.annotation) or (field.annotation,)
-        if SecretStr in kinds:
-            raise SettingsError(f"{variable} is a secret, which is not written into another program's folder")
-        found[variable] = str(_absolute(Path(value))) if Path in kinds and value[:1] not in ("", ":") else value
-    return found
 
 
 def load[S: BaseSettings](kind: type[S], **overrides: object) -> S:

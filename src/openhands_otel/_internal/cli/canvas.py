@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 from openhands_otel._internal.canvas.agent_server import DEFAULT_URL, AgentServer, AgentServerError
 from openhands_otel._internal.canvas.backend import Backend, backend_elsewhere, backend_here
 from openhands_otel._internal.canvas.extension import NAME, PAGE_PATH, write
+from openhands_otel._internal.canvas.variables import variables_of
 from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.host.state_folder import state_folder
 from openhands_otel._internal.host.token_file import TokenError, read_token
 from openhands_otel._internal.launch.bundle import BundleError
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel._internal.version import __version__
-from openhands_otel.settings import SettingsError, ViewerSettings, load, variables_of
+from openhands_otel.settings import SettingsError, ViewerSettings, load
 
 KEY_FILE: Final = Path("~/.openhands/agent-canvas/api-key.txt")
 """Where Canvas keeps the key that it made for its servers."""
