@@ -323,6 +323,11 @@ TOLD_BY: Final[Mapping[str, Told]] = {
 }
 """By what is asked; all else that is asked are labels."""
 
+DIMENSIONS: Final = ("model", "service", "role", "provider", "agent")
+"""What page and terminal group spend by, before labels and conversations."""
+TITLES: Final[Mapping[str, str]] = {"user": "person", "host": "machine"}
+"""What a fact or label is called to people, where that differs from its name."""
+
 REASONS: Final[Mapping[str, str]] = {
     Reason.SUBAGENTS: "it takes in its sub-agents",
     Reason.HOOKS: "it takes in agent hooks",

@@ -5,11 +5,10 @@
 
 import { hashOf, viewOf } from "./address.js";
 import { Asking } from "./asking.js";
-import { DIMENSIONS, TITLES } from "./breakdown.js";
 import { budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
 import { Conversations, lifeOf, needOf } from "./conversations.js";
-import { NEEDS } from "./facts.js";
+import { DIMENSIONS, NEEDS, TITLES } from "./facts.js";
 import { count, duration, element, money, setText, short, spent } from "./format.js";
 import { legendOf, overTime, per, stacked } from "./over_time.js";
 import { showParts } from "./parts.js";

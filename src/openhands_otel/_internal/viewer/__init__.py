@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from openhands_otel import semconv
 from openhands_otel._internal.facts import (
+    DIMENSIONS,
     FACTS,
     NEED_OF_OUTCOME,
     NEED_OF_STATUS,
@@ -20,6 +21,7 @@ from openhands_otel._internal.facts import (
     OUTCOMES,
     REASONS,
     STATES,
+    TITLES,
     TOLD_BY,
     Tone,
 )
@@ -72,6 +74,8 @@ def facts_module() -> str:
         "NEED_OF_OUTCOME": NEED_OF_OUTCOME,
         "NEED_OF_STATUS": NEED_OF_STATUS,
         "TOLD_BY": {name: {"own": told.own, "parts": told.parts} for name, told in TOLD_BY.items()},
+        "DIMENSIONS": DIMENSIONS,
+        "TITLES": TITLES,
         "REASONS": REASONS,
         "STATUS": {status.name: status.value for status in Status},
         "LLM_ACTIVITY": semconv.LLM_ACTIVITY,

@@ -1,19 +1,18 @@
 // Where the money went: rows that add up to the period's total, whatever they are grouped by.
 
 import { changed, condition, conditionParts, go } from "./address.js";
-import { OUTCOMES } from "./facts.js";
+import { DIMENSIONS, OUTCOMES, TITLES } from "./facts.js";
 import { element, setText } from "./format.js";
 import { showParts } from "./parts.js";
 import { spend } from "./stream.js";
 
-export const DIMENSIONS = ["model", "service", "provider", "role", "agent"];
 const OUTCOME = "outcome";
 const CONVERSATION = "conversation";
 const NO_CONVERSATION = "no conversation";
 const FEW = 8;
 const MANY = 200;
 const RUNS = 2_000; // told apart when runs are counted by how they ended
-export const TITLES = { user: "person", host: "machine", [OUTCOME]: "how runs ended" };
+const titleOf = (name) => (name === OUTCOME ? "how runs ended" : TITLES[name] ?? name);
 
 export class Breakdown {
   // nameOf: a conversation's name by its id
@@ -47,7 +46,7 @@ export class Breakdown {
     if (this.choices.dataset.names !== key) {
       this.choices.dataset.names = key;
       this.choices.replaceChildren(...names.map((name) => {
-        const button = element("button", "", TITLES[name] ?? name);
+        const button = element("button", "", titleOf(name));
         button.type = "button";
         button.dataset.by = name;
         button.addEventListener("click", () => {
@@ -65,7 +64,7 @@ export class Breakdown {
       const value = group.keys[view.by];
       return { value, group, name: group.remainder ? element("span", "rest", "all others") : this.#name(view, value) };
     });
-    showParts(this.table, TITLES[view.by] ?? view.by, rows, total);
+    showParts(this.table, titleOf(view.by), rows, total);
     const hasRest = groups.some(({ remainder }) => remainder);
     this.more.hidden = view.by === OUTCOME || !(hasRest || this.all);
     setText(this.more, this.all ? "Show fewer" : "Show more");

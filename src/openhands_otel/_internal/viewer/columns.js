@@ -3,7 +3,7 @@
 // A choice stands in the address, and is kept by this browser for addresses that name none.
 
 import { go, viewOf } from "./address.js";
-import { TITLES } from "./breakdown.js";
+import { TITLES } from "./facts.js";
 import { brief, count, element, FORMATS, money, percent, setText, short, spent } from "./format.js";
 import { stateWord } from "./state.js";
 

@@ -1,12 +1,11 @@
 // One conversation: its facts, what it cost over time and for what, its runs and sub-agents; to be copied and taken along.
 
 import { changed, condition } from "./address.js";
-import { TITLES } from "./breakdown.js";
 import { showCalls } from "./calls.js";
 import { Card } from "./card.js";
 import { Chart } from "./chart.js";
 import { csvOf, markdownOf, table } from "./documents.js";
-import { OUTCOMES } from "./facts.js";
+import { OUTCOMES, TITLES } from "./facts.js";
 import { count, duration, element, money, setText, spent } from "./format.js";
 import { scoped, showParts } from "./parts.js";
 import { timeIn } from "./period.js";

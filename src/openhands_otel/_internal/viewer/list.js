@@ -3,10 +3,9 @@
 // Order is made when it is asked for: by opening the page, sorting, filtering, or taking in what is new.
 
 import { conditionParts, go, meeting, viewOf } from "./address.js";
-import { TITLES } from "./breakdown.js";
 import { Cards } from "./cards.js";
 import { lifeOf, needOf } from "./conversations.js";
-import { NEEDS, OUTCOMES } from "./facts.js";
+import { NEEDS, OUTCOMES, TITLES } from "./facts.js";
 import { count, element, setText } from "./format.js";
 import { columnNamed } from "./columns.js";
 import { costOf } from "./row.js";

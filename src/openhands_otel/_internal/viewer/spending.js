@@ -2,9 +2,10 @@
 
 import { go, viewOf } from "./address.js";
 import { Asking } from "./asking.js";
-import { Breakdown, TITLES } from "./breakdown.js";
+import { Breakdown } from "./breakdown.js";
 import { budgetChips, budgets, showBudgets } from "./budgets.js";
 import { Chart } from "./chart.js";
+import { TITLES } from "./facts.js";
 import { count, FORMATS, money, percent, setText, short, spent } from "./format.js";
 import { legendOf, overTime, per, stacked } from "./over_time.js";
 import { beginBefore, earlierTitle, isRunning, periodQuery, quarter, titleOf } from "./period.js";
