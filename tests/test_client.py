@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from span_sender import SpanSender
@@ -222,6 +223,30 @@ def test_a_prometheus_says_that_a_viewer_is_to_be_asked(viewer: Viewer) -> None:
                 ask()
 
 
+def test_it_lists_those_that_left_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_CONVERSATION_LIMIT", "10")
+    with running_viewer() as viewer, StatsClient(viewer.url) as client:
+        for number in range(14):
+            name = f"c{number:02}"
+            sender = Sender(f"p{number}", f"service-{number % 2}").introduce(name).converse(name, 1.0 + number)
+            closed = {semconv.CONVERSATION_ID: name, semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
+            viewer.send(sender.add(semconv.CONVERSATION_INFO, None, closed))
+        wait_for(lambda: len(client.conversations()) == 10, "that some leave memory")
+        held = {stats.conversation_id for stats in client.conversations()}
+        past = [f"c{number:02}" for number in range(14) if f"c{number:02}" not in held]
+
+        def found(**asked: Any) -> list[str]:
+            return [stats.conversation_id for stats in client.past_conversations(**asked)]
+
+        assert found(sort="conversation_id") == past
+        assert found(sort="-accumulated_cost", limit=2, offset=1) == past[-2:-4:-1]
+        assert found(search=past[2]) == past[2:3]
+        odd = [name for name in past if int(name[1:]) % 2]
+        assert found(where=["service=service-1"], sort="conversation_id") == odd
+        with pytest.raises(StatsError, match="sort takes no"):
+            client.past_conversations(sort="nothing")
+
+
 def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
     fresh_viewer.send(Sender("p").spend(0.5).introduce("c/1").converse("c/1", 0.5))
     send_two_runs(fresh_viewer)
@@ -238,6 +263,7 @@ def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
                 await client.presence(),
                 await client.runs("c/2", limit=5),
                 await client.latency(where=["model=gpt"]),
+                await client.past_conversations(where=["agent=A*"], sort="-accumulated_cost", limit=5),
             ]
 
     with StatsClient(fresh_viewer.url) as client:
@@ -251,6 +277,7 @@ def test_an_event_loop_is_told_the_same(fresh_viewer: Viewer) -> None:
             client.presence(),
             client.runs("c/2", limit=5),
             client.latency(where=["model=gpt"]),
+            client.past_conversations(where=["agent=A*"], sort="-accumulated_cost", limit=5),
         ]
     assert asyncio.run(ask()) == expected
 

@@ -160,7 +160,8 @@ class StatsClient(_Client):
     names as its OTLP receiver makes them. Of conversations it knows those of which something was said within a day, and
     any other by its id. It knows no connections, so nothing is ``gone``, and nothing that was read from OpenHands' own
     files; by conversation, run, usage id or cost source all spend cannot be grouped there, and it has no spans, so no
-    calls and no timelines, and none of the viewer's budgets. ``stream()`` asks it every five seconds.
+    calls and no timelines, none of the viewer's budgets and no past
+    conversations. ``stream()`` asks it every five seconds.
 
     Proxies of the environment are used as everywhere, except on the way to this machine.
 
@@ -197,6 +198,26 @@ class StatsClient(_Client):
             outcome: Only those whose last run ended so.
         """
         return self._run(self._source.conversations(outcome))
+
+    def past_conversations(
+        self,
+        *,
+        search: str | None = None,
+        where: Iterable[str] = (),
+        sort: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> tuple[ConversationStats, ...]:
+        """Conversations that have left the viewer's memory: of the others ``conversations()`` and ``stream()`` tell.
+
+        Args:
+            search: Words that each occur in its id, name, service, agent, model, provider, error or labels.
+            where: Conditions such as ``team=payments``, as ``spend()`` takes them.
+            sort: A field of the answer, with ``-`` before it the largest first; ``-received_unix_nano`` unless given.
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return self._run(self._source.past_conversations(search, where, sort, limit, offset))
 
     def conversation(self, conversation_id: str) -> ConversationStats:
         """One conversation, one that has left memory too.
@@ -447,6 +468,26 @@ class AsyncStatsClient(_Client):
             outcome: Only those whose last run ended so.
         """
         return await self._run(self._source.conversations(outcome))
+
+    async def past_conversations(
+        self,
+        *,
+        search: str | None = None,
+        where: Iterable[str] = (),
+        sort: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> tuple[ConversationStats, ...]:
+        """Conversations that have left the viewer's memory: of the others ``conversations()`` and ``stream()`` tell.
+
+        Args:
+            search: Words that each occur in its id, name, service, agent, model, provider, error or labels.
+            where: Conditions such as ``team=payments``, as ``spend()`` takes them.
+            sort: A field of the answer, with ``-`` before it the largest first; ``-received_unix_nano`` unless given.
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return await self._run(self._source.past_conversations(search, where, sort, limit, offset))
 
     async def conversation(self, conversation_id: str) -> ConversationStats:
         """One conversation, one that has left memory too.

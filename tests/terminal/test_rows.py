@@ -17,11 +17,14 @@ from rich.text import Text
 
 from openhands_otel._internal.facts import NEEDS
 from openhands_otel._internal.terminal.attention import LIVES, life_of, need_of
-from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS
+from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS, columns_of
+from openhands_otel._internal.terminal.commands import BadCommand, one_of, read_command
+from openhands_otel._internal.terminal.costs import Costs
 from openhands_otel._internal.terminal.layout import Layout
 from openhands_otel._internal.terminal.listing import Listing, View
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.parts import condition, parts_columns, parts_of
+from openhands_otel._internal.terminal.period import PERIODS
 from openhands_otel._internal.terminal.waterfall import Scale, Waterfall
 from openhands_otel._internal.terminal.words import brief, percent, short, took
 from openhands_otel._internal.viewer import facts_module
@@ -45,7 +48,7 @@ NS = 1_000_000_000
 
 def in_the_page(folder: Path, script: str, given: Any) -> Any:
     """What the page's own modules make of something."""
-    for name in ("conversations", "format", "spans", "address", "stream"):
+    for name in ("conversations", "format", "spans", "address", "stream", "period"):
         folder.joinpath(f"{name}.js").write_text((PAGE / f"{name}.js").read_text())
     folder.joinpath("facts.js").write_text(facts_module())
     folder.joinpath("package.json").write_text('{"type": "module"}')
@@ -118,6 +121,41 @@ def test_numbers_and_times_read_the_same_in_page_and_terminal(tmp_path: Path) ->
     assert told == [*said, [condition("n", name) for name in names]]
 
 
+def test_periods_are_called_the_same_in_page_and_terminal(tmp_path: Path) -> None:
+    script = """
+        import { earlierTitle, PERIODS } from "./period.js";
+        console.log(JSON.stringify(given.map((period) => [PERIODS[period], earlierTitle({ period })])));
+    """
+    assert in_the_page(tmp_path, script, [*PERIODS]) == [[each.title, each.before] for each in PERIODS.values()]
+
+
+def test_what_is_typed_after_a_colon_is_done_or_one_line_says_what_there_is() -> None:
+    known = {
+        "hour": ("hour", ""),
+        ":day": ("today", ""),
+        " today ": ("today", ""),
+        "WEEK": ("7d", ""),
+        "month": ("30d", ""),
+        "all": ("all", ""),
+        "by   role": ("by", "role"),
+        "c 75ce a b": ("c", "75ce a b"),
+        "quit": ("q", ""),
+    }
+    assert {text: (read_command(text).name, read_command(text).argument) for text in known} == known
+    for wrong in ("", ":", "weak", "by", "q now", "\x1b[2Jx\n", "x" * 500):
+        with pytest.raises(BadCommand) as told:
+            read_command(wrong)
+        assert str(told.value).isprintable()
+        assert re.search(r":by NAME|:q takes nothing", str(told.value)), wrong
+    assert one_of("MOD", ["model", "role"], "name") == "model"
+    assert one_of("cost", ["cost", "costs"], "column") == "cost", "a whole name is no begin of another"
+    for wrong, said in (("x", "there is no name x; there are model, mode"), ("mo", "more than one name mo")):
+        with pytest.raises(BadCommand, match=said):
+            one_of(wrong, ["model", "mode"], "name")
+    with pytest.raises(BadCommand, match=r"n0, n1, .*n11 and 88 more$"):
+        one_of("x", [f"n{number}" for number in range(100)], "name")
+
+
 def stats_of(number: int, **more: Any) -> ConversationStats:
     known: dict[str, Any] = {
         "conversation_id": f"{number:08}-c",
@@ -188,6 +226,95 @@ def test_sub_agents_are_folded_into_their_parents_and_nothing_counts_twice() -> 
     listing.look(View(sort="name", descending=False))
     assert [row.depth for row in listing.rows] == [0, 0, 0, 0]
     assert (listing.sums.cost, listing.sums.rest) == (9.75, 0.25)
+
+
+def group_of(name: str, cost: float, **more: Any) -> SpendGroup:
+    return SpendGroup(keys={"conversation": name} if name else {}, accumulated_cost=cost, **more)
+
+
+def spend_of(since: float, total: float, *groups: SpendGroup) -> Spend:
+    return Spend(by=("conversation",), since=since, groups=groups, total=SpendGroup(accumulated_cost=total))
+
+
+def test_rows_say_what_the_period_cost_and_add_up_to_it() -> None:
+    """Begun in it: all of its cost, as the stream tells it. Begun before: as much as belongs to the period."""
+    since = NOW - 100
+    begun = {"started_unix_nano": int(since - 50) * NS}
+    young = stats_of(1, accumulated_cost=4.0)
+    older = stats_of(2, accumulated_cost=9.0, parent_id=young.conversation_id, **begun)
+    oldest = stats_of(3, accumulated_cost=16.0, **begun)
+    told = spend_of(
+        since,
+        10.25,
+        group_of(young.conversation_id, 3.5),
+        group_of(older.conversation_id, 0.5),
+        group_of("past", 6.0),
+        group_of("no conversation", 0.25),
+    )
+    listing = listing_of(live_of(young, older, oldest, total=99.0))
+    listing.costs = Costs.of_period("today", told, filtered=False)
+    listing.arrange()
+    assert {row.entry.stats.name: row.cost for row in listing.rows} == {"name 1": 4.5, "name 3": 0.0}
+    # The half dollar that the stream has told since then is in the rows, and in the total when that is asked next.
+    assert (listing.sums.cost, listing.sums.rest) == (4.5, 6.25)
+    listing.live.put_past([stats_of(4, conversation_id="past", accumulated_cost=50.0, closed=True, **begun)])
+    listing.take_past()
+    assert names(listing)[-1] == "name 4", "what is over comes last"
+    assert (listing.rows[-1].cost, listing.sums.cost, listing.sums.rest) == (6.0, 10.5, 0.25)
+    listing.fold_all()
+    assert (listing.sums.count, listing.sums.cost, listing.sums.rest) == (4, 10.5, 0.25)
+    listing.look(View(sort="cost"))
+    assert names(listing) == ["name 4", "name 1", "name 2", "name 3"], "by what the period cost"
+    assert listing.tally()["ended"] == 1
+
+
+def test_what_is_not_told_apart_is_no_number_and_belongs_to_the_rest() -> None:
+    since = NOW - 100
+    cheap = stats_of(1, accumulated_cost=9.0, started_unix_nano=int(since - 50) * NS)
+    young = stats_of(2, accumulated_cost=0.5)
+    told = spend_of(since, 8.0, group_of("dear", 7.0), group_of("", 1.0, remainder=True))
+    listing = listing_of(live_of(cheap, young))
+    listing.costs = Costs.of_period("today", told, filtered=False)
+    listing.arrange()
+    assert {row.entry.stats.name: row.cost for row in listing.rows} == {"name 1": None, "name 2": 0.5}
+    assert (listing.sums.cost, listing.sums.rest) == (0.5, 7.5)
+    lines = Layout(columns_of("today")).fit(listing.rows, NOW, 100)
+    assert "$ today" in lines.heading().plain
+    assert "$9" not in "".join(lines.row(at).plain for at in range(2))
+
+
+def test_what_was_over_before_the_period_has_no_row_unless_one_of_its_own_goes_on() -> None:
+    old = {"updated_unix_nano": int(NOW - 500) * NS}
+    over, parent = stats_of(1, closed=True, **old), stats_of(2, closed=True, **old)
+    child = stats_of(3, parent_id=parent.conversation_id, status="running", **old)
+    idle = stats_of(4, **old)
+    live = live_of(over, parent, child, idle)
+    listing = Listing(live, dict(SORT_KEYS), since=NOW - 100)
+    listing.order()
+    assert sorted(names(listing)) == ["name 2", "name 4"], "who waits since yesterday still waits"
+    listing.look(View(sort="name", descending=False))
+    assert names(listing) == ["name 3", "name 4"]
+    listing.since = 0.0
+    listing.look(View())
+    assert sorted(names(listing)) == ["name 1", "name 2", "name 4"]
+
+
+def test_one_that_leaves_memory_is_asked_for_and_one_that_comes_back_is_no_longer_past() -> None:
+    live = live_of(stats_of(1), stats_of(2))
+    listing = listing_of(live)
+    live.apply(RemovedUpdate(conversation_id="00000001-c"))
+    listing.update()
+    assert (names(listing), live.left) == (["name 2"], {"00000001-c"})
+    live.left.clear()
+    live.add_past(stats_of(1, closed=True))
+    listing.take_past()
+    assert names(listing) == ["name 1", "name 2"], "where it was"
+    heard(live, stats_of(1, status="running"))
+    listing.update()
+    assert [(row.entry.stats.name, row.entry.past) for row in listing.rows] == [("name 1", False), ("name 2", False)]
+    assert live.past == {}
+    live.add_past(stats_of(1, closed=True))
+    assert live.past == {}, "what is in memory is known better"
 
 
 def test_conversations_that_name_each_other_as_parents_are_shown() -> None:

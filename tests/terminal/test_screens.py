@@ -12,6 +12,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -272,6 +273,115 @@ def test_what_comes_while_it_closes_is_not_drawn_any_more(viewer: Viewer, moment
             screen.tick(True)
             if isinstance(screen, Overview):
                 screen._where._said()
+
+    asyncio.run(look())
+
+
+@pytest.fixture(scope="module")
+def old_viewer(moment: float) -> Iterator[Viewer]:
+    """What goes on now, and 30 conversations of the last four days that are closed; memory holds ten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENHANDS_OTEL_VIEWER_CONVERSATION_LIMIT", "10")
+        # No day of a zone ends while it is looked at.
+        patch.setenv("TZ", zone_at_noon(moment))
+        with running_viewer() as viewer:
+            play(viewer, int(moment))
+            for number in range(OLD):
+                viewer.send(closed_sender(number, int(moment)))
+            wait_for(lambda: len(viewer.state().conversations) <= 10, "that old ones leave memory", timeout=100)
+            yield viewer
+
+
+OLD, OLD_COST = 30, 0.5
+
+
+def zone_at_noon(moment: float) -> str:
+    """A zone, as POSIX has it, in which it is about noon then."""
+    ahead = 12 - int(moment % 86_400 // 3_600)
+    return f"NOON{-ahead:+d}"
+
+
+def closed_sender(number: int, at: int) -> Sender:
+    """A conversation that ran for a quarter of an hour, each three hours before the next."""
+    begun = at - (number + 1) * 10_800
+    name = f"old-{number:02}"
+    sender = Sender(f"o{number}", "old", begun * NS, {f"{semconv.LABEL_PREFIX}user": "zoe"})
+    during, after = (begun + 600) * NS, (begun + 900) * NS
+    sender.introduce(name, at=during).state(name, "finished", at=during)
+    spend(sender, name, OLD_COST, "gpt-5", 1, at=during)
+    described = {semconv.CONVERSATION_ID: name, semconv.AGENT_NAME: "Agent", semconv.SDK_VERSION: "1.58.0"}
+    return sender.add(semconv.CONVERSATION_INFO, None, described, at=after)
+
+
+def adds_up(lines: list[str], title: str, count: int) -> bool:
+    """Whether each dollar of the period is that of a row, with so many of the past; what was over before has none."""
+    heading, spent = any(title in line for line in lines), re.match(r"\$([\d,.]+) ", lines[1])
+    sums = [line for line in lines if re.match(r"\d+ conversations|not in these rows", line)]
+    costs = [line.split("$")[1].split()[0] for line in lines if line.startswith("old-")]
+    return bool(heading and spent and len(sums) == 1) and (
+        costs == ["0.5000"] * count and sums[0].endswith(f"${spent[1]}")  # pyright: ignore[reportOptionalSubscript]
+    )
+
+
+def test_what_left_memory_has_rows_too_and_they_add_up_to_each_period(old_viewer: Viewer) -> None:
+    async def look() -> None:
+        async with watching(old_viewer, (120, 60), period="all") as (pilot, app):
+            all_of_it = TOTAL + OLD * OLD_COST
+            lines = await there(pilot, app, f"{len(AGENTS) + OLD} conversations", "9:ended 30", "old-29")
+            assert line_with(f"{len(AGENTS) + OLD} conversations", lines).endswith(f"${all_of_it:,.2f}")
+            of_period = {
+                "month": ("$ 30 days", 30),
+                "week": ("$ 7 days", 30),
+                "day": ("$ today", 4),
+                "hour": ("$ hour", 0),
+            }
+            for command, (title, count) in of_period.items():
+                await pilot.press("colon", *command, "enter")
+                await shows(pilot, app, partial(adds_up, title=title, count=count), f"rows of that {command} alone")
+            # One of the past, by its id; and a search that finds it.
+            await pilot.press("colon", *"all", "enter")
+            await there(pilot, app, "old-29")
+            await pilot.press("slash", *"old", "minus", *"17", "enter")
+            await there(pilot, app, "1 conversation ", "old-17")
+            await pilot.press("enter")
+            await there(pilot, app, "No spans of it are kept here.")
+            await pilot.press("escape", "escape", "colon", "c", "space", *"old", "minus", *"03", "enter")
+            lines = await there(pilot, app, "old-03", "closed")
+            assert "old-03" in lines[0]
+
+    asyncio.run(look())
+
+
+def test_the_period_before_stands_beside_the_spend(old_viewer: Viewer) -> None:
+    async def look() -> None:
+        async with watching(old_viewer, (160, 40), period="today") as (pilot, app):
+            await there(pilot, app, "(yesterday by now $")
+            await pilot.press("colon", *"all", "enter")
+            await not_there(pilot, app, "by now")
+
+    asyncio.run(look())
+
+
+def test_a_wrong_command_is_said_in_one_line_until_the_next(viewer: Viewer, moment: float) -> None:
+    async def look() -> None:
+        async with watching(viewer, (120, 40), moment) as (pilot, app):
+            await overview(pilot, app)
+            await pilot.press("colon", *"wek", "enter")
+            lines = await there(pilot, app, "there is no :wek")
+            assert ":week" in line_with("there is no :wek", lines)
+            await pilot.press("escape")
+            await not_there(pilot, app, "there is no")
+            await pilot.press("colon", "c", "space", *"nobody", "enter")
+            await there(pilot, app, "no conversation")
+            await pilot.press("colon", *"by", "space", *"rol", "enter")
+            lines = await shows(pilot, app, lambda lines: any(line.startswith("role ") for line in lines), "by role")
+            assert "no conversation" not in "\n".join(lines)
+            await pilot.press("colon", *"by", "space", *"person", "enter")
+            await shows(pilot, app, lambda lines: any(line.startswith("person ") for line in lines), "by person")
+            await pilot.press("colon", *"sort", "space", *"cost", "enter")
+            await there(pilot, app, "$▼")
+            await pilot.press("colon", "q", "enter")
+            await shows(pilot, app, lambda _: not app.is_running, "its end")
 
     asyncio.run(look())
 

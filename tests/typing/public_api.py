@@ -89,6 +89,7 @@ async def asking_on_a_loop(client: AsyncStatsClient) -> None:
     assert_type(await client.state(), State)
     assert_type(await client.spend(["day", "model"], since=0.0, where=["model=gpt-5*"], top=3), Spend)
     assert_type(await client.presence(), tuple[Presence, ...])
+    assert_type(await client.past_conversations(search="checkout"), tuple[ConversationStats, ...])
     await client.spend("day", 0.0)  # pyright: ignore[reportCallIssue]
     async for update in client.stream():
         assert_type(update, Update)
@@ -97,6 +98,7 @@ async def asking_on_a_loop(client: AsyncStatsClient) -> None:
 def asking(client: StatsClient) -> None:
     assert_type(client.spend(["day", "model"], since=0.0, where=["model=gpt-5*"], top=3), Spend)
     assert_type(client.presence(), tuple[Presence, ...])
+    assert_type(client.past_conversations(where=["team=a"], limit=5), tuple[ConversationStats, ...])
     assert_type(client.state(), State)
     assert_type(client.totals(), Breakdown)
     assert_type(client.conversations(RunOutcome.ERROR), tuple[ConversationStats, ...])

@@ -91,6 +91,11 @@ class Prometheus(Source):
         found = yield from _conversations((yield from ask_known(MEMORY_S, now)), now)
         return tuple(stats for stats in found if outcome in (None, stats.outcome))
 
+    def past_conversations(
+        self, search: str | None, where: Iterable[str], sort: str | None, limit: int | None, offset: int | None
+    ) -> Steps[tuple[ConversationStats, ...]]:
+        return _refused("a Prometheus has no list of past conversations: ask a viewer, or for one by its id")
+
     def conversation(self, conversation_id: str) -> Steps[ConversationStats]:
         now = time.time()
         info = series_of([semconv.CONVERSATION_INFO], matching(semconv.CONVERSATION_ID, [conversation_id]))

@@ -54,6 +54,12 @@ class Viewer(Source):
         wanted = given(outcome=None if outcome is None else str(outcome))
         return _asked("/api/v1/conversations", _conversations, wanted)
 
+    def past_conversations(
+        self, search: str | None, where: Iterable[str], sort: str | None, limit: int | None, offset: int | None
+    ) -> Steps[tuple[ConversationStats, ...]]:
+        asked = given(search=search, where=list(where) or None, sort=sort, limit=limit, offset=offset)
+        return _asked("/api/v1/conversations", _conversations, {"past": "yes"} | asked)
+
     def conversation(self, conversation_id: str) -> Steps[ConversationStats]:
         return _asked(f"/api/v1/conversations/{quote(conversation_id, safe='')}", _conversation)
 

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from openhands_otel._internal.facts import FACTS, REASONS, Format
+from openhands_otel._internal.facts import FACTS, REASONS, TITLES, Format
 from openhands_otel._internal.money import ROUNDING, money
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.parts import TITLES
 from openhands_otel._internal.terminal.words import LONGEST, lasting, spent, state_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats

@@ -37,7 +37,7 @@ class WatchApp(App[None]):
 
     Args:
         client: Whom it asks.
-        period: One of parts.PERIODS, to begin with.
+        period: One of period.PERIODS, to begin with.
     """
 
     TITLE = "openhands-otel watch"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from rich.text import Text
@@ -13,7 +14,8 @@ from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal.attention import life_of, need_of
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.listing import Row, SortKey
+from openhands_otel._internal.terminal.listing import COST, Row, SortKey
+from openhands_otel._internal.terminal.period import PERIODS
 from openhands_otel._internal.terminal.words import (
     LONGEST,
     STYLES,
@@ -97,7 +99,8 @@ def _age(row: Row, now: float) -> Text:
 
 
 def _cost(row: Row, _: float) -> Text:
-    return Text(spent(row.cost, row.entry.stats.unpriced_calls), style="bold")
+    cost = row.cost
+    return Text("…" if cost is None else spent(cost, row.unpriced_calls), style="bold")
 
 
 def _of_fact(fact: Fact, column: facts.Column) -> Column[Row]:
@@ -133,9 +136,9 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("whose", "whose", lambda row, _: Text(whose(row.entry.stats)), 6, least=10, left=True, unless_empty=True),
     Column("state", "status", lambda row, _: state_text(row.entry.stats), left=True, from_width=_ROOM),
     Column("worst", "status", lambda row, _: worst_text(row.entry.stats), left=True, below_width=_ROOM),
-    Column("now", "now", _now, 3, least=12, left=True, unless_empty=True),
+    Column("now", "now", _now, 3, least=12, left=True, keeps_last=True, unless_empty=True),
     Column("model", "model", _model, 4, least=12, left=True),
-    Column("cost", "$", _cost),
+    Column(COST, "$", _cost),
     Column("burn", "$/h", _burn, 1),
     Column("tokens", "tokens", lambda row, _: Text(short(_tokens(row.entry.stats))), 5),
     Column("cached", "cached", lambda row, _: Text(cached(row.entry.stats.accumulated_token_usage)), 9, from_width=110),
@@ -147,11 +150,19 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
 """Where there is no room, the facts leave first, then what is cached, calls, context, whose it is, tokens, the model,
 what runs now, the age, the burn rate. Name, status and cost stay."""
 
+
+def columns_of(period: str) -> Sequence[Column[Row]]:
+    """All of them, with the period that costs are of above these; an empty text: of all time."""
+    if not period:
+        return COLUMNS
+    return [replace(each, title=PERIODS[period].column) if each.name == COST else each for each in COLUMNS]
+
+
 SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "name": lambda entry, _: (entry.stats.name or entry.stats.conversation_id).casefold(),
     "state": lambda entry, _: state_text(entry.stats).plain,
     "model": lambda entry, _: entry.stats.model_name,
-    "cost": lambda entry, _: entry.stats.accumulated_cost,
+    COST: lambda entry, _: entry.stats.accumulated_cost,
     "burn": lambda entry, now: _or_less(entry.burn(now)),
     "tokens": lambda entry, _: _tokens(entry.stats),
     "context": lambda entry, _: _or_less(_context_share(entry.stats)),

@@ -21,6 +21,8 @@ class Entry:
     """Keeps itself small: at most a sample for each second of the window."""
 
     def __init__(self, stats: ConversationStats, now: float) -> None:
+        self.past = False
+        """Whether it has left the viewer's memory."""
         self._samples: deque[tuple[float, float]] = deque()
         began = stats.started_unix_nano / 1e9
         if now - began < BURN_WINDOW_S:

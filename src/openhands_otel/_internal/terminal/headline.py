@@ -11,7 +11,8 @@ from rich.text import Text
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.live import Live
-from openhands_otel._internal.terminal.words import percent, short, spent
+from openhands_otel._internal.terminal.period import Period
+from openhands_otel._internal.terminal.words import bar, percent, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Budget, SpendGroup, Totals
 
@@ -22,25 +23,34 @@ _BAR: Final = 10
 _PART_LIMIT: Final = 40
 
 
-def joined(parts: Iterable[tuple[str, str]], width: int) -> Text:
-    """Texts with their styles in one line: as many as there is room for, in their order; none is cut."""
+def joined(parts: Iterable[tuple[str, str] | Text], width: int) -> Text:
+    """Texts (with their styles) in one line: as many as there is room for, in their order; none is cut."""
     line = Text(no_wrap=True)
-    for text, style in parts:
+    for part in parts:
+        text = part if isinstance(part, Text) else Text(*part)
         gap = _GAP if line else ""
-        if text and line.cell_len + len(gap) + Text(text).cell_len <= width:
-            line.append(gap).append(text, style=style)
+        if text and line.cell_len + len(gap) + text.cell_len <= width:
+            line.append(gap).append(text)
     return line
 
 
-def spent_line(totals: Totals, period: str, spend: SpendGroup | None, failed: int, width: int) -> Text:
+def spent_line(
+    totals: Totals,
+    period: Period | None,
+    spend: SpendGroup | None,
+    failed: int,
+    width: int,
+    before: SpendGroup | None = None,
+) -> Text:
     """Money and work.
 
     Args:
         totals: Of all time, and of now.
-        period: How the period is called; an empty text where none was asked for.
+        period: None where none was asked for.
         spend: What was spent in it; None where that is not known (yet).
         failed: Conversations whose last run failed.
         width: Columns of the terminal.
+        before: What was spent in as much of the period before; None where there is none.
     """
     part = spend or SpendGroup(
         accumulated_cost=totals.accumulated_cost,
@@ -51,11 +61,12 @@ def spent_line(totals: Totals, period: str, spend: SpendGroup | None, failed: in
     tokens = part.accumulated_token_usage
     cached = f" ({percent(tokens.cache_read_tokens, tokens.prompt_tokens)} cached)" if tokens.cache_read_tokens else ""
     money_text = money(part.accumulated_cost) + ("+" if part.read_cost else "")
-    if period and spend is None:
-        money_text = "$ …"
+    if period is not None:
+        money_text = f"{money_text if spend is not None else '$ …'} {period.spent}"
     return joined(
         [
-            (f"{money_text} {period}".strip(), "bold green"),
+            (money_text, "bold green"),
+            (_before(period, before), "dim"),
             (f"{money(totals.burn.per_hour)}/h", "yellow"),
             (f"{part.unpriced_calls:,} calls without a price" if part.unpriced_calls else "", "red"),
             (f"{totals.conversations_running:,} running of {totals.conversations_open:,} open", ""),
@@ -65,6 +76,12 @@ def spent_line(totals: Totals, period: str, spend: SpendGroup | None, failed: in
         ],
         width,
     )
+
+
+def _before(period: Period | None, before: SpendGroup | None) -> str:
+    if period is None or before is None or not before.accumulated_cost > 0:
+        return ""
+    return f"({period.before} {spent(before.accumulated_cost, before.unpriced_calls or before.read_cost)})"
 
 
 def connection(live: Live, width: int) -> Text:
@@ -92,7 +109,6 @@ def _budget_line(budget: Budget, zone: tzinfo, width: int) -> Text:
     share = budget.spent / budget.amount if budget.amount > 0 else 1.0
     near = share >= _NEAR or budget.exhausted_unix_s is not None
     style = "red" if budget.exhausted else "yellow" if near else ""
-    full = min(_BAR, int(share * _BAR))
     ends = ""
     if budget.exhausted:
         ends = "spent"
@@ -103,7 +119,7 @@ def _budget_line(budget: Budget, zone: tzinfo, width: int) -> Text:
         [
             (f"budget {printable(budget.name, _PART_LIMIT)}", ""),
             (f"{spent(budget.spent, 0)} of {money(budget.amount)}", style),
-            ("█" * full + "░" * (_BAR - full), style),
+            bar(min(_BAR, int(share * _BAR)), _BAR, style),
             (percent(share, 1), style),
             (ends, style),
         ],

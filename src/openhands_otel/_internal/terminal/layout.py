@@ -36,6 +36,8 @@ class Column[R]:
     """Terminals narrower than this do without."""
     below_width: int = 1_000_000
     """And those that have this width."""
+    keeps_last: bool = False
+    """Whether its last word is never cut."""
     unless_empty: bool = False
     """Whether it stays away while no row says anything there."""
 
@@ -116,8 +118,7 @@ class Lines[R]:
                 line.append(" " * self.gap)
             text, width = cells.get(column.name, Text()), self.widths[column.name]
             if text.cell_len > width:
-                text = text.copy()
-                text.truncate(width, overflow="ellipsis")
+                text = _cut(text, width, column.keeps_last)
             room = " " * (width - text.cell_len)
             line.append(text if column.left else room).append(room if column.left else text)
         return line
@@ -133,3 +134,12 @@ class Lines[R]:
         label = Text(no_wrap=True).append(name, style="dim")
         label.truncate(max(0, min(before, end - len(amount)) - self.gap), overflow="ellipsis", pad=True)
         return label.append(" " * max(1, end - label.cell_len - len(amount))).append(amount, style="bold")
+
+
+def _cut(text: Text, width: int, keeps_last: bool) -> Text:
+    """As much of it as fits; its last word too where that is to be kept."""
+    before, gap, last = text.plain.rpartition(" ")
+    kept = text[len(before) :] if keeps_last and gap and cell_len(last) + 2 < width else Text()
+    cut = text[: len(before)] if kept else text.copy()
+    cut.truncate(width - kept.cell_len, overflow="ellipsis")
+    return cut.append(kept)

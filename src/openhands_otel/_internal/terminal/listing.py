@@ -7,16 +7,22 @@ what they say and stay where they are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from openhands_otel._internal.facts import NEEDS
 from openhands_otel._internal.money import ROUNDING
 from openhands_otel._internal.terminal.attention import CHIPS, life_of, need_of
+from openhands_otel._internal.terminal.costs import Costs
 from openhands_otel._internal.terminal.entry import Entry
 from openhands_otel._internal.terminal.live import Live
+from openhands_otel.stats import ConversationStats
 
 type SortKey = Callable[[Entry, float], float | str]
+COST: Final = "cost"
+"""The column that says what conversations cost in the period."""
+_LIFELONG: Final = Costs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +61,29 @@ class Row:
     """Whether it is a sub-agent's and its parent stands elsewhere."""
     left: bool = False
     """Whether it no longer is what was asked for."""
+    below: Sequence[Entry] = ()
+    """What it stands for beside itself: its sub-agents, if they are folded."""
+    costs: Costs = _LIFELONG
 
     @property
     def id(self) -> str:
         return self.entry.stats.conversation_id
 
     @property
-    def cost(self) -> float:
-        """US dollars that the row stands for."""
-        return self.entry.stats.tree_cost if self.folded else self.entry.stats.accumulated_cost
+    def all_stats(self) -> Iterator[ConversationStats]:
+        """Of all conversations that it stands for."""
+        return (entry.stats for entry in (self.entry, *self.below))
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of the period that the row stands for; None where that is not told."""
+        told = [amount for stats in self.all_stats if (amount := self.costs.of(stats)[0]) is not None]
+        return sum(told) if told else None
+
+    @property
+    def unpriced_calls(self) -> int:
+        """Its own calls in the period that have no price."""
+        return self.costs.of(self.entry.stats)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +112,13 @@ class Listing:
     unfolded: bool = False
     view: View = View()
     since: float = 0.0
-    """Begin of the period, unix seconds: what went wrong before is old."""
+    """Begin of the period, unix seconds: what went wrong before is old, and what ended before has no row."""
+    costs: Costs = field(default_factory=Costs)
+    """What conversations cost in it."""
     rows: list[Row] = field(default_factory=list[Row])
     _order: list[str] = field(default_factory=list[str])
     _held: set[str] = field(default_factory=set[str])
+    _known: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     _turned: set[str] = field(default_factory=set[str])
     """Those of which somebody said otherwise."""
 
@@ -107,39 +130,53 @@ class Listing:
     def order(self) -> None:
         """Take in what is new, and sort."""
         roots, children = self.live.roots_and_children()
-        names = list(self.live.entries) if self.view.flat else roots
-        self._order = self._sorted([name for name in names if self._fits(self.live.entries[name])], children)
+        known = self._known = self.live.known()
+        names = [name for name in (known if self.view.flat else roots) if self._is_wanted(name, children)]
+        self._order = self._sorted(names, children)
         self._held = set(self._order)
+        self.arrange()
+
+    def take_past(self) -> None:
+        """Put rows of the past that was asked for below the others, or where they belong in an order by a column."""
+        if self.view.sort:
+            self.order()
+            return
+        roots, children = self.live.roots_and_children()
+        self._known = self.live.known()
+        names = [name for name in (self.live.past if self.view.flat else roots) if name in self.live.past]
+        new = [name for name in names if name not in self._held and self._is_wanted(name, children)]
+        self._order += self._sorted(new, children)
+        self._held.update(new)
         self.arrange()
 
     def arrange(self) -> None:
         """Make rows of what is held in order, and of what is under it."""
-        if not self._order and self.live.entries and not self.view.filtered:
-            self.live.moved = False
-            return self.order()
+        self._known = self.live.known()
         _, children = ([], {}) if self.view.flat else self.live.roots_and_children()
         self.rows = []
         waiting = [(name, 0) for name in reversed(self._order)]
         while waiting:
             name, depth = waiting.pop()
-            entry = self.live.entries.get(name)
+            entry = self._known.get(name)
             if entry is None:
                 continue
             below = children.get(name, [])
             folded = bool(below) and self.unfolded is (name in self._turned)
             beside = self.view.flat and entry.stats.parent_id is not None
             left = self.view.filtered and not self._fits(entry)
-            self.rows.append(Row(entry, depth, len(below), folded, beside, left))
+            hidden = [self._known[each] for each in _under(name, children)] if folded else ()
+            self.rows.append(Row(entry, depth, len(below), folded, beside, left, hidden, self.costs))
             if not folded:
                 # The eldest first, so that one that is new moves none.
                 below = sorted(below, key=self._began)
                 waiting += [(child, depth + 1) for child in reversed(below)]
         self.live.moved = False
-        return None
 
     def update(self) -> None:
         """Take over what changed; rows stay in their order."""
-        if self.live.moved or self.view.filtered or not self.rows:
+        if not self.rows and not self.view.filtered:
+            self.order()
+        elif self.live.moved or self.view.filtered:
             self.arrange()
 
     def fold(self, row: Row, fold: bool) -> None:
@@ -162,6 +199,7 @@ class Listing:
         for stats in self.live.stats:
             counted[life_of(stats)] += 1
             counted[need_of(stats, self.since)] += 1
+        counted.update(["ended"] * len(self.live.past))
         del counted[""]
         return counted
 
@@ -177,26 +215,43 @@ class Listing:
     def sums(self) -> Sums:
         """Of the rows that are what was asked for."""
         rows = [row for row in self.rows if not row.left]
-        cost = sum(row.cost for row in rows)
-        rest = 0.0 if self.view.filtered else self.live.totals.accumulated_cost - cost
-        unpriced = sum(row.entry.stats.unpriced_calls for row in rows)
+        cost = sum(row.cost or 0.0 for row in rows)
+        unpriced = sum(row.unpriced_calls for row in rows)
+        rest = 0.0
+        if not (self.view.show or self.view.search):
+            shown = (stats for row in rows for stats in row.all_stats)
+            rest = self.costs.rest(self.live.totals.accumulated_cost, shown)
         return Sums(len(rows), cost, unpriced, rest if abs(rest) > ROUNDING else 0.0)
 
     def _began(self, name: str) -> int:
-        return self.live.entries[name].stats.started_unix_nano
+        return self._known[name].stats.started_unix_nano
+
+    def _is_wanted(self, name: str, children: Mapping[str, Sequence[str]]) -> bool:
+        """Whether it has a row where an order is made; what was over before the period has none."""
+        tree = (name,) if self.view.flat else (name, *_under(name, children))
+        return self._fits(self._known[name]) and any(self._is_in_period(self._known[each]) for each in tree)
+
+    def _is_in_period(self, entry: Entry) -> bool:
+        return entry.stats.updated_unix_nano / 1e9 >= self.since or _life(entry) != "ended"
 
     def _fits(self, entry: Entry) -> bool:
         view, stats = self.view, entry.stats
-        if view.show and view.show != (need_of(stats, self.since) if view.show in NEEDS else life_of(stats)):
+        if view.show in NEEDS:
+            if entry.past or need_of(stats, self.since) != view.show:
+                return False
+        elif view.show and _life(entry) != view.show:
             return False
         if not all(entry.has(name, value) for name, value in view.where):
             return False
         return all(word in entry.search_text for word in view.search.lower().split())
 
     def _sorted(self, names: list[str], children: dict[str, list[str]]) -> list[str]:
-        entries, now = self.live.entries, self.live.now()
+        entries, now = self._known, self.live.now()
         # Younger first where nothing else tells them apart; each sort keeps what the one before has done.
         names.sort(key=lambda name: (-entries[name].stats.started_unix_nano, name))
+        if self.view.sort == COST:
+            costs = {name: self.costs.of(entries[name].stats)[0] or 0.0 for name in names}
+            return sorted(names, key=lambda name: costs[name], reverse=self.view.descending)
         key = self.sort_keys.get(self.view.sort)
         if key is not None:
             return sorted(names, key=lambda name: key(entries[name], now), reverse=self.view.descending)
@@ -205,7 +260,7 @@ class Listing:
 
     def _ranks(self, children: dict[str, list[str]]) -> dict[str, int]:
         """How urgent each is, with those below it: the place in CHIPS."""
-        ranks = {name: _rank(entry, self.since) for name, entry in self.live.entries.items()}
+        ranks = {name: _rank(entry, self.since) for name, entry in self._known.items()}
         if self.view.flat:
             return ranks
         # A parent counts as the most urgent of its own: handed up from the deepest, level by level.
@@ -219,4 +274,19 @@ class Listing:
 
 
 def _rank(entry: Entry, since: float) -> int:
-    return CHIPS.index(need_of(entry.stats, since) or life_of(entry.stats))
+    need = "" if entry.past else need_of(entry.stats, since)
+    return CHIPS.index(need or _life(entry))
+
+
+def _life(entry: Entry) -> str:
+    """One of attention.LIVES; what has left the viewer's memory is over."""
+    return "ended" if entry.past else life_of(entry.stats)
+
+
+def _under(name: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """All that descend from it."""
+    waiting = [*children.get(name, ())]
+    while waiting:
+        child = waiting.pop()
+        yield child
+        waiting += children.get(child, ())

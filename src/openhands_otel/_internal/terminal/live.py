@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
 from openhands_otel._internal.terminal.entry import Entry
@@ -35,6 +35,10 @@ class Live:
         self.receiver: ReceiverStats | None = None
         """Problems and refusals; None where there are none."""
         self.entries: dict[str, Entry] = {}
+        self.past: dict[str, Entry] = {}
+        """Those that have left the viewer's memory, as far as they were asked for."""
+        self.left: set[str] = set()
+        """Ids of those that left it, and were not asked for yet."""
         self.started = False
         """Whether anything was heard."""
         self.problem = ""
@@ -75,15 +79,43 @@ class Live:
             case TotalsUpdate():
                 self.totals, self.receiver = update.totals, update.receiver
             case RemovedUpdate():
-                self.moved |= self.entries.pop(update.conversation_id, None) is not None
+                if self.entries.pop(update.conversation_id, None) is not None:
+                    self.moved = True
+                    self.left.add(update.conversation_id)
+
+    def put_past(self, found: Iterable[ConversationStats]) -> None:
+        """These are what is known of the past."""
+        self.past.clear()
+        for stats in found:
+            self.add_past(stats)
+        self.changed = self.moved = True
+
+    def add_past(self, stats: ConversationStats) -> None:
+        """One more; what is in memory is known better."""
+        if stats.conversation_id not in self.entries:
+            entry = self.past[stats.conversation_id] = Entry(stats, self.now())
+            entry.past = True
+            self.changed = self.moved = True
+
+    def known(self) -> dict[str, Entry]:
+        """All of them by id, the past included."""
+        return {**self.past, **self.entries}
+
+    def called(self, given: str) -> Entry | None:
+        """The one conversation of this name, or whose id alone begins so."""
+        known = self.known()
+        by_name = [entry for entry in known.values() if entry.stats.name == given]
+        by_id = [entry for name, entry in known.items() if name.startswith(given)]
+        return next((found[0] for found in (by_name, by_id) if len(found) == 1), None)
 
     def roots_and_children(self) -> tuple[list[str], dict[str, list[str]]]:
         """Conversations with no parent here, and the others by parent. Those that name each other count as roots."""
         roots: list[str] = []
         children: dict[str, list[str]] = {}
-        for name, entry in self.entries.items():
+        known = self.known()
+        for name, entry in known.items():
             parent = entry.stats.parent_id
-            if parent is not None and parent in self.entries and name not in self._above(parent):
+            if parent is not None and parent in known and name not in _above(parent, known):
                 children.setdefault(parent, []).append(name)
             else:
                 roots.append(name)
@@ -109,6 +141,7 @@ class Live:
             if known is not None:
                 self.entries[stats.conversation_id] = known
             self._put(stats, now)
+        self.left |= before.keys() - self.entries.keys()
         self.totals, self.receiver = state.totals, state.receiver
         self.started = self.moved = True
 
@@ -116,15 +149,18 @@ class Live:
         entry = self.entries.get(stats.conversation_id)
         if entry is None:
             self.entries[stats.conversation_id] = Entry(stats, now)
+            self.past.pop(stats.conversation_id, None)
+            self.left.discard(stats.conversation_id)
             self.moved = True
         else:
             self.moved |= entry.stats.parent_id != stats.parent_id
             entry.update(stats, now)
 
-    def _above(self, name: str) -> Iterator[str]:
-        seen: set[str] = set()
-        current: str | None = name
-        while current is not None and current not in seen and current in self.entries:
-            seen.add(current)
-            yield current
-            current = self.entries[current].stats.parent_id
+
+def _above(name: str, known: Mapping[str, Entry]) -> Iterator[str]:
+    seen: set[str] = set()
+    current: str | None = name
+    while current is not None and current not in seen and current in known:
+        seen.add(current)
+        yield current
+        current = known[current].stats.parent_id

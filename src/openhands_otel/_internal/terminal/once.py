@@ -20,7 +20,7 @@ def render(live: Live, width: int) -> Group:
     listing.order()
     lines = Layout(COLUMNS).fit(listing.rows, live.now(), width)
     failed = sum(stats.outcome in FAILURES for stats in live.stats)
-    headline = spent_line(live.totals, "", None, failed, width)
+    headline = spent_line(live.totals, None, None, failed, width)
     age = connection(live, width)
     if headline.cell_len + 2 + age.cell_len <= width:
         headline.append("  ").append(age)

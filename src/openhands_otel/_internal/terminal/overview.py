@@ -14,33 +14,33 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Input
 
-from openhands_otel._internal.facts import FAILURES, NEEDS, Tone
+from openhands_otel._internal.facts import FAILURES, TITLES
 from openhands_otel._internal.money import money
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal.attention import CHIPS
 from openhands_otel._internal.terminal.block import Block
-from openhands_otel._internal.terminal.choices import Choice, Choices
-from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS, TEXTS
+from openhands_otel._internal.terminal.chips import FILTER, FRESH, chips_of
+from openhands_otel._internal.terminal.choices import Choices
+from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS, TEXTS, columns_of
+from openhands_otel._internal.terminal.commands import BadCommand, one_of, read_command
 from openhands_otel._internal.terminal.entry import Entry
 from openhands_otel._internal.terminal.headline import budget_lines, connection, spent_line
+from openhands_otel._internal.terminal.in_period import InPeriod
 from openhands_otel._internal.terminal.layout import Layout, Lines
 from openhands_otel._internal.terminal.listing import Listing, Row, View
 from openhands_otel._internal.terminal.live import Live
-from openhands_otel._internal.terminal.parts import OF_PERIOD, PERIODS, TITLES
+from openhands_otel._internal.terminal.period import PERIODS
+from openhands_otel._internal.terminal.repeated import Repeated
 from openhands_otel._internal.terminal.rows import Rows
 from openhands_otel._internal.terminal.size import TooSmall
 from openhands_otel._internal.terminal.trouble import trouble_lines
 from openhands_otel._internal.terminal.where import Where, period_choices
-from openhands_otel._internal.terminal.words import STYLES, dimmed, spent
+from openhands_otel._internal.terminal.words import dimmed, spent
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.client import AsyncStatsClient
+from openhands_otel.client import AsyncStatsClient, StatsError
 
 _SORTS: Final = ("", *SORT_KEYS)
 _BUDGETS: Final = 3
-_FRESH: Final = "fresh"
-_FILTER: Final = "filter"
-_AWAY: Final = "\u00d7"
-_LIMIT: Final = 40
 
 
 class Overview(Screen[None]):
@@ -50,11 +50,12 @@ class Overview(Screen[None]):
     Overview #top { height: 1; }
     Overview #periods { width: 1fr; }
     Overview #connection { width: auto; }
-    Overview #search { dock: bottom; height: 1; border: none; padding: 0; margin-bottom: 1; display: none; }
+    Overview Input { dock: bottom; height: 1; border: none; padding: 0; margin-bottom: 1; display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1,question_mark", "app.help", "help", key_display="F1"),
-        Binding("f3,slash", "search", "search", key_display="/"),
+        Binding("f3,slash", "prompt('search')", "search", key_display="/"),
+        Binding("colon", "prompt('command')", "command", key_display=":", show=False),
         Binding("less_than_sign,comma", "sort(-1)", "sort by the column before", show=False),
         Binding("greater_than_sign,full_stop", "sort(1)", "sort", key_display="<>", tooltip="sort by the next column"),
         Binding("f6,s", "reverse", "turn", key_display="s", tooltip="turn the order; by cost at first"),
@@ -87,9 +88,14 @@ class Overview(Screen[None]):
         self._listing = Listing(live, dict(SORT_KEYS))
         self._layout = Layout(COLUMNS)
         self._where = Where(live, client, period, id="where")
+        self._in_period = InPeriod(live, client)
+        self._rows_asking = Repeated(self._ask_rows)
+        self._told = ""
+        """What is to be said of the last command."""
         self._lines: Lines[Row] | None = None
         self._first = 0
         self._spent_before: object = None
+        self._ordered_for = period
 
     def compose(self) -> ComposeResult:
         yield TooSmall(classes="small")
@@ -102,6 +108,7 @@ class Overview(Screen[None]):
             yield Choices(id="chips")
             yield self._where
             yield Rows(id="conversations")
+            yield Input(id="command", placeholder="today, week, by NAME, sort COLUMN, c ID, help, q", compact=True)
             yield Input(id="search", placeholder="search: words of names, ids, models, people, labels", compact=True)
             yield Footer(show_command_palette=False, compact=True)
 
@@ -109,6 +116,7 @@ class Overview(Screen[None]):
         table = self._table
         table.top_changed = self._draw_table
         table.focus()
+        self.run_worker(self._rows_asking.run())
         self.draw()
 
     @property
@@ -122,10 +130,33 @@ class Overview(Screen[None]):
         if changed:
             self._listing.update()
             totals = self._live.totals
-            told = (totals.accumulated_cost, totals.llm_calls)
+            told = (self._live.started, totals.accumulated_cost, totals.llm_calls)
             if told != self._spent_before:
                 self._spent_before = told
                 self._where.refresh_soon()
+                self._rows_asking.want()
+            if self._live.left:
+                self._rows_asking.want()
+        self.draw()
+
+    async def _ask_rows(self) -> None:
+        """What the rows of the period cost, and those of the past: below what is in memory, so not before that."""
+        where = self._where
+        if not self._live.started:
+            return
+        try:
+            await self._in_period.ask(where.period, where.where, self._listing.view.search)
+        except StatsError:
+            # The connection's state is said where it is looked after.
+            return
+        costs = self._in_period.costs
+        if costs.period != self._listing.costs.period:
+            self._layout = Layout(columns_of(costs.period))
+        self._listing.costs = costs
+        if self._live.moved:
+            self._listing.take_past()
+        else:
+            self._listing.arrange()
         self.draw()
 
     def draw(self) -> None:
@@ -138,22 +169,22 @@ class Overview(Screen[None]):
         self.query_one("#connection", Block).show(connection(self._live, width // 2))
         self.query_one("#figures", Block).show(self._figures(width))
         self.query_one("#notes", Block).show(*self._notes(width))
-        self.query_one("#chips", Choices).have(self._chips())
+        self.query_one("#chips", Choices).have(chips_of(self._listing))
         self._draw_table()
 
     def _figures(self, width: int) -> Text:
         where = self._where
         failed = sum(stats.outcome in FAILURES for stats in self._live.stats)
         spend = None if where.spend is None else where.spend.total
-        period = OF_PERIOD[where.period]
-        return self._aged(spent_line(self._live.totals, period, spend, failed, width))
+        period = PERIODS[where.period]
+        return self._aged(spent_line(self._live.totals, period, spend, failed, width, where.before))
 
     def _aged(self, text: Text) -> Text:
         """Figures of a viewer that does not answer look like it."""
         return dimmed(text) if self._live.problem else text
 
     def _notes(self, width: int) -> list[Text]:
-        notes: list[Text] = []
+        notes = [Text(printable(self._told, 2 * width), style="yellow")] if self._told else list[Text]()
         where = self._where
         if where.budgets and where.spend is not None:
             try:
@@ -162,29 +193,6 @@ class Overview(Screen[None]):
                 zone = zone_of(None)
             notes += [self._aged(line) for line in budget_lines(where.budgets[:_BUDGETS], zone, width)]
         return notes + trouble_lines(self._live.receiver, self._live.now(), width)
-
-    def _chips(self) -> list[Choice]:
-        tally, view = self._listing.tally(), self._listing.view
-        words: list[Choice] = []
-        needed = [name for name in NEEDS if tally[name] or view.show == name]
-        if needed:
-            words.append(Choice("", Text("needs you:", style="bold")))
-        elif self._live.entries:
-            words.append(Choice("", Text("nothing needs you", style="green")))
-        for at, name in enumerate(CHIPS):
-            if name in NEEDS and name not in needed:
-                continue
-            tone = NEEDS.get(name) or (Tone.RUN if name == "running" else Tone.REST)
-            text = Text().append(f"{at + 1}:", style="dim").append(f"{name} {tally[name]:,}", style=STYLES[tone])
-            words.append(Choice(name, text, view.show == name))
-        for name, value in view.where:
-            title = printable(TITLES.get(name, name), _LIMIT)
-            words.append(Choice(_FILTER, Text(f"{title}={printable(value, _LIMIT)} {_AWAY}"), True))
-        if view.search:
-            words.append(Choice(_FILTER, Text(f"/{printable(view.search, _LIMIT)} {_AWAY}"), True))
-        if fresh := self._listing.fresh:
-            words.append(Choice(_FRESH, Text(f"{fresh:,} new: F5", style="bold cyan")))
-        return words
 
     def _draw_table(self) -> None:
         table, listing = self._table, self._listing
@@ -219,12 +227,16 @@ class Overview(Screen[None]):
 
     def _look(self, **changes: object) -> None:
         self._layout.forget()
+        if self._in_period.has_more and "search" in changes:
+            self._rows_asking.want()
         self._listing.look(replace(self._listing.view, **changes))  # pyright: ignore[reportArgumentType]
         self._table.point(0)
         self.draw()
 
     def action_order(self) -> None:
         """Take in what is new."""
+        self._in_period.renew()
+        self._rows_asking.hurry()
         self._look()
 
     def action_reverse(self) -> None:
@@ -256,6 +268,7 @@ class Overview(Screen[None]):
 
     def _choose_period(self, period: str) -> None:
         self._where.choose_period(period)
+        self._rows_asking.hurry()
         self.draw()
 
     def action_by(self, steps: int) -> None:
@@ -291,18 +304,24 @@ class Overview(Screen[None]):
         rows, at = self._listing.rows, self._table.cursor
         return rows[at] if at < len(rows) else None
 
-    def action_search(self) -> None:
-        """Type what to look for."""
-        search = self.query_one("#search", Input)
-        search.display = True
-        search.value = self._listing.view.search
-        search.focus()
+    def action_prompt(self, name: str) -> None:
+        """Type what to look for, or a command."""
+        self._end_prompts()
+        self._told = ""
+        prompt = self.query_one(f"#{name}", Input)
+        prompt.display = True
+        prompt.value = self._listing.view.search if name == "search" else ""
+        prompt.focus()
 
     def action_back(self) -> None:
         """Take away what was asked for last: the search, a filter, the chip, the order."""
         view = self._listing.view
-        if self.query_one("#search", Input).display:
-            self._end_search()
+        if self._told or self.query_one("#command", Input).display:
+            self._told = ""
+            self._end_prompts()
+            self.draw()
+        elif self.query_one("#search", Input).display:
+            self._end_prompts()
             self._look(search="")
         elif view.search:
             self._look(search="")
@@ -313,12 +332,44 @@ class Overview(Screen[None]):
         elif view.sort:
             self._look(sort="", descending=True)
 
-    def _end_search(self) -> None:
-        self.query_one("#search", Input).display = False
+    def _end_prompts(self) -> None:
+        for prompt in self.query(Input):
+            prompt.display = False
         self._table.focus()
+
+    async def _run(self, text: str) -> None:
+        """Do what was typed."""
+        self._told = ""
+        try:
+            command = read_command(text)
+            await self._do(command.name, command.argument)
+        except (BadCommand, StatsError) as error:
+            self._told = str(error)
+        self.draw()
+
+    async def _do(self, name: str, argument: str) -> None:
+        if name in PERIODS:
+            self._choose_period(name)
+        elif name == "by":
+            names = {TITLES.get(name, name): name for name in self._where.names()}
+            self._where.choose_by(names[one_of(argument, names, "name")])
+        elif name == "sort":
+            sort = one_of(argument, SORT_KEYS, "column")
+            self._look(sort=sort, descending=sort not in TEXTS)
+        elif name == "c":
+            entry = self._live.called(argument)
+            if entry is None:
+                # One of the past that has no row, by its whole id.
+                entry = Entry(await self._client.conversation(argument), self._live.now())
+            self.post_message(self.Opened(entry))
+        elif name == "help":
+            await self.run_action("app.help")
+        else:
+            await self.run_action("app.leave")
 
     def _filter(self, where: tuple[tuple[str, str], ...]) -> None:
         self._where.only(where)
+        self._rows_asking.hurry()
         self._look(where=where)
 
     # ---------------------------------------------------------------- what widgets say
@@ -329,8 +380,9 @@ class Overview(Screen[None]):
         since = 0.0 if spend is None or spend.since is None else spend.since
         moved = since != self._listing.since
         self._listing.since = since
-        if moved and self._listing.view == View():
+        if moved and (self._listing.view == View() or self._ordered_for != self._where.period):
             self._listing.order()
+        self._ordered_for = self._where.period
         self.draw()
 
     def on_where_only(self, event: Where.Only) -> None:
@@ -340,20 +392,22 @@ class Overview(Screen[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Rows follow what is typed."""
-        if self.query_one("#search", Input).display:
+        if event.input.id == "search" and event.input.display:
             self._look(search=event.value.strip())
 
-    def on_input_submitted(self) -> None:
-        """What was typed holds on."""
-        self._end_search()
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
+        """What was typed holds on, or is done."""
+        self._end_prompts()
+        if event.input.id == "command" and event.value.strip():
+            await self._run(event.value)
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
         """A word was clicked."""
         if event.choices.id == "periods":
             self._choose_period(event.name)
-        elif event.name == _FRESH:
+        elif event.name == FRESH:
             self.action_order()
-        elif event.name == _FILTER:
+        elif event.name == FILTER:
             self.action_back()
         else:
             self.action_chip(CHIPS.index(event.name))

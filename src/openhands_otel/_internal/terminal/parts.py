@@ -9,35 +9,14 @@ from typing import Final
 
 from rich.text import Text
 
-from openhands_otel._internal.spend.periods import quarter
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.words import LONGEST, cached, percent, short, spent
+from openhands_otel._internal.terminal.words import LONGEST, bar, cached, percent, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend, SpendGroup
 
-DIMENSIONS: Final = ("model", "service", "role", "provider", "agent")
 CONVERSATION: Final = "conversation"
-TITLES: Final = {"user": "person", "host": "machine"}
-"""What a name is called to people, where that differs."""
-PERIODS: Final = {"hour": "hour", "today": "today", "7d": "7 days", "30d": "30 days", "all": "all"}
-OF_PERIOD: Final = {
-    "hour": "last hour",
-    "today": "today",
-    "7d": "in 7 days",
-    "30d": "in 30 days",
-    "all": "in all",
-}
-"""How the spend of a period is called."""
-_HOUR_S: Final = 3600.0
 _BAR: Final = 16
 _SPECIAL: Final = re.compile(r"[*?\[]")
-
-
-def asked_since(period: str, now: float) -> tuple[float | str | None, str | None]:
-    """Begin and end of a period, as a source is asked for it; ``now`` is unix seconds."""
-    if period == "all":
-        return None, None
-    return (quarter(now - _HOUR_S), None) if period == "hour" else (period, "today")
 
 
 def condition(name: str, value: str) -> str:
@@ -97,8 +76,7 @@ def _part(part: Part) -> float:
 
 
 def _bar(part: Part, _: float) -> Text:
-    full = 0 if part.is_total else round(_BAR * _part(part))
-    return Text("█" * full, style="cyan") + Text("░" * (_BAR - full), style="dim") if not part.is_total else Text()
+    return Text() if part.is_total else bar(round(_BAR * _part(part)), _BAR, "cyan")
 
 
 def _share(part: Part, _: float) -> Text:

@@ -10,25 +10,23 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 
+from openhands_otel._internal.facts import DIMENSIONS, TITLES
 from openhands_otel._internal.terminal.choices import Choice, Choices
 from openhands_otel._internal.terminal.layout import Layout
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.parts import (
     CONVERSATION,
-    DIMENSIONS,
-    PERIODS,
-    TITLES,
     Part,
-    asked_since,
     condition,
     parts_columns,
     parts_of,
 )
+from openhands_otel._internal.terminal.period import PERIODS, asked_since, hour_before, until_then
 from openhands_otel._internal.terminal.repeated import Repeated
 from openhands_otel._internal.terminal.rows import Rows
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.client import AsyncStatsClient, StatsError
-from openhands_otel.stats import Budget, Spend
+from openhands_otel.stats import Budget, Spend, SpendGroup
 
 SIZES: Final = ("few", "many", "none")
 _NAME_LIMIT: Final = 24
@@ -62,11 +60,16 @@ class Where(Vertical):
         self.where: tuple[tuple[str, str], ...] = ()
         self.spend: Spend | None = None
         """Of this period and these conditions; None until it was told."""
+        self.before: SpendGroup | None = None
+        """Of as much of the period before; None where there is none, or nobody knows."""
         self.budgets: tuple[Budget, ...] = ()
+        self._begins: dict[tuple[str, float], float] = {}
+        """Of periods before, by the period and its begin, unix seconds."""
         self.problem = ""
         self._parts: list[Part] = []
         self._layout = Layout(parts_columns(self.by))
         self._extent = SIZES[0]
+        self._asked_most = 0
         self._asking = Repeated(self._ask)
 
     def compose(self) -> ComposeResult:
@@ -86,7 +89,7 @@ class Where(Vertical):
 
     def choose_period(self, period: str) -> None:
         """One of PERIODS."""
-        self.period, self.spend = period, None
+        self.period, self.spend, self.before = period, None, None
         self._asking.hurry()
 
     def choose_by(self, by: str) -> None:
@@ -99,12 +102,12 @@ class Where(Vertical):
 
     def step_by(self, steps: int) -> None:
         """Group by the next, or the one before."""
-        names = self._names()
+        names = self.names()
         self.choose_by(names[(names.index(self.by) + steps) % len(names)])
 
     def only(self, where: Iterable[tuple[str, str]]) -> None:
         """Count only what these hold for."""
-        self.where, self.spend = tuple(where), None
+        self.where, self.spend, self.before = tuple(where), None, None
         self._asking.hurry()
 
     def next_size(self) -> None:
@@ -125,21 +128,44 @@ class Where(Vertical):
 
     async def _ask(self) -> None:
         asked = (self.period, self.by, self.where)
+        self._asked_most = self._most
         since, until = asked_since(self.period, self._live.now())
         conditions = [condition(name, value) for name, value in self.where]
         try:
             spend = await self._client.spend([self.by], since=since, until=until, where=conditions, top=self._most)
+            before = await self._ask_before(spend, conditions)
             budgets = await self._ask_budgets()
         except StatsError as error:
             if asked == (self.period, self.by, self.where):
                 self.problem = str(error)
+                # Nobody may say that it is well again: money need not move.
+                self._asking.want()
                 self._said()
             return
         if asked != (self.period, self.by, self.where):
             return
-        self.spend, self.budgets, self.problem = spend, budgets, ""
+        self.spend, self.before, self.budgets, self.problem = spend, before, budgets, ""
         self._parts = parts_of(spend)
         self._said()
+
+    async def _ask_before(self, spend: Spend, where: list[str]) -> SpendGroup | None:
+        if spend.since is None:
+            return None
+        begin = await self._begin_before(self.period, spend.since)
+        since, until = until_then(begin, spend.since, self._live.now())
+        if until <= since:
+            return None
+        return (await self._client.spend(since=since, until=until, where=where)).total
+
+    async def _begin_before(self, period: str, since: float) -> float:
+        back = PERIODS[period].back
+        if back is None:
+            return hour_before(since)
+        known = (period, since)
+        if known not in self._begins:
+            begin = (await self._client.spend(since=back[0], until=back[1])).since
+            self._begins[known] = since if begin is None else begin
+        return self._begins[known]
 
     async def _ask_budgets(self) -> tuple[Budget, ...]:
         """None where the source has none, or does not tell this person."""
@@ -152,13 +178,14 @@ class Where(Vertical):
         self._draw()
         self.post_message(self.Answered())
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """What it can be grouped by."""
         return [*DIMENSIONS, *self._live.label_names(), CONVERSATION]
 
     def _draw(self) -> None:
         if not self.app.is_running:  # pyright: ignore[reportUnknownMemberType]
             return
-        names = self._names()
+        names = self.names()
         if self.by not in names:
             names.append(self.by)
         words = [Choice("", Text("by", style="dim"))]
@@ -179,6 +206,8 @@ class Where(Vertical):
         rows.show(last, lines.row, lines.heading(), [lines.row(last)])
 
     def on_resize(self) -> None:
+        if self._most != self._asked_most:
+            self._asking.hurry()
         self._draw()
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
@@ -194,4 +223,4 @@ class Where(Vertical):
 
 def period_choices(period: str) -> list[Choice]:
     """The periods as words."""
-    return [Choice(name, Text(title), name == period) for name, title in PERIODS.items()]
+    return [Choice(name, Text(each.title), name == period) for name, each in PERIODS.items()]

@@ -50,6 +50,11 @@ def brief(seconds: float) -> str:
     return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
 
 
+def bar(full: int, width: int, style: str) -> Text:
+    """A bar of which so many columns are full, the others dim."""
+    return Text("█" * full, style=style).append("░" * (width - full), style="dim")
+
+
 def took(seconds: float) -> str:
     """How long a call took: ``850 ms``, ``3.14 s``, ``120 s``."""
     if seconds < 0.9995:

@@ -1,0 +1,111 @@
+"""Asks for what the stream does not tell: what conversations cost in a period, and those that have left memory."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from openhands_otel._internal.terminal.costs import Costs
+from openhands_otel._internal.terminal.live import Live
+from openhands_otel._internal.terminal.parts import CONVERSATION, condition
+from openhands_otel._internal.terminal.period import ALL, asked_since
+from openhands_otel.client import AsyncStatsClient, StatsError, Unreachable
+from openhands_otel.stats import ConversationStats
+
+MOST: Final = 2_000
+"""Past conversations that have rows; the newest."""
+_PAGE: Final = 500
+_TOLD_APART: Final = 1_000
+_ONE_BY_ONE: Final = 20
+"""Conversations that have just left memory, up to which each is asked for by itself."""
+
+Where = tuple[tuple[str, str], ...]
+
+
+class InPeriod:
+    """What it was told last.
+
+    Args:
+        live: Gets the past conversations.
+        client: Whom it asks.
+    """
+
+    def __init__(self, live: Live, client: AsyncStatsClient) -> None:
+        self._live = live
+        self._client = client
+        self.costs = Costs()
+        self.has_more = False
+        """Whether there are past conversations without rows."""
+        self._asked: object = None
+        self._tells_past = True
+
+    async def ask(self, period: str, where: Where, search: str) -> None:
+        """Ask for what is not known. Raises StatsError where nobody answers.
+
+        Args:
+            period: One of period.PERIODS.
+            where: Names of facts or labels, and the values that they must have.
+            search: Words that conversations must have; looked at where there are more than can be listed.
+        """
+        costs = await self._costs(period, where)
+        asked = (period, where, search) if self.has_more else (period,)
+        if asked != self._asked or len(self._live.left) > _ONE_BY_ONE:
+            self._live.left.clear()
+            await self._ask_past(costs.since, where if self.has_more else (), search if self.has_more else "")
+            self._asked = (period, where, search) if self.has_more else (period,)
+        else:
+            await self._ask_left()
+        self.costs = costs
+
+    def renew(self) -> None:
+        """Ask for the past again too."""
+        self._asked = None
+
+    async def _costs(self, period: str, where: Where) -> Costs:
+        if period == ALL and not where:
+            return Costs()
+        since, until = asked_since(period, self._live.now())
+        conditions = [condition(*each) for each in where]
+        try:
+            spend = await self._client.spend(
+                [CONVERSATION], since=since, until=until, where=conditions, top=_TOLD_APART
+            )
+        except Unreachable:
+            raise
+        except StatsError:
+            # It cannot tell conversations apart: what they say themselves has to do.
+            return Costs()
+        return Costs.of_period(period, spend, bool(where))
+
+    async def _ask_past(self, since: float, where: Where, search: str) -> None:
+        found: list[ConversationStats] = []
+        self.has_more = False
+        conditions = [condition(*each) for each in where]
+        while self._tells_past:
+            try:
+                page = await self._client.past_conversations(
+                    search=search or None, where=conditions, sort="-updated_unix_nano", limit=_PAGE, offset=len(found)
+                )
+            except Unreachable:
+                raise
+            except StatsError:
+                self._tells_past = False
+                break
+            inside = [stats for stats in page if stats.updated_unix_nano / 1e9 >= since]
+            found += inside
+            if len(inside) < _PAGE:
+                break
+            if len(found) >= MOST:
+                self.has_more = True
+                break
+        self._live.put_past(found)
+
+    async def _ask_left(self) -> None:
+        while self._live.left:
+            name = self._live.left.pop()
+            try:
+                self._live.add_past(await self._client.conversation(name))
+            except Unreachable:
+                raise
+            except StatsError:
+                # It was erased.
+                continue
