@@ -26,7 +26,6 @@ from openhands_otel.stats import TokenUsage
 
 _BATCH_LIMIT: Final = 50
 _POISONED_LIMIT: Final = 1_000
-"""The largest integer of SQLite."""
 _RECORDS_FAULT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _DATABASES_FAULT: Final = (sqlite3.Error, OSError, UnusableDatabase, Lost)
 
