@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
+from collections.abc import Callable
 
+import pytest
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 
 from collector.test_mutated_bodies import bend_fields, seed_request
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points import points
 from openhands_otel._internal.collector.points.decode import DecodedMetrics, decode_metrics
 from openhands_otel._internal.collector.points.points import read_attributes
+from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.remembered import Remembered
+from openhands_otel._internal.collector.points.series import Attributes
 from otlp_sender import Sender
 
 
@@ -63,20 +71,69 @@ def test_attributes_of_a_known_series_are_not_read_again() -> None:
 
 
 def test_no_more_is_remembered_than_there_is_room_for() -> None:
-    held = Remembered[int](1_000)
+    held = Remembered[int](50_000)
     for number in range(10_000):
         held.put(b"%d" % number * 10, number)
         assert len(held) <= 100
         assert held.get(b"%d" % number * 10) == number
-    held.put(b"x" * 100_000, 1)
-    assert held.get(b"x" * 100_000) is None
+    held.put(b"x" * 5_000, 1)
+    assert held.get(b"x" * 5_000) is None
 
 
-def test_a_flood_of_attributes_does_not_grow_what_is_remembered() -> None:
-    known = points._KNOWN  # pyright: ignore[reportPrivateUsage]
+def test_a_flood_of_attributes_does_not_grow_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Remembered[Attributes](8 * 1024 * 1024)
+    monkeypatch.setattr(points, "_KNOWN", known)
     for number in range(0, 40_000, 100):
         sender = Sender("flood")
         for one in range(100):
             sender.converse(f"{number + one}-" + "x" * 400, 0.5)
         read(sender.request())
-    assert len(known) < 4 * 1024 * 1024 / 400
+    assert 0 < len(known) < 8 * 1024 * 1024 / (16 * 400)
+
+
+def nested(depth: int) -> AnyValue:
+    value = AnyValue(array_value=ArrayValue())
+    for _ in range(depth):
+        value = AnyValue(array_value=ArrayValue(values=[value]))
+    return value
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        lambda number: {str(number): AnyValue(string_value="")},
+        lambda number: {f"{chr(0x1F600 + each)}{number}": nested(19) for each in range(25)},
+        lambda number: {f"{each}{number}": AnyValue(string_value=chr(0x1F600) + "a" * 40) for each in range(60)},
+        lambda number: {f"{each}": AnyValue(bytes_value=b"%30d" % number) for each in range(60)},
+    ],
+    ids=["small", "nested", "wide characters", "bytes"],
+)
+def test_what_is_remembered_takes_no_more_memory_than_it_may(
+    attributes: Callable[[int], dict[str, AnyValue]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a sender says: what Python itself counts of the objects that are held."""
+    limit = 256 * 1024
+    known = Remembered[Attributes](limit)
+    monkeypatch.setattr(points, "_KNOWN", known)
+    most = 0
+    for number in range(1_000):
+        point = NumberDataPoint(start_time_unix_nano=5, time_unix_nano=6, as_int=1)
+        point.attributes.extend(KeyValue(key=key, value=value) for key, value in attributes(number).items())
+        metric = Metric(name="foreign", gauge=Gauge(data_points=[point]))
+        points.Source("scope", True, Refusals()).read(metric, [])
+        if number % 50 == 49:
+            most = max(most, size_of(known._held))  # pyright: ignore[reportPrivateUsage]
+    assert 0 < most <= limit
+
+
+def size_of(held: object) -> int:
+    """Bytes of an object and all that only it leads to; each object once."""
+    seen: set[int] = set()
+    todo, size = [held], 0
+    while todo:
+        one = todo.pop()
+        if id(one) not in seen and not isinstance(one, type):
+            seen.add(id(one))
+            size += sys.getsizeof(one)
+            todo.extend(gc.get_referents(one))
+    return size

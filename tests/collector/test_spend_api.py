@@ -273,3 +273,15 @@ def test_a_file_gives_the_same_answers_while_the_viewer_has_it_open(viewer: View
     for by in ("day,model", "conversation", "service"):
         question = read_question({"by": [by], "timezone": ["UTC"]}, None)
         assert answer_from_file(database, question) == spend(viewer, by=by)
+
+
+def test_what_a_crowd_was_acknowledged_is_in_each_answer_about_money_at_once() -> None:
+    """Saving waits the longer, the more there was to save; no question waits for it."""
+    with running_viewer() as viewer:
+        senders = [Sender(f"p{number}") for number in range(700)]
+        for cost in (1.0, 2.0, 3.0):
+            for number, sender in enumerate(senders):
+                viewer.send(sender.spend(cost).converse(f"c{number}", cost))
+            history = viewer.http.get("/api/v1/history").raise_for_status().json()
+            assert history["points"][-1]["accumulated_cost"] == cost * len(senders)
+            assert spend(viewer).total.accumulated_cost == cost * len(senders)

@@ -292,6 +292,6 @@ def test_of_a_conversations_tags_those_that_canvas_sets_are_sent(
     without_us.settle()
     total = pytest.approx(without_us.bill().total, abs=EXACT)
     assert without_us.bill().total > 0
-    wanted = {"automationname", "automationtrigger", "acpserver"} if named else {"team"} if send else set()
+    wanted = {"automationname", "acpserver"} if named else {"team"} if send else set()
     for name, value in tags.items():
         assert cost_under(without_us, **{name: value}) == (total if name in wanted else 0)

@@ -31,8 +31,11 @@ LABEL_LIMIT: Final = 16
 """Labels that hold at a time."""
 AUTOMATION_NAME: Final = "automationname"
 ACP_SERVER: Final = "acpserver"
-CANVAS_TAGS: Final = (AUTOMATION_NAME, "automationid", "automationtrigger", ACP_SERVER)
-"""Tags that Agent Canvas itself sets: which automation started a conversation, and which ACP server it talks to."""
+CANVAS_TAGS: Final = (AUTOMATION_NAME, "automationid", ACP_SERVER)
+"""Tags that Agent Canvas itself sets: which automation started a conversation, and which ACP server it talks to.
+
+Without ``automationtrigger``: a dispatcher may set it to what an event said.
+"""
 VALUE_LIMIT: Final = 200
 """Characters of a value."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.]{0,62}")

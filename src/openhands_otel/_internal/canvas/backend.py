@@ -87,7 +87,7 @@ def backend_elsewhere(variables: Mapping[str, str]) -> Backend:
 def _script(variables: Mapping[str, str], *pythons: str) -> bytes:
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items()))
     found = " ".join(map(shlex.quote, (*pythons, "python3")))
-    return _SCRIPT.format(exports=exports, pythons=found, start=shlex.quote(_START)).encode()
+    return _SCRIPT.format(exports=exports, pythons=found, start=shlex.quote(_START)).encode("utf-8", "surrogateescape")
 
 
 def _packed(files: Mapping[str, tuple[bytes, bool]]) -> bytes:

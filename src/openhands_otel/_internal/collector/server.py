@@ -108,7 +108,7 @@ class Collector:
         try:
             self.http_port = listeners[0].getsockname()[1]
             if self.settings.also_port is not None:
-                listeners.append(_listen("127.0.0.1", self.settings.also_port))
+                listeners.append(_listen("127.0.0.1", self.settings.also_port, "--also-port"))
             self.store = await self._open_store()
             self._spans = SpanIntake(self.store, self.settings.span_days * 86_400, self.settings.span_mb * 1_000_000)
             receiver = Receiver(self.store, self._spans)
@@ -330,7 +330,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, because asyncio switches Nagle's delay (40 ms an answer) off only for sockets that say so.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -340,11 +340,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except PermissionError:
         listener.close()
-        raise StartError(f"port {port} needs more rights than this user has: choose another with --port") from None
+        raise StartError(f"port {port} needs more rights than this user has: choose another with {option}") from None
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise StartError(f"port {port} is in use: stop what holds it or choose another with --port") from None
+            raise StartError(f"port {port} is in use: stop what holds it or choose another with {option}") from None
         raise StartError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
     listener.setblocking(False)
     return listener

@@ -2,7 +2,8 @@
 
 One rule: a bundle goes when no ``run`` has begun with it for 30 days, and no process on this machine names it in its
 environment or command line as it was started with, which is how a process comes to a bundle. Where the system does not
-tell what processes were started with (``/proc``), all stay.
+tell what processes were started with (``/proc``), all stay. What another user's processes have in their environment it
+tells nobody: a bundle that only these use, begun with by no ``run`` for 30 days, goes.
 """
 
 from __future__ import annotations

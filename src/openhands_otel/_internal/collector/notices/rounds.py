@@ -90,6 +90,8 @@ class Notices:
     async def look(self) -> None:
         """One round."""
         now = time.time()
+        if self._wishes.limits:
+            await self._store.save_all()
         standing = await self._store.archive.read(
             lambda connection: budgets(connection, self._wishes.limits, self._wishes.zone, now)
         )

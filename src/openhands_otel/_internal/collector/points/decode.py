@@ -66,8 +66,8 @@ class Instance:
         return any(value for name, value in self.resource if name == SERVICE_INSTANCE_ID)
 
 
-_INSTANCES: Final = Remembered[Instance](2 * 1024 * 1024)
-"""Who has a Resource, by its bytes: it takes a few times as many."""
+_INSTANCES: Final = Remembered[Instance](32 * 1024 * 1024)
+"""Who has a Resource, by its bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ _START, _TIME, _DOUBLE, _INT = 0x11, 0x19, 0x21, 0x31
 _INT_VALUE: Final = Struct("<q")
 _VALUE_AT: Final = _PLAIN.size - _INT_VALUE.size
 _DESCRIPTIONS: Final = 1_024
-_KNOWN: Final = Remembered[Attributes](4 * 1024 * 1024)
-"""The attributes of numbers without exemplars and flags, by the rest of their bytes: they take a few times as many."""
+_KNOWN: Final = Remembered[Attributes](64 * 1024 * 1024)
+"""The attributes of numbers without exemplars and flags, by the rest of their bytes."""
 
 _Data = pb.NumberDataPoint | pb.HistogramDataPoint | pb.ExponentialHistogramDataPoint
 

@@ -6,10 +6,13 @@ from typing import Final
 
 _KEY_LIMIT: Final = 4_096
 """Bytes of one key: what is larger no agent of ours says."""
+_OF_ENTRY: Final = 320
+_OF_BYTE: Final = 16
+"""Bytes of memory that an entry takes at most, and for each byte of its key: measured with the worst that fits in."""
 
 
 class Remembered[T]:
-    """Values by the bytes that they were read from; of these at most ``limit``, then it begins anew."""
+    """Values by the bytes that they were read from, in at most ``limit`` bytes of memory; then it begins anew."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -25,8 +28,9 @@ class Remembered[T]:
         """Remember this, unless its key is large."""
         if len(key) > _KEY_LIMIT:
             return
-        if self._size + len(key) > self._limit:
+        size = _OF_ENTRY + _OF_BYTE * len(key)
+        if self._size + size > self._limit:
             self._held.clear()
             self._size = 0
-        self._size += len(key)
+        self._size += size
         self._held[key] = value

@@ -165,6 +165,8 @@ class Api:
             asked = [float(query[name]) if name in query else None for name in ("since", "until", "bucket_s")]
         except ValueError:
             return problem(400, "since, until and bucket_s must be numbers (seconds)")
+        # A sample has the time at which it is saved, which must not be after the window.
+        await self._store.save_all()
         since, until, bucket = history_window(time.time(), *asked)
         subject = query.get("conversation", EVERYTHING)
         if subject == EVERYTHING and "conversation" in query:
