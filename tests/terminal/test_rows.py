@@ -317,6 +317,71 @@ def test_one_that_leaves_memory_is_asked_for_and_one_that_comes_back_is_no_longe
     assert live.past == {}, "what is in memory is known better"
 
 
+def test_a_past_that_comes_moves_no_row_and_brings_nothing_else_in() -> None:
+    """Kind: an answer that nobody waits for makes an order anew."""
+    live = live_of(*(stats_of(number) for number in (1, 2, 3)))
+    listing = listing_of(live)
+    listing.look(View(sort="cost"))
+    heard(live, stats_of(1, accumulated_cost=50.0))
+    heard(live, stats_of(9))
+    live.apply(RemovedUpdate(conversation_id="00000002-c"))
+    past = [stats_of(2, closed=True), *(stats_of(at, accumulated_cost=at / 10, closed=True) for at in (70, 6, 5, 4))]
+    live.put_past(past)
+    listing.take_past()
+    held = [name for name in names(listing) if name in {"name 1", "name 2", "name 3"}]
+    assert held == ["name 3", "name 2", "name 1"], "the order that was made, whatever they cost now"
+    assert (listing.rows[-2].cost, listing.fresh) == (50.0, 1)
+    assert names(listing) == ["name 3", "name 6", "name 2", "name 5", "name 4", "name 1", "name 70"]
+    listing.take_past()
+    assert len(listing.rows) == 7, "once each"
+    live.add_past(stats_of(80, closed=True))
+    listing.update()
+    assert (len(listing.rows), listing.fresh) == (7, 2), "one that nobody has seen waits, though it left memory"
+    listing.order()
+    assert (names(listing)[:2], listing.fresh) == (["name 1", "name 80"], 0)
+
+
+@pytest.mark.parametrize("sort", ["", "cost"])
+def test_what_an_order_would_not_take_in_is_not_said_to_be_new(sort: str) -> None:
+    live = live_of(stats_of(1), stats_of(2, closed=True, updated_unix_nano=int(NOW - 500) * NS))
+    listing = Listing(live, dict(SORT_KEYS), since=NOW - 100)
+    listing.look(View(sort=sort))
+    assert (names(listing), listing.fresh) == (["name 1"], 0)
+
+
+def test_calls_without_a_price_belong_to_each_row_whose_cost_has_them() -> None:
+    parent = stats_of(1, unpriced_calls=1)
+    child = stats_of(2, parent_id=parent.conversation_id, unpriced_calls=2)
+    grandchild = stats_of(3, parent_id=child.conversation_id, unpriced_calls=4)
+    listing = listing_of(live_of(parent, child, grandchild))
+    assert [row.unpriced_calls for row in listing.rows] == [7]
+    assert re.search(r"\$1\.500\S*\+", Layout(COLUMNS).fit(listing.rows, NOW, 100).row(0).plain)
+    assert listing.sums.unpriced == 7
+    listing.fold(listing.rows[0], False)
+    assert [row.unpriced_calls for row in listing.rows] == [1, 6]
+    listing.fold_all()
+    assert [row.unpriced_calls for row in listing.rows] == [1, 2, 4]
+    assert listing.sums.unpriced == 7
+
+
+def test_a_filter_has_a_rest_only_where_the_total_is_of_that_filter() -> None:
+    """A source that does not group by conversation tells none; and an answer may be of what was asked before."""
+    live = live_of(stats_of(1, service="shop"), stats_of(2), total=10.0)
+    listing = listing_of(live)
+    shop = View(where=(("service", "shop"),))
+    told = spend_of(0.0, 1.0, group_of("00000001-c", 0.25))
+    for view, costs, rest in (
+        (View(), Costs(), 9.25),
+        (shop, Costs(), 0.0),
+        (shop, Costs.of_period("all", told, filtered=False), 0.0),
+        (shop, Costs.of_period("all", told, filtered=True), 0.75),
+        (View(), Costs.of_period("all", told, filtered=True), 0.0),
+    ):
+        listing.costs = costs
+        listing.look(view)
+        assert listing.sums.rest == rest, (view, costs)
+
+
 def test_conversations_that_name_each_other_as_parents_are_shown() -> None:
     one, other = stats_of(1, parent_id="00000002-c"), stats_of(2, parent_id="00000001-c")
     assert sorted(names(listing_of(live_of(one, other, stats_of(3, parent_id="00000003-c"))))) == [

@@ -11,10 +11,13 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from textual.pilot import Pilot
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
@@ -22,7 +25,10 @@ from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 from openhands_otel import semconv
 from openhands_otel._internal.terminal.app import WatchApp
 from openhands_otel._internal.terminal.detail import Detail
+from openhands_otel._internal.terminal.in_period import InPeriod
+from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.overview import Overview
+from openhands_otel.client import AsyncStatsClient, Unreachable
 from otlp_sender import Sender
 from terminal.scene import AGENTS, NS, TOTAL, id_of, line_with, play, screen, sender_of, shows, spend, watching
 
@@ -360,6 +366,105 @@ def test_the_period_before_stands_beside_the_spend(old_viewer: Viewer) -> None:
             await not_there(pilot, app, "by now")
 
     asyncio.run(look())
+
+
+@asynccontextmanager
+async def in_front_of(viewer: Viewer, refused: bytes) -> AsyncIterator[tuple[Viewer, list[bytes]]]:
+    """A proxy that has no answer to requests with this in them; and those that it had none to."""
+    without: list[bytes] = []
+    address = httpx.URL(viewer.url)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_viewer, to_viewer = await asyncio.open_connection(address.host, address.port)
+
+        async def answer() -> None:
+            while data := await from_viewer.read(65_536):
+                writer.write(data)
+
+        answering = asyncio.create_task(answer())
+        while data := await reader.read(65_536):
+            if refused in data:
+                without.append(data)
+                writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
+            else:
+                to_viewer.write(data)
+        to_viewer.close()
+        await answering
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield replace(viewer, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), without
+
+
+def test_a_period_before_that_is_not_told_hides_nothing_else(old_viewer: Viewer) -> None:
+    async def look() -> None:
+        async with (
+            in_front_of(old_viewer, b"since=yesterday") as (viewer, refused),
+            watching(viewer, (160, 40), period="today") as (pilot, app),
+        ):
+            lines = await there(pilot, app, "gpt-5-mini", "total", "$1,234,587.81 today")
+            assert "by now" not in lines[1]
+            assert refused
+
+    asyncio.run(look())
+
+
+def test_a_period_that_is_chosen_orders_by_what_it_cost(moment: float) -> None:
+    """Sorted by cost, the answer comes after the choice."""
+
+    async def look(viewer: Viewer) -> None:
+        def in_order(lines: list[str], *wanted: str) -> bool:
+            return [line.split()[0] for line in lines if line.split()[:1] in ([each] for each in wanted)] == [*wanted]
+
+        async with watching(viewer, (120, 40), period="all") as (pilot, app):
+            await there(pilot, app, "old-dear", "new-dear", "in all", "total")
+            await pilot.press("s")
+            await shows(pilot, app, lambda lines: in_order(lines, "old-dear", "new-dear"), "the order of all time")
+            await pilot.press("colon", *"day", "enter")
+            await shows(pilot, app, lambda lines: in_order(lines, "new-dear", "old-dear"), "the order of the day")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", zone_at_noon(moment))
+        with running_viewer() as viewer:
+            at = int(moment)
+            begun = (at - 100_000) * NS
+            old = Sender("o", "old", begun).introduce("old-dear", at=begun).state("old-dear", "idle", at=begun)
+            viewer.send(spend(old, "old-dear", 5.0, "gpt-5", 1, at=begun + NS))
+            viewer.send(spend(old, "old-dear", 5.25, "gpt-5", 2, at=(at - 30) * NS))
+            new = Sender("n", "new", (at - 60) * NS)
+            new.introduce("new-dear", at=(at - 50) * NS).state("new-dear", "idle", at=(at - 50) * NS)
+            viewer.send(spend(new, "new-dear", 1.0, "gpt-5", 1, at=(at - 30) * NS))
+            asyncio.run(look(viewer))
+
+
+def test_what_left_memory_is_asked_for_again_once_the_viewer_is_back() -> None:
+    """One by one, and all at once where there are many. Only what a person asks for brings in what is new."""
+
+    async def ask(viewer: Viewer) -> None:
+        async with AsyncStatsClient(viewer.url, viewer.token) as client:
+            live = Live()
+            in_period = InPeriod(live, client)
+            told = [await in_period.ask("all", (), ""), await in_period.ask("all", (), "")]
+            in_period.renew()
+            assert [*told, await in_period.ask("all", (), "")] == [True, False, True]
+            viewer.process.kill()
+            viewer.process.wait()
+            few, many = {"kept", "erased"}, {f"c{number}" for number in range(30)}
+            for left in (many, few):
+                live.left = set(left)
+                with pytest.raises(Unreachable):
+                    await in_period.ask("all", (), "")
+                assert live.left == left
+            with running_viewer(port=int(viewer.url.rpartition(":")[2])) as again:
+                again.send(Sender("p").converse("kept", 0.5))
+                assert not await in_period.ask("all", (), "")
+                assert (live.left, [*live.past]) == (set(), ["kept"])
+                live.left = set(many)
+                assert not await in_period.ask("all", (), "")
+                assert live.left == set()
+
+    with running_viewer() as viewer:
+        asyncio.run(ask(viewer))
 
 
 def test_a_wrong_command_is_said_in_one_line_until_the_next(viewer: Viewer, moment: float) -> None:

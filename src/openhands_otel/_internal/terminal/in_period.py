@@ -38,23 +38,29 @@ class InPeriod:
         self._asked: object = None
         self._tells_past = True
 
-    async def ask(self, period: str, where: Where, search: str) -> None:
+    async def ask(self, period: str, where: Where, search: str) -> bool:
         """Ask for what is not known. Raises StatsError where nobody answers.
 
         Args:
             period: One of period.PERIODS.
             where: Names of facts or labels, and the values that they must have.
             search: Words that conversations must have; looked at where there are more than can be listed.
+
+        Returns:
+            Whether this was not asked before, so that the past may have what nobody has seen yet.
         """
         costs = await self._costs(period, where)
         asked = (period, where, search) if self.has_more else (period,)
-        if asked != self._asked or len(self._live.left) > _ONE_BY_ONE:
-            self._live.left.clear()
+        is_new = asked != self._asked
+        if is_new or len(self._live.left) > _ONE_BY_ONE:
+            left = set(self._live.left)
             await self._ask_past(costs.since, where if self.has_more else (), search if self.has_more else "")
+            self._live.left -= left
             self._asked = (period, where, search) if self.has_more else (period,)
         else:
             await self._ask_left()
         self.costs = costs
+        return is_new
 
     def renew(self) -> None:
         """Ask for the past again too."""
@@ -100,12 +106,12 @@ class InPeriod:
         self._live.put_past(found)
 
     async def _ask_left(self) -> None:
-        while self._live.left:
-            name = self._live.left.pop()
+        for name in tuple(self._live.left):
             try:
                 self._live.add_past(await self._client.conversation(name))
             except Unreachable:
                 raise
             except StatsError:
                 # It was erased.
-                continue
+                pass
+            self._live.left.discard(name)

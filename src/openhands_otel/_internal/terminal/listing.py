@@ -82,8 +82,8 @@ class Row:
 
     @property
     def unpriced_calls(self) -> int:
-        """Its own calls in the period that have no price."""
-        return self.costs.of(self.entry.stats)[1]
+        """Calls in the period without a price, of all that the row stands for."""
+        return sum(self.costs.of(stats)[1] for stats in self.all_stats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Sums:
     cost: float = 0.0
     unpriced: int = 0
     rest: float = 0.0
-    """What the total has beyond these rows, US dollars; 0 where the rows are filtered."""
+    """What the total has beyond these rows, US dollars; 0 where rows and total are not of the same."""
 
 
 @dataclass
@@ -129,23 +129,22 @@ class Listing:
 
     def order(self) -> None:
         """Take in what is new, and sort."""
-        roots, children = self.live.roots_and_children()
-        known = self._known = self.live.known()
-        names = [name for name in (known if self.view.flat else roots) if self._is_wanted(name, children)]
-        self._order = self._sorted(names, children)
-        self._held = set(self._order)
+        self._held.clear()
+        self._order = self._sorted(*self._new())
+        self._held.update(self._order)
         self.arrange()
 
     def take_past(self) -> None:
         """Put rows of the past that was asked for below the others, or where they belong in an order by a column."""
+        names, children = self._new()
+        new = self._sorted([name for name in names if name in self.live.past], children)
+        places = {name: at for at, name in enumerate(self._order)}
         if self.view.sort:
-            self.order()
-            return
-        roots, children = self.live.roots_and_children()
-        self._known = self.live.known()
-        names = [name for name in (self.live.past if self.view.flat else roots) if name in self.live.past]
-        new = [name for name in names if name not in self._held and self._is_wanted(name, children)]
-        self._order += self._sorted(new, children)
+            # Rows keep their order: a new one comes below the row that it would follow by the column.
+            at = -1
+            for name in self._sorted([*(name for name in places if name in self._known), *new], children):
+                at = places.setdefault(name, at)
+        self._order = sorted([*self._order, *new], key=lambda name: places.get(name, len(self._order)))
         self._held.update(new)
         self.arrange()
 
@@ -206,10 +205,7 @@ class Listing:
     @property
     def fresh(self) -> int:
         """How many conversations would be shown that are not yet."""
-        if self.view.flat:
-            return sum(name not in self._held and self._fits(entry) for name, entry in self.live.entries.items())
-        roots, _ = self.live.roots_and_children()
-        return sum(name not in self._held for name in roots)
+        return len(self._new()[0])
 
     @property
     def sums(self) -> Sums:
@@ -218,13 +214,20 @@ class Listing:
         cost = sum(row.cost or 0.0 for row in rows)
         unpriced = sum(row.unpriced_calls for row in rows)
         rest = 0.0
-        if not (self.view.show or self.view.search):
+        if not (self.view.show or self.view.search) and bool(self.view.where) is self.costs.filtered:
             shown = (stats for row in rows for stats in row.all_stats)
             rest = self.costs.rest(self.live.totals.accumulated_cost, shown)
         return Sums(len(rows), cost, unpriced, rest if abs(rest) > ROUNDING else 0.0)
 
     def _began(self, name: str) -> int:
         return self._known[name].stats.started_unix_nano
+
+    def _new(self) -> tuple[list[str], dict[str, list[str]]]:
+        """Those that have no place in the order, but would if it were made now; and all children by parent."""
+        roots, children = self.live.roots_and_children()
+        self._known = self.live.known()
+        names = self._known if self.view.flat else roots
+        return [name for name in names if name not in self._held and self._is_wanted(name, children)], children
 
     def _is_wanted(self, name: str, children: Mapping[str, Sequence[str]]) -> bool:
         """Whether it has a row where an order is made; what was over before the period has none."""

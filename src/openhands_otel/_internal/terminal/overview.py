@@ -27,7 +27,7 @@ from openhands_otel._internal.terminal.entry import Entry
 from openhands_otel._internal.terminal.headline import budget_lines, connection, spent_line
 from openhands_otel._internal.terminal.in_period import InPeriod
 from openhands_otel._internal.terminal.layout import Layout, Lines
-from openhands_otel._internal.terminal.listing import Listing, Row, View
+from openhands_otel._internal.terminal.listing import COST, Listing, Row, View
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.period import PERIODS
 from openhands_otel._internal.terminal.repeated import Repeated
@@ -96,6 +96,8 @@ class Overview(Screen[None]):
         self._first = 0
         self._spent_before: object = None
         self._ordered_for = period
+        self._costs_of: object = None
+        """Of which period, and by which filter, costs were told last."""
 
     def compose(self) -> ComposeResult:
         yield TooSmall(classes="small")
@@ -141,22 +143,27 @@ class Overview(Screen[None]):
 
     async def _ask_rows(self) -> None:
         """What the rows of the period cost, and those of the past: below what is in memory, so not before that."""
-        where = self._where
+        where, listing = self._where, self._listing
         if not self._live.started:
             return
+        asked = (where.period, where.where)
         try:
-            await self._in_period.ask(where.period, where.where, self._listing.view.search)
+            is_new = await self._in_period.ask(*asked, listing.view.search)
         except StatsError:
             # The connection's state is said where it is looked after.
             return
         costs = self._in_period.costs
-        if costs.period != self._listing.costs.period:
+        if costs.period != listing.costs.period:
             self._layout = Layout(columns_of(costs.period))
-        self._listing.costs = costs
-        if self._live.moved:
-            self._listing.take_past()
+        listing.costs = costs
+        if asked != self._costs_of and listing.view.sort == COST:
+            # A person chose the period, or a filter: the order is by what they cost there.
+            listing.order()
+        elif is_new:
+            listing.take_past()
         else:
-            self._listing.arrange()
+            listing.arrange()
+        self._costs_of = asked
         self.draw()
 
     def draw(self) -> None:

@@ -149,13 +149,15 @@ class Where(Vertical):
         self._said()
 
     async def _ask_before(self, spend: Spend, where: list[str]) -> SpendGroup | None:
+        """None where there is none, or the source does not tell."""
         if spend.since is None:
             return None
-        begin = await self._begin_before(self.period, spend.since)
-        since, until = until_then(begin, spend.since, self._live.now())
-        if until <= since:
+        try:
+            begin = await self._begin_before(self.period, spend.since)
+            since, until = until_then(begin, spend.since, self._live.now())
+            return None if until <= since else (await self._client.spend(since=since, until=until, where=where)).total
+        except StatsError:
             return None
-        return (await self._client.spend(since=since, until=until, where=where)).total
 
     async def _begin_before(self, period: str, since: float) -> float:
         back = PERIODS[period].back
