@@ -3,57 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from codex_rollout import SESSION, Rollout, call, said
 
 from openhands_otel._internal.capture import claude, codex
 from openhands_otel._internal.capture.prices import AgentTokens
-
-SESSION = "01a21d63-ce1e-7dd0-b66c-3cf9218a712b"
-DAY = "2026/11/27"
-
-
-def call(number: int) -> AgentTokens:
-    """One of a kind."""
-    return AgentTokens(input=100 + number, output=10 + number, cache_read=40 * number, cache_write=0, reasoning=number)
-
-
-@dataclass
-class Rollout:
-    """The file as Codex writes it."""
-
-    folder: Path
-    total: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "sessions" / DAY / f"rollout-2026-11-27T14-23-29-{SESSION}.jsonl"
-
-    def write(self, kind: str, **payload: Any) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            line = {"timestamp": "2026-11-27T14:23:36.909Z", "type": "event_msg", "payload": {"type": kind, **payload}}
-            print(json.dumps(line, separators=(",", ":")), file=file)
-
-    def turn(self) -> None:
-        self.write("task_started")
-
-    def called(self, tokens: AgentTokens) -> None:
-        counts = [tokens.input + tokens.cache_read, tokens.cache_read, tokens.output, tokens.reasoning]
-        self.total = [before + now for before, now in zip(self.total, counts, strict=True)]
-        self.write("token_count", info={"total_token_usage": said(self.total), "last_token_usage": said(counts)})
-
-    def session(self, *, whole: bool = True) -> codex.CodexSession:
-        return codex.CodexSession(self.path, whole)
-
-
-def said(counts: list[int]) -> dict[str, int]:
-    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
-    return dict(zip(names, counts, strict=True))
 
 
 @pytest.fixture
@@ -143,6 +100,111 @@ def test_a_fork_goes_on_from_a_total_that_its_file_does_not_explain(rollout: Rol
     rollout.called(call(0))
     rollout.called(call(1))
     assert rollout.session(whole=False).untold(as_told(call(1))) == [call(0)]
+
+
+def test_calls_that_come_into_the_file_late_are_told_once_however_many(rollout: Rollout) -> None:
+    rollout.turn()
+    rollout.called(call(0))
+    session = rollout.session()
+    assert session.untold(as_told(call(2))) == [call(0)]
+    assert session.untold(as_told(call(4))) == []
+    for number in range(1, 6):
+        rollout.called(call(number))
+    assert session.untold(as_told(call(5))) == [call(1), call(3)]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_an_older_codex_writes_a_prompt_where_a_turn_begins(rollout: Rollout, long: bool) -> None:
+    """Kind: a turn whose beginning the file tells in another way, or not at all."""
+    for number in range(0, 4, 2):
+        rollout.write("user_message", message="x" * (codex.MOST_OF_LINE + 1 if long else 1))
+        rollout.write("agent_message", message='"task_started" "user_message"')
+        rollout.called(call(number))
+        rollout.called(call(number + 1))
+    assert rollout.session(whole=False).untold(as_told(call(3))) == [call(2)]
+
+
+def test_a_turn_that_cannot_be_told_from_older_ones_is_not_known_and_the_next_is(rollout: Rollout) -> None:
+    for number in range(3):
+        rollout.called(call(number))
+    session = rollout.session(whole=False)
+    assert session.untold(as_told(call(2))) is None
+    rollout.called(call(3))
+    rollout.called(call(4))
+    assert session.untold(as_told(call(4))) == [call(3)]
+
+
+@pytest.mark.parametrize("last", [None, as_told(call(2))], ids=["nothing told", "another call told"])
+def test_the_last_turn_of_a_file_is_not_this_one_unless_the_adapters_call_is_in_it(
+    rollout: Rollout, last: AgentTokens | None
+) -> None:
+    rollout.turn()
+    rollout.called(call(0))
+    rollout.called(call(1))
+    session = rollout.session(whole=False)
+    assert session.untold(last) is None
+    rollout.turn()
+    rollout.called(call(2))
+    rollout.called(call(3))
+    assert session.untold(as_told(call(3))) == ([call(2)] if last is None else [])
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_a_file_that_is_another_now_leaves_one_turn_unknown(rollout: Rollout, longer: bool) -> None:
+    rollout.turn()
+    rollout.called(call(0))
+    session = rollout.session()
+    assert session.untold(as_told(call(0))) == []
+    rollout.path.unlink()
+    rollout.total = [0, 0, 0, 0]
+    if longer:
+        rollout.write("agent_message", message="x" * 5000)
+    rollout.called(call(1))
+    assert session.untold(as_told(call(1))) is None
+    rollout.turn()
+    rollout.called(call(2))
+    rollout.called(call(3))
+    assert session.untold(as_told(call(3))) == [call(2)]
+
+
+def test_a_total_that_starts_again_at_zero_costs_nothing(rollout: Rollout) -> None:
+    """As Codex has it when the context was too long for the model."""
+    rollout.turn()
+    rollout.called(call(0))
+    zero = said([0, 0, 0, 0])
+    rollout.total = [0, 0, 0, 0]
+    rollout.write("token_count", info={"total_token_usage": zero, "last_token_usage": zero})
+    rollout.called(call(1))
+    rollout.called(call(2))
+    assert rollout.session().untold(as_told(call(2))) == [call(0), call(1)]
+
+
+def test_of_a_long_file_no_more_is_read_than_the_newest(rollout: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: what is left out is never taken for nothing."""
+    monkeypatch.setattr(codex, "MOST_BYTES", 4000)
+
+    def talk() -> None:
+        rollout.write("agent_message", message="x" * 5000)
+
+    rollout.turn()
+    rollout.called(call(0))
+    talk()
+    rollout.called(call(1))
+    session = rollout.session()
+    assert session.untold(as_told(call(1))) is None
+    rollout.turn()
+    rollout.called(call(2))
+    rollout.called(call(3))
+    assert session.untold(as_told(call(3))) == [call(2)]
+    # Resumed: the beginning of its turn is near, but not what was used before it, which may be said again.
+    talk()
+    rollout.turn()
+    rollout.called(call(4))
+    assert rollout.session(whole=False).untold(as_told(call(4))) is None
+    rollout.turn()
+    rollout.called(call(5))
+    rollout.called(call(6))
+    assert rollout.session(whole=False).untold(as_told(call(6))) == [call(5)]
 
 
 def test_the_file_is_found_where_the_program_keeps_it(rollout: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:

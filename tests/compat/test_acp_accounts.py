@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from codex_rollout import SESSION, Rollout, call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openhands_otel.events import CostAdded
-from openhands_otel.testing import capture
+from openhands_otel._internal.capture.prices import AgentTokens, price_of_tokens
+from openhands_otel.events import CostAdded, ResponseRecorded, TokensUsed
+from openhands_otel.testing import Captured, capture
 
 from .scenario import EXACT, needs
 from .test_acp import ESTIMATE, MODEL
@@ -31,10 +34,10 @@ class Said:
 class Talk:
     """An ACP agent's turns of some sessions, recorded by OpenHands' own code; the agent's process is left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = MODEL) -> None:
         agent = needs(ACP_AGENT, "ACPAgent")
         needs(ACP_AGENT, "ACPAgent._record_usage")
-        given = {"acp_command": ["true"], "acp_model": MODEL}
+        given = {"acp_command": ["true"], "acp_model": model}
         self.agent = agent(**{name: value for name, value in given.items() if name in agent.model_fields})
         self.new_bridge()
 
@@ -42,9 +45,18 @@ class Talk:
         self.agent._client = needs(ACP_AGENT, "_OpenHandsACPBridge")()
 
     def turn(self, said: Said, session: str = "s1") -> None:
+        self.record(AgentTokens(100, 10, 0, 0) if said.tokens else None, said, session)
+
+    def record(self, tokens: AgentTokens | None, said: Said, session: str) -> None:
+        """The tokens are these instead of those of ``said``."""
         from acp.schema import Cost, PromptResponse, Usage, UsageUpdate
 
-        usage = Usage(total_tokens=110, input_tokens=100, output_tokens=10) if said.tokens else None
+        usage = tokens and Usage(
+            total_tokens=tokens.input + tokens.output + tokens.cache_read,
+            input_tokens=tokens.input,
+            output_tokens=tokens.output,
+            cached_read_tokens=tokens.cache_read,
+        )
         update = None
         if said.report is not None:
             cost = Cost(amount=said.report, currency=said.currency)
@@ -205,3 +217,139 @@ def test_a_report_that_is_no_amount_is_none(amount: float) -> None:
         talk.turn(Said(0.9))
         assert heard.cost == pytest.approx(0.9, abs=EXACT)
         assert {event.source for event in heard.of(CostAdded) if event.amount > 0.1} == {CostSource.ACP_REPORTED}
+
+
+class CodexTalk(Talk):
+    """A session of Codex, whose file is ``rollout``."""
+
+    def __init__(self, rollout: Rollout, monkeypatch: pytest.MonkeyPatch, model: str = MODEL) -> None:
+        super().__init__(model)
+        if getattr(self.agent, "acp_model", None) is None:
+            pytest.skip("this release of OpenHands knows no model of an ACP session")
+        monkeypatch.setenv("CODEX_HOME", str(rollout.folder))
+        self.rollout = rollout
+        self.agent._agent_name = "@agentclientprotocol/codex-acp"
+        self.agent._session_id = SESSION
+
+    def calls(self, *calls: AgentTokens) -> None:
+        """A turn with these calls."""
+        self.rollout.turn()
+        for each in calls:
+            self.rollout.called(each)
+        self.told(calls[-1])
+
+    def told(self, last: AgentTokens | None, report: float | None = None, currency: str = "USD") -> None:
+        """OpenHands records what the adapter answers."""
+        self.record(last, Said(report, currency), SESSION)
+
+
+def bill(*calls: AgentTokens) -> float:
+    return sum(price_of_tokens(MODEL, each) or 0.0 for each in calls)
+
+
+def priced(heard: Captured) -> list[bool]:
+    return [event.priced for event in heard.of(ResponseRecorded)]
+
+
+@pytest.fixture
+def codex_talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CodexTalk:
+    return CodexTalk(Rollout(tmp_path / "codex"), monkeypatch)
+
+
+def test_what_codex_wrote_is_counted_once_whoever_has_forgotten_the_session(codex_talk: CodexTalk) -> None:
+    """Kind: a session without an account here that is not new: detached and attached, evicted, under another key."""
+    first, second = [call(1), call(2)], [call(3), call(4), call(5)]
+    with capture() as heard:
+        codex_talk.calls(*first)
+        assert heard.cost == pytest.approx(bill(*first), abs=EXACT)
+    with capture() as again:
+        codex_talk.calls(*second)
+        assert again.cost == pytest.approx(bill(*second), abs=EXACT)
+        assert sum(event.output for event in again.of(TokensUsed)) == sum(each.output for each in second)
+        assert priced(heard) + priced(again) == [True, True]
+
+
+def test_after_a_file_that_was_not_there_nothing_is_counted_twice(codex_talk: CodexTalk) -> None:
+    first, second = [call(1), call(2)], [call(3), call(4)]
+    with capture() as heard:
+        codex_talk.calls(*first[:-1])
+        away = codex_talk.rollout.path.rename(codex_talk.rollout.folder / "away")
+        codex_talk.told(first[-1])
+        away.rename(codex_talk.rollout.path)
+        codex_talk.rollout.called(first[-1])
+        codex_talk.calls(*second)
+        assert priced(heard) == [True, False, True]
+        assert heard.cost == pytest.approx(bill(*first, *second), abs=EXACT)
+
+
+USED = '{"type":"event_msg","payload":{"type":"token_count","info":%s}}\n'
+TOTALS = '{"total_token_usage":{"input_tokens":%s,"output_tokens":1},"last_token_usage":{}}'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param(USED % (TOTALS % "1e999"), id="infinite"),
+        pytest.param(USED % (TOTALS % "-5"), id="negative"),
+        pytest.param(USED % (TOTALS % 10**20), id="more than a counter holds"),
+        pytest.param(USED % ("[" * 20_000 + "]" * 20_000), id="nested"),
+        pytest.param(USED % "[1]", id="a list"),
+        pytest.param(USED % "}", id="no JSON"),
+    ],
+)
+def test_whatever_the_file_says_a_turn_is_recorded_and_unpriced_or_its_report_counts(
+    codex_talk: CodexTalk, written: str | None
+) -> None:
+    if written is not None:
+        codex_talk.rollout.turn()
+        codex_talk.rollout.path.write_text(written)
+    with capture() as heard:
+        codex_talk.told(call(1))
+        codex_talk.told(None)
+        assert priced(heard) == [False, False]
+        assert heard.cost == pytest.approx(bill(call(1)), abs=EXACT)
+        codex_talk.told(call(2), report=0.5)
+        assert heard.cost == pytest.approx(0.5, abs=EXACT)
+        assert priced(heard) == [False, False, True]
+
+
+@pytest.mark.parametrize("name", ["codex-acp", "claude-agent-acp"])
+def test_no_home_costs_no_turn(codex_talk: CodexTalk, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for variable in ("HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    codex_talk.agent._agent_name = name
+    with capture() as heard:
+        codex_talk.told(call(1), report=0.5)
+        assert heard.cost == pytest.approx(0.5, abs=EXACT)
+        assert priced(heard) == [True]
+
+
+def test_calls_that_nobody_prices_leave_a_turn_unpriced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: a part of a turn that has a price taken for the whole, or none of it for nothing."""
+    talk = CodexTalk(Rollout(tmp_path / "codex"), monkeypatch, "nobody-knows-it")
+    estimate = "_estimate_cost_from_tokens"
+    needs(ACP_AGENT, estimate)
+    with capture() as heard:
+        talk.rollout.turn()
+        talk.rollout.called(call(1))
+        talk.told(None)
+        # As with a price that OpenHands alone knows.
+        monkeypatch.setattr(f"{ACP_AGENT}.{estimate}", lambda *_: 0.25)
+        talk.calls(call(2), call(3))
+        talk.calls(call(4))
+        assert priced(heard) == [False, False, True]
+        assert heard.cost == pytest.approx(0.5, abs=EXACT)
+
+
+def test_euros_without_tokens_are_unpriced(codex_talk: CodexTalk) -> None:
+    codex_talk.agent._agent_name = "another"
+    with capture() as heard:
+        codex_talk.told(None, report=0.5, currency="EUR")
+        codex_talk.told(None)
+        assert heard.cost == 0
+        assert priced(heard) == [False]

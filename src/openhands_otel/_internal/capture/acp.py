@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from openhands_otel._internal.capture import codex, compat
 from openhands_otel._internal.capture.prices import AgentTokens
+from openhands_otel._internal.guard import guarded
 
 SESSION_LIMIT = 4096
 """Sessions whose account is remembered, the most recent ones."""
@@ -48,6 +49,10 @@ class AcpAccount:
     """OpenHands' side of the connection over which it was heard last."""
     codex: codex.CodexSession | None = None
     """What Codex writes of it, if it is Codex' session."""
+    looked: bool = False
+    """Whether that has been looked for."""
+    told: deque[AgentTokens] = field(default_factory=lambda: codex.no_calls())
+    """The calls of it that Codex' adapter told of, and Codex has not."""
 
     def report(self, cumulative: float) -> float:
         """A report came; returns what is new by it."""
@@ -125,10 +130,11 @@ class AcpSessions:
     def turn(self, conversation_id: str | None, given: Given) -> Turn:
         """What the agent says of a turn that OpenHands is about to record."""
         account = self._account(conversation_id, given.session_id, given.agent)
+        of_codex = codex.is_codex(given.agent)
+        # Before the report is booked, which is said once.
+        untold = _untold(account, given) if of_codex else []
         turn = _reported(account, given.usage_update)
-        if codex.is_codex(given.agent):
-            turn.of_codex = True
-            turn.untold = _untold(account, given)
+        turn.of_codex, turn.untold = of_codex, untold
         return turn
 
     def _account(self, conversation_id: str | None, session_id: str, agent: Any) -> AcpAccount:
@@ -173,15 +179,28 @@ def _reported(account: AcpAccount, usage_update: Any) -> Turn:
     return Turn(account, account.report(cumulative))
 
 
+@guarded
 def _untold(account: AcpAccount, given: Given) -> list[AgentTokens] | None:
-    try:
-        if account.codex is None:
-            new = given.session_id == getattr(given.agent, "_session_id", None) and not _resumed(given.agent)
-            account.codex = codex.session_of(given.agent, given.session_id, whole=new)
-        return None if account.codex is None else account.codex.untold(codex.told_by(given.response))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        # Another program's file: it may be gone, or written otherwise one day.
-        return None
+    # After whatever goes wrong it is opened again, and only its last turn is read: what was before has been marked.
+    session, account.codex = account.codex, None
+    whole = not account.looked and _is_new(given.agent, given.session_id)
+    account.looked = True
+    last = codex.told_by(given.response)
+    if session is None:
+        session = codex.session_of(given.agent, given.session_id, whole=whole)
+        if session is None:
+            return None
+        session.told = account.told
+    calls = session.untold(last)
+    account.codex = session
+    return calls
+
+
+def _is_new(agent: Any, session_id: str) -> bool:
+    """Whether OpenHands has recorded nothing of a session, and did not resume it."""
+    metrics = agent.llm.metrics
+    recorded = (each.response_id for each in (*metrics.token_usages, *metrics.response_latencies))
+    return session_id == getattr(agent, "_session_id", None) and not _resumed(agent) and session_id not in recorded
 
 
 def _heard_over(account: AcpAccount, bridge: Any) -> bool:

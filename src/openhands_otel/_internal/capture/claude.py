@@ -12,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from openhands_otel._internal.capture.agent_program import environment_of, home_in, is_named
+from openhands_otel._internal.guard import guarded
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of a file that are searched for it, from its end."""
 _MODEL = re.compile(rb'"model":"(claude-[\w.@:-]{1,100})"')
 
 
+@guarded
 def model_of(agent: Any, session_id: str) -> str | None:
     """None if it is another agent, has a full name already, or does not tell."""
     named = str(getattr(agent, "current_model_id", None) or getattr(agent, "acp_model", None) or "")
     is_known = not is_named(agent, "claude") or named.startswith("claude-")
     if is_known or not session_id.replace("-", "").isalnum():
         return None
-    try:
-        path = next(_folder(agent).glob(f"projects/*/{session_id}.jsonl"), None)
-        return None if path is None else _newest_model(path)
-    except (OSError, ValueError):
-        return None
+    path = next(_folder(agent).glob(f"projects/*/{session_id}.jsonl"), None)
+    return None if path is None else _newest_model(path)
 
 
 def _folder(agent: Any) -> Path:

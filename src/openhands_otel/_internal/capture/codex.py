@@ -10,23 +10,36 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from openhands_otel._internal.capture.agent_program import environment_of, home_in, is_named
 from openhands_otel._internal.capture.prices import AgentTokens
 
-MOST_BYTES = 64 * 1024 * 1024
-"""Of a file that are read in one go; of more, only the newest."""
-_USED, _TURN = b'"token_count"', b'"task_started"'
+MOST_BYTES = 8 * 1024 * 1024
+"""Of a file that are read in one go, on the agent's thread; of more, only the newest."""
+MOST_OF_LINE = 64 * 1024
+MOST_TOLD = 8
+"""Calls that the adapter told of and the file may still say, the newest."""
+MOST_TOKENS = 2**53
+_HEAD = 200
+"""Bytes of a line in which it says what it is; what comes later may quote."""
+_USED, _TURN, _PROMPT = b'"token_count"', b'"task_started"', b'"user_message"'
+"""An older Codex doesn't write the beginning of a turn, only its prompt."""
 
 
 def is_codex(agent: Any) -> bool:
     """Whether this is an ACP agent whose program is Codex."""
     return is_named(agent, "codex")
+
+
+def no_calls() -> deque[AgentTokens]:
+    """A list of calls that the adapter told of; the oldest go."""
+    return deque(maxlen=MOST_TOLD)
 
 
 @dataclass(slots=True)
@@ -35,61 +48,104 @@ class CodexSession:
 
     path: Path
     whole: bool
-    """Whether all that it says was spent in this process; else what was before the last turn was not."""
+    """Whether all that it says from here on is to be counted; else only the last turn, if that can be told apart."""
     offset: int = 0
     used: AgentTokens | None = None
     """All that the session has used, up to there."""
-    told: AgentTokens | None = None
-    """The call that the adapter told of before the file did."""
+    told: deque[AgentTokens] = field(default_factory=no_calls)
+    """The calls that the adapter told of and the file has not said."""
 
-    def untold(self, last: AgentTokens | None) -> list[AgentTokens]:
-        """The calls since the last time, without ``last``, of which the adapter tells.
+    def untold(self, last: AgentTokens | None) -> list[AgentTokens] | None:
+        """The calls since the last time, without those of which the adapter tells, ``last`` now; None if not known.
 
-        Raises OSError where the file cannot be read, and ValueError, LookupError, TypeError or AttributeError where it
-        says something else than what Codex wrote when this was.
+        Raises whatever the file makes it raise: it may be gone, or say something else than what Codex wrote when this
+        was.
         """
-        calls = list(self._new_calls())
-        if calls and self.told is not None:
-            # It can only be the first that the file had not said then.
-            calls, self.told = calls[_same(calls[0], self.told) :], None
         if last is not None:
-            if calls and _same(calls[-1], last):
-                calls.pop()
-            else:
-                self.told = last
-        return calls
+            self.told.append(last)
+        whole, calls = self.whole, self._new_calls()
+        if calls is None:
+            return None
+        # Whose turn is the file's last one? That of which the adapter tells, or it is an older one, counted already.
+        known = whole or (last is not None and any(_same(call, last) for call in calls))
+        for told in tuple(self.told):
+            same = next((call for call in calls if _same(call, told)), None)
+            if same is not None:
+                calls.remove(same)
+                self.told.remove(told)
+        return calls if known else None
 
-    def _new_calls(self) -> Iterator[AgentTokens]:
+    def _new_calls(self) -> list[AgentTokens] | None:
+        known = True
         with self.path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            if size - self.offset > MOST_BYTES:
+            if not self._goes_on(file, size):
+                self.offset, self.used, self.whole, known = 0, None, False, False
+            cut = size - self.offset > MOST_BYTES
+            if cut:
+                known = known and not self.whole
                 self.offset, self.whole = size - MOST_BYTES, False
-            file.seek(self.offset)
-            text, newline, _ = file.read(MOST_BYTES).rpartition(b"\n")
-        self.offset += len(text) + len(newline)
-        lines = text.splitlines()
-        if not self.whole:
-            starts = [number for number, line in enumerate(lines) if _TURN in line]
-            before, lines = (lines[: starts[-1]], lines[starts[-1] :]) if starts else ([], lines)
-            for _ in self._calls(before):
-                continue
-            self.whole = True
-        yield from self._calls(lines)
+            lines = self._lines(file, size, cut=cut)
+        start = 0 if self.whole else _last_turn(lines)
+        if start is None:
+            start, known = len(lines), False
+        self.whole = True
+        before = next(filter(None, map(_usage, reversed(lines[:start]))), None)
+        if before is not None:
+            self.used = _tokens(before["total_token_usage"])
+        # Without a total before them, the first line may say again what an older turn used.
+        known = known and not (cut and self.used is None)
+        calls = list(self._calls(lines[start:]))
+        return calls if known else None
+
+    def _goes_on(self, file: BinaryIO, size: int) -> bool:
+        """Whether it is still the file that was read, and longer, or as long."""
+        file.seek(max(0, self.offset - 1))
+        return self.offset == 0 or (size >= self.offset and file.read(1) == b"\n")
+
+    def _lines(self, file: BinaryIO, size: int, *, cut: bool) -> list[bytes]:
+        """The lines up to ``size`` that matter and are written to their end; ``cut`` if the first may lack its head."""
+        position, at_head, lines = file.seek(self.offset), not cut, list[bytes]()
+        while position < size and (piece := file.readline(MOST_OF_LINE)):
+            position += len(piece)
+            ended = piece.endswith(b"\n")
+            if at_head and ended and any(mark in piece[:_HEAD] for mark in (_USED, _TURN, _PROMPT)):
+                lines.append(piece)
+            elif at_head and _PROMPT in piece[:_HEAD]:
+                # A long one, with an image: only that it is there matters.
+                lines.append(piece[:_HEAD])
+            at_head = ended
+            if ended:
+                self.offset = position
+        return lines
 
     def _calls(self, lines: list[bytes]) -> Iterator[AgentTokens]:
-        for line in lines:
-            if _USED not in line:
-                continue
-            payload: dict[str, Any] = json.loads(line).get("payload") or {}
-            said: dict[str, Any] | None = payload.get("info") if payload.get("type") == "token_count" else None
-            if not said:
-                continue
+        for said in filter(None, map(_usage, lines)):
             total, before = _tokens(said["total_token_usage"]), self.used
             self.used = total
-            # It is said again when nothing was used, as with a new limit of the account.
-            call = _tokens(said["last_token_usage"]) if before is None else _difference(total, before)
+            # It is said again when nothing was used, as with a new limit of the account; and Codex sets it to zero when
+            # the context was too long for the model.
+            goes_on = before is not None and sum(astuple(total)) >= sum(astuple(before))
+            call = _difference(total, before) if before and goes_on else _tokens(said["last_token_usage"])
             if total != before and any(astuple(call)):
                 yield call
+
+
+def _last_turn(lines: list[bytes]) -> int | None:
+    """Where the last turn begins; None if nothing says so."""
+    for mark in (_TURN, _PROMPT):
+        starts = [number for number, line in enumerate(lines) if mark in line[:_HEAD]]
+        if starts:
+            return starts[-1]
+    return None
+
+
+def _usage(line: bytes) -> dict[str, Any] | None:
+    """What a line says was used; None if that is nothing."""
+    if _USED not in line[:_HEAD]:
+        return None
+    payload: dict[str, Any] = json.loads(line).get("payload") or {}
+    return (payload.get("info") or None) if payload.get("type") == "token_count" else None
 
 
 def told_by(response: Any) -> AgentTokens | None:
@@ -125,13 +181,16 @@ def _home(agent: Any) -> Path:
 def _tokens(said: Mapping[str, Any]) -> AgentTokens:
     """Codex counts cached tokens inside the input, as OpenAI does."""
     cached, written = int(said.get("cached_input_tokens") or 0), int(said.get("cache_write_input_tokens") or 0)
-    return AgentTokens(
+    tokens = AgentTokens(
         input=max(0, int(said["input_tokens"]) - cached - written),
         output=int(said["output_tokens"]),
         cache_read=cached,
         cache_write=written,
         reasoning=int(said.get("reasoning_output_tokens") or 0),
     )
+    if not all(0 <= count < MOST_TOKENS for count in astuple(tokens)):
+        raise ValueError("no number of tokens")
+    return tokens
 
 
 def _same(call: AgentTokens, told: AgentTokens) -> bool:

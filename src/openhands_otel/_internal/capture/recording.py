@@ -232,7 +232,7 @@ class Recording:
             self._publish(CostAdded(now_ns(), response.origin, estimated, CostSource.ACP_ESTIMATED, 0.0))
         free = None if response.priced else response.free()
         priced = response.priced or free is not None
-        if priced or response.tokens or response.turn is None:
+        if priced or response.may_cost:
             savings = response.savings() if priced else None
             self._publish(ResponseRecorded(now_ns(), response.origin, priced, savings, free))
 

@@ -62,6 +62,7 @@ class Response:
     __slots__ = (
         "_added",
         "_estimated",
+        "_lacks_price",
         "agent_tokens",
         "answer",
         "asked",
@@ -89,6 +90,8 @@ class Response:
         self._added = False
         self._estimated = 0.0
         """US dollars that OpenHands estimated an ACP agent's turn at."""
+        self._lacks_price = False
+        """Whether a call of an ACP agent's turn has no price, though others may have one."""
 
     def cost_source(self) -> CostSource:
         """Who named the price that is being added now."""
@@ -130,6 +133,7 @@ class Response:
         if own is not None:
             calls.append(own)
         prices_of_calls = [prices.price_of_tokens(self.origin.model, each) for each in calls]
+        self._lacks_price = None in (prices_of_calls if not self._added else prices_of_calls[: len(turn.untold or ())])
         known = [price for price in prices_of_calls if price is not None]
         if not known:
             return 0.0
@@ -153,7 +157,12 @@ class Response:
     @property
     def priced(self) -> bool:
         """Whether something was added for it, and for all of it."""
-        return self._added and not self.may_lack_calls
+        return self._added and not self._lacks_price and not self.may_lack_calls
+
+    @property
+    def may_cost(self) -> bool:
+        """Whether something was used for it, or may have been."""
+        return self.tokens or self.turn is None or self.turn.untold != [] or self.turn.foreign_currency
 
     @property
     def may_lack_calls(self) -> bool:
