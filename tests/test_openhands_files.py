@@ -299,6 +299,26 @@ def test_answers_with_one_id_are_not_one(tmp_path: Path) -> None:
     assert sum(row.amount.calls for row in read_now(tmp_path).rows) == 3
 
 
+@pytest.mark.parametrize("written", [("response_latencies",), ("response_latencies", "costs")], ids=["time", "cost"])
+@pytest.mark.parametrize("halves", [("a",), ("b",), ("a", "b"), ("a", "b", "c")])
+def test_an_answer_counts_once_also_where_a_file_was_saved_before_all_of_it_was_there(
+    written: tuple[str, ...], halves: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Conversations of several threads share an LLM, and each is saved when it changes itself."""
+    whole = meter([call(1), call(2)])
+    half = whole | {name: whole[name][:1] for name in ("response_latencies", "costs", "token_usages")}
+    half |= {name: whole[name] for name in written}
+    half["accumulated_cost"] = sum(each["cost"] for each in half["costs"])
+    for name in ("a", "b", "c"):
+        write(tmp_path / name, state({"agent": half if name in halves else whole}, identity=name))
+    rows = read_now(tmp_path).rows
+    told = set(halves) != {"a", "b", "c"}
+    assert sum(row.amount.calls for row in rows) == 2
+    assert sum(row.amount.seconds.value for row in rows) == 3.0
+    assert sum(row.amount.prompt_tokens for row in rows) == 101 + 102 * told
+    assert sum(row.amount.cost.value for row in rows) == 0.25 + 0.25 * (told or "costs" in written)
+
+
 # ---------------------------------------------------------------- what we counted
 
 

@@ -166,6 +166,13 @@ class Held[Entry: (Spent, Answered)]:
     place: Place
     holders: list[Source] | None = None
 
+    def add_holder(self, source: Source) -> None:
+        """That one has it, too."""
+        if source is not self.place.source:
+            if self.holders is None:
+                self.holders = [self.place.source]
+            self.holders.append(source)
+
 
 class Sifting:
     """See the module's docstring."""
@@ -178,6 +185,7 @@ class Sifting:
         for source in sources:
             for meter in source.state.meters:
                 self._take(Place(source, meter))
+        self._put_halves_together()
 
     def _take(self, place: Place) -> None:
         meter = place.meter
@@ -194,6 +202,26 @@ class Sifting:
             if not meter.costs:
                 key = (meter.model, meter.accumulated, meter.accumulated_tokens)
                 place.join(self._totals.setdefault(key, place))
+
+    def _put_halves_together(self) -> None:
+        """An answer whose file was saved before its tokens were there is that of another file which has them.
+
+        Conversations of several threads share an LLM, and each is saved when it changes itself.
+        """
+        whole = {
+            (held.entry.usage.response_id, held.entry.seconds): held
+            for held in self._answered.values()
+            if held.entry.usage is not None and held.entry.seconds
+        }
+        for key, half in list(self._answered.items()):
+            known = whole.get((str(key[1]), half.entry.seconds)) if half.entry.usage is None else None
+            if known is not None:
+                del self._answered[key]
+                for holder in half.holders or [half.place.source]:
+                    known.add_holder(holder)
+                known.place.join(half.place)
+                if half.place.goes_before(known.place):
+                    known.place = half.place
 
     @property
     def spent(self) -> Iterable[Held[Spent]]:
@@ -222,10 +250,7 @@ def _hold[Entry: (Spent, Answered)](held: dict[Key, Held[Entry]], entry: Entry, 
         held[entry.key] = Held(entry, place)
         return
     place.join(known.place)
-    if place.source is not known.place.source:
-        if known.holders is None:
-            known.holders = [known.place.source]
-        known.holders.append(place.source)
+    known.add_holder(place.source)
     if place.goes_before(known.place):
         known.place = place
         if entry.time is not None:
