@@ -47,11 +47,11 @@ class AcpAccount:
     last_report: float = 0.0
     bridge: weakref.ref[Any] | None = None
     """OpenHands' side of the connection over which it was heard last."""
-    codex: codex.CodexSession | None = None
+    of_codex: codex.CodexSession | None = None
     """What Codex writes of it, if it is Codex' session."""
     looked: bool = False
     """Whether that has been looked for."""
-    told: deque[AgentTokens] = field(default_factory=lambda: codex.no_calls())
+    told: deque[AgentTokens] = field(default_factory=codex.no_calls)
     """The calls of it that Codex' adapter told of, and Codex has not."""
 
     def report(self, cumulative: float) -> float:
@@ -182,7 +182,7 @@ def _reported(account: AcpAccount, usage_update: Any) -> Turn:
 @guarded
 def _untold(account: AcpAccount, given: Given) -> list[AgentTokens] | None:
     # After whatever goes wrong it is opened again, and only its last turn is read: what was before has been marked.
-    session, account.codex = account.codex, None
+    session, account.of_codex = account.of_codex, None
     whole = not account.looked and _is_new(given.agent, given.session_id)
     account.looked = True
     last = codex.told_by(given.response)
@@ -192,7 +192,7 @@ def _untold(account: AcpAccount, given: Given) -> list[AgentTokens] | None:
             return None
         session.told = account.told
     calls = session.untold(last)
-    account.codex = session
+    account.of_codex = session
     return calls
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from openhands_otel._internal.capture.agent_program import environment_of, home_in, is_named
 from openhands_otel._internal.guard import guarded
 
-MOST_BYTES = 4 * 1024 * 1024
-"""Of a file that are searched for it, from its end."""
+BYTES = (64 * 1024, 4 * 1024 * 1024)
+"""Of a file that are searched for it, from its end: nearly always a few are enough."""
 _MODEL = re.compile(rb'"model":"(claude-[\w.@:-]{1,100})"')
 
 
@@ -38,11 +38,14 @@ def _folder(agent: Any) -> Path:
 
 def _newest_model(path: Path) -> str | None:
     with path.open("rb") as file:
-        file.seek(-min(MOST_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
-        text = file.read(MOST_BYTES)
-    for line in reversed(text.splitlines()):
-        # What was said may quote such a name, but not at the beginning of an answer's line.
-        found = _MODEL.search(line) if b'"type":"assistant"' in line else None
-        if found is not None:
-            return found[1].decode()
+        size = file.seek(0, os.SEEK_END)
+        for most in BYTES:
+            file.seek(max(0, size - most))
+            for line in reversed(file.read(most).splitlines()):
+                # What was said may quote such a name, but not at the beginning of an answer's line.
+                found = _MODEL.search(line) if b'"type":"assistant"' in line else None
+                if found is not None:
+                    return found[1].decode()
+            if size <= most:
+                break
     return None

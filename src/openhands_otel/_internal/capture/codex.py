@@ -163,8 +163,9 @@ def session_of(agent: Any, session_id: str, *, whole: bool) -> CodexSession | No
         began = datetime.fromtimestamp((uuid.UUID(session_id).int >> 80) / 1000)
     except (ValueError, OverflowError, OSError):
         return None
+    sessions = _home(agent) / "sessions"
     for days in (0, -1, 1):
-        folder = _home(agent) / "sessions" / f"{began + timedelta(days=days):%Y/%m/%d}"
+        folder = sessions / f"{began + timedelta(days=days):%Y/%m/%d}"
         found = next(folder.glob(f"rollout-*-{session_id}.jsonl"), None)
         if found is not None:
             return CodexSession(found, whole)
