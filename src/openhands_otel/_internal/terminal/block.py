@@ -23,6 +23,11 @@ def strip_of(text: Text, width: int, style: Style) -> Strip:
     return Strip(list(Text().append(text).render(_CONSOLE))).crop_extend(0, width, style)
 
 
+def is_closing(widget: Widget) -> bool:
+    """Whether its application closes: parts of the screen are gone already, and nothing can be drawn any more."""
+    return not widget.app.is_running  # pyright: ignore[reportUnknownMemberType]
+
+
 class Block(Widget):
     """As high as it has lines."""
 

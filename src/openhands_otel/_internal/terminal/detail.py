@@ -15,7 +15,7 @@ from openhands_otel._internal.money import money
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel._internal.terminal.about import FACT_COLUMNS, facts_about
 from openhands_otel._internal.terminal.attention import life_of
-from openhands_otel._internal.terminal.block import Block
+from openhands_otel._internal.terminal.block import Block, is_closing
 from openhands_otel._internal.terminal.call_table import SORTS, CallRow, call_columns, call_rows
 from openhands_otel._internal.terminal.choices import Choice, Choices
 from openhands_otel._internal.terminal.columns import COLUMNS
@@ -153,7 +153,7 @@ class Detail(Screen[None]):
 
     def draw(self) -> None:
         """All of it."""
-        if not (self.is_mounted and self.app.is_running):  # pyright: ignore[reportUnknownMemberType]
+        if not self.is_mounted or is_closing(self):
             return
         width = self.size.width
         self.query_one("#title", Block).show(*self._title(width))

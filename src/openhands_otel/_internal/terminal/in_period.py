@@ -50,17 +50,20 @@ class InPeriod:
             Whether this was not asked before, so that the past may have what nobody has seen yet.
         """
         costs = await self._costs(period, where)
-        asked = (period, where, search) if self.has_more else (period,)
-        is_new = asked != self._asked
+        is_new = self._asked != self._question(period, where, search)
         if is_new or len(self._live.left) > _ONE_BY_ONE:
             left = set(self._live.left)
             await self._ask_past(costs.since, where if self.has_more else (), search if self.has_more else "")
             self._live.left -= left
-            self._asked = (period, where, search) if self.has_more else (period,)
+            self._asked = self._question(period, where, search)
         else:
             await self._ask_left()
         self.costs = costs
         return is_new
+
+    def _question(self, *asked: object) -> tuple[object, ...]:
+        """What of this changes the answer about the past: where all of it has rows, the period alone."""
+        return asked if self.has_more else asked[:1]
 
     def renew(self) -> None:
         """Ask for the past again too."""

@@ -18,7 +18,7 @@ from openhands_otel._internal.facts import FAILURES, TITLES
 from openhands_otel._internal.money import money
 from openhands_otel._internal.spend.zones import ZoneError, zone_of
 from openhands_otel._internal.terminal.attention import CHIPS
-from openhands_otel._internal.terminal.block import Block
+from openhands_otel._internal.terminal.block import Block, is_closing
 from openhands_otel._internal.terminal.chips import FILTER, FRESH, chips_of
 from openhands_otel._internal.terminal.choices import Choices
 from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS, TEXTS, columns_of
@@ -168,8 +168,7 @@ class Overview(Screen[None]):
 
     def draw(self) -> None:
         """All but where it went, which draws itself when it is told something."""
-        if not (self.is_mounted and self.app.is_running):  # pyright: ignore[reportUnknownMemberType]
-            # While it closes, parts of it are gone already.
+        if not self.is_mounted or is_closing(self):
             return
         width = self.size.width
         self.query_one("#periods", Choices).have(period_choices(self._where.period))

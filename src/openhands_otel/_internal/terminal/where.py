@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from openhands_otel._internal.facts import DIMENSIONS, TITLES
+from openhands_otel._internal.terminal.block import is_closing
 from openhands_otel._internal.terminal.choices import Choice, Choices
 from openhands_otel._internal.terminal.layout import Layout
 from openhands_otel._internal.terminal.live import Live
@@ -185,7 +186,7 @@ class Where(Vertical):
         return [*DIMENSIONS, *self._live.label_names(), CONVERSATION]
 
     def _draw(self) -> None:
-        if not self.app.is_running:  # pyright: ignore[reportUnknownMemberType]
+        if is_closing(self):
             return
         names = self.names()
         if self.by not in names:
