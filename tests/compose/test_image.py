@@ -6,7 +6,6 @@ what the recipe takes from registries is made of Debian's packages, what it take
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from server.agent_server import environment
-from server.scripts import playing, running
+from server.scripts import look_around
 from viewer_process import running_viewer, wait_for
 
-from openhands_otel._internal.demo.answers import Answer, Request
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 from . import debian
@@ -55,14 +53,7 @@ def image(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_spend_of_a_docker_workspace_is_its_bill_and_its_tools_see_nothing(
     podman: Podman, image: str, llm_server: LLMServer, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-    answers = playing(running("env; echo \"named '$PYTHONPATH'\""))
-
-    def script(request: Request) -> Answer:
-        asked.append(json.dumps(request.body))
-        return answers(request)
-
-    llm_server.script("main", script)
+    asked = look_around(llm_server)
     shim, token = tmp_path / "bin" / "docker", tmp_path / "token"
     shim.parent.mkdir()
     shim.write_text(DOCKER)

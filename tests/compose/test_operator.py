@@ -5,7 +5,6 @@ What it does to a pod is in its internal/instrumentation/python.go and sdk.go; h
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -16,11 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 from server.agent_server import START_S, RemoteClient, free_port, remote_client
-from server.scripts import playing, running
+from server.scripts import look_around
 from viewer_process import running_viewer, wait_for
 
 from deploy.native.stack import ROOT
-from openhands_otel._internal.demo.answers import Answer, Request
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 from . import images, machine
@@ -117,14 +115,7 @@ def healthy(url: str) -> bool:
 def test_an_agent_server_s_spend_is_its_bill_and_its_tools_see_nothing(
     podman: Podman, python: Path, volume: str, client: RemoteClient, llm_server: LLMServer, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-    answers = playing(running("env; echo \"named '$PYTHONPATH'\""))
-
-    def script(request: Request) -> Answer:
-        asked.append(json.dumps(request.body))
-        return answers(request)
-
-    llm_server.script("main", script)
+    asked = look_around(llm_server)
     with running_viewer() as viewer, agent_server(podman, python, volume, injected(viewer.url)) as url:
         conversation = client.open(host=url, provider=llm_server.base_url("main"), tools=("terminal",))
         client.run(conversation=conversation, text="hello")
@@ -134,7 +125,6 @@ def test_an_agent_server_s_spend_is_its_bill_and_its_tools_see_nothing(
             WAIT_S,
         )
     assert llm_server.bill.total > 0
-    # What the tool wrote is in the request behind it.
     assert any("named ''" in request for request in asked)
     assert not any(MOUNTED in request or "OPENHANDS_OTEL" in request for request in asked)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 from openhands_otel._internal.demo.answers import Answer, Request, Script, ToolCall, Usage, say
+from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.demo.pricing import price
 
 CALL = Usage(input=2000, output=40, cached=500)
@@ -41,3 +43,19 @@ def calling(tool: str, **arguments: Any) -> Answer:
 
 def running(command: str) -> Answer:
     return calling("terminal", command=command)
+
+
+def look_around(llm_server: LLMServer) -> list[str]:
+    """Have the agent's tool write its environment; returns a list that fills with the requests that the model gets.
+
+    What the tool wrote is in the request behind it; its PYTHONPATH stands there as ``named '...'``.
+    """
+    asked: list[str] = []
+    answers = playing(running("env; echo \"named '$PYTHONPATH'\""))
+
+    def script(request: Request) -> Answer:
+        asked.append(json.dumps(request.body))
+        return answers(request)
+
+    llm_server.script("main", script)
+    return asked

@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 from one_call import SPENDS, settled
 from server.agent_server import agent_server, remote_client
-from server.scripts import playing, running
+from server.scripts import look_around
 from viewer_process import running_viewer
 
-from openhands_otel._internal.demo.answers import Answer, Request
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 COMMAND = str(Path(sys.executable).with_name("openhands-otel"))
@@ -135,14 +134,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_bill_of_a_frozen_agent_server_that_looks_at_the_bundle(
     server: Path, site: Path, llm_server: LLMServer, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-    answers = playing(running("env; echo \"named '$PYTHONPATH'\""))
-
-    def script(request: Request) -> Answer:
-        asked.append(json.dumps(request.body))
-        return answers(request)
-
-    llm_server.script("main", script)
+    asked = look_around(llm_server)
     with running_viewer() as viewer:
         looking = ("--extra-python-path", str(site), "--import-modules", "sitecustomize")
         metrics = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{viewer.url}/v1/metrics"}
