@@ -45,11 +45,18 @@ def missing() -> str:
     return f"{BUILDER} is not installed: sh scripts/install_containers.sh"
 
 
-def build_agent_server(podman: Podman, context: Path, tag: str) -> None:
-    """Build the recipe as its first lines say, from the empty folder ``context``; raises OSError without an index."""
+def make_bases(podman: Podman, context: Path) -> None:
+    """Make the images that the recipe begins with, from the empty folder ``context``.
+
+    Raises OSError where Debian's packages cannot be had.
+    """
     podman("import", "--quiet", str(_packages(podman)), _UNPACKED)
     _build(podman, _base(context / "base"), _named("ARG BASE="))
     _build(podman, _uv(context / "uv"), _named("COPY --from="))
+
+
+def build_agent_server(podman: Podman, tag: str) -> None:
+    """Build the recipe as its first lines say; raises OSError where it cannot be built."""
     certificates = ("--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro")
     reaching = [
         option
