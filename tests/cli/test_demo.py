@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.machinery import ModuleSpec
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from urllib.request import urlopen
@@ -172,3 +173,13 @@ def test_without_openhands_it_says_in_one_line_what_to_install(
     assert output.err.count("\n") == 1
     assert "pip install openhands-sdk openhands-tools" in output.err
     assert output.out == ""
+
+
+def test_without_the_tools_it_names_the_release_that_is_there_lest_pip_puts_the_sdk_back_to_an_older_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openhands.tools", None)
+
+    assert main(["demo"]) == 1
+    sdk = version("openhands-sdk")
+    assert f"pip install openhands-sdk=={sdk} openhands-tools=={sdk}\n" in capsys.readouterr().err

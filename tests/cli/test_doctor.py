@@ -379,6 +379,28 @@ def test_an_openhands_that_loses_tokens_with_its_litellm_is_told_the_constraint(
         assert "UV_CONSTRAINT" in one.cure
 
 
+@pytest.mark.parametrize(
+    ("tools", "server", "cure"),
+    [
+        ("1.58.2", None, "pip install openhands-sdk==1.58.2 openhands-tools==1.58.2"),
+        (
+            "1.9.0",
+            "1.49.1",
+            "pip install openhands-sdk==1.49.1 openhands-tools==1.49.1 openhands-agent-server==1.49.1",
+        ),
+        ("1.49.0", None, None),
+        (None, "1.49.1", None),
+    ],
+)
+def test_packages_of_openhands_that_were_never_released_together_are_named_with_what_installs_one_release(
+    tools: str | None, server: str | None, cure: str | None
+) -> None:
+    found: dict[str, Any] = dict(look())
+    found["packages"] |= {"openhands-sdk": "1.49.1", "openhands-tools": tools, "openhands-agent-server": server}
+    notes = [each for each in check_versions(found) if "different releases" in each.said]
+    assert [each.cure for each in notes] == ([] if cure is None else [cure])
+
+
 def test_a_python_without_us_is_said_to_lack_us(doctor: Doctor, tmp_path: Path) -> None:
     venv.create(tmp_path / "bare", symlinks=True)
     found = doctor("--", str(tmp_path / "bare" / "bin" / "python"), "-c", "pass")

@@ -22,6 +22,8 @@ from openhands_otel._internal.demo.children import ChildFailed
 from openhands_otel._internal.demo.display import comparison, delays, display_for
 from openhands_otel._internal.demo.scenario import EXPECTED_CALLS
 from openhands_otel._internal.demo.session import SessionResult, session
+from openhands_otel._internal.doctor.surroundings import version_of
+from openhands_otel._internal.doctor.versions import apart
 from openhands_otel._internal.terminal_text import printable
 
 _NEEDED = {"openhands.sdk": "openhands-sdk", "openhands.tools": "openhands-tools"}
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _demo(console, Path(directory).resolve(), serve=arguments.serve)
     except ChildFailed as failure:
         _quote(failure.log)
-        raise CommandError(f"the demo's {failure}: see its last lines above; run it again once mended") from None
+        raise CommandError(f"the demo's {failure}: see its last lines above; {_cure()}") from None
 
 
 def _demo(console: Console, directory: Path, *, serve: bool) -> int:
@@ -83,8 +85,16 @@ def _quote(log: list[str]) -> None:
 def _require_openhands() -> None:
     missing = [package for module, package in _NEEDED.items() if not _is_installed(module)]
     if missing:
-        packages = " ".join(missing)
-        raise CommandError(f"the demo runs a real agent and needs more packages: pip install {packages}")
+        there = None if "openhands-sdk" in missing else version_of("openhands-sdk")
+        # For the tools alone pip may put the SDK back to some old release.
+        wanted = missing if there is None else [f"{package}=={there}" for package in _NEEDED.values()]
+        raise CommandError(f"the demo runs a real agent and needs more packages: pip install {' '.join(wanted)}")
+
+
+def _cure() -> str:
+    """What to do where the agent failed: what is known to fail is named."""
+    found = apart({package: version_of(package) for package in _NEEDED.values()})
+    return f"{found[0].said}: {found[0].cure}" if found else "run it again once mended"
 
 
 def _is_installed(module: str) -> bool:

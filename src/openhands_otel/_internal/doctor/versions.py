@@ -9,6 +9,8 @@ from openhands_otel._internal.doctor.finding import Finding, note, ok, problem
 from openhands_otel._internal.terminal_text import printable
 
 _ENTRY_POINT: Final = "openhands = openhands_otel:OpenHandsInstrumentor"
+_ONE_RELEASE: Final = ("openhands-sdk", "openhands-tools", "openhands-agent-server")
+"""OpenHands releases them together and lets none of them name the others' version: pip makes pairs that never were."""
 
 
 def check_versions(found: Mapping[str, Any], bundled: bool = False) -> list[Finding]:
@@ -18,7 +20,7 @@ def check_versions(found: Mapping[str, Any], bundled: bool = False) -> list[Find
     if tuple(map(int, str(found["python"]).split(".")[:2])) < (3, 12):
         return [problem("versions", f"{python} runs no OpenHands", "use Python 3.12 or newer")]
     told = ok("versions", f"{python}: {_told(packages)}")
-    return [told, *_missing(packages, bundled), *_at_odds(packages), *_entry_point(found, packages)]
+    return [told, *_missing(packages, bundled), *apart(packages), *_at_odds(packages), *_entry_point(found, packages)]
 
 
 def _told(packages: Mapping[str, str | None]) -> str:
@@ -56,6 +58,17 @@ def _missing(packages: Mapping[str, str | None], bundled: bool) -> list[Finding]
                  "instrument the server (docs/agent-server.md); here OPENHANDS_OTEL_REMOTE_STATS shows its numbers")
         )  # fmt: skip
     return findings
+
+
+def apart(packages: Mapping[str, str | None]) -> list[Finding]:
+    """OpenHands' packages of several releases, which nobody has tried together."""
+    found = {name: version for name in _ONE_RELEASE if (version := packages.get(name))}
+    if len({_release(version)[:2] for version in found.values()}) < 2:
+        return []
+    said = " and ".join(f"{name} {printable(version, 40)}" for name, version in found.items())
+    newest = printable(max(found.values(), key=_release), 40)
+    cure = f"pip install {' '.join(f'{name}=={newest}' for name in found)}"
+    return [note("versions", f"{said} are of different releases, which may not fit", cure)]
 
 
 def _at_odds(packages: Mapping[str, str | None]) -> list[Finding]:
