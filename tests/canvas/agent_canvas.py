@@ -50,7 +50,9 @@ class Node:
 
     @property
     def path(self) -> str:
-        return os.pathsep.join(map(str, (self.node.parent, self.uv.parent, "/usr/local/bin", "/usr/bin", "/bin")))
+        # The environments of automations want a Python like ours, and uv looks for one here.
+        folders = (self.node.parent, self.uv.parent, "/usr/local/bin", "/usr/bin", "/bin", f"{sys.base_prefix}/bin")
+        return os.pathsep.join(map(str, folders))
 
     def npm(self, *words: str, **options: Any) -> None:
         command = self.node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -173,6 +175,35 @@ class AgentCanvas:
     def finish(self, conversation: str, wanted: str = "finished") -> None:
         """Wait until its run has ended so."""
         wait_for(lambda: self.status(conversation) == wanted, f"{conversation} being {wanted}", ANSWER_S)
+
+    def automate(self, name: str, prompt: str) -> str:
+        """An automation that its clock would start once a year; returns its id."""
+        # The service of automations comes up behind the agent server.
+        wait_for(lambda: self.http.get("/api/automation/v1").is_success, "the service of automations", START_S)
+        made = self.ask(
+            "POST",
+            "/api/automation/v1/preset/prompt",
+            {"name": name, "prompt": prompt, "trigger": {"type": "cron", "schedule": "0 0 1 1 *"}},
+        )
+        return str(made["id"])
+
+    def dispatch(self, automation: str) -> str:
+        """Start it now, as its button does; returns the run's id."""
+        path = f"/api/automation/v1/{automation}"
+        # The service answers before it saves.
+        wait_for(lambda: self.http.get(path).is_success, "the automation", ANSWER_S)
+        return str(self.ask("POST", f"{path}/dispatch")["id"])
+
+    def run_of(self, automation: str, run: str) -> dict[str, Any]:
+        """What Canvas says of a run when it has ended."""
+
+        def now() -> dict[str, Any]:
+            runs = self.ask("GET", f"/api/automation/v1/{automation}/runs")["runs"]
+            return next(one for one in runs if one["id"] == run)
+
+        # It makes an environment first.
+        wait_for(lambda: now()["status"] not in ("PENDING", "RUNNING"), f"the end of {run}", START_S)
+        return now()
 
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         answer = self.http.request(method, path, json=body, headers=headers)
