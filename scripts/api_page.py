@@ -36,6 +36,8 @@ Money is US dollars, `*_s` and `seconds` are seconds, `at` and `*_unix_nano` are
 
 _SECTION = re.compile(r"^(Args|Returns|Raises|Fields):$", re.MULTILINE)
 _ITEM = re.compile(r"^(\w+): ", re.MULTILINE)
+_QUESTION = re.compile(r"^Question\[(.+)\]$")
+"""What a client's method asks: whoever calls it gets what is in the brackets."""
 _SINCE = re.compile(r"\s*Since (\d+\.\d+\.\d+)\.\s*$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -139,11 +141,21 @@ class Module:
             yield _table(("value", "meaning"), values)
         if fields := [*self._fields(node)]:
             yield _table(("field", "type", "default", "meaning"), fields)
-        for each in node.body:
-            if isinstance(each, Function) and each.name == "__init__" and "Args" in text.sections:
+        methods = [each for each in node.body if isinstance(each, Function)]
+        for each in methods:
+            if each.name == "__init__" and "Args" in text.sections:
                 yield from self._callable(each, node.name, text)
-            elif isinstance(each, Function) and not each.name.startswith("_"):
+        inherited = (each for base in self._bases(node) for each in base.body if isinstance(each, Function))
+        for each in (*inherited, *methods):
+            if not each.name.startswith("_"):
                 yield from self._function(each, "####", node.name)
+
+    def _bases(self, node: ast.ClassDef) -> Iterator[ast.ClassDef]:
+        """Internal classes of the same module that a public one is made of."""
+        named = {ast.unparse(base) for base in node.bases}
+        for each in self.tree.body:
+            if isinstance(each, ast.ClassDef) and each.name.startswith("_") and each.name in named:
+                yield each
 
     def _fields(self, node: ast.ClassDef) -> Iterator[tuple[str, ...]]:
         shared = self.text.items("Fields")
@@ -264,7 +276,7 @@ def _signature(name: str, node: Function) -> str:
     assert isinstance(copied, Function)
     copied.args.args = [each for each in copied.args.args if each.arg not in {"self", "cls"}]
     arguments = [re.sub(r"(: .+?)=", r"\1 = ", each) for each in _split(ast.unparse(copied.args))]
-    returned = "" if node.returns is None else ast.unparse(node.returns)
+    returned = "" if node.returns is None else _QUESTION.sub(r"\1", ast.unparse(node.returns))
     arrow = f" -> {returned}" if returned and returned != "None" else ""
     line = f"{name}({', '.join(arguments)}){arrow}"
     return line if len(line) <= 100 else f"{name}(\n    {',\n    '.join(arguments)},\n){arrow}"

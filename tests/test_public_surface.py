@@ -92,10 +92,9 @@ def _classes_in(value: Any) -> Iterator[type]:
         if not issubclass(value, OpenHandsInstrumentor):
             for name, hint in _hints(value).items():
                 yield from () if name.startswith("_") else _named_in(hint)
-        for name, member in vars(value).items():
-            function = (
-                member.fget if isinstance(member, property) else inspect.unwrap(member) if callable(member) else None
-            )
+        own = [each for each in value.__mro__ if each.__module__ == value.__module__]
+        for name, member in (pair for each in own for pair in vars(each).items()):
+            function = member.fget if isinstance(member, property) else inspect.unwrap(member)
             if inspect.isfunction(function) and (not name.startswith("_") or name == "__init__"):
                 yield from _classes_in(function)
     else:

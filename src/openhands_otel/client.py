@@ -17,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Concatenate, Final, Self, overload
 
 try:
     import httpx
@@ -31,11 +32,21 @@ except ModuleNotFoundError as missing:
     ) from None
 from pydantic import TypeAdapter, ValidationError
 
+from openhands_otel._internal import api_paths
+from openhands_otel._internal.asking import endpoints
 from openhands_otel._internal.asking.changes import ASKED, Changes
 from openhands_otel._internal.asking.connection import CERTIFICATE, connection_options, refusal, why_unreachable
-from openhands_otel._internal.asking.events import EVENTS, EventReader, Resumption, event_headers, watch_silence
+from openhands_otel._internal.asking.events import EventReader, Resumption, event_headers, watch_silence
 from openhands_otel._internal.asking.prometheus import Prometheus
-from openhands_otel._internal.asking.steps import CannotAnswer, Request, Source, Steps, Unintelligible
+from openhands_otel._internal.asking.steps import (
+    CannotAnswer,
+    Question,
+    Request,
+    Source,
+    Unintelligible,
+    given,
+    spend_asked,
+)
 from openhands_otel._internal.asking.viewer import Viewer
 from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import VIEWER_URL, without_secrets
@@ -151,7 +162,209 @@ class _Client:
         return StatsError(f"{self.url} does not answer as {self._source.kind} does")
 
 
-class StatsClient(_Client):
+class _Answered[**P, T]:
+    """A method of both clients that says what is asked: ``StatsClient`` answers it, ``AsyncStatsClient`` is awaited."""
+
+    def __init__(self, question: Callable[Concatenate[Any, P], Question[T]]) -> None:
+        self.__wrapped__ = question
+        self.__doc__ = question.__doc__
+
+    @overload
+    def __get__(self, client: None, kind: type) -> Self: ...
+    @overload
+    def __get__(self, client: StatsClient, kind: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncStatsClient, kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: StatsClient | AsyncStatsClient | None, kind: type) -> Any:
+        if client is None:
+            return self
+
+        @wraps(self.__wrapped__)
+        def answered(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client._run(self.__wrapped__(client, *args, **kwargs))  # pyright: ignore[reportPrivateUsage]
+
+        return answered
+
+
+class _Questions:
+    """What can be asked."""
+
+    @_Answered
+    def state(self) -> Question[State]:
+        """Everything that is known now."""
+        return Question(endpoints.STATE)
+
+    @_Answered
+    def conversations(self, outcome: RunOutcome | str | None = None) -> Question[tuple[ConversationStats, ...]]:
+        """All conversations that are in memory, latest change first.
+
+        Args:
+            outcome: Only those whose last run ended so.
+        """
+        return Question(endpoints.CONVERSATIONS, given(outcome=None if outcome is None else str(outcome)))
+
+    @_Answered
+    def past_conversations(
+        self,
+        *,
+        search: str | None = None,
+        where: Iterable[str] = (),
+        sort: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Question[tuple[ConversationStats, ...]]:
+        """Conversations that have left the viewer's memory: of the others ``conversations()`` and ``stream()`` tell.
+
+        Args:
+            search: Words that each occur in its id, name, service, agent, model, provider, error or labels.
+            where: Conditions such as ``team=payments``, as ``spend()`` takes them.
+            sort: A field of the answer, with ``-`` before it the largest first; ``-received_unix_nano`` unless given.
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        asked = given(search=search, where=list(where) or None, sort=sort, limit=limit, offset=offset)
+        return Question(endpoints.CONVERSATIONS, {"past": "yes"} | asked)
+
+    @_Answered
+    def conversation(self, conversation_id: str) -> Question[ConversationStats]:
+        """One conversation, one that has left memory too.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+
+        Raises:
+            StatsError: Nobody knows it there.
+        """
+        return Question(endpoints.CONVERSATION, conversation_id=conversation_id)
+
+    @_Answered
+    def calls(
+        self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
+    ) -> Question[Calls]:
+        """LLM calls of a conversation, and what they leave of its cost.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+            sort: A field of a call or of its tokens, with ``-`` before it the largest first (``-begun``).
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return Question(endpoints.CALLS, given(sort=sort, limit=limit, offset=offset), conversation_id)
+
+    @_Answered
+    def timeline(
+        self, conversation_id: str, *, limit: int | None = None, offset: int | None = None
+    ) -> Question[Timeline]:
+        """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
+
+        Args:
+            conversation_id: ``str(conversation.id)``.
+            limit: How many rows; 100 unless given.
+            offset: How many to leave out before.
+        """
+        return Question(endpoints.TIMELINE, given(limit=limit, offset=offset), conversation_id)
+
+    @_Answered
+    def runs(
+        self,
+        conversation_id: str | None = None,
+        *,
+        outcome: RunOutcome | str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Question[tuple[ConversationRun, ...]]:
+        """Runs of conversations, newest first: from a message to the agent's stop, with what each cost.
+
+        Args:
+            conversation_id: Only those of this conversation.
+            outcome: Only those that ended so.
+            limit: How many; 100 unless given.
+            offset: How many to leave out before.
+        """
+        asked = given(conversation=conversation_id, outcome=outcome and str(outcome), limit=limit, offset=offset)
+        return Question(endpoints.RUNS, asked)
+
+    @_Answered
+    def totals(self) -> Question[Breakdown]:
+        """All that was spent, by model, role, provider, agent and service."""
+        return Question(endpoints.TOTALS)
+
+    @_Answered
+    def history(
+        self,
+        conversation_id: str | None = None,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        bucket_s: float | None = None,
+    ) -> Question[History]:
+        """Spend over time.
+
+        Args:
+            conversation_id: Of this conversation; of everything unless given.
+            since: Begin, unix seconds; an hour before the end unless given.
+            until: End, unix seconds; now unless given.
+            bucket_s: Length of a bucket, seconds; by the length of the time unless given.
+        """
+        asked = given(conversation=conversation_id, since=since, until=until, bucket_s=bucket_s)
+        return Question(endpoints.HISTORY, asked)
+
+    @_Answered
+    def spend(
+        self,
+        by: Iterable[str] = (),
+        *,
+        since: float | str | None = None,
+        until: float | str | None = None,
+        timezone: str | None = None,
+        where: Iterable[str] = (),
+        top: int | None = None,
+    ) -> Question[Spend]:
+        """What was spent in a period, by anything: the groups add up to the total.
+
+        Args:
+            by: ``hour``, ``day``, ``week``, ``month``, ``conversation``, ``run``, ``model``, ``provider``, ``role``,
+                ``agent``, ``service`` and other facts, names of labels; several are nested in that order.
+            since: Begin, unix seconds or as in ``2026-11-20``, ``today``, ``7d``; from the first unless given.
+            until: End, in the same words, a day included; to the last unless given.
+            timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
+            where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
+            top: How many groups are shown within each group; the others become one, a remainder.
+        """
+        return Question(endpoints.SPEND, spend_asked(by, since, until, timezone, where, top))
+
+    @_Answered
+    def latency(
+        self,
+        *,
+        since: float | str | None = None,
+        until: float | str | None = None,
+        timezone: str | None = None,
+        where: Iterable[str] = (),
+    ) -> Question[Latency]:
+        """How long LLM calls of a period took, as far as their spans are kept.
+
+        Args:
+            since: Begin, as in ``spend``.
+            until: End, as in ``spend``.
+            timezone: Whose days and hours; the viewer's unless given.
+            where: Conditions such as ``model=gpt-5*``.
+        """
+        return Question(endpoints.LATENCY, spend_asked((), since, until, timezone, where, None))
+
+    @_Answered
+    def budgets(self) -> Question[tuple[Budget, ...]]:
+        """How the viewer's budgets stand, in the order of its setting."""
+        return Question(endpoints.BUDGETS)
+
+    @_Answered
+    def presence(self) -> Question[tuple[Presence, ...]]:
+        """When instrumented processes held which conversations: what OpenHands' own files say of calls in these times
+        is counted already. A Prometheus knows it from the first call to the last."""
+        return Question(endpoints.PRESENCE)
+
+
+class StatsClient(_Client, _Questions):
     """Reads one viewer (``openhands-otel view``), or one Prometheus. Usable from one thread at a time, and as a context
     manager.
 
@@ -186,162 +399,6 @@ class StatsClient(_Client):
     ) -> None:
         super().__init__(url, token)
         self._http = self._open(httpx.Client, timeout_s, certificate)
-
-    def state(self) -> State:
-        """Everything that is known now."""
-        return self._run(self._source.state())
-
-    def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
-        """All conversations that are in memory, latest change first.
-
-        Args:
-            outcome: Only those whose last run ended so.
-        """
-        return self._run(self._source.conversations(outcome))
-
-    def past_conversations(
-        self,
-        *,
-        search: str | None = None,
-        where: Iterable[str] = (),
-        sort: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> tuple[ConversationStats, ...]:
-        """Conversations that have left the viewer's memory: of the others ``conversations()`` and ``stream()`` tell.
-
-        Args:
-            search: Words that each occur in its id, name, service, agent, model, provider, error or labels.
-            where: Conditions such as ``team=payments``, as ``spend()`` takes them.
-            sort: A field of the answer, with ``-`` before it the largest first; ``-received_unix_nano`` unless given.
-            limit: How many; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return self._run(self._source.past_conversations(search, where, sort, limit, offset))
-
-    def conversation(self, conversation_id: str) -> ConversationStats:
-        """One conversation, one that has left memory too.
-
-        Args:
-            conversation_id: ``str(conversation.id)``.
-
-        Raises:
-            StatsError: Nobody knows it there.
-        """
-        return self._run(self._source.conversation(conversation_id))
-
-    def calls(
-        self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
-    ) -> Calls:
-        """LLM calls of a conversation, and what they leave of its cost.
-
-        Args:
-            conversation_id: ``str(conversation.id)``.
-            sort: A field of a call or of its tokens, with ``-`` before it the largest first (``-begun``).
-            limit: How many; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return self._run(self._source.calls(conversation_id, sort, limit, offset))
-
-    def timeline(self, conversation_id: str, *, limit: int | None = None, offset: int | None = None) -> Timeline:
-        """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
-
-        Args:
-            conversation_id: ``str(conversation.id)``.
-            limit: How many rows; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return self._run(self._source.timeline(conversation_id, limit, offset))
-
-    def runs(
-        self,
-        conversation_id: str | None = None,
-        *,
-        outcome: RunOutcome | str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> tuple[ConversationRun, ...]:
-        """Runs of conversations, newest first: from a message to the agent's stop, with what each cost.
-
-        Args:
-            conversation_id: Only those of this conversation.
-            outcome: Only those that ended so.
-            limit: How many; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return self._run(self._source.runs(conversation_id, outcome, limit, offset))
-
-    def totals(self) -> Breakdown:
-        """All that was spent, by model, role, provider, agent and service."""
-        return self._run(self._source.totals())
-
-    def history(
-        self,
-        conversation_id: str | None = None,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        bucket_s: float | None = None,
-    ) -> History:
-        """Spend over time.
-
-        Args:
-            conversation_id: Of this conversation; of everything unless given.
-            since: Begin, unix seconds; an hour before the end unless given.
-            until: End, unix seconds; now unless given.
-            bucket_s: Length of a bucket, seconds; by the length of the time unless given.
-        """
-        return self._run(self._source.history(conversation_id, since, until, bucket_s))
-
-    def spend(
-        self,
-        by: Iterable[str] = (),
-        *,
-        since: float | str | None = None,
-        until: float | str | None = None,
-        timezone: str | None = None,
-        where: Iterable[str] = (),
-        top: int | None = None,
-    ) -> Spend:
-        """What was spent in a period, by anything: the groups add up to the total.
-
-        Args:
-            by: ``hour``, ``day``, ``week``, ``month``, ``conversation``, ``run``, ``model``, ``provider``, ``role``,
-                ``agent``, ``service`` and other facts, names of labels; several are nested in that order.
-            since: Begin, unix seconds or as in ``2026-11-20``, ``today``, ``7d``; from the first unless given.
-            until: End, in the same words, a day included; to the last unless given.
-            timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
-            where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
-            top: How many groups are shown within each group; the others become one, a remainder.
-        """
-        return self._run(self._source.spend(by, since, until, timezone, where, top))
-
-    def latency(
-        self,
-        *,
-        since: float | str | None = None,
-        until: float | str | None = None,
-        timezone: str | None = None,
-        where: Iterable[str] = (),
-    ) -> Latency:
-        """How long LLM calls of a period took, as far as their spans are kept.
-
-        Args:
-            since: Begin, as in ``spend``.
-            until: End, as in ``spend``.
-            timezone: Whose days and hours; the viewer's unless given.
-            where: Conditions such as ``model=gpt-5*``.
-        """
-        return self._run(self._source.latency(since, until, timezone, where))
-
-    def budgets(self) -> tuple[Budget, ...]:
-        """How the viewer's budgets stand, in the order of its setting."""
-        return self._run(self._source.budgets())
-
-    def presence(self) -> tuple[Presence, ...]:
-        """When instrumented processes held which conversations: what OpenHands' own files say of calls in these times
-        is counted already. A Prometheus knows it from the first call to the last."""
-        return self._run(self._source.presence())
 
     def stream(
         self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
@@ -387,8 +444,9 @@ class StatsClient(_Client):
     ) -> None:
         self.close()
 
-    def _run[T](self, steps: Steps[T]) -> T:
+    def _run[T](self, question: Question[T]) -> T:
         self._look_who_listens()
+        steps = self._source.steps(question)
         with self._in_words():
             try:
                 request = next(steps)
@@ -399,7 +457,7 @@ class StatsClient(_Client):
 
     def _ask(self, request: Request) -> bytes:
         try:
-            response = self._http.request(request.method, request.path, params=request.query, data=request.form)
+            response = self._http.request(**request.options)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         return self._body(response)
@@ -420,7 +478,7 @@ class StatsClient(_Client):
         self._look_who_listens()
         reader = EventReader()
         try:
-            with self._http.stream("GET", EVENTS, headers=event_headers(last_event_id)) as response:
+            with self._http.stream("GET", api_paths.EVENTS, headers=event_headers(last_event_id)) as response:
                 if not response.is_success:
                     response.read()
                 self._check_status(response)
@@ -431,7 +489,7 @@ class StatsClient(_Client):
             raise self._unreachable(error) from None
 
 
-class AsyncStatsClient(_Client):
+class AsyncStatsClient(_Client, _Questions):
     """``StatsClient`` for an event loop: the same methods, awaited. Usable as an asynchronous context manager.
 
     Since 0.2.0.
@@ -456,157 +514,6 @@ class AsyncStatsClient(_Client):
     ) -> None:
         super().__init__(url, token)
         self._http = self._open(httpx.AsyncClient, timeout_s, certificate)
-
-    async def state(self) -> State:
-        """Everything that is known now."""
-        return await self._run(self._source.state())
-
-    async def conversations(self, outcome: RunOutcome | str | None = None) -> tuple[ConversationStats, ...]:
-        """All conversations that are in memory, latest change first.
-
-        Args:
-            outcome: Only those whose last run ended so.
-        """
-        return await self._run(self._source.conversations(outcome))
-
-    async def past_conversations(
-        self,
-        *,
-        search: str | None = None,
-        where: Iterable[str] = (),
-        sort: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> tuple[ConversationStats, ...]:
-        """Conversations that have left the viewer's memory: of the others ``conversations()`` and ``stream()`` tell.
-
-        Args:
-            search: Words that each occur in its id, name, service, agent, model, provider, error or labels.
-            where: Conditions such as ``team=payments``, as ``spend()`` takes them.
-            sort: A field of the answer, with ``-`` before it the largest first; ``-received_unix_nano`` unless given.
-            limit: How many; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return await self._run(self._source.past_conversations(search, where, sort, limit, offset))
-
-    async def conversation(self, conversation_id: str) -> ConversationStats:
-        """One conversation, one that has left memory too.
-
-        Args:
-            conversation_id: ``str(conversation.id)``.
-        """
-        return await self._run(self._source.conversation(conversation_id))
-
-    async def calls(
-        self, conversation_id: str, *, sort: str | None = None, limit: int | None = None, offset: int | None = None
-    ) -> Calls:
-        """LLM calls of a conversation, and what they leave of its cost.
-
-        Args:
-            conversation_id: ``str(conversation.id)``.
-            sort: A field of a call or of its tokens, with ``-`` before it the largest first (``-begun``).
-            limit: How many; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return await self._run(self._source.calls(conversation_id, sort, limit, offset))
-
-    async def timeline(self, conversation_id: str, *, limit: int | None = None, offset: int | None = None) -> Timeline:
-        """What a conversation did and does: runs, calls and tools, with those of sub-agents below them.
-
-        Args:
-            conversation_id: ``str(conversation.id)``.
-            limit: How many rows; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return await self._run(self._source.timeline(conversation_id, limit, offset))
-
-    async def runs(
-        self,
-        conversation_id: str | None = None,
-        *,
-        outcome: RunOutcome | str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> tuple[ConversationRun, ...]:
-        """Runs of conversations, newest first: from a message to the agent's stop, with what each cost.
-
-        Args:
-            conversation_id: Only those of this conversation.
-            outcome: Only those that ended so.
-            limit: How many; 100 unless given.
-            offset: How many to leave out before.
-        """
-        return await self._run(self._source.runs(conversation_id, outcome, limit, offset))
-
-    async def totals(self) -> Breakdown:
-        """All that was spent, by model, role, provider, agent and service."""
-        return await self._run(self._source.totals())
-
-    async def history(
-        self,
-        conversation_id: str | None = None,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        bucket_s: float | None = None,
-    ) -> History:
-        """Spend over time.
-
-        Args:
-            conversation_id: Of this conversation; of everything unless given.
-            since: Begin, unix seconds; an hour before the end unless given.
-            until: End, unix seconds; now unless given.
-            bucket_s: Length of a bucket, seconds; by the length of the time unless given.
-        """
-        return await self._run(self._source.history(conversation_id, since, until, bucket_s))
-
-    async def spend(
-        self,
-        by: Iterable[str] = (),
-        *,
-        since: float | str | None = None,
-        until: float | str | None = None,
-        timezone: str | None = None,
-        where: Iterable[str] = (),
-        top: int | None = None,
-    ) -> Spend:
-        """What was spent in a period, by anything: the groups add up to the total.
-
-        Args:
-            by: Units of time, facts and labels, as for StatsClient.
-            since: Begin, unix seconds or as in ``2026-11-20``, ``today``, ``7d``; from the first unless given.
-            until: End, in the same words, a day included; to the last unless given.
-            timezone: Whose days and hours, as in ``Europe/Berlin``; the viewer's unless given.
-            where: Conditions such as ``model=gpt-5*`` or ``team!=payments``.
-            top: How many groups are shown within each group; the others become one, a remainder.
-        """
-        return await self._run(self._source.spend(by, since, until, timezone, where, top))
-
-    async def latency(
-        self,
-        *,
-        since: float | str | None = None,
-        until: float | str | None = None,
-        timezone: str | None = None,
-        where: Iterable[str] = (),
-    ) -> Latency:
-        """How long LLM calls of a period took, as far as their spans are kept.
-
-        Args:
-            since: Begin, as in ``spend``.
-            until: End, as in ``spend``.
-            timezone: Whose days and hours; the viewer's unless given.
-            where: Conditions such as ``model=gpt-5*``.
-        """
-        return await self._run(self._source.latency(since, until, timezone, where))
-
-    async def budgets(self) -> tuple[Budget, ...]:
-        """How the viewer's budgets stand, in the order of its setting."""
-        return await self._run(self._source.budgets())
-
-    async def presence(self) -> tuple[Presence, ...]:
-        """When instrumented processes held which conversations."""
-        return await self._run(self._source.presence())
 
     async def stream(
         self, reconnect: bool = True, on_connection: Callable[[StatsError | None], object] | None = None
@@ -645,8 +552,9 @@ class AsyncStatsClient(_Client):
     ) -> None:
         await self.close()
 
-    async def _run[T](self, steps: Steps[T]) -> T:
+    async def _run[T](self, question: Question[T]) -> T:
         self._look_who_listens()
+        steps = self._source.steps(question)
         with self._in_words():
             try:
                 request = next(steps)
@@ -657,7 +565,7 @@ class AsyncStatsClient(_Client):
 
     async def _ask(self, request: Request) -> bytes:
         try:
-            response = await self._http.request(request.method, request.path, params=request.query, data=request.form)
+            response = await self._http.request(**request.options)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         return self._body(response)
@@ -680,7 +588,7 @@ class AsyncStatsClient(_Client):
         self._look_who_listens()
         reader = EventReader()
         try:
-            async with self._http.stream("GET", EVENTS, headers=event_headers(last_event_id)) as response:
+            async with self._http.stream("GET", api_paths.EVENTS, headers=event_headers(last_event_id)) as response:
                 if not response.is_success:
                     await response.aread()
                 self._check_status(response)

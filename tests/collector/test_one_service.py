@@ -15,7 +15,7 @@ from viewer_process import PROTOBUF, Viewer, running_viewer, wait_for
 
 from collector.held import HeldStore
 from openhands_otel import semconv
-from openhands_otel._internal.collector.receive.auth import LOGIN_PATH
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.collector.serve.api import Api
 from openhands_otel._internal.host import named_tokens
 from openhands_otel._internal.host.named_tokens import Right
@@ -52,7 +52,7 @@ ASKED = {
     "/api/v1/openapi.json": [""],
 }
 """Each route that is read, and what is asked of it."""
-ELSEWHERE = {"/api/v1/import", "/api/v1/events", "/healthz", LOGIN_PATH}
+ELSEWHERE = {"/api/v1/import", "/api/v1/events", "/healthz", api_paths.LOGIN}
 """Sending, the stream (below), and what is open to everybody."""
 MOMENTS = {
     "unix_s", "server_unix_s", "received_unix_nano", "server_unix_nano", "burn", "cost_per_hour", "per_hour",
@@ -152,7 +152,7 @@ def told(response: httpx.Response) -> Any:
 
 def test_each_route_is_asked_here() -> None:
     """A route that is new has to be: whatever it answers, it answers of one service alone."""
-    assert routes() == ASKED.keys() | (ELSEWHERE - {LOGIN_PATH})
+    assert routes() == ASKED.keys() | (ELSEWHERE - {api_paths.LOGIN})
 
 
 @pytest.mark.parametrize(("route", "asked"), [(route, asked) for route, each in ASKED.items() for asked in each])

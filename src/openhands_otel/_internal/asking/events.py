@@ -9,7 +9,6 @@ import httpx
 
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SILENCE_S
 
-EVENTS: Final = "/api/v1/events"
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 

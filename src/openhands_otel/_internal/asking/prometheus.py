@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from openhands_otel import semconv
+from openhands_otel._internal.asking import endpoints
+from openhands_otel._internal.asking.endpoints import Endpoint
 from openhands_otel._internal.asking.prometheus_conversations import (
     HEARTBEAT,
     ID,
@@ -30,7 +32,7 @@ from openhands_otel._internal.asking.promql import (
     spent,
     values_over_time,
 )
-from openhands_otel._internal.asking.steps import CannotAnswer, Source, Steps, spend_asked
+from openhands_otel._internal.asking.steps import CannotAnswer, Question, Source, Steps
 from openhands_otel._internal.clock import MILLISECOND_NS
 from openhands_otel._internal.combining.building import OVERDUE, Life, of_life, stats_of
 from openhands_otel._internal.exact import ExactSum
@@ -44,19 +46,14 @@ from openhands_otel.semconv import RunOutcome, TokenType
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 from openhands_otel.stats import (
     Breakdown,
-    Budget,
     BurnRate,
-    Calls,
-    ConversationRun,
     ConversationStats,
     History,
     HistoryPoint,
-    Latency,
     Presence,
     Share,
     Spend,
     State,
-    Timeline,
     Totals,
 )
 
@@ -77,125 +74,121 @@ class Prometheus(Source):
     cure = "start it, or name another URL, with the path before /api/v1 if there is one"
     poll_s = 5.0
 
-    def state(self) -> Steps[State]:
-        now = time.time()
-        totals, _ = yield from _totals(now)
-        conversations = yield from _conversations((yield from ask_known(MEMORY_S, now)), now)
-        return State(totals=totals, conversations=conversations, server_unix_nano=int(now * 1e9))
-
-    def conversations(self, outcome: RunOutcome | str | None) -> Steps[tuple[ConversationStats, ...]]:
-        if outcome is not None and outcome not in set(RunOutcome):
-            there = ", ".join(RunOutcome)
-            raise CannotAnswer(f"there is no outcome {printable(str(outcome), 100)} (there is: {there})")
-        now = time.time()
-        found = yield from _conversations((yield from ask_known(MEMORY_S, now)), now)
-        return tuple(stats for stats in found if outcome in (None, stats.outcome))
-
-    def past_conversations(
-        self, search: str | None, where: Iterable[str], sort: str | None, limit: int | None, offset: int | None
-    ) -> Steps[tuple[ConversationStats, ...]]:
-        return _refused("a Prometheus has no list of past conversations: ask a viewer, or for one by its id")
-
-    def conversation(self, conversation_id: str) -> Steps[ConversationStats]:
-        now = time.time()
-        info = series_of([semconv.CONVERSATION_INFO], matching(semconv.CONVERSATION_ID, [conversation_id]))
-        told = yield from all_values(info, EVER_S, now)
-        heard_ms = max((samples.values[-1][0] for samples in told), default=None)
-        if heard_ms is None:
-            raise CannotAnswer(f"no conversation {printable(conversation_id, 100)} is known there")
-        at = min(now, heard_ms / 1000 + _SETTLED_S)
-        found = yield from _conversations([conversation_id], now, at, EVER_S)
-        return next(stats for stats in found if stats.conversation_id == conversation_id)
-
-    def calls(self, conversation_id: str, sort: str | None, limit: int | None, offset: int | None) -> Steps[Calls]:
-        return _refused("a Prometheus has no spans, of which calls would be made: ask a viewer")
-
-    def timeline(self, conversation_id: str, limit: int | None, offset: int | None) -> Steps[Timeline]:
-        return _refused("a Prometheus has no spans, of which a timeline would be made: ask a viewer")
-
-    def runs(
-        self, conversation_id: str | None, outcome: RunOutcome | str | None, limit: int | None, offset: int | None
-    ) -> Steps[tuple[ConversationRun, ...]]:
-        return _refused("a Prometheus does not know the runs of conversations: ask a viewer")
-
-    def totals(self) -> Steps[Breakdown]:
-        totals, rows = yield from _totals(time.time())
-        by = {f"by_{name}": _shares(rows, name) for name in _BREAKDOWN}
-        return Breakdown.model_validate({"totals": totals, **by})
-
-    def history(
-        self, conversation_id: str | None, since: float | None, until: float | None, bucket_s: float | None
-    ) -> Steps[History]:
-        try:
-            begin, end, step_s = history_window(time.time(), since, until, bucket_s)
-        except BadQuestion as error:
-            raise CannotAnswer(str(error)) from None
-        # Buckets end at the end, and one value is of before the first of them.
-        first = end - step_s * -(-(end - begin) // step_s)
-        found: dict[int, dict[str, float]] = defaultdict(dict)
-        for field, series in _history_series(conversation_id).items():
-            total = f"sum(last_over_time({series}[{duration(EVER_S)}]))"
-            values = yield from values_over_time(total, first, end, step_s)
-            for at, value in (said for samples in values for said in samples.values):
-                found[at][field] = value
-        points = [_history_point(at, said) for at, said in sorted(found.items())]
-        before = next((point for point in points if point.unix_s < first + step_s / 2), None)
-        return History(
-            conversation_id=conversation_id,
-            bucket_s=step_s,
-            before=before,
-            points=tuple(_changes(before, points)),
-        )
-
-    def spend(
-        self,
-        by: Iterable[str],
-        since: float | str | None,
-        until: float | str | None,
-        timezone: str | None,
-        where: Iterable[str],
-        top: int | None,
-    ) -> Steps[Spend]:
-        try:
-            question = read_question(spend_asked(by, since, until, timezone, where, top), load(ViewerSettings).timezone)
-        except (BadQuestion, SettingsError) as error:
-            raise CannotAnswer(str(error)) from None
-        return (yield from ask_spend(question))
-
-    def latency(
-        self, since: float | str | None, until: float | str | None, timezone: str | None, where: Iterable[str]
-    ) -> Steps[Latency]:
-        return _refused("a Prometheus has no spans, which say how long calls took: ask a viewer")
-
-    def budgets(self) -> Steps[tuple[Budget, ...]]:
-        rules = "its own are those of the agents, in the rules of deploy/prometheus"
-        return _refused(f"a Prometheus does not know the viewer's budgets: ask a viewer ({rules})")
-
-    def presence(self) -> Steps[tuple[Presence, ...]]:
-        now = time.time()
-        moments: dict[str, dict[tuple[str, str, str], float]] = {}
-        for metric in (
-            semconv.CONVERSATION_FIRST_CALL,
-            semconv.CONVERSATION_LAST_CALL,
-            semconv.CONVERSATION_LONGEST_CALL,
-        ):
-            found = yield from now_values(f"last_over_time({metric.prometheus_name}[{duration(EVER_S)}])", now)
-            moments[metric.name] = {
-                (each.labels[ID], each.labels.get("job", ""), each.labels.get("instance", "")): each.value
-                for each in found
-                if ID in each.labels
-            }
-        first, last, longest = moments.values()
-        present = [
-            Presence(conversation_id=key[0], since=since, until=last.get(key, since) + longest.get(key, 0.0))
-            for key, since in first.items()
-        ]
-        return tuple(sorted(present, key=lambda each: each.since))
+    def steps[T](self, question: Question[T]) -> Steps[T]:
+        if question.endpoint in _UNANSWERED:
+            raise CannotAnswer(_UNANSWERED[question.endpoint])
+        return (yield from _ANSWERS[question.endpoint](question))
 
 
-def _refused(why: str) -> Steps[Any]:
-    yield from ()
-    raise CannotAnswer(why)
+def _ask_state(_: Question[State]) -> Steps[State]:
+    now = time.time()
+    totals, __ = yield from _totals(now)
+    conversations = yield from _conversations((yield from ask_known(MEMORY_S, now)), now)
+    return State(totals=totals, conversations=conversations, server_unix_nano=int(now * 1e9))
+
+
+def _ask_conversations(question: Question[tuple[ConversationStats, ...]]) -> Steps[tuple[ConversationStats, ...]]:
+    if "past" in question.query:
+        raise CannotAnswer("a Prometheus has no list of past conversations: ask a viewer, or for one by its id")
+    outcome = question.query.get("outcome")
+    if outcome is not None and outcome not in set(RunOutcome):
+        there = ", ".join(RunOutcome)
+        raise CannotAnswer(f"there is no outcome {printable(str(outcome), 100)} (there is: {there})")
+    now = time.time()
+    found = yield from _conversations((yield from ask_known(MEMORY_S, now)), now)
+    return tuple(stats for stats in found if outcome in (None, stats.outcome))
+
+
+def _ask_conversation(question: Question[ConversationStats]) -> Steps[ConversationStats]:
+    now, conversation_id = time.time(), question.conversation_id
+    info = series_of([semconv.CONVERSATION_INFO], matching(semconv.CONVERSATION_ID, [conversation_id]))
+    told = yield from all_values(info, EVER_S, now)
+    heard_ms = max((samples.values[-1][0] for samples in told), default=None)
+    if heard_ms is None:
+        raise CannotAnswer(f"no conversation {printable(conversation_id, 100)} is known there")
+    at = min(now, heard_ms / 1000 + _SETTLED_S)
+    found = yield from _conversations([conversation_id], now, at, EVER_S)
+    return next(stats for stats in found if stats.conversation_id == conversation_id)
+
+
+def _ask_totals(_: Question[Breakdown]) -> Steps[Breakdown]:
+    totals, rows = yield from _totals(time.time())
+    by = {f"by_{name}": _shares(rows, name) for name in _BREAKDOWN}
+    return Breakdown.model_validate({"totals": totals, **by})
+
+
+def _ask_history(question: Question[History]) -> Steps[History]:
+    conversation_id = question.query.get("conversation")
+    asked = (question.query.get(name) for name in ("since", "until", "bucket_s"))
+    try:
+        begin, end, step_s = history_window(time.time(), *asked)
+    except BadQuestion as error:
+        raise CannotAnswer(str(error)) from None
+    # Buckets end at the end, and one value is of before the first of them.
+    first = end - step_s * -(-(end - begin) // step_s)
+    found: dict[int, dict[str, float]] = defaultdict(dict)
+    for field, series in _history_series(conversation_id).items():
+        total = f"sum(last_over_time({series}[{duration(EVER_S)}]))"
+        values = yield from values_over_time(total, first, end, step_s)
+        for at, value in (said for samples in values for said in samples.values):
+            found[at][field] = value
+    points = [_history_point(at, said) for at, said in sorted(found.items())]
+    before = next((point for point in points if point.unix_s < first + step_s / 2), None)
+    return History(
+        conversation_id=conversation_id,
+        bucket_s=step_s,
+        before=before,
+        points=tuple(_changes(before, points)),
+    )
+
+
+def _ask_spend(question: Question[Spend]) -> Steps[Spend]:
+    try:
+        asked = read_question(question.query, load(ViewerSettings).timezone)
+    except (BadQuestion, SettingsError) as error:
+        raise CannotAnswer(str(error)) from None
+    return (yield from ask_spend(asked))
+
+
+def _ask_presence(_: Question[tuple[Presence, ...]]) -> Steps[tuple[Presence, ...]]:
+    now = time.time()
+    moments: dict[str, dict[tuple[str, str, str], float]] = {}
+    for metric in (
+        semconv.CONVERSATION_FIRST_CALL,
+        semconv.CONVERSATION_LAST_CALL,
+        semconv.CONVERSATION_LONGEST_CALL,
+    ):
+        found = yield from now_values(f"last_over_time({metric.prometheus_name}[{duration(EVER_S)}])", now)
+        moments[metric.name] = {
+            (each.labels[ID], each.labels.get("job", ""), each.labels.get("instance", "")): each.value
+            for each in found
+            if ID in each.labels
+        }
+    first, last, longest = moments.values()
+    present = [
+        Presence(conversation_id=key[0], since=since, until=last.get(key, since) + longest.get(key, 0.0))
+        for key, since in first.items()
+    ]
+    return tuple(sorted(present, key=lambda each: each.since))
+
+
+_ANSWERS: Final[Mapping[Endpoint[Any], Callable[[Question[Any]], Steps[Any]]]] = {
+    endpoints.STATE: _ask_state,
+    endpoints.CONVERSATIONS: _ask_conversations,
+    endpoints.CONVERSATION: _ask_conversation,
+    endpoints.TOTALS: _ask_totals,
+    endpoints.HISTORY: _ask_history,
+    endpoints.SPEND: _ask_spend,
+    endpoints.PRESENCE: _ask_presence,
+}
+_UNANSWERED: Final[Mapping[Endpoint[Any], str]] = {
+    endpoints.CALLS: "a Prometheus has no spans, of which calls would be made: ask a viewer",
+    endpoints.TIMELINE: "a Prometheus has no spans, of which a timeline would be made: ask a viewer",
+    endpoints.RUNS: "a Prometheus does not know the runs of conversations: ask a viewer",
+    endpoints.LATENCY: "a Prometheus has no spans, which say how long calls took: ask a viewer",
+    endpoints.BUDGETS: "a Prometheus does not know the viewer's budgets: ask a viewer"
+    " (its own are those of the agents, in the rules of deploy/prometheus)",
+}
 
 
 @dataclass(slots=True)

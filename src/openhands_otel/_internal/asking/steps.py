@@ -1,39 +1,43 @@
-"""What is asked of a source, request by request: a generator that yields each and is sent the answer.
+"""What is asked of a source, and how: request by request, by a generator that yields each and is sent the answer.
 
 So a client for threads and one for event loops ask in the same words, and each waits in its own way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import (
-    Breakdown,
-    Budget,
-    Calls,
-    ConversationRun,
-    ConversationStats,
-    History,
-    Latency,
-    Presence,
-    Spend,
-    State,
-    Timeline,
-)
+from openhands_otel._internal.asking.endpoints import JSON, Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Question[T]:
+    """A question in the words of the viewer's API, whoever is asked it."""
+
+    endpoint: Endpoint[T]
+    query: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    conversation_id: str = ""
+    """For the endpoint's path, where that names one."""
+    body: str | None = None
+    """JSON."""
 
 
 class Request(NamedTuple):
-    """One request: a POST where it has a form, else a GET."""
+    """One request: a POST where it has a form or a body, else a GET."""
 
     path: str
-    query: dict[str, Any] | None = None
+    query: Mapping[str, Any] | None = None
     form: dict[str, str] | None = None
+    body: str | None = None
 
     @property
-    def method(self) -> str:
-        return "GET" if self.form is None else "POST"
+    def options(self) -> dict[str, Any]:
+        """As both of httpx's clients take them."""
+        asked = {"url": self.path, "params": self.query, "data": self.form, "content": self.body}
+        headers = None if self.body is None else {"content-type": JSON}
+        return {"method": "GET" if self.form is self.body is None else "POST", "headers": headers, **asked}
 
 
 type Steps[T] = Generator[Request, bytes, T]
@@ -49,7 +53,7 @@ class Unintelligible(Exception):
 
 
 class Source(Protocol):
-    """Whom a client asks; see ``StatsClient`` for what each method is asked."""
+    """Whom a client asks."""
 
     kind: str
     """What it is, after "as"."""
@@ -60,35 +64,9 @@ class Source(Protocol):
     poll_s: float | None
     """How often it has to be asked what has changed, seconds; None where it tells by itself."""
 
-    def state(self) -> Steps[State]: ...
-    def conversations(self, outcome: RunOutcome | str | None) -> Steps[tuple[ConversationStats, ...]]: ...
-    def past_conversations(
-        self, search: str | None, where: Iterable[str], sort: str | None, limit: int | None, offset: int | None
-    ) -> Steps[tuple[ConversationStats, ...]]: ...
-    def conversation(self, conversation_id: str) -> Steps[ConversationStats]: ...
-    def calls(self, conversation_id: str, sort: str | None, limit: int | None, offset: int | None) -> Steps[Calls]: ...
-    def timeline(self, conversation_id: str, limit: int | None, offset: int | None) -> Steps[Timeline]: ...
-    def runs(
-        self, conversation_id: str | None, outcome: RunOutcome | str | None, limit: int | None, offset: int | None
-    ) -> Steps[tuple[ConversationRun, ...]]: ...
-    def totals(self) -> Steps[Breakdown]: ...
-    def history(
-        self, conversation_id: str | None, since: float | None, until: float | None, bucket_s: float | None
-    ) -> Steps[History]: ...
-    def spend(
-        self,
-        by: Iterable[str],
-        since: float | str | None,
-        until: float | str | None,
-        timezone: str | None,
-        where: Iterable[str],
-        top: int | None,
-    ) -> Steps[Spend]: ...
-    def latency(
-        self, since: float | str | None, until: float | str | None, timezone: str | None, where: Iterable[str]
-    ) -> Steps[Latency]: ...
-    def budgets(self) -> Steps[tuple[Budget, ...]]: ...
-    def presence(self) -> Steps[tuple[Presence, ...]]: ...
+    def steps[T](self, question: Question[T]) -> Steps[T]:
+        """How a question is asked there."""
+        ...
 
 
 def given(**asked: object) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.launch.bundle import write_packages
 
 ARCHIVE: Final = "viewer.tar.gz"
@@ -61,7 +62,7 @@ class Backend:
             "schema_version": 1,
             "artifacts": dict.fromkeys(_PLATFORMS, artifact),
             "argv": [f"{{artifact_dir}}/{_PROGRAM}", "--also-port", "{port}"],
-            "health": {"path": "/healthz", "timeout_seconds": START_S},
+            "health": {"path": api_paths.HEALTH, "timeout_seconds": START_S},
             "inherit_environment": list(_INHERITED),
         }
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
+from openhands_otel._internal.asking import endpoints
+from openhands_otel._internal.asking.steps import Question
 from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
@@ -25,13 +25,7 @@ _TIMEOUT_S = 60.0
 
 class _Importer(StatsClient):
     def hand_over(self, handover: Handover) -> None:
-        self._look_who_listens()
-        body = handover.model_dump_json(exclude_defaults=True)
-        try:
-            response = self._http.post("/api/v1/import", content=body, headers={"content-type": "application/json"})
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
-        self._check_status(response)
+        self._run(Question(endpoints.IMPORT, body=handover.model_dump_json(exclude_defaults=True)))
 
 
 def import_read(folders: Sequence[Path], url: str | None, token_file: Path | None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.host.network import VIEWER_URL, without_secrets
 from openhands_otel._internal.host.plain_http import NoAnswer, Stranger, get
@@ -20,7 +21,6 @@ from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal_text import printable
 
 LINE: Final = "{today} today, {hour}/h, {running} running"
-_GLANCE: Final = "/api/v1/glance"
 _TIMEOUT_S: Final = 2.0
 _FIELDS: Final = "today, hour, total (money), running, needs_you (numbers)"
 
@@ -74,7 +74,7 @@ def _ask(url: str, token: str | None) -> dict[str, Any]:
     if not known or parts.scheme not in ("http", "https"):
         raise CommandError(f"{shown} is no address of a viewer: it should look like {VIEWER_URL}", code=2)
     try:
-        code, body = get(url, _GLANCE, token, _TIMEOUT_S)
+        code, body = get(url, api_paths.GLANCE, token, _TIMEOUT_S)
         answer = json.loads(body) if code == 200 else None
     except Stranger as stranger:
         raise CommandError(f"{stranger}: it is asked nothing without a token") from None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.doctor.clocks import compare
 from openhands_otel._internal.doctor.finding import Finding, note, ok, problem
 from openhands_otel._internal.export.http_session import open_session
@@ -96,7 +97,7 @@ class _Place:
 
     def glance(self) -> dict[str, Any]:
         try:
-            glance = self.get("/api/v1/glance").json()
+            glance = self.get(api_paths.GLANCE).json()
             float(glance["unix_s"])
         except (ValueError, KeyError, TypeError):
             raise _Unread("no viewer of ours is there") from None

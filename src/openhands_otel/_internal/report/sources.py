@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import TypeAdapter
 
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.host.network import is_this_machine, without_secrets
 from openhands_otel._internal.host.plain_http import NoAnswer, get
 from openhands_otel._internal.openhands_files.finding import Skip, default_roots
@@ -32,8 +33,6 @@ from openhands_otel.stats import Spend
 
 _KNOCK_S: Final = 0.3
 _PATIENCE_S: Final = 60.0
-_SPEND: Final = "/api/v1/spend"
-_PRESENCE: Final = "/api/v1/presence"
 _HTTPX: Final = "the package 'httpx' is missing: pip install 'openhands-otel[viewer]'"
 _OUTCOMES: Final = frozenset(RunOutcome)
 """What OpenHands calls a conversation's status is how its last run ended, where that is one of these words."""
@@ -191,8 +190,8 @@ def _ask_plainly(
             "where": [str(each) for each in question.where],
         }
         given = urlencode({name: value for name, value in query.items() if value not in (None, "")}, doseq=True)
-        spend = _plainly(Spend, url, f"{_SPEND}?{given}", token)
-        return spend, _plainly(tuple[StoredPresence, ...], url, _PRESENCE, token) if wants_presence else ()
+        spend = _plainly(Spend, url, f"{api_paths.SPEND}?{given}", token)
+        return spend, _plainly(tuple[StoredPresence, ...], url, api_paths.PRESENCE, token) if wants_presence else ()
     except (NoAnswer, ValueError):
         return None
 

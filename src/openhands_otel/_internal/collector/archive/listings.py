@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
+from openhands_otel._internal.asking.endpoints import FILTERS, PAGE_LIMIT
 from openhands_otel._internal.collector.archive.spend import path_of
 from openhands_otel._internal.facts import TOLD_BY
 from openhands_otel._internal.spend.conditions import Condition, named
@@ -16,18 +17,6 @@ from openhands_otel._internal.spend.reading import BadQuestion, read_conditions
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationRun, ConversationStats
 
-MOST: Final = 1_000
-"""Rows of one page."""
-FILTERS: Final = {
-    "outcome": "outcome",
-    "state": "status",
-    "service": "service",
-    "agent": "agent",
-    "model": "model_name",
-    "provider": "provider_name",
-    "parent": "parent_id",
-}
-"""Parameters that a conversation's field has to equal."""
 _SCALARS: Final = frozenset(map(str, (str, int, float, bool, str | None, int | None, float | None)))
 _SORTED_BY: Final = frozenset(
     name for name, about in ConversationStats.model_fields.items() if str(about.annotation) in _SCALARS
@@ -77,7 +66,7 @@ def read_page(given: Mapping[str, str], where: Sequence[str], held: Collection[s
         where=read_conditions(where),
         search=given.get("search", ""),
         sort=sort,
-        limit=whole(given, "limit", 100, MOST),
+        limit=whole(given, "limit", 100, PAGE_LIMIT),
         offset=whole(given, "offset", 0, 10**9),
         without=held if _yes(given, "past") else (),
     )
@@ -121,7 +110,7 @@ def runs(connection: sqlite3.Connection, given: Mapping[str, str]) -> tuple[int,
         if name in given:
             conditions.append(f"{name} = ?")
             values.append(given[name])
-    limit, offset = whole(given, "limit", 100, MOST), whole(given, "offset", 0, 10**9)
+    limit, offset = whole(given, "limit", 100, PAGE_LIMIT), whole(given, "offset", 0, 10**9)
     where = " AND ".join(conditions)
     (count,) = connection.execute(f"SELECT count(*) FROM runs WHERE {where}", values).fetchone()
     query = (

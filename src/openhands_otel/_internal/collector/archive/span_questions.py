@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openhands_otel._internal.collector.archive.listings import MOST, whole
+from openhands_otel._internal.asking.endpoints import PAGE_LIMIT
+from openhands_otel._internal.collector.archive.listings import whole
 from openhands_otel._internal.collector.spans.span import SpanKind
 from openhands_otel._internal.collector.spans.timeline import TimelineSpan
 from openhands_otel._internal.spend.reading import BadQuestion
@@ -57,7 +58,7 @@ def read_call_page(given: Mapping[str, str]) -> CallPage:
     sort = given.get("sort", "-begun")
     if sort.removeprefix("-") not in _SORTED_BY:
         raise BadQuestion(f"sort takes no {printable(sort, 100)} (it takes: {', '.join(sorted(_SORTED_BY))}; - before)")
-    return CallPage(sort, whole(given, "limit", 100, MOST), whole(given, "offset", 0, 10**9))
+    return CallPage(sort, whole(given, "limit", 100, PAGE_LIMIT), whole(given, "offset", 0, 10**9))
 
 
 def calls(connection: sqlite3.Connection, conversation: str, page: CallPage) -> tuple[int, float, tuple[Call, ...]]:

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.collector.access import VISITOR_KEY, Token, Visitor, not_for_this
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.origins import NO_READERS, Readers
@@ -25,11 +26,9 @@ from openhands_otel._internal.collector.receive.public_url import NOWHERE_ELSE, 
 from openhands_otel._internal.host.named_tokens import Right
 from openhands_otel._internal.viewer import ASSETS
 
-LOGIN_PATH: Final = "/api/v1/login"
-_OPEN_PATHS: Final = frozenset({"/", "/healthz", LOGIN_PATH})
+_OPEN_PATHS: Final = frozenset({"/", api_paths.HEALTH, api_paths.LOGIN})
 """The page and its files hold no secret; it asks for the token and sends it along."""
 
-IMPORT_PATH: Final = "/api/v1/import"
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 """Headers by which a proxy says that it speaks for another."""
 
@@ -117,7 +116,7 @@ class Gate:
         grant = self._token.permits(headers.get("authorization"), _is_mine(scope, headers))
         if grant is None:
             await _refuse(guarded_send, 401, "a bearer token is needed: Authorization: Bearer TOKEN")
-        elif _right_for(path) not in grant.rights or (path == IMPORT_PATH and grant.service is not None):
+        elif _right_for(path) not in grant.rights or (path == api_paths.IMPORT and grant.service is not None):
             # OpenHands' own files do not say whose service they are.
             await _refuse(guarded_send, 403, not_for_this(grant))
         else:
@@ -132,7 +131,7 @@ class Gate:
 
 
 def _right_for(path: str) -> Right:
-    return Right.SEND if path.startswith("/v1/") or path == IMPORT_PATH else Right.LOOK
+    return Right.SEND if path.startswith("/v1/") or path == api_paths.IMPORT else Right.LOOK
 
 
 def _is_mine(scope: Scope, headers: Headers) -> bool:
@@ -176,4 +175,4 @@ def login_route(token: Token) -> Route:
             return JSONResponse({"code": 16, "message": said}, 401)
         return JSONResponse({"token": secret}, headers={"cache-control": "no-store"})
 
-    return Route(LOGIN_PATH, login, methods=["POST"])
+    return Route(api_paths.LOGIN, login, methods=["POST"])

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openhands_otel import semconv
+from openhands_otel._internal.asking.endpoints import JSON
 from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest, TooLarge
@@ -27,7 +28,6 @@ from openhands_otel._internal.collector.receive.decompress import UnknownEncodin
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, NotTheirs, Receiver
 
 PROTOBUF: Final = "application/x-protobuf"
-JSON: Final = "application/json"
 SMALL: Final = 256 * 1024
 """Bytes of a body that count for nothing: as many connections as there may be hold some hundred megabytes so."""
 ROOM: Final = 96 * 1024 * 1024

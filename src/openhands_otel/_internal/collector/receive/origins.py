@@ -12,8 +12,8 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 
 from openhands_otel import semconv
+from openhands_otel._internal import api_paths
 
-_API: Final = "/api/v1/"
 _WANTED: Final = "access-control-request-method"
 _PREFLIGHT_S: Final = "600"
 
@@ -43,7 +43,7 @@ class Readers:
 
     def _may_read(self, method: str, path: str, headers: Headers) -> bool:
         wanted = headers.get(_WANTED) if method == "OPTIONS" else method
-        return wanted == "GET" and headers.get("origin") in self.origins and path.startswith(_API)
+        return wanted == "GET" and headers.get("origin") in self.origins and path.startswith(api_paths.API)
 
 
 NO_READERS: Final = Readers(frozenset())

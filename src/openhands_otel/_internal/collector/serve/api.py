@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from openhands_otel._internal.asking import endpoints
+from openhands_otel._internal.asking.endpoints import JSON
 from openhands_otel._internal.collector.access import visitor_of
 from openhands_otel._internal.collector.archive.latency import latency
 from openhands_otel._internal.collector.archive.listings import conversations, read_page, runs
@@ -19,9 +21,9 @@ from openhands_otel._internal.collector.archive.questions import answer
 from openhands_otel._internal.collector.archive.samples import EVERYTHING, history
 from openhands_otel._internal.collector.archive.spend import READ, presence
 from openhands_otel._internal.collector.budgets import budgets, limits_of
-from openhands_otel._internal.collector.serve import endpoints
-from openhands_otel._internal.collector.serve.answers import JSON, as_json, problem
+from openhands_otel._internal.collector.serve.answers import as_json, json_list, problem
 from openhands_otel._internal.collector.serve.exposition import Exposition
+from openhands_otel._internal.collector.serve.openapi import openapi
 from openhands_otel._internal.collector.serve.span_answers import SpanAnswers
 from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
@@ -89,7 +91,7 @@ class Api:
             Route(endpoints.HEALTH.path, self._health),
         ]
 
-    def _asked(self, answer: Answer, endpoint: endpoints.Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    def _asked(self, answer: Answer, endpoint: endpoints.Endpoint[Any]) -> Callable[[Request], Awaitable[Response]]:
         """Hand a question on with what may be seen by who asks.
 
         What is asked in words that do not exist is refused: ignored, one's own question would get everybody's answer.
@@ -113,7 +115,7 @@ class Api:
         return checked
 
     async def _openapi(self, _: Request, __: Sight) -> Response:
-        return JSONResponse(endpoints.openapi())
+        return JSONResponse(openapi())
 
     async def _state(self, _: Request, sight: Sight) -> Response:
         return as_json(sight.state())
@@ -125,8 +127,7 @@ class Api:
         if not request.query_params.keys() <= {"outcome"}:
             return await self._page(request, sight)
         found = (stats for stats in sight.all_stats() if wanted in (None, stats.outcome))
-        parts = ",".join(stats.model_dump_json() for stats in found)
-        return Response(f"[{parts}]", media_type=JSON)
+        return json_list(found)
 
     async def _page(self, request: Request, sight: Sight) -> Response:
         page = read_page(request.query_params, request.query_params.getlist("where"), tuple(sight.conversations.by_id))
@@ -134,14 +135,13 @@ class Api:
         count, found = await sight.read(lambda connection: conversations(connection, page))
         if sight.service is not None:
             found = [_in_sight(text, sight) for text in found]
-        return Response(f"[{','.join(found)}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
+        return json_list(found, count)
 
     async def _runs(self, request: Request, sight: Sight) -> Response:
         given = dict(request.query_params)
         await self._store.save_all()
         count, found = await sight.read(lambda connection: runs(connection, given))
-        parts = ",".join(run.model_dump_json() for run in found)
-        return Response(f"[{parts}]", media_type=JSON, headers={endpoints.COUNT_HEADER: str(count)})
+        return json_list(found, count)
 
     async def _conversation(self, request: Request, sight: Sight) -> Response:
         conversation_id: str = request.path_params["conversation_id"]
@@ -193,7 +193,7 @@ class Api:
         zone, now = zone_of(self._timezone), time.time()
         limits = limits_of(self._limits, sight.service)
         found = await sight.read(lambda connection: budgets(connection, limits, zone, now))
-        return Response(f"[{','.join(budget.model_dump_json() for budget in found)}]", media_type=JSON)
+        return json_list(found)
 
     async def _presence(self, _: Request, sight: Sight) -> Response:
         await self._store.save_all()

@@ -16,10 +16,10 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from openhands_otel._internal.asking.endpoints import JSON, PAGE_LIMIT
 from openhands_otel._internal.collector.archive import span_questions
-from openhands_otel._internal.collector.archive.listings import MOST, whole
-from openhands_otel._internal.collector.serve import endpoints
-from openhands_otel._internal.collector.serve.answers import JSON, problem
+from openhands_otel._internal.collector.archive.listings import whole
+from openhands_otel._internal.collector.serve.answers import COUNT_HEADER, as_json, problem
 from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.spans.timeline import Now, rows_of
 from openhands_otel._internal.collector.state.conversation import Conversation
@@ -75,7 +75,7 @@ class SpanAnswers:
     async def timeline(self, request: Request, sight: Sight) -> Response:
         """A page of a conversation's timeline."""
         name: str = request.path_params["conversation_id"]
-        limit = whole(request.query_params, "limit", 100, MOST)
+        limit = whole(request.query_params, "limit", 100, PAGE_LIMIT)
         offset = whole(request.query_params, "offset", 0, 10**9)
         wanted, now = _family(sight.conversations, name)
         held = await _version(sight, wanted)
@@ -113,7 +113,7 @@ class SpanAnswers:
             return problem(404, "no such span is kept here")
         url = self._trace_url and self._trace_url.replace("{trace_id}", found.trace_id)
         answer = found.model_copy(update={"trace_url": url})
-        return Response(answer.model_dump_json(), media_type=JSON, headers={"cache-control": "no-store"})
+        return as_json(answer)
 
 
 async def _draw(sight: Sight, wanted: list[str], now: dict[str, Now]) -> _Drawn:
@@ -161,7 +161,7 @@ def _tag(*parts: object) -> str:
 
 
 def _tagged(text: str, tag: str, count: int) -> Response:
-    headers = {"cache-control": "no-cache", "etag": tag, endpoints.COUNT_HEADER: str(count)}
+    headers = {"cache-control": "no-cache", "etag": tag, COUNT_HEADER: str(count)}
     return Response(text, media_type=JSON, headers=headers)
 
 

@@ -1,25 +1,23 @@
-"""What the API answers: each path with its parameters and the shape of its answer, in one table.
+"""What the viewer's API answers: each path with its parameters and the type of its answer, in one table.
 
-Routes refuse parameters by it, and ``/api/v1/openapi.json`` is made of it.
+The viewer refuses parameters by it and makes ``/api/v1/openapi.json`` of it; clients read answers by it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final, Literal
+from functools import cached_property
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from openhands_otel._internal.collector.archive.listings import FILTERS, MOST
+from openhands_otel._internal import api_paths
 from openhands_otel._internal.spend.handover import Handover
-from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import RunOutcome
 from openhands_otel.stats import (
     Breakdown,
     Budget,
     Calls,
-    ChangesUpdate,
     ConversationRun,
     ConversationStats,
     Glance,
@@ -30,11 +28,21 @@ from openhands_otel.stats import (
     Spend,
     State,
     Timeline,
-    Update,
 )
 
-COUNT_HEADER: Final = "x-total-count"
-"""Of a page: how many there are in all."""
+JSON: Final = "application/json"
+PAGE_LIMIT: Final = 1_000
+"""Rows of one page."""
+FILTERS: Final = {
+    "outcome": "outcome",
+    "state": "status",
+    "service": "service",
+    "agent": "agent",
+    "model": "model_name",
+    "provider": "provider_name",
+    "parent": "parent_id",
+}
+"""Parameters of a list of conversations, and the field of a conversation that each has to equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,13 @@ class Parameter:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One path; ``answer`` is the type of what it answers, or its media type where that is no JSON."""
+@dataclass(frozen=True, eq=False)
+class Endpoint[T]:
+    """One path, and ``answer``, the type of what it answers."""
 
     path: str
     about: str
-    answer: Any
+    answer: type[T]
     parameters: tuple[Parameter, ...] = ()
     paged: bool = False
     in_path: Parameter | None = None
@@ -64,6 +72,12 @@ class Endpoint:
     """The type of what is sent, if anything is."""
     lenient: bool = False
     """Whether parameters that it does not know are ignored."""
+    media_type: str = JSON
+
+    @cached_property
+    def reader(self) -> TypeAdapter[T]:
+        """Makes an object of an answer."""
+        return TypeAdapter(self.answer)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,15 +90,15 @@ class Endpoint:
         return frozenset(parameter.name for parameter in self.parameters if parameter.repeated)
 
 
-_LIMIT: Final = Parameter("limit", f"How many to answer, at most {MOST} (100).", "integer")
+_LIMIT: Final = Parameter("limit", f"How many to answer, at most {PAGE_LIMIT} (100).", "integer")
 _OFFSET: Final = Parameter("offset", "How many to leave out before (0).", "integer")
 _SINCE: Final = Parameter("since", "Begin of the period: unix seconds.", "number")
 _UNTIL: Final = Parameter("until", "End of the period: unix seconds.", "number")
 _OUTCOME: Final = Parameter("outcome", "Only those whose last run ended so.", among=tuple(map(str, RunOutcome)))
 
-STATE: Final = Endpoint("/api/v1/state", "Everything that the collector holds in memory.", State)
+STATE: Final = Endpoint(api_paths.STATE, "Everything that the collector holds in memory.", State)
 CONVERSATIONS: Final = Endpoint(
-    "/api/v1/conversations",
+    api_paths.CONVERSATIONS,
     "Conversations. With no parameter, or outcome alone: all in memory, latest change first. With others: a page of all"
     " that are known, those that left memory included.",
     tuple[ConversationStats, ...],
@@ -102,20 +116,20 @@ CONVERSATIONS: Final = Endpoint(
 )
 _CONVERSATION_ID: Final = Parameter("conversation_id", "Its id.")
 CONVERSATION: Final = Endpoint(
-    "/api/v1/conversations/{conversation_id}",
+    api_paths.CONVERSATION,
     "One conversation, one that has left memory too.",
     ConversationStats,
     in_path=_CONVERSATION_ID,
 )
 RUNS: Final = Endpoint(
-    "/api/v1/runs",
+    api_paths.RUNS,
     "Runs of conversations, newest first.",
     tuple[ConversationRun, ...],
     (Parameter("conversation", "Only those of this conversation."), _OUTCOME, _LIMIT, _OFFSET),
     paged=True,
 )
 CALLS: Final = Endpoint(
-    "/api/v1/conversations/{conversation_id}/calls",
+    api_paths.CALLS,
     "LLM calls of a conversation, as far as their spans are kept, newest first; and what they leave of its cost.",
     Calls,
     (Parameter("sort", "A field of a call or its tokens; - before it: the largest first (-begun)."), _LIMIT, _OFFSET),
@@ -123,7 +137,7 @@ CALLS: Final = Endpoint(
     in_path=_CONVERSATION_ID,
 )
 TIMELINE: Final = Endpoint(
-    "/api/v1/conversations/{conversation_id}/timeline",
+    api_paths.TIMELINE,
     "What a conversation did and does: runs, calls, tools, sub-agents below them.",
     Timeline,
     (_LIMIT, _OFFSET),
@@ -131,15 +145,15 @@ TIMELINE: Final = Endpoint(
     in_path=_CONVERSATION_ID,
 )
 SPAN: Final = Endpoint(
-    "/api/v1/span",
+    api_paths.SPAN,
     "One span with all that is kept of it: its content too, where that was captured.",
     SpanDetails,
     (Parameter("trace", "Id of its trace.", required=True), Parameter("span", "Its id.", required=True)),
 )
-TOTALS: Final = Endpoint("/api/v1/totals", "All that was ever spent, and whose it is.", Breakdown)
-GLANCE: Final = Endpoint("/api/v1/glance", "One line about now: spent today, by the hour, who waits.", Glance)
+TOTALS: Final = Endpoint(api_paths.TOTALS, "All that was ever spent, and whose it is.", Breakdown)
+GLANCE: Final = Endpoint(api_paths.GLANCE, "One line about now: spent today, by the hour, who waits.", Glance)
 HISTORY: Final = Endpoint(
-    "/api/v1/history",
+    api_paths.HISTORY,
     "Accumulated values over time, of one conversation or of everything.",
     History,
     (
@@ -158,7 +172,7 @@ _PERIOD: Final = (
     Parameter("where", "A condition such as model=gpt-5* or team!=payments.", repeated=True),
 )
 SPEND: Final = Endpoint(
-    "/api/v1/spend",
+    api_paths.SPEND,
     "What was spent in a period, by anything; the groups add up to the total.",
     Spend,
     (
@@ -173,27 +187,27 @@ SPEND: Final = Endpoint(
     ),
 )
 LATENCY: Final = Endpoint(
-    "/api/v1/latency", "How long LLM calls of a period took, as far as their spans are kept.", Latency, _PERIOD
+    api_paths.LATENCY, "How long LLM calls of a period took, as far as their spans are kept.", Latency, _PERIOD
 )
 BUDGETS: Final = Endpoint(
-    "/api/v1/budgets",
+    api_paths.BUDGETS,
     "How the viewer's budgets (OPENHANDS_OTEL_VIEWER_BUDGETS) stand now, in the order of the setting.",
     tuple[Budget, ...],
 )
 PRESENCE: Final = Endpoint(
-    "/api/v1/presence", "When instrumented processes held which conversations.", tuple[Presence, ...]
+    api_paths.PRESENCE, "When instrumented processes held which conversations.", tuple[Presence, ...]
 )
 IMPORT: Final = Endpoint(
-    "/api/v1/import",
+    api_paths.IMPORT,
     "Take in what was read from OpenHands' own files; what was taken in before of a conversation is replaced.",
     dict[str, int],
     method="POST",
     body=Handover,
 )
 EVENTS: Final = Endpoint(
-    "/api/v1/events",
+    api_paths.EVENTS,
     "Server-sent events: everything first, then each change. Each event's data is an Update, or a ChangesUpdate.",
-    "text/event-stream",
+    str,
     (
         Parameter(
             "told",
@@ -204,10 +218,13 @@ EVENTS: Final = Endpoint(
         ),
         Parameter("whole", "With changes: the id of a conversation of which the whole state is told all the same."),
     ),
+    media_type="text/event-stream",
 )
-METRICS: Final = Endpoint("/metrics", "All series, for Prometheus: text or OpenMetrics.", "text/plain", lenient=True)
-HEALTH: Final = Endpoint("/healthz", "200 while everything works; else 503, and what does not.", dict[str, str])
-OPENAPI: Final = Endpoint("/api/v1/openapi.json", "This document.", dict[str, Any])
+METRICS: Final = Endpoint(
+    api_paths.METRICS, "All series, for Prometheus: text or OpenMetrics.", str, lenient=True, media_type="text/plain"
+)
+HEALTH: Final = Endpoint(api_paths.HEALTH, "200 while everything works; else 503, and what does not.", dict[str, str])
+OPENAPI: Final = Endpoint(api_paths.OPENAPI, "This document.", dict[str, Any])
 
 ENDPOINTS: Final = (
     STATE,
@@ -230,63 +247,3 @@ ENDPOINTS: Final = (
     HEALTH,
     OPENAPI,
 )
-
-
-@cache
-def openapi() -> dict[str, Any]:
-    """The description of the API, as OpenAPI 3.1 has it."""
-    shared: dict[str, Any] = {}
-    paths = {each.path: {each.method.lower(): _operation(each, shared)} for each in ENDPOINTS}
-    shared["Update"] = _schema(Update, shared)
-    shared["ChangesUpdate"] = _schema(ChangesUpdate, shared)
-    shared["Problem"] = {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "openhands-otel viewer", "version": __version__},
-        "paths": paths,
-        "components": {"schemas": shared, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "security": [{}, {"token": []}],
-    }
-
-
-def _schema(
-    of: Any, shared: dict[str, Any], mode: Literal["serialization", "validation"] = "serialization"
-) -> dict[str, Any]:
-    """Of a type; the models in it go to ``shared``."""
-    schema = TypeAdapter(of).json_schema(ref_template="#/components/schemas/{model}", mode=mode)
-    shared |= schema.pop("$defs", {})
-    return schema
-
-
-def _operation(endpoint: Endpoint, shared: dict[str, Any]) -> dict[str, Any]:
-    media_type = endpoint.answer if isinstance(endpoint.answer, str) else "application/json"
-    schema = {"type": "string"} if isinstance(endpoint.answer, str) else _schema(endpoint.answer, shared)
-    good: dict[str, Any] = {"description": "What was asked for.", "content": {media_type: {"schema": schema}}}
-    if endpoint.paged:
-        good["headers"] = {COUNT_HEADER: {"schema": {"type": "integer"}, "description": "How many there are in all."}}
-    body = endpoint.body and {"application/json": {"schema": _schema(endpoint.body, shared, "validation")}}
-    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        "summary": endpoint.about,
-        "parameters": [
-            *([_described(endpoint.in_path, "path")] if endpoint.in_path is not None else []),
-            *(_described(parameter, "query") for parameter in endpoint.parameters),
-        ],
-        **({"requestBody": {"required": True, "content": body}} if body else {}),
-        "responses": {"200": good, "default": {"description": "Why not, in one line.", "content": problem}},
-    }
-
-
-def _described(parameter: Parameter, place: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": parameter.kind}
-    if parameter.among:
-        schema["enum"] = list(parameter.among)
-    if parameter.repeated:
-        schema = {"type": "array", "items": schema}
-    return {
-        "name": parameter.name,
-        "in": place,
-        "required": place == "path" or parameter.required,
-        "description": parameter.about,
-        "schema": schema,
-    }
