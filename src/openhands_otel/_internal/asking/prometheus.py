@@ -37,7 +37,7 @@ from openhands_otel._internal.clock import MILLISECOND_NS
 from openhands_otel._internal.combining.building import OVERDUE, Life, of_life, stats_of
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.prometheus import label_name
-from openhands_otel._internal.spend.amounts import Amount
+from openhands_otel._internal.spend.amounts import Amount, shares
 from openhands_otel._internal.spend.reading import BadQuestion, history_window, read_question
 from openhands_otel._internal.spend.rows import BURN_WINDOW_S, Dimension, SpendRow
 from openhands_otel._internal.spend.zones import zone_of
@@ -283,17 +283,7 @@ def _shares(rows: Iterable[SpendRow], name: str) -> tuple[Share, ...]:
     amounts: dict[str, Amount] = {}
     for row in rows:
         amounts.setdefault(row.keys.get(name, semconv.UNKNOWN), Amount()).include(row.amount)
-    shares = [
-        Share(
-            name=each,
-            accumulated_cost=amount.cost.value,
-            accumulated_token_usage=amount.tokens,
-            llm_calls=amount.calls,
-            unpriced_calls=amount.unpriced_calls,
-        )
-        for each, amount in amounts.items()
-    ]
-    return tuple(sorted(shares, key=lambda share: (-share.accumulated_cost, share.name)))
+    return shares(amounts)
 
 
 def _history_series(conversation_id: str | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Final
 from openhands_otel import semconv
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel.semconv import Metric, TokenType
-from openhands_otel.stats import TokenUsage
+from openhands_otel.stats import Share, TokenUsage
 
 TOKENS: Final[Mapping[TokenType, str]] = {
     TokenType.INPUT: "prompt_tokens",
@@ -98,3 +98,18 @@ class Amount:
             cache_write_tokens=self.cache_write_tokens,
             reasoning_tokens=self.reasoning_tokens,
         )
+
+
+def shares(amounts: Mapping[str, Amount]) -> tuple[Share, ...]:
+    """Parts of one total by name, the largest first."""
+    parts = [
+        Share(
+            name=name,
+            accumulated_cost=amount.cost.value,
+            accumulated_token_usage=amount.tokens,
+            llm_calls=amount.calls,
+            unpriced_calls=amount.unpriced_calls,
+        )
+        for name, amount in amounts.items()
+    ]
+    return tuple(sorted(parts, key=lambda share: (-share.accumulated_cost, share.name)))

@@ -150,8 +150,8 @@ class Listing:
 
     def arrange(self) -> None:
         """Make rows of what is held in order, and of what is under it."""
-        self._known = self.live.known()
-        _, children = ([], {}) if self.view.flat else self.live.roots_and_children()
+        self._known = self.live.family.known
+        children: Mapping[str, Sequence[str]] = {} if self.view.flat else self.live.family.children
         self.rows = []
         waiting = [(name, 0) for name in reversed(self._order)]
         while waiting:
@@ -222,12 +222,13 @@ class Listing:
     def _began(self, name: str) -> int:
         return self._known[name].stats.started_unix_nano
 
-    def _new(self) -> tuple[list[str], dict[str, list[str]]]:
+    def _new(self) -> tuple[list[str], Mapping[str, Sequence[str]]]:
         """Those that have no place in the order, but would if it were made now; and all children by parent."""
-        roots, children = self.live.roots_and_children()
-        self._known = self.live.known()
-        names = self._known if self.view.flat else roots
-        return [name for name in names if name not in self._held and self._is_wanted(name, children)], children
+        family = self.live.family
+        self._known = family.known
+        names = family.known if self.view.flat else family.roots
+        new = [name for name in names if name not in self._held and self._is_wanted(name, family.children)]
+        return new, family.children
 
     def _is_wanted(self, name: str, children: Mapping[str, Sequence[str]]) -> bool:
         """Whether it has a row where an order is made; what was over before the period has none."""
@@ -248,7 +249,7 @@ class Listing:
             return False
         return all(word in entry.search_text for word in view.search.lower().split())
 
-    def _sorted(self, names: list[str], children: dict[str, list[str]]) -> list[str]:
+    def _sorted(self, names: list[str], children: Mapping[str, Sequence[str]]) -> list[str]:
         entries, now = self._known, self.live.now()
         # Younger first where nothing else tells them apart; each sort keeps what the one before has done.
         names.sort(key=lambda name: (-entries[name].stats.started_unix_nano, name))
@@ -261,7 +262,7 @@ class Listing:
         ranks = self._ranks(children)
         return sorted(names, key=lambda name: ranks[name])
 
-    def _ranks(self, children: dict[str, list[str]]) -> dict[str, int]:
+    def _ranks(self, children: Mapping[str, Sequence[str]]) -> dict[str, int]:
         """How urgent each is, with those below it: the place in CHIPS."""
         ranks = {name: _rank(entry, self.since) for name, entry in self._known.items()}
         if self.view.flat:

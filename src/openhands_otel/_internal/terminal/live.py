@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from openhands_otel._internal.terminal.entry import Entry
@@ -18,6 +19,31 @@ from openhands_otel.stats import (
     TotalsUpdate,
     Update,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Conversations, and who descends from whom."""
+
+    known: Mapping[str, Entry]
+    """By id."""
+    roots: Sequence[str]
+    """Those with no parent here. Those that name each other count as such."""
+    children: Mapping[str, Sequence[str]]
+    """The others, by parent."""
+
+    @classmethod
+    def of(cls, known: Mapping[str, Entry]) -> Self:
+        """As they name their parents now."""
+        roots: list[str] = []
+        children: dict[str, list[str]] = {}
+        for name, entry in known.items():
+            parent = entry.stats.parent_id
+            if parent is not None and parent in known and name not in _above(parent, known):
+                children.setdefault(parent, []).append(name)
+            else:
+                roots.append(name)
+        return cls(known, roots, children)
 
 
 class Live:
@@ -49,6 +75,8 @@ class Live:
         """Whether anything changed since this was last taken back."""
         self.moved = True
         """Whether any conversation came, went or changed its parent since this was last taken back."""
+        self._family: Family | None = None
+        """None where that is to be found out anew."""
 
     @classmethod
     def of(cls, state: State) -> Self:
@@ -80,7 +108,7 @@ class Live:
                 self.totals, self.receiver = update.totals, update.receiver
             case RemovedUpdate():
                 if self.entries.pop(update.conversation_id, None) is not None:
-                    self.moved = True
+                    self._move()
                     self.left.add(update.conversation_id)
 
     def put_past(self, found: Iterable[ConversationStats]) -> None:
@@ -88,38 +116,28 @@ class Live:
         self.past.clear()
         for stats in found:
             self.add_past(stats)
-        self.changed = self.moved = True
+        self._move()
 
     def add_past(self, stats: ConversationStats) -> None:
         """One more; what is in memory is known better."""
         if stats.conversation_id not in self.entries:
             entry = self.past[stats.conversation_id] = Entry(stats, self.now())
             entry.past = True
-            self.changed = self.moved = True
+            self._move()
 
-    def known(self) -> dict[str, Entry]:
-        """All of them by id, the past included."""
-        return {**self.past, **self.entries}
+    @property
+    def family(self) -> Family:
+        """All conversations, the past included, and who descends from whom."""
+        if self._family is None:
+            self._family = Family.of({**self.past, **self.entries})
+        return self._family
 
     def called(self, given: str) -> Entry | None:
         """The one conversation of this name, or whose id alone begins so."""
-        known = self.known()
+        known = self.family.known
         by_name = [entry for entry in known.values() if entry.stats.name == given]
         by_id = [entry for name, entry in known.items() if name.startswith(given)]
         return next((found[0] for found in (by_name, by_id) if len(found) == 1), None)
-
-    def roots_and_children(self) -> tuple[list[str], dict[str, list[str]]]:
-        """Conversations with no parent here, and the others by parent. Those that name each other count as roots."""
-        roots: list[str] = []
-        children: dict[str, list[str]] = {}
-        known = self.known()
-        for name, entry in known.items():
-            parent = entry.stats.parent_id
-            if parent is not None and parent in known and name not in _above(parent, known):
-                children.setdefault(parent, []).append(name)
-            else:
-                roots.append(name)
-        return roots, children
 
     def label_names(self) -> list[str]:
         """Of labels that any conversation has, the person's first."""
@@ -143,7 +161,12 @@ class Live:
             self._put(stats, now)
         self.left |= before.keys() - self.entries.keys()
         self.totals, self.receiver = state.totals, state.receiver
-        self.started = self.moved = True
+        self.started = True
+        self._move()
+
+    def _move(self) -> None:
+        self.changed = self.moved = True
+        self._family = None
 
     def _put(self, stats: ConversationStats, now: float) -> None:
         entry = self.entries.get(stats.conversation_id)
@@ -151,9 +174,10 @@ class Live:
             self.entries[stats.conversation_id] = Entry(stats, now)
             self.past.pop(stats.conversation_id, None)
             self.left.discard(stats.conversation_id)
-            self.moved = True
+            self._move()
         else:
-            self.moved |= entry.stats.parent_id != stats.parent_id
+            if entry.stats.parent_id != stats.parent_id:
+                self._move()
             entry.update(stats, now)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.exact import ExactSum
+from openhands_otel._internal.spend.amounts import COUNTERS, Amount, shares
 from openhands_otel._internal.spend.rows import BURN_WINDOW_S
 from openhands_otel.stats import BurnRate, Share, TokenUsage
 
@@ -102,7 +103,7 @@ class TotalSums:
 
     @property
     def tokens(self) -> TokenUsage:
-        return _usage({metric.name: int(self.value(metric)) for metric in semconv.TOKEN_COUNTERS.values()})
+        return _amount(self._grand).tokens
 
     def by_attribute(self, attribute: str) -> tuple[Share, ...]:
         """Parts by one attribute's value."""
@@ -120,8 +121,7 @@ class TotalSums:
         for name, metric, held in parts:
             total = sums.setdefault(name, {}).setdefault(metric, ExactSum())
             total.include(held)
-        shares = (_share(name, {metric: total.value for metric, total in held.items()}) for name, held in sums.items())
-        return tuple(sorted(shares, key=lambda share: (-share.accumulated_cost, share.name)))
+        return shares({name: _amount(held) for name, held in sums.items()})
 
 
 class BurnMeter:
@@ -164,21 +164,10 @@ class BurnMeter:
         return at - start < BURN_WINDOW_S * 1e9
 
 
-def _share(name: str, values: dict[str, float]) -> Share:
-    return Share(
-        name=name,
-        accumulated_cost=values.get(semconv.COST.name, 0.0),
-        accumulated_token_usage=_usage({metric: int(value) for metric, value in values.items()}),
-        llm_calls=int(values.get(semconv.CALLS.name, 0)),
-        unpriced_calls=int(values.get(semconv.UNPRICED_CALLS.name, 0)),
-    )
-
-
-def _usage(values: dict[str, int]) -> TokenUsage:
-    return TokenUsage(
-        prompt_tokens=values.get(semconv.INPUT_TOKENS.name, 0),
-        completion_tokens=values.get(semconv.OUTPUT_TOKENS.name, 0),
-        cache_read_tokens=values.get(semconv.CACHE_READ_TOKENS.name, 0),
-        cache_write_tokens=values.get(semconv.CACHE_WRITE_TOKENS.name, 0),
-        reasoning_tokens=values.get(semconv.REASONING_TOKENS.name, 0),
-    )
+def _amount(sums: Mapping[str, ExactSum]) -> Amount:
+    """Sums by metric as one amount."""
+    amount = Amount()
+    for metric, field in COUNTERS.items():
+        if metric.name in sums:
+            amount.grow(field, 0.0, sums[metric.name].value)
+    return amount
