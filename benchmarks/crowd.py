@@ -23,7 +23,7 @@ from typing import Any
 from freshness import READY_S, environment, start
 
 from openhands_otel._internal.demo.children import Child
-from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import AddedCost, Seen, freshness
 from openhands_otel.client import StatsClient
 from openhands_otel.stats import ConversationUpdate, SnapshotUpdate
 
@@ -139,7 +139,7 @@ def measure(conversations: int, rate: float, seconds: float, without_us: bool) -
     delays = [
         delay
         for each, times in told["spent"].items()
-        for delay in freshness([Spent(at, PRICE) for at in times], watcher.seen[each]).delays
+        for delay in freshness([AddedCost(at, PRICE) for at in times], watcher.seen[each]).delays
     ]
     return told, sorted(delays)
 

@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 
 from openhands_otel._internal.demo.answers import call, say
 from openhands_otel._internal.demo.children import Child
-from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import AddedCost, Seen, freshness
 from openhands_otel.client import StatsClient
 from openhands_otel.stats import ConversationUpdate, TotalsUpdate
 
@@ -38,7 +38,7 @@ READY_S, RUN_S = 60, 300
 class Result:
     delays: list[float]
     pauses: list[tuple[int, float]]
-    spent: list[Spent]
+    spent: list[AddedCost]
 
     def percentile(self, share: float) -> float:
         return sorted(self.delays)[min(len(self.delays) - 1, int(len(self.delays) * share))]
@@ -74,7 +74,7 @@ def measure(calls: int, pause_s: float, baseline: bool) -> Result:
                 raise agent.failure("did not end as it should")
         time.sleep(0.5)
         lines = [json.loads(line) for line in report.read_text().splitlines()]
-    spent = [Spent(line["at"], line["amount"]) for line in lines if "at" in line]
+    spent = [AddedCost(line["at"], line["amount"]) for line in lines if "at" in line]
     pauses = [(line["ended"], line["pause_s"]) for line in lines if "ended" in line]
     return Result(list(freshness(spent, seen).delays), pauses, spent)
 

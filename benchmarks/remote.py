@@ -23,10 +23,9 @@ from urllib.request import urlopen
 
 from freshness import READY_S, environment, start, watch
 
-from openhands_otel._internal.demo.answers import Answer, Script, ToolCall, Usage, say
-from openhands_otel._internal.demo.answers import Request as LLMRequest
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, Script, ToolCall, Usage, say
 from openhands_otel._internal.demo.children import Child
-from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import AddedCost, Seen, freshness
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 MEDIAN_AIM_S = 0.1
@@ -46,7 +45,7 @@ def measure(calls: int, tool_s: float) -> tuple[list[float], list[float]]:
         by_server = converse(host, provider.base_url("benchmark"), name)
         time.sleep(0.5)
         entries = [entry for entry in provider.bill.entries if entry.cost is not None]
-    spent = [Spent(entry.at, entry.cost or 0.0) for entry in entries]
+    spent = [AddedCost(entry.at, entry.cost or 0.0) for entry in entries]
     delays = [freshness(spent, seen).delays for seen in (to_viewer, by_server)]
     before_tools = [number for number, entry in enumerate(entries) if entry.usage == BEFORE_A_TOOL]
     return tuple([of_one[number] for number in before_tools] for of_one in delays)  # type: ignore[return-value]

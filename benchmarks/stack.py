@@ -28,7 +28,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from deploy.native.stack import Stack
 from openhands_otel._internal.demo.children import Child
-from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import AddedCost, Seen, freshness
 
 COST = "sum(max_over_time(openhands_llm_cost_USD_total[1h]))"
 PAUSE_S = 0.25
@@ -89,7 +89,7 @@ def fresh(calls: int, baseline: bool) -> dict[str, list[float]]:
         return {way: list(freshness(spent, watch.seen).delays) for way, watch in watches.items()}
 
 
-def run_agent(closing: ExitStack, directory: Path, stack: Stack, calls: int, baseline: bool) -> list[Spent]:
+def run_agent(closing: ExitStack, directory: Path, stack: Stack, calls: int, baseline: bool) -> list[AddedCost]:
     provider = start(closing, directory, "provider", "-m", "openhands_otel._internal.demo.llm_server", "--ready-json",
                      "--stop-on-eof")  # fmt: skip
     send_script(provider, calls, PAUSE_S)
@@ -108,7 +108,7 @@ def run_agent(closing: ExitStack, directory: Path, stack: Stack, calls: int, bas
         if agent.exit_code != 0:
             raise agent.failure("did not end as it should")
     lines = [json.loads(line) for line in report.read_text().splitlines()]
-    return [Spent(line["at"], line["amount"]) for line in lines if "at" in line]
+    return [AddedCost(line["at"], line["amount"]) for line in lines if "at" in line]
 
 
 def throughput(requests: int) -> float:

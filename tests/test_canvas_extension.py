@@ -14,7 +14,7 @@ from openhands.agent_server.canvas_extensions.manifest import (
     resolve_icon,
 )
 
-from openhands_otel._internal.canvas.bundle import BundleError, bundle
+from openhands_otel._internal.canvas.bundle import UnsupportedModule, bundle
 from openhands_otel._internal.canvas.extension import MANIFEST, files, write
 
 
@@ -67,18 +67,18 @@ def test_each_module_is_there_once_and_before_whoever_imports_it() -> None:
 )
 def test_what_cannot_be_taken_apart_is_named(line: str) -> None:
     entry = 'import { one } from "./one.js";\nexport function go() {}\n'
-    with pytest.raises(BundleError, match=rf"one\.js: cannot be bundled: {re.escape(line)}"):
+    with pytest.raises(UnsupportedModule, match=rf"one\.js: cannot be bundled: {re.escape(line)}"):
         bundled({"entry": entry, "one": f"{line}\nexport const one = 1;\n", "two": "export const two = 2;\n"})
 
 
 def test_a_circle_is_named() -> None:
     one = 'import { two } from "./two.js";\nexport const one = 1;\n'
     two = 'import { one } from "./one.js";\nexport const two = 2;\n'
-    with pytest.raises(BundleError, match="entry imports one imports two imports one: a circle"):
+    with pytest.raises(UnsupportedModule, match="entry imports one imports two imports one: a circle"):
         bundled({"entry": 'import { one } from "./one.js";\n', "one": one, "two": two})
 
 
 def test_a_name_that_a_module_does_not_have_is_named() -> None:
     modules = {"entry": 'import { two as one, three } from "./two.js";\n', "two": "export const two = 2;\n"}
-    with pytest.raises(BundleError, match=r"entry\.js: two\.js has no three"):
+    with pytest.raises(UnsupportedModule, match=r"entry\.js: two\.js has no three"):
         bundled(modules)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from viewer_process import Viewer, running_viewer, wait_for
 
-from openhands_otel._internal.demo.answers import Answer, Request, Usage, call, say
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, Usage, call, say
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import ConversationStats
 
@@ -113,7 +113,7 @@ def check_the_model_is(model: str, viewer: Viewer, conversation: ConversationSta
     ],
 )
 def test_codex_costs_what_its_calls_cost(viewer: Viewer, tmp_path: Path, given: str, sold: str, shown: str) -> None:
-    def play(request: Request) -> Answer:
+    def play(request: LLMRequest) -> Answer:
         spent = Usage(input=1000 + request.number, cached=400, output=50 + request.number, reasoning=20)
         inputs: list[dict[str, Any]] = request.body["input"]
         asked = "[[turn:1]]" in json.dumps(inputs[-1])

@@ -16,7 +16,7 @@ from server.scripts import calling, playing, running
 from viewer.test_page import CHROMIUM, FLAGS
 from viewer_process import Viewer, wait_for
 
-from openhands_otel._internal.demo.answers import Answer, Request
+from openhands_otel._internal.demo.answers import Answer, LLMRequest
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import ConversationStats
 
@@ -67,7 +67,7 @@ def test_titles_and_sub_agents_are_in_the_bill(
         calling("task", prompt="[[script:helps]] look", subagent_type="general-purpose", description="look")
     )
 
-    def answer(request: Request) -> Answer:
+    def answer(request: LLMRequest) -> Answer:
         if not request.body.get("tools"):
             titled.set()
         return plays(request) if callable(plays) else plays[0]

@@ -15,7 +15,7 @@ from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.spool.file import NEWEST, Owed, Part, Spool
+from openhands_otel._internal.export.spool.file import NEWEST, Owed, Spool, SpooledRequest
 from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, usable_folder
 from otlp_sender import Sender
 
@@ -146,7 +146,7 @@ def test_spools_that_tell_of_it_alone_are_dropped(database: Path, capsys: pytest
         sender = Sender(name, service).spend(1.0)
         for conversation in ids:
             sender.converse(f"conv-{conversation}", 0.5)
-        parts = [Part(NEWEST, 1, sender.body())]
+        parts = [SpooledRequest(NEWEST, 1, sender.body())]
         about = {"started": 1, "written": 1, "reason": "nobody is there", "owed": Owed(1.0, 1), "parts": parts}
         spool = Spool(name, service, 7, there, **about)
         file = LockedFile(usable_folder() / f"{name}{SUFFIX}")

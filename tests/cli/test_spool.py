@@ -11,7 +11,7 @@ from viewer_process import running_viewer
 
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.spool.file import NEWEST, Owed, Part, Spool
+from openhands_otel._internal.export.spool.file import NEWEST, Owed, Spool, SpooledRequest
 from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, usable_folder
 from otlp_receiver import http_receiver
 from otlp_sender import Sender
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 def leave(name: str, port: int, cost: float, **more: str) -> LockedFile:
     """A spool as a process leaves it; locked until it is released."""
-    parts = [Part(NEWEST, 1, Sender(name).spend(cost).body())]
+    parts = [SpooledRequest(NEWEST, 1, Sender(name).spend(cost).body())]
     there = Destination.of("http/protobuf", f"http://127.0.0.1:{port}/v1/metrics", True)
     about = {"reason": "nobody is there"} | more
     spool = Spool(name, "bots\x1b]0;x", 7, there, started=1, written=1, owed=Owed(cost, 1), parts=parts, **about)

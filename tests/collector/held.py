@@ -14,7 +14,7 @@ from typing import Self
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.listings import archived_stats
 from openhands_otel._internal.collector.archive.samples import history
-from openhands_otel._internal.collector.archive.spend import Question, ask
+from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, ask
 from openhands_otel._internal.collector.housekeeping import Housekeeping
 from openhands_otel._internal.collector.points.decode import decode_metrics
 from openhands_otel._internal.collector.store import Store
@@ -88,7 +88,7 @@ class HeldStore:
         while self.run(self.housekeeping.save()):
             pass
         found: dict[tuple[str, ...], Amount] = {}
-        question = Question(names, (since, until), undated)
+        question = ArchiveQuestion(names, (since, until), undated)
         for row in self.run(self.store.archive.read(lambda connection: list(ask(connection, question)))):
             key = tuple(row.keys.get(name, "") for name in names)
             found.setdefault(key, Amount()).include(row.amount)

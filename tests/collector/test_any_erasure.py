@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from openhands_otel._internal.collector.archive.forgetting import Request
+from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 from openhands_otel._internal.collector.erasing import erase
 from openhands_otel._internal.spend.rows import QUARTER_S
 
@@ -24,12 +24,12 @@ from .test_any_history import EPOCH, HISTORIES, SECOND, AnyHistory
 _QUARTER = EPOCH // SECOND // QUARTER_S * QUARTER_S
 requests = st.sampled_from(
     [
-        Request(service="agent"),
-        Request(conversation="a"),
-        Request(service="agent", conversation="b"),
-        Request(since=_QUARTER, until=_QUARTER + 2 * QUARTER_S),
-        Request(conversation="a", since=_QUARTER + QUARTER_S),
-        Request(until=_QUARTER + QUARTER_S),
+        ErasureRequest(service="agent"),
+        ErasureRequest(conversation="a"),
+        ErasureRequest(service="agent", conversation="b"),
+        ErasureRequest(since=_QUARTER, until=_QUARTER + 2 * QUARTER_S),
+        ErasureRequest(conversation="a", since=_QUARTER + QUARTER_S),
+        ErasureRequest(until=_QUARTER + QUARTER_S),
     ]
 )
 
@@ -47,7 +47,7 @@ class AnyErasure(AnyHistory):
     """See the module's docstring."""
 
     @rule(request=requests, dry_run=st.sampled_from([False, False, True]))
-    def something_is_forgotten(self, request: Request, dry_run: bool) -> None:
+    def something_is_forgotten(self, request: ErasureRequest, dry_run: bool) -> None:
         before = self.known()
         self.viewer.__exit__()
         done = erase(self.folder / "history.sqlite3", request, dry_run)
@@ -63,10 +63,10 @@ class AnyErasure(AnyHistory):
         assert lost == pytest.approx(0.0 if dry_run else done.cost, abs=1e-9)
         if dry_run:
             assert after == before
-        elif request == Request(service="agent"):
+        elif request == ErasureRequest(service="agent"):
             assert self.viewer.cost == pytest.approx(0.0, abs=1e-9)
             assert not after.conversations
-        elif request == Request(conversation="a"):
+        elif request == ErasureRequest(conversation="a"):
             assert "a" not in after.conversations
         elif request.since is not None and request.conversation is None:
             spent = self.viewer.spent(since=request.since, until=request.until or 4e9, undated=False)

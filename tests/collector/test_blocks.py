@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openhands_otel._internal.collector.archive import blocks, reading, schema, spend
 from openhands_otel._internal.collector.archive.schema import BLOCK_S
-from openhands_otel._internal.collector.archive.spend import Question, ask
+from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, ask
 from openhands_otel._internal.collector.state.placing import UNDATED, Cube, Place
 from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.handover import Handover, ReadConversation, ReadRow
@@ -85,7 +85,7 @@ steps = st.one_of(
 
 def answers(connection: sqlite3.Connection, zone: str, unit: Unit) -> dict[object, tuple[object, ...]]:
     every = [period.begin for period in periods(unit, BEGIN - 86_400.0, BEGIN + 4 * 86_400.0, ZoneInfo(zone))]
-    question = Question((Dimension.MODEL, Dimension.CONVERSATION, "team"), every, undated=True)
+    question = ArchiveQuestion((Dimension.MODEL, Dimension.CONVERSATION, "team"), every, undated=True)
     found: dict[object, tuple[object, ...]] = {}
     for row in ask(connection, question):
         spent = row.amount

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.archive.forgetting import Request
+from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.questions import erasures_from_file
 from openhands_otel._internal.collector.erasing import erase
@@ -79,18 +79,18 @@ def two(held: HeldStore) -> list[bytes]:
 @pytest.mark.parametrize(
     ("request_", "gone", "rest"),
     [
-        (Request(service="secretsvc"), 3.0, 0.5),
-        (Request(conversation="conv-one"), 1.0, 2.5),
-        (Request(service="secretsvc", conversation="conv-two"), 2.0, 1.5),
-        (Request(service="other", conversation="conv-two"), 0.0, 3.5),
-        (Request(since=NOON, until=NOON + QUARTER_S), 1.5, 2.0),
-        (Request(service="secretsvc", since=NOON + 3600), 2.0, 1.5),
-        (Request(conversation="conv-two", until=NOON + 1800), 0.0, 3.5),
-        (Request(until=NOON + 86_400), 3.5, 0.0),
+        (ErasureRequest(service="secretsvc"), 3.0, 0.5),
+        (ErasureRequest(conversation="conv-one"), 1.0, 2.5),
+        (ErasureRequest(service="secretsvc", conversation="conv-two"), 2.0, 1.5),
+        (ErasureRequest(service="other", conversation="conv-two"), 0.0, 3.5),
+        (ErasureRequest(since=NOON, until=NOON + QUARTER_S), 1.5, 2.0),
+        (ErasureRequest(service="secretsvc", since=NOON + 3600), 2.0, 1.5),
+        (ErasureRequest(conversation="conv-two", until=NOON + 1800), 0.0, 3.5),
+        (ErasureRequest(until=NOON + 86_400), 3.5, 0.0),
     ],
 )
 def test_what_is_left_adds_up_and_nothing_comes_back(
-    tmp_path: Path, request_: Request, gone: float, rest: float, absent: bool
+    tmp_path: Path, request_: ErasureRequest, gone: float, rest: float, absent: bool
 ) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:
@@ -120,13 +120,13 @@ def test_what_is_left_adds_up_and_nothing_comes_back(
 @pytest.mark.parametrize(
     ("request_", "names"),
     [
-        (Request(service="secretsvc"), ("secretsvc", "conv-one", "conv-two")),
-        (Request(conversation="conv-one"), ("conv-one",)),
-        (Request(labels=(("customer", "acme"),)), ("acme", "conv-label")),
-        (Request(labels=(("team", "payments"),)), ("payments", "conv-team")),
+        (ErasureRequest(service="secretsvc"), ("secretsvc", "conv-one", "conv-two")),
+        (ErasureRequest(conversation="conv-one"), ("conv-one",)),
+        (ErasureRequest(labels=(("customer", "acme"),)), ("acme", "conv-label")),
+        (ErasureRequest(labels=(("team", "payments"),)), ("payments", "conv-team")),
     ],
 )
-def test_no_byte_of_it_is_left(tmp_path: Path, request_: Request, names: tuple[str, ...]) -> None:
+def test_no_byte_of_it_is_left(tmp_path: Path, request_: ErasureRequest, names: tuple[str, ...]) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:
         two(held)
@@ -152,7 +152,7 @@ def test_a_conversation_that_goes_on_costs_what_came_on_top(tmp_path: Path) -> N
     database = tmp_path / "history"
     with HeldStore(database) as held:
         held.take(spend(sender(), "c", 1.0))
-    erase(database, Request(conversation="c"))
+    erase(database, ErasureRequest(conversation="c"))
     with HeldStore(database) as held:
         held.take(spend(sender(), "c", 1.0))
         assert "c" not in held.store.conversations
@@ -172,7 +172,7 @@ def test_a_part_of_a_conversation_goes_from_what_it_costs(tmp_path: Path) -> Non
     with HeldStore(database) as held:
         for hours, cost in ((0, 1.0), (1, 3.0), (2, 3.5)):
             held.take(spend(sender(), "c", cost, hours=hours))
-    erase(database, Request(conversation="c", since=NOON + 3600, until=NOON + 7200))
+    erase(database, ErasureRequest(conversation="c", since=NOON + 3600, until=NOON + 7200))
     with HeldStore(database) as held:
         assert held.conversation("c").accumulated_cost == 1.5
         # A late point of the time that is forgotten moves nothing.
@@ -188,7 +188,7 @@ def test_a_tree_is_less_by_what_is_forgotten_below_it(tmp_path: Path) -> None:
         held.take(spend(sender(), "child", 2.0, fleet=3.0).introduce("child", parent="parent"))
         held.take(spend(sender(), "below", 4.0, fleet=7.0).introduce("below", parent="child"))
         assert held.conversation("parent").tree_cost == 7.0
-    erase(database, Request(conversation="child"))
+    erase(database, ErasureRequest(conversation="child"))
     assert left(tmp_path, "child") == []
     with HeldStore(database) as held:
         adds_up(held, 5.0)
@@ -202,7 +202,7 @@ def test_an_import_of_the_same_files_brings_nothing_back(tmp_path: Path) -> None
     handover = Handover(conversations=[ReadConversation(conversation_id="old", until=NOON + 60, rows=rows)])
     with HeldStore(database) as held:
         held.run(held.store.archive.take_read(handover))
-    assert erase(database, Request(conversation="old")).cost == 2.0
+    assert erase(database, ErasureRequest(conversation="old")).cost == 2.0
     assert left(tmp_path, "old\x00") == []
     with HeldStore(database) as held:
         held.run(held.store.archive.take_read(handover))
@@ -213,7 +213,7 @@ def test_the_audit_names_nobody(tmp_path: Path) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:
         two(held)
-    erase(database, Request(service="secretsvc", labels=(), since=NOON))
+    erase(database, ErasureRequest(service="secretsvc", labels=(), since=NOON))
     [audited] = erasures_from_file(database)
     assert isinstance(audited, Erasure)
     assert "secretsvc" not in audited.asked
@@ -225,7 +225,7 @@ def test_samples_are_less_by_it(tmp_path: Path) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:
         two(held)
-    erase(database, Request(service="secretsvc"))
+    erase(database, ErasureRequest(service="secretsvc"))
     with HeldStore(database) as held:
         history = held.history("", 0, 4e9, 1)
         costs = [point.accumulated_cost for point in history.points]
@@ -255,16 +255,16 @@ TEAM, ACME = (("team", "payments"),), (("customer", "acme"),)
 @pytest.mark.parametrize(
     ("request_", "gone"),
     [
-        (Request(labels=TEAM), 2.0 + 0.5 + 4.0 + 0.5),
-        (Request(labels=ACME), 1.0 + 2.0 + 3.0 + 4.0),
-        (Request(labels=(*TEAM, *ACME)), 2.0 + 4.0),
-        (Request(labels=ACME, since=NOON + 7200), 3.0 + 4.0),
-        (Request(labels=ACME, conversation="c2-acme"), 3.0),
-        (Request(labels=ACME, conversation="c2-initech"), 0.0),
-        (Request(service="agent", labels=TEAM, until=NOON + 7200), 2.5),
+        (ErasureRequest(labels=TEAM), 2.0 + 0.5 + 4.0 + 0.5),
+        (ErasureRequest(labels=ACME), 1.0 + 2.0 + 3.0 + 4.0),
+        (ErasureRequest(labels=(*TEAM, *ACME)), 2.0 + 4.0),
+        (ErasureRequest(labels=ACME, since=NOON + 7200), 3.0 + 4.0),
+        (ErasureRequest(labels=ACME, conversation="c2-acme"), 3.0),
+        (ErasureRequest(labels=ACME, conversation="c2-initech"), 0.0),
+        (ErasureRequest(service="agent", labels=TEAM, until=NOON + 7200), 2.5),
     ],
 )
-def test_what_has_a_label_goes_and_nothing_else(tmp_path: Path, request_: Request, gone: float) -> None:
+def test_what_has_a_label_goes_and_nothing_else(tmp_path: Path, request_: ErasureRequest, gone: float) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:
         for number in range(4):
@@ -279,9 +279,9 @@ def test_what_has_a_label_goes_and_nothing_else(tmp_path: Path, request_: Reques
         after = held.spent("customer", "team", Dimension.MODEL)
         for key, amount in after.items():
             assert 0 <= amount.cost.value <= before[key].cost.value + 1e-9
-        if request_ in (Request(labels=ACME), Request(labels=TEAM)):
+        if request_ in (ErasureRequest(labels=ACME), ErasureRequest(labels=TEAM)):
             assert not [key for key in after if request_.labels[0][1] in key]
-    if request_ == Request(labels=TEAM):
+    if request_ == ErasureRequest(labels=TEAM):
         assert left(tmp_path, "payments") == []
 
 
@@ -292,7 +292,7 @@ def test_an_import_leaves_the_time_out_that_was_forgotten_of_a_conversation(tmp_
     handover = Handover(conversations=[ReadConversation(conversation_id="old", until=NOON + 5 * 3600, rows=rows)])
     with HeldStore(database) as held:
         held.run(held.store.archive.take_read(handover))
-    assert erase(database, Request(since=NOON + 3600, until=NOON + 7200)).cost == 3.0
+    assert erase(database, ErasureRequest(since=NOON + 3600, until=NOON + 7200)).cost == 3.0
     with HeldStore(database) as held:
         for _ in range(2):
             assert sum(amount.cost.value for amount in held.spent().values()) == 4.0
@@ -305,7 +305,7 @@ def test_what_is_forgotten_twice_stays_forgotten(tmp_path: Path) -> None:
         with HeldStore(database) as held:
             held.take(spend(sender(), "c", cost))
             held.let_all_go()
-        erase(database, Request(service="agent"))
+        erase(database, ErasureRequest(service="agent"))
         with HeldStore(database) as held:
             held.take(spend(sender(), "c", cost))
             adds_up(held, 0.0)
@@ -316,7 +316,7 @@ def test_what_a_spool_adds_later_is_not_taken_for_life(tmp_path: Path) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:
         held.take(spend(sender(), "c", 1.0))
-    erase(database, Request(service="agent"))
+    erase(database, ErasureRequest(service="agent"))
     with HeldStore(database) as held:
         held.take_body(spend(sender(), "c", 1.0).body(), replayed=True)
         assert not held.store.fleet.processes
@@ -333,7 +333,7 @@ def test_a_child_alone_is_forgotten_of_its_parent_out_of_memory(tmp_path: Path) 
         child = spend(sender(), "child", 2.0, fleet=3.0).introduce("child", parent="parent", at=at(1))
         held.take(child.state("child", semconv.Status.CLOSED, at=at(1)))
         held.let_all_go()
-    erase(database, Request(conversation="child"))
+    erase(database, ErasureRequest(conversation="child"))
     with HeldStore(database) as held:
         adds_up(held, 1.0)
         held.take(spend(sender(), "parent", 1.0, fleet=3.0, hours=2))

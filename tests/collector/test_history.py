@@ -13,7 +13,7 @@ import pytest
 from openhands_otel._internal.collector import housekeeping
 from openhands_otel._internal.collector.archive import journal
 from openhands_otel._internal.collector.archive.database import DatabaseFile
-from openhands_otel._internal.collector.archive.history import Batch, Sample
+from openhands_otel._internal.collector.archive.history import HistorySample, Transaction
 from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase, connect
@@ -222,9 +222,9 @@ def test_a_second_collector_cannot_have_the_same_database(database: Path) -> Non
         DatabaseFile(database).open()
 
 
-def _batch(samples: list[Sample]) -> Batch:
+def _batch(samples: list[HistorySample]) -> Transaction:
 
-    return Batch(samples=samples)
+    return Transaction(samples=samples)
 
 
 def _fail(_: object) -> None:

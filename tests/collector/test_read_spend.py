@@ -18,7 +18,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.collector.archive import reading, schema
 from openhands_otel._internal.collector.archive import spend as spend_rows
-from openhands_otel._internal.collector.archive.spend import Present, Question
+from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, Present
 from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover, ReadConversation, ReadRow
 from openhands_otel.stats import Spend
 from otlp_sender import Sender
@@ -246,7 +246,9 @@ def test_no_dollar_counts_twice_whatever_comes_in_whatever_order(
         reading.take(database, Handover(conversations=[whole]))
 
     def read() -> float:
-        return sum(row.amount.read_cost.value for row in spend_rows.ask(database, Question((), (0.0, 4e10), False)))
+        return sum(
+            row.amount.read_cost.value for row in spend_rows.ask(database, ArchiveQuestion((), (0.0, 4e10), False))
+        )
 
     for kind, number in (*steps, ("import", 0)):
         if kind == "import":

@@ -120,7 +120,7 @@ def test_what_is_remembered_takes_no_more_memory_than_it_may(
         point = NumberDataPoint(start_time_unix_nano=5, time_unix_nano=6, as_int=1)
         point.attributes.extend(KeyValue(key=key, value=value) for key, value in attributes(number).items())
         metric = Metric(name="foreign", gauge=Gauge(data_points=[point]))
-        points.Source("scope", True, Refusals()).read(metric, [])
+        points.ScopeSource("scope", True, Refusals()).read(metric, [])
         if number % 50 == 49:
             most = max(most, size_of(known._held))  # pyright: ignore[reportPrivateUsage]
     assert 0 < most <= limit

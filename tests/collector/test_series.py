@@ -19,7 +19,7 @@ from openhands_otel._internal.collector.points.series import (
     series_before,
     series_from_record,
 )
-from openhands_otel._internal.collector.points.values import Distribution, Value
+from openhands_otel._internal.collector.points.values import Distribution, PointValue
 from openhands_otel._internal.exact import ExactSum
 
 COUNTER = MetricInfo("spend", "counter", "USD", "")
@@ -28,7 +28,9 @@ SECOND = 1_000_000_000
 NOW = 1_000_000 * SECOND
 
 
-def point(value: Value | None, at: float, start: float = 1, metric: MetricInfo = COUNTER, delta: bool = False) -> Point:
+def point(
+    value: PointValue | None, at: float, start: float = 1, metric: MetricInfo = COUNTER, delta: bool = False
+) -> Point:
     """A point with its times in seconds."""
     return Point(metric, (), int(start * SECOND), int(at * SECOND), value, delta)
 

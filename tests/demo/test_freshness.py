@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from openhands_otel._internal.demo.freshness import Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import AddedCost, Seen, freshness
 
 MS = 1_000_000
 
 
 def test_each_cost_is_matched_with_the_first_total_that_contains_it() -> None:
-    spent = [Spent(at=0, amount=0.1), Spent(at=100 * MS, amount=0.2), Spent(at=101 * MS, amount=0.3)]
+    spent = [AddedCost(at=0, amount=0.1), AddedCost(at=100 * MS, amount=0.2), AddedCost(at=101 * MS, amount=0.3)]
     seen = [Seen(at=7 * MS, total=0.1), Seen(at=60 * MS, total=0.1), Seen(at=112 * MS, total=0.6)]
 
     measured = freshness(spent, seen)
@@ -21,7 +21,7 @@ def test_each_cost_is_matched_with_the_first_total_that_contains_it() -> None:
 
 
 def test_sums_in_another_order_still_match() -> None:
-    spent = [Spent(at=0, amount=amount) for amount in (0.1, 0.2, 0.3)]
+    spent = [AddedCost(at=0, amount=amount) for amount in (0.1, 0.2, 0.3)]
 
     measured = freshness(spent, [Seen(at=MS, total=0.3 + 0.2 + 0.1)])
 
@@ -29,7 +29,7 @@ def test_sums_in_another_order_still_match() -> None:
 
 
 def test_a_cost_that_never_arrives_is_not_called_fresh() -> None:
-    measured = freshness([Spent(at=0, amount=0.1), Spent(at=0, amount=0.1)], [Seen(at=MS, total=0.1)])
+    measured = freshness([AddedCost(at=0, amount=0.1), AddedCost(at=0, amount=0.1)], [Seen(at=MS, total=0.1)])
 
     assert measured.delays == (0.001, math.inf)
     assert measured.worst == math.inf

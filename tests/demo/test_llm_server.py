@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from openhands_otel._internal.demo.answers import Answer, Request, ToolCall, Usage, call, refuse, say
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, ToolCall, Usage, call, refuse, say
 from openhands_otel._internal.demo.bill import Bill
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.demo.pricing import MODELS, price
@@ -131,7 +131,7 @@ def test_a_script_that_is_over_or_unknown_says_so_and_bills_nothing(llm_server: 
 
 
 def test_a_script_may_be_a_function_of_the_request(llm_server: LLMServer) -> None:
-    def echo(request: Request) -> Answer:
+    def echo(request: LLMRequest) -> Answer:
         return say(f"{request.turn} {request.api} {request.session_id} {request.body['messages'][-1]['content']}")
 
     llm_server.script("default", echo)

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from openhands_otel._internal.report import comparison
 from openhands_otel._internal.report.comparison import Side
 from openhands_otel._internal.report.documents import as_csv, as_json, as_markdown
-from openhands_otel._internal.report.figures import Kind, cost_text, lines
+from openhands_otel._internal.report.figures import LineKind, cost_text, lines
 from openhands_otel._internal.report.focus import BY, as_focus
 from openhands_otel._internal.report.table import LEAST_WIDTH, table
 from openhands_otel._internal.spend.conditions import Condition
@@ -114,9 +114,9 @@ def test_lines_that_are_no_subtotal_add_up_and_subtotals_to_what_they_are_around
 ) -> None:
     shown = list(lines(spend(*by, top=top)))
     total = shown.pop()
-    assert total.kind is Kind.TOTAL
+    assert total.kind is LineKind.TOTAL
     if by:
-        parts = [line for line in shown if line.kind is not Kind.AROUND]
+        parts = [line for line in shown if line.kind is not LineKind.AROUND]
         outer = [line for line in shown if line.depth == 0]
         for some in (parts, outer):
             assert float(sum(Fraction(each.group.accumulated_cost) for each in some)) == pytest.approx(
@@ -204,7 +204,7 @@ def test_markdown_is_a_table_of_texts_that_adds_up(by: tuple[str, ...], top: int
     parts = [
         int(each[at_calls].replace(",", ""))
         for line, each in zip(shown, rows, strict=False)
-        if line.kind in (Kind.GROUP, Kind.REMAINDER)
+        if line.kind in (LineKind.GROUP, LineKind.REMAINDER)
     ]
     assert sum(parts) == (said.total.llm_calls if by else 0)
 

@@ -6,7 +6,7 @@ import json
 import threading
 from typing import Any
 
-from openhands_otel._internal.demo.answers import Answer, Request, Script, ToolCall, Usage, say
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, Script, ToolCall, Usage, say
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.demo.pricing import price
 
@@ -26,7 +26,7 @@ def playing(*answers: Answer) -> Script:
     left = list(answers)
     taking = threading.Lock()
 
-    def answer(request: Request) -> Answer:
+    def answer(request: LLMRequest) -> Answer:
         if not request.body.get("tools"):
             return say("A title", usage=TITLE)
         with taking:
@@ -53,7 +53,7 @@ def look_around(llm_server: LLMServer) -> list[str]:
     asked: list[str] = []
     answers = playing(running("env; echo \"named '$PYTHONPATH'\""))
 
-    def script(request: Request) -> Answer:
+    def script(request: LLMRequest) -> Answer:
         asked.append(json.dumps(request.body))
         return answers(request)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.native.stack import Stack
-from openhands_otel._internal.demo.answers import Answer, Request, ToolCall, Usage
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, ToolCall, Usage
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 from .prometheus_api import wait
@@ -41,7 +41,7 @@ def script_everything(server: LLMServer) -> None:
         said(),
     ]
 
-    def main(request: Request) -> Answer:
+    def main(request: LLMRequest) -> Answer:
         return steps[request.turn] if request.turn < len(steps) else said(delay=600)
 
     server.script("main", main)

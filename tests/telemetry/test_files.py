@@ -26,7 +26,7 @@ from openhands_otel._internal.export.otlp_file.json_lines import decode_line, en
 from openhands_otel._internal.export.otlp_file.merging import Merged
 from openhands_otel._internal.export.otlp_file.writer import FileTransport
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.spool.file import MARK, NEWEST, Part, Spool, encode
+from openhands_otel._internal.export.spool.file import MARK, NEWEST, Spool, SpooledRequest, encode
 from otlp_receiver import Receiver, http_receiver
 from otlp_sender import Sender
 
@@ -388,7 +388,10 @@ def test_a_file_of_a_process_that_was_live_changes_nothing(tmp_path: Path) -> No
 
 
 def test_spools_are_taken_as_well(tmp_path: Path) -> None:
-    parts = [Part(kind, 1, Sender("s", start=5).spend(cost).body()) for kind, cost in ((MARK, 0.25), (NEWEST, 0.75))]
+    parts = [
+        SpooledRequest(kind, 1, Sender("s", start=5).spend(cost).body())
+        for kind, cost in ((MARK, 0.25), (NEWEST, 0.75))
+    ]
     there = Destination.of("grpc", "nowhere:4317", True)
     (tmp_path / "s.spool").write_bytes(encode(Spool("s", "bots", 7, there, "down", 1, 1, parts=parts)))
     with running_viewer() as viewer:

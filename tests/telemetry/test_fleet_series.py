@@ -19,9 +19,10 @@ from openhands_otel import semconv
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.ledger.fleet import agent_key
 from openhands_otel._internal.metrics.fleet_series import FleetSeries
+from openhands_otel._internal.metrics.histogram_labels import HistogramLabels
 from openhands_otel._internal.metrics.histograms import ExponentialBuckets
-from openhands_otel._internal.metrics.points import Selection, Series, Value
-from openhands_otel._internal.metrics.samples import Distributions, Labels
+from openhands_otel._internal.metrics.points import Selection, SentSeries, SentValue
+from openhands_otel._internal.metrics.samples import Distributions
 from openhands_otel.semconv import Metric, Role
 
 HISTOGRAM = semconv.RESPONSE_LATENCY.name
@@ -43,7 +44,7 @@ class World:
     """One series of each kind, and a histogram."""
 
     def __init__(self, temporality: Any = "cumulative", exponential: bool = False) -> None:
-        self.known: dict[Series, Value] = {}
+        self.known: dict[SentSeries, SentValue] = {}
         self._distributions = Distributions(10, lambda: None, exponential)
         self.reader = FleetSeries(
             lambda: itertools.chain(self.known.items(), self._distributions.read()),
@@ -55,7 +56,7 @@ class World:
         self.ours = Readings(self, semconv.FLUSHES)
 
     def record(self, seconds: float, role: Role = Role.AGENT, span: SpanContext | None = None) -> None:
-        labels = Labels(agent_key(None)._replace(model="gpt-4o", role=role))
+        labels = HistogramLabels(agent_key(None)._replace(model="gpt-4o", role=role))
         self._distributions.record(semconv.RESPONSE_LATENCY, labels, seconds, span)
 
     def select(self, everything: bool = False, last: bool = False, complete: bool = True) -> Selection:

@@ -25,7 +25,7 @@ from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.process.flusher import Flusher
 from openhands_otel._internal.process.runtime import Runtime
 from openhands_otel._internal.process.schedule import Schedule
-from openhands_otel._internal.tracing.traces import Traces
+from openhands_otel._internal.tracing.traces import TracePipeline
 from openhands_otel.events import CostAdded, Event, Origin
 from openhands_otel.semconv import COST, CostSource
 from openhands_otel.settings import Settings
@@ -235,7 +235,7 @@ def test_a_flush_of_a_pipeline_that_never_came_up_is_none() -> None:
         raise OSError("no such thing")
 
     settings = Settings()
-    runtime = Runtime(bus, fail, settings, Traces(settings, None, lambda: False))  # type: ignore[arg-type]
+    runtime = Runtime(bus, fail, settings, TracePipeline(settings, None, lambda: False))  # type: ignore[arg-type]
     with pytest.raises(OSError, match="no such thing"):
         runtime.start()
     assert runtime.flush(1)

@@ -22,10 +22,10 @@ from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import semconv
 from openhands_otel._internal.clock import SECOND_NS, process_clock
-from openhands_otel._internal.collector.spools import Address, take_spools
+from openhands_otel._internal.collector.spools import ViewerAddress, take_spools
 from openhands_otel._internal.export.spool import folder as spool_folders
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.spool.file import MARK, NEWEST, Part, Spool, decode, encode
+from openhands_otel._internal.export.spool.file import MARK, NEWEST, Spool, SpooledRequest, decode, encode
 from openhands_otel._internal.export.spool.folder import LockedFile, entries, spool_folder
 from openhands_otel._internal.metrics.conversation_series import CONVERSATIONS_PER_REQUEST
 from otlp_receiver import NO_RECORDED_VALUE, Receiver, grpc_receiver, http_receiver
@@ -360,7 +360,7 @@ def test_the_spool_of_a_living_process_is_its_own(receiver: Receiver) -> None:
         assert not pipe.flush(5)
         (entry,) = entries(spool_folder(), whole=True)
         assert entry.living
-        assert take_spools(Address(receiver.url, 0)).calls == 0
+        assert take_spools(ViewerAddress(receiver.url, 0)).calls == 0
     assert [spool.owed.calls for spool in spools()] == [1]
 
 
@@ -515,7 +515,7 @@ def test_the_folder_is_bounded_and_totals_are_the_last_to_go(
     (path,) = folder.glob("*.spool")
     newest = next(part for part in spool.parts if part.kind == NEWEST)
     for number in range(3):
-        fat = [*(Part(MARK, each, newest.body) for each in range(10)), *spool.parts]
+        fat = [*(SpooledRequest(MARK, each, newest.body) for each in range(10)), *spool.parts]
         file = LockedFile(path.with_name(f"{number}{path.name}"))
         file.write(Spool(**{name: getattr(spool, name) for name in Spool.__slots__} | {"parts": fat}))
         file.release()
@@ -563,7 +563,7 @@ SPELLINGS = {
 
 
 def test_a_viewer_knows_its_own_address_however_it_is_spelled() -> None:
-    viewer = Address("http://127.0.0.1:4318", 4317)
+    viewer = ViewerAddress("http://127.0.0.1:4318", 4317)
     for url, own in SPELLINGS.items():
         assert viewer.is_meant_by(Destination.of("http/protobuf", url, url.startswith("http:"))) is own, url
     for target, own in {
@@ -584,6 +584,6 @@ def test_a_spool_is_read_as_it_was_written() -> None:
         "why",
         1,
         2,
-        parts=[Part(MARK, 3, b"abc"), Part(NEWEST, 4, b"")],
+        parts=[SpooledRequest(MARK, 3, b"abc"), SpooledRequest(NEWEST, 4, b"")],
     )
     assert decode(encode(spool)) == spool

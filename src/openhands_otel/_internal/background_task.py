@@ -10,7 +10,7 @@ from openhands_otel._internal.guard import note_error
 
 _POLL_S = 0.002
 
-Waiting = Callable[[], bool]
+WaitForWork = Callable[[], bool]
 """Waits for work that has begun, within the time that was given then; returns whether all of it succeeded."""
 
 

@@ -39,7 +39,7 @@ class ToolAnswer:
     text: str
 
 
-Part = Text | Reasoning | ToolRequest | ToolAnswer
+ContentPart = Text | Reasoning | ToolRequest | ToolAnswer
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,7 +47,7 @@ class Message:
     """One message of a conversation with a model."""
 
     role: str
-    parts: tuple[Part, ...]
+    parts: tuple[ContentPart, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+Number = int | float
+
 COUNT_LIMIT: Final = 2**53
 """Up to here a float holds every whole number, and so does a page's JavaScript."""
 INT64_MAX: Final = 2**63 - 1

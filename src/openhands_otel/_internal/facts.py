@@ -43,7 +43,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class WatchColumn:
     """A column of ``watch``, in terminals of at least ``from_width`` columns."""
 
     title: str
@@ -65,7 +65,7 @@ class Fact:
     """Attributes that it is broken down by."""
     account: str | None = None
     """The ledger's ``Account`` field that is sent as the value, where that is all there is to it."""
-    column: Column | None = None
+    column: WatchColumn | None = None
     """Of ``watch``, after those that it always has; it stays away while no conversation has something to say there."""
     remark: str = ""
     """On the card's last lines, if there is something to say: ``{}`` is the value, ``{s}`` an s unless that is 1."""
@@ -93,7 +93,7 @@ FACTS: Final = (
         semconv.CONVERSATION_OUTCOME,
         Combine.RESULT,
         attribute=semconv.ERROR_TYPE,
-        column=Column("error", 120),
+        column=WatchColumn("error", 120),
         remark="the last run ended with {}",
     ),
     Fact(
@@ -152,7 +152,7 @@ FACTS: Final = (
         Combine.LARGEST,
         Format.SECONDS,
         account="longest_call_seconds",
-        column=Column("slowest", 140),
+        column=WatchColumn("slowest", 140),
         remark="the slowest took {}",
         quiet=True,
     ),
@@ -171,7 +171,7 @@ FACTS: Final = (
         Combine.LARGEST,
         Format.MOMENT,
         account="last_call_unix_s",
-        column=Column("last call", 150),
+        column=WatchColumn("last call", 150),
         remark="last call {}",
         quiet=True,
     ),
@@ -240,7 +240,7 @@ class Tone(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ValueWord:
     """How a value reads on the page, and in ``watch`` where that has less room."""
 
     text: str
@@ -252,29 +252,29 @@ class Word:
         return self.brief or self.text
 
 
-OUTCOMES: Final[Mapping[str, Word]] = {
-    RunOutcome.FINISHED: Word("finished"),
-    RunOutcome.ERROR: Word("failed", Tone.BAD, "error"),
-    RunOutcome.STUCK: Word("stuck", Tone.BAD),
-    RunOutcome.BUDGET: Word("over budget", Tone.WAIT),
-    RunOutcome.ITERATIONS: Word("out of turns", Tone.WAIT),
-    RunOutcome.PAUSED: Word("paused"),
-    RunOutcome.WAITING: Word("waiting for you", brief="waits for you"),
+OUTCOMES: Final[Mapping[str, ValueWord]] = {
+    RunOutcome.FINISHED: ValueWord("finished"),
+    RunOutcome.ERROR: ValueWord("failed", Tone.BAD, "error"),
+    RunOutcome.STUCK: ValueWord("stuck", Tone.BAD),
+    RunOutcome.BUDGET: ValueWord("over budget", Tone.WAIT),
+    RunOutcome.ITERATIONS: ValueWord("out of turns", Tone.WAIT),
+    RunOutcome.PAUSED: ValueWord("paused"),
+    RunOutcome.WAITING: ValueWord("waiting for you", brief="waits for you"),
 }
 FAILURES: Final[frozenset[str]] = frozenset({RunOutcome.ERROR, RunOutcome.STUCK})
 """Outcomes that count as failed."""
 WAIT_FOR_A_PERSON: Final = FAILURES | {RunOutcome.WAITING}
 """How a run ended that goes on only when a person does something: confirms, or looks what is wrong."""
 
-STATES: Final[Mapping[str, Word]] = {
-    Status.RUNNING: Word("running", Tone.RUN),
-    Status.ERROR: Word("error", Tone.BAD),
-    Status.STUCK: Word("stuck", Tone.BAD),
-    Status.PAUSED: Word("paused", Tone.WAIT),
-    Status.WAITING: Word("waiting for you", Tone.WAIT, "waits for you"),
-    "silent": Word("no word from its process", Tone.WAIT, "silent"),
-    "gone": Word("its process is gone", Tone.BAD, "gone"),
-    "ended": Word("its process ended", brief="ended"),
+STATES: Final[Mapping[str, ValueWord]] = {
+    Status.RUNNING: ValueWord("running", Tone.RUN),
+    Status.ERROR: ValueWord("error", Tone.BAD),
+    Status.STUCK: ValueWord("stuck", Tone.BAD),
+    Status.PAUSED: ValueWord("paused", Tone.WAIT),
+    Status.WAITING: ValueWord("waiting for you", Tone.WAIT, "waits for you"),
+    "silent": ValueWord("no word from its process", Tone.WAIT, "silent"),
+    "gone": ValueWord("its process is gone", Tone.BAD, "gone"),
+    "ended": ValueWord("its process ended", brief="ended"),
 }
 """Of the states of a conversation, and of what may become of its process; others are their own words."""
 
@@ -303,7 +303,7 @@ NEED_OF_STATUS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ConditionSource:
     """Where a conversation tells of what a condition asks."""
 
     own: tuple[str, ...] = ()
@@ -312,14 +312,14 @@ class Told:
     """Fields of the parts of its spend: (list, field)."""
 
 
-TOLD_BY: Final[Mapping[str, Told]] = {
-    "model": Told(("model_name",), (("costs", "model"), ("calls_by_model", "model"))),
-    "provider": Told(("provider_name",), (("calls_by_model", "provider"),)),
-    "role": Told(parts=(("costs", "role"),)),
-    "usage_id": Told(parts=(("costs", "usage_id"),)),
-    "service": Told(("service",)),
-    "agent": Told(("agent",)),
-    "conversation": Told(("conversation_id",)),
+TOLD_BY: Final[Mapping[str, ConditionSource]] = {
+    "model": ConditionSource(("model_name",), (("costs", "model"), ("calls_by_model", "model"))),
+    "provider": ConditionSource(("provider_name",), (("calls_by_model", "provider"),)),
+    "role": ConditionSource(parts=(("costs", "role"),)),
+    "usage_id": ConditionSource(parts=(("costs", "usage_id"),)),
+    "service": ConditionSource(("service",)),
+    "agent": ConditionSource(("agent",)),
+    "conversation": ConditionSource(("conversation_id",)),
 }
 """By what is asked; all else that is asked are labels."""
 

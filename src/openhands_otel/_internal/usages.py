@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from openhands_otel.semconv import AGENT_ROLES, OVERFLOW, UNKNOWN, TokenType
 from openhands_otel.stats import CostShare, ModelCalls, TokenUsage, UsageMetrics
 
-Counts = Mapping[str, int]
+TokenCounts = Mapping[str, int]
 """Tokens by type."""
-Context = tuple[int, int]
+ContextWindow = tuple[int, int]
 """Tokens of the agent's last turn, and how many its model takes."""
 
 _USAGE_LIMIT = 32
 
 
-def token_usage(parts: Iterable[Counts], context: Context = (0, 0)) -> TokenUsage:
+def token_usage(parts: Iterable[TokenCounts], context: ContextWindow = (0, 0)) -> TokenUsage:
     """The sum of some counts."""
     counts = list(parts)
 
@@ -43,7 +43,7 @@ def most_used(shares: Sequence[CostShare], calls: Sequence[ModelCalls]) -> tuple
 
 
 def by_usage(
-    shares: Sequence[CostShare], tokens: Mapping[str, Counts], context: Context, calls: Sequence[ModelCalls]
+    shares: Sequence[CostShare], tokens: Mapping[str, TokenCounts], context: ContextWindow, calls: Sequence[ModelCalls]
 ) -> dict[str, UsageMetrics]:
     """Dearest first; what is beyond the limit shares one entry."""
     called = {each.model for each in calls}

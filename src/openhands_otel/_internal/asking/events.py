@@ -12,7 +12,7 @@ from openhands_otel.semconv import KEEP_ALIVE_HEADER, STREAM_PATIENCE, STREAM_SI
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
-Event = tuple[str | None, str]
+ServerSentEvent = tuple[str | None, str]
 """Its id, and its data."""
 
 
@@ -45,7 +45,7 @@ class EventReader:
         self._id: str | None = None
         self._data: list[str] = []
 
-    def read(self, chunk: bytes) -> Iterator[Event]:
+    def read(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Those that end in a piece of it."""
         first, *others = chunk.split(b"\n")
         self._begun.append(first)
@@ -54,7 +54,7 @@ class EventReader:
             self._begun = [other]
             yield from self._take(line)
 
-    def _take(self, line: str) -> Iterator[Event]:
+    def _take(self, line: str) -> Iterator[ServerSentEvent]:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:

@@ -71,7 +71,7 @@ class Sampled:
     ended: bool = False
 
 
-class Series(ToldSeries[Sampled]):
+class PrometheusSeries(ToldSeries[Sampled]):
     """The series of one conversation."""
 
     __slots__ = ("process_labels", "services")
@@ -207,7 +207,9 @@ def ask_costs(ids: Iterable[str], at: float) -> Steps[dict[str, list[float]]]:
     return found
 
 
-def ask_series(ids: Iterable[str], now: float, at: float, time_s: float) -> Steps[dict[str, tuple[Series, Life]]]:
+def ask_series(
+    ids: Iterable[str], now: float, at: float, time_s: float
+) -> Steps[dict[str, tuple[PrometheusSeries, Life]]]:
     """The series of some conversations and what became of who speaks of each.
 
     Args:
@@ -217,10 +219,10 @@ def ask_series(ids: Iterable[str], now: float, at: float, time_s: float) -> Step
         time_s: For how long before ``now`` is asked what was said when.
     """
     lives = yield from ask_lives(at)
-    found: dict[str, tuple[Series, Life]] = {}
+    found: dict[str, tuple[PrometheusSeries, Life]] = {}
     for some in batched(sorted(ids), _BATCH):
         which = matching(semconv.CONVERSATION_ID, some)
-        series: dict[str, Series] = defaultdict(Series)
+        series: dict[str, PrometheusSeries] = defaultdict(PrometheusSeries)
         last = yield from now_values(f"last_over_time({series_of(_LAST, which)}[{duration(EVER_S)}])", now)
         for each in last:
             series[each.labels[ID]].take_last(each)

@@ -15,7 +15,7 @@ _EXPORT: Final = re.compile(r"^export (?=(?:(?:async )?function\*? |const |let |
 _LEFT: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
-class BundleError(ValueError):
+class UnsupportedModule(ValueError):
     """A module is written in a way that cannot be taken apart; the message names it."""
 
 
@@ -33,7 +33,7 @@ def bundle(entry: str, source_of: Callable[[str], str]) -> str:
 
     def add(name: str, above: tuple[str, ...]) -> None:
         if name in above:
-            raise BundleError(f"{' imports '.join((*above, name))}: a circle")
+            raise UnsupportedModule(f"{' imports '.join((*above, name))}: a circle")
         if name in done:
             return
         source = source_of(name)
@@ -42,12 +42,12 @@ def bundle(entry: str, source_of: Callable[[str], str]) -> str:
             exported = {each[1] for each in _EXPORT.finditer(source_of(match[2]))}
             for wanted in match[1].split(","):
                 if (asked := wanted.strip().partition(" as ")[0]) not in exported:
-                    raise BundleError(f"{name}.js: {match[2]}.js has no {asked}")
+                    raise UnsupportedModule(f"{name}.js: {match[2]}.js has no {asked}")
         done.append(name)
         written[name] = _as_entry(source) if name == entry else _as_function(name, source)
         left = _LEFT.search(written[name] if name != entry else _EXPORT.sub("", written[name]))
         if left is not None:
-            raise BundleError(f"{name}.js: cannot be bundled: {left[0]}")
+            raise UnsupportedModule(f"{name}.js: cannot be bundled: {left[0]}")
 
     add(entry, ())
     return "\n".join(written[name] for name in done)

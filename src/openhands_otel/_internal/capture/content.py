@@ -16,9 +16,9 @@ from openhands_otel._internal.capture.identity import OpenConversations
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.content import (
     Content,
+    ContentPart,
     Message,
     MessageCaptured,
-    Part,
     Reasoning,
     Text,
     ToolAnswer,
@@ -114,7 +114,7 @@ def _message(message: Any) -> Message:
     if message.role == "tool":
         answer = ToolAnswer(getattr(message, "tool_call_id", None), "\n".join(texts))
         return Message("tool", (answer,))
-    parts: list[Part] = [Reasoning(text) for text in _thoughts(message)]
+    parts: list[ContentPart] = [Reasoning(text) for text in _thoughts(message)]
     parts += [Text(text) for text in texts]
     parts += [_request(each) for each in getattr(message, "tool_calls", None) or ()]
     return Message(str(message.role), tuple(parts))

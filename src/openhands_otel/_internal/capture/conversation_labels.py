@@ -17,7 +17,7 @@ TAG = "tags."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Holding:
+class _RunLabels:
     """What holds where a run began, and that over what held where the conversation was opened."""
 
     context: Labels
@@ -30,7 +30,7 @@ class ConversationLabels:
     __slots__ = ("_holding",)
 
     def __init__(self, opened: Labels) -> None:
-        self._holding = [_Holding((), opened)]
+        self._holding = [_RunLabels((), opened)]
 
     @property
     def held(self) -> Labels:
@@ -45,7 +45,7 @@ class ConversationLabels:
     def enter_run(self) -> Callable[[], None]:
         """A run begins here; the returned function ends it."""
         context = current()
-        holding = _Holding(context, merged(self._holding[0].held, context))
+        holding = _RunLabels(context, merged(self._holding[0].held, context))
         self._holding.append(holding)
         return lambda: self._holding.remove(holding)
 

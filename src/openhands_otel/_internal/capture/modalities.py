@@ -10,18 +10,18 @@ from typing import Any
 
 from openhands_otel.semconv import Modality
 
-Counts = tuple[tuple[Modality, int], ...]
+ModalityCounts = tuple[tuple[Modality, int], ...]
 
 _FIELDS = ((Modality.TEXT, "text_tokens"), (Modality.IMAGE, "image_tokens"), (Modality.AUDIO, "audio_tokens"))
 
 
-def modalities_of(answer: Any) -> tuple[Counts, Counts]:
+def modalities_of(answer: Any) -> tuple[ModalityCounts, ModalityCounts]:
     """Of the input and of the output of a response as litellm hands it out."""
     usage = getattr(answer, "usage", None)
     return _counts(usage, "prompt", "input"), _counts(usage, "completion", "output")
 
 
-def _counts(usage: Any, *directions: str) -> Counts:
+def _counts(usage: Any, *directions: str) -> ModalityCounts:
     for direction in directions:
         details = getattr(usage, f"{direction}_tokens_details", None)
         if details is not None:

@@ -48,7 +48,7 @@ class CommandError(Exception):
         self.code = code
 
 
-class Command(Protocol):
+class CommandModule(Protocol):
     """Shape of a command module."""
 
     def configure(self, parser: argparse.ArgumentParser) -> None: ...
@@ -98,7 +98,7 @@ def _dispatch(words: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     named = next((word for word in words if not word.startswith("-")), None)
-    modules: dict[str, Command] = {}
+    modules: dict[str, CommandModule] = {}
     for name, summary in COMMANDS.items():
         description = summary[0].upper() + summary[1:] + "."
         command = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
@@ -109,9 +109,9 @@ def _dispatch(words: list[str]) -> int:
     return modules[arguments.command].run(arguments)
 
 
-def _load(name: str) -> Command:
+def _load(name: str) -> CommandModule:
     try:
-        return cast(Command, importlib.import_module(f"{__name__}.{name}"))
+        return cast(CommandModule, importlib.import_module(f"{__name__}.{name}"))
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "openhands_otel":
             raise

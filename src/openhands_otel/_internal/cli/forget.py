@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.cli.view import default_database
-from openhands_otel._internal.collector.archive.forgetting import Request
+from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.questions import erasures_from_file
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if kept else 0
 
 
-def _request(arguments: argparse.Namespace, zone: str | None) -> Request:
+def _request(arguments: argparse.Namespace, zone: str | None) -> ErasureRequest:
     labels: list[tuple[str, str]] = []
     for text in arguments.label:
         name, equals, value = text.partition("=")
@@ -87,8 +87,8 @@ def _request(arguments: argparse.Namespace, zone: str | None) -> Request:
         labels.append((name, value))
     asked = {name: [text] for name in ("since", "until") if (text := getattr(arguments, name)) is not None}
     times = read_question(asked, zone)
-    request = Request(arguments.service, arguments.conversation, tuple(labels), times.since, times.until)
-    if request == Request():
+    request = ErasureRequest(arguments.service, arguments.conversation, tuple(labels), times.since, times.until)
+    if request == ErasureRequest():
         raise CommandError("say what is to be erased: --service, --conversation, --label, --since or --until", code=2)
     return request
 
@@ -115,7 +115,7 @@ def _list(done: list[Erasure]) -> int:
 # ---------------------------------------------------------------- spools
 
 
-def _spools(request: Request) -> Iterator[tuple[SpoolEntry, bool]]:
+def _spools(request: ErasureRequest) -> Iterator[tuple[SpoolEntry, bool]]:
     """Spools that tell of what is to be erased, each with whether of nothing else."""
     try:
         found = entries(spool_folder(), whole=True)
@@ -128,7 +128,7 @@ def _spools(request: Request) -> Iterator[tuple[SpoolEntry, bool]]:
                 yield entry, all(meant) and not request.periodic
 
 
-def _meant(spool: Spool, request: Request) -> Iterator[bool]:
+def _meant(spool: Spool, request: ErasureRequest) -> Iterator[bool]:
     """Of each process and conversation that a spool tells of: whether it is meant."""
     for part in spool.parts:
         try:

@@ -10,7 +10,7 @@ from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.cli.sending import add_destination, replay_config, sender_to
 from openhands_otel._internal.export.otlp_file.reading import NotTaken, files_below, requests_in
 from openhands_otel._internal.export.spool.delivery import Send
-from openhands_otel._internal.export.spool.file import NEWEST, Owed, Part, owed
+from openhands_otel._internal.export.spool.file import NEWEST, Owed, SpooledRequest, owed
 from openhands_otel._internal.money import dollars
 from openhands_otel._internal.terminal_text import printable
 
@@ -83,7 +83,7 @@ def _files(path: Path) -> list[Path]:
 def _import(path: Path, send: Send) -> tuple[list[str], Owed | None]:
     """What went wrong, and what was sent; None where nothing was."""
     troubles: list[str] = []
-    parts: list[Part] = []
+    parts: list[SpooledRequest] = []
     for found in requests_in(path):
         if isinstance(found, NotTaken):
             troubles.append(str(found))
@@ -95,5 +95,5 @@ def _import(path: Path, send: Send) -> tuple[list[str], Owed | None]:
         if outcome.reason:
             troubles.append(outcome.reason)
         if outcome.delivered:
-            parts.append(Part(NEWEST, 0, body))
+            parts.append(SpooledRequest(NEWEST, 0, body))
     return troubles, owed(parts) if parts else None

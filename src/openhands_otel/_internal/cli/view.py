@@ -17,7 +17,7 @@ from openhands_otel._internal.cli import CommandError
 from openhands_otel._internal.collector.receive.connections import allow_many_files
 from openhands_otel._internal.collector.receive.lines import few_lines
 from openhands_otel._internal.collector.server import Collector, StartError
-from openhands_otel._internal.collector.spools import Address, take_spools
+from openhands_otel._internal.collector.spools import ViewerAddress, take_spools
 from openhands_otel._internal.host.named_tokens import tokens_file
 from openhands_otel._internal.host.neighbours import tells_owners
 from openhands_otel._internal.host.state_folder import history_file
@@ -142,7 +142,7 @@ async def _serve(settings: ViewerSettings, ready_json: bool) -> None:
 
 async def _take_spools(collector: Collector, ready_json: bool) -> None:
     """What processes had to tell while nobody was here."""
-    address = Address(collector.url, collector.grpc_port, collector.secret, collector.settings.tls_cert_file)
+    address = ViewerAddress(collector.url, collector.grpc_port, collector.secret, collector.settings.tls_cert_file)
     owed = await asyncio.to_thread(take_spools, address)
     if (owed.cost or owed.calls) and not ready_json:
         print(f"Taken in what had waited in the spool: {dollars(owed.cost)} of {owed.calls} calls.", flush=True)

@@ -40,7 +40,7 @@ class Absent:
         self._moving = moving
         """Held while conversations or processes go out of memory or come back."""
 
-    async def bring_back(self, updates: list[Told], received: int, replayed: bool) -> int:
+    async def bring_back(self, updates: list[ToldPoints], received: int, replayed: bool) -> int:
         """Have in memory what points are of; returns how many conversations are new that somebody had forgotten.
 
         Of what is forgotten and has spent nothing since, the points are taken out of the updates. Raises Unavailable.
@@ -52,14 +52,14 @@ class Absent:
             self._bring_back(found)
         return self._leave_forgotten(updates, found, received, replayed)
 
-    def _missing(self, updates: list[Told]) -> tuple[set[str], set[str]] | None:
+    def _missing(self, updates: list[ToldPoints]) -> tuple[set[str], set[str]] | None:
         # Asked of each: to take the keys of a dict away from a set goes through all of them.
         known, by_id = self._fleet.processes, self._conversations.by_id
         processes = {update.instance.key for update in updates if update.instance.key not in known}
         ids = {name for update in updates for name in update.named if name not in by_id}
         return (processes, ids) if processes or ids else None
 
-    async def _find_missing(self, updates: list[Told]) -> Found:
+    async def _find_missing(self, updates: list[ToldPoints]) -> Found:
         # Asked again: while this waited for what is moving, some of it may have come back.
         processes, ids = self._missing(updates) or (set[str](), set[str]())
         found = await self._read(self._archive.recall(list(processes), list(ids)))
@@ -80,7 +80,7 @@ class Absent:
 
     def _leave_forgotten(
         self,
-        updates: list[Told],
+        updates: list[ToldPoints],
         found: Found,
         received: int,
         replayed: bool,
@@ -134,7 +134,7 @@ class Absent:
 
 
 @dataclass(slots=True)
-class Told:
+class ToldPoints:
     """One process's points: its own, and those of conversations (id, other attributes, point)."""
 
     instance: Instance
@@ -146,9 +146,9 @@ class Told:
     """Whether its process is forgotten and has spent nothing since."""
 
 
-def told_by(update: MetricsUpdate) -> Told:
+def told_by(update: MetricsUpdate) -> ToldPoints:
     """The points of a process, told apart."""
-    result = Told(update.instance)
+    result = ToldPoints(update.instance)
     for point in update.points:
         metric = INFOS.get(point.metric.name)
         ours = metric is not None and metric.kind == point.metric.kind and point.scope is None

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from openhands_otel._internal.collector.archive.database import Lost
-from openhands_otel._internal.collector.archive.forgetting import Request
+from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
@@ -17,7 +17,7 @@ from openhands_otel._internal.collector.receive.span_intake import SpanIntake
 from openhands_otel._internal.collector.store import CONVERSATION_LIMIT, Store
 
 
-def erase(database: Path, request: Request, dry_run: bool = False) -> Erasure:
+def erase(database: Path, request: ErasureRequest, dry_run: bool = False) -> Erasure:
     """Have a file forget what is asked for; in a dry run tell only what that would come to.
 
     Raises UnusableDatabase where there is no such file, a viewer has it, or it cannot be written.
@@ -32,7 +32,7 @@ def erase(database: Path, request: Request, dry_run: bool = False) -> Erasure:
         ) from None
 
 
-async def _erase(database: Path, request: Request, dry_run: bool) -> Erasure:
+async def _erase(database: Path, request: ErasureRequest, dry_run: bool) -> Erasure:
     archive = Archive(database)
     try:
         store = Store(archive)

@@ -15,7 +15,7 @@ from typing import Final
 
 from openhands_otel._internal.collector.absent import HISTORY, Unavailable
 from openhands_otel._internal.collector.archive.database import Lost
-from openhands_otel._internal.collector.archive.history import Batch
+from openhands_otel._internal.collector.archive.history import Transaction
 from openhands_otel._internal.collector.archive.journal import Settling
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.points.limits import PROCESS_LIMIT
@@ -234,7 +234,7 @@ class Housekeeping:
             silent = [key for key in silent if key not in self._saving.poisoned]
             if not leavers and not silent:
                 return False
-            batch, gone = Batch(), _Gone([], [])
+            batch, gone = Transaction(), _Gone([], [])
             try:
                 self._take_out(silent, leavers, batch, gone)
                 await store.archive.write(batch)
@@ -251,7 +251,7 @@ class Housekeeping:
             store.tell_removed(conversation)
         return True
 
-    def _take_out(self, silent: list[str], leavers: list[Conversation], batch: Batch, gone: _Gone) -> None:
+    def _take_out(self, silent: list[str], leavers: list[Conversation], batch: Transaction, gone: _Gone) -> None:
         store = self._store
         for key in silent:
             process = store.fleet.drop(key)

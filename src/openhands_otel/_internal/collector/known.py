@@ -27,7 +27,7 @@ from openhands_otel.stats import BurnRate, ReceiverStats
 
 
 @dataclass(slots=True)
-class Counts:
+class ReceiverCounts:
     """What the receivers did."""
 
     started: int = field(default_factory=time.time_ns)
@@ -48,7 +48,7 @@ class Known(Sight):
         self.fleet = Fleet()
         self.conversations = Conversations()
         self.broker = Broker()
-        self.counts = Counts()
+        self.counts = ReceiverCounts()
         self.received = 0
         self.conversations_seen = 0
         self.refusals = RefusalLog()

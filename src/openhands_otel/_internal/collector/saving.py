@@ -13,7 +13,7 @@ from typing import Final
 
 from openhands_otel._internal.collector.absent import HISTORY
 from openhands_otel._internal.collector.archive.database import Lost
-from openhands_otel._internal.collector.archive.history import Batch, Sample
+from openhands_otel._internal.collector.archive.history import HistorySample, Transaction
 from openhands_otel._internal.collector.archive.journal import Settling
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
@@ -69,7 +69,7 @@ class Saving:
         subjects = _some(store.sampled)
         if not (processes or conversations or subjects):
             return False
-        batch = Batch()
+        batch = Transaction()
         for key in processes:
             self._gather(key, lambda key=key: self.add_process(store.fleet.processes[key], batch, True))
         for one in conversations:
@@ -97,7 +97,7 @@ class Saving:
         except Exception as error:
             self._poison(name, error)
 
-    async def _write(self, batch: Batch) -> None:
+    async def _write(self, batch: Transaction) -> None:
         """Write all of it; if a record is to blame that it cannot be, all the others."""
         try:
             await self._store.archive.write(batch)
@@ -123,7 +123,7 @@ class Saving:
                     batch.runs = [run for run in batch.runs if run.conversation != key[1]]
                 self.poisoned.pop(name, None)
 
-    def unbook(self, batch: Batch) -> None:
+    def unbook(self, batch: Transaction) -> None:
         """What was not written is to be written later."""
         for key, booked in batch.spent.items():
             self._store.fleet.unbooked.put_back(key, booked)
@@ -140,12 +140,12 @@ class Saving:
         if len(self.poisoned) < _POISONED_LIMIT:
             self.poisoned[name] = f"{type(error).__name__}: {error}"
 
-    def add_process(self, process: Process, batch: Batch, stays: bool) -> None:
+    def add_process(self, process: Process, batch: Transaction, stays: bool) -> None:
         """Have a batch write a process; ``stays``: whether it stays in memory."""
         batch.processes.append((process.record(), stays))
         batch.spent[process.key] = self._store.fleet.unbooked.take(process.key)
 
-    def add_conversation(self, conversation: Conversation, batch: Batch, stays: bool, stats: str = "") -> None:
+    def add_conversation(self, conversation: Conversation, batch: Transaction, stays: bool, stats: str = "") -> None:
         """Have a batch write a conversation, with all that is booked with it; ``stats``: what viewers see, as JSON."""
         stats = stats or self._store.conversations.stats(conversation).model_dump_json()
         batch.conversations.append((conversation.record(), stats, stays))
@@ -153,7 +153,7 @@ class Saving:
         batch.present += [(conversation.id, *held) for held in conversation.held_by()]
         batch.spent[conversation.key] = self._store.fleet.unbooked.take(conversation.key)
 
-    def _samples(self, subject: str) -> list[Sample]:
+    def _samples(self, subject: str) -> list[HistorySample]:
         store, now = self._store, int(time.time())
         if subject == EVERYTHING:
             sums = store.fleet.sums
@@ -170,7 +170,7 @@ def _some(marked: set[str]) -> set[str]:
     return {marked.pop() for _ in range(min(_BATCH_LIMIT, len(marked)))}
 
 
-def _sample(subject: str, now: int, cost: float, usage: TokenUsage, calls: int) -> Sample:
+def _sample(subject: str, now: int, cost: float, usage: TokenUsage, calls: int) -> HistorySample:
     prompt, completion, calls = (
         min(count, INT64_MAX) for count in (usage.prompt_tokens, usage.completion_tokens, calls)
     )

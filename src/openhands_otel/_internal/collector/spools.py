@@ -28,7 +28,7 @@ _PATH: Final = "/v1/metrics"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ViewerAddress:
     """Where a viewer listens, and the token that it asks for."""
 
     url: str
@@ -48,13 +48,13 @@ class Address:
         return destination.port == parts.port and destination.path == _PATH
 
 
-def take_spools(address: Address) -> Owed:
+def take_spools(address: ViewerAddress) -> Owed:
     """Take in what is meant for ``address``; returns what that came to. Raises nothing."""
     taken = list(_take(address))
     return Owed(sum(each.cost for each in taken), sum(each.calls for each in taken))
 
 
-def _take(address: Address) -> Iterator[Owed]:
+def _take(address: ViewerAddress) -> Iterator[Owed]:
     try:
         found = waiting_for(spool_folder(), address.is_meant_by, set())
     except Unusable:
@@ -71,7 +71,7 @@ def _take(address: Address) -> Iterator[Owed]:
             yield sent.spool.owed
 
 
-def _connection(address: Address) -> http.client.HTTPConnection:
+def _connection(address: ViewerAddress) -> http.client.HTTPConnection:
     parts = urlsplit(address.url)
     host = parts.hostname or ""
     if address.certificate is None:
@@ -83,7 +83,7 @@ def _connection(address: Address) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context)
 
 
-def _post(address: Address, body: bytes) -> Outcome:
+def _post(address: ViewerAddress, body: bytes) -> Outcome:
     headers = {"Content-Type": "application/x-protobuf", REPLAYED_HEADER: "1"}
     if address.token is not None:
         headers["Authorization"] = f"Bearer {address.token}"

@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from itertools import batched
 from typing import Final
 
-from openhands_otel._internal.collector.absent import Absent, Told, told_by
+from openhands_otel._internal.collector.absent import Absent, ToldPoints, told_by
 from openhands_otel._internal.collector.archive.history import Archive, Restored
 from openhands_otel._internal.collector.archive.journal import JournalEntry
-from openhands_otel._internal.collector.archive.journal import Record as Unsaved
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.points.decode import DecodedMetrics, Instance
 from openhands_otel._internal.collector.points.limits import AT_ONCE, CONVERSATION_BYTES
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, Pulse
+from openhands_otel._internal.collector.state.placing import RecordKey
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.telling import STREAM, Telling
 from openhands_otel._internal.combining.building import OVERDUE, Life
@@ -85,7 +85,7 @@ class Store(Telling):
             or (len(conversations) > 1 and conversations.weight > CONVERSATION_BYTES)
         )
 
-    async def _receive_some(self, updates: list[Told], received: int, refusals: Refusals, replayed: bool) -> None:
+    async def _receive_some(self, updates: list[ToldPoints], received: int, refusals: Refusals, replayed: bool) -> None:
         returned = await self._absent.bring_back(updates, received, replayed)
         self.conversations_seen += returned
         # Nothing is awaited from here on: what is in memory stays there until the points are in.
@@ -119,13 +119,13 @@ class Store(Telling):
             if self.save_soon is None or not await self.save_soon():
                 return
 
-    def unsaved(self) -> list[Unsaved]:
+    def unsaved(self) -> list[RecordKey]:
         """The records of what changed and is not in the database."""
         return records_of(self.fleet.dirty, self.conversations.dirty)
 
     def _apply_conversations(
         self,
-        update: Told,
+        update: ToldPoints,
         received: int,
         refusals: Refusals,
         changed: dict[str, Conversation],
@@ -221,6 +221,6 @@ class Store(Telling):
             self.tell_totals(received)
 
 
-def records_of(processes: Iterable[str], conversations: Iterable[str]) -> list[Unsaved]:
+def records_of(processes: Iterable[str], conversations: Iterable[str]) -> list[RecordKey]:
     """Their records in the database."""
     return [*(("processes", key) for key in processes), *(("conversations", name) for name in conversations)]

@@ -26,7 +26,7 @@ LASTING: Final = frozenset(fact.metric.name for fact in FACTS if fact.lasting)
 """Metrics whose series end only with the conversation."""
 
 
-class Stream(Protocol):
+class ToldStream(Protocol):
     """One series of one process. Times are unix nanoseconds."""
 
     @property
@@ -43,7 +43,7 @@ class Stream(Protocol):
 
 
 @dataclass(slots=True)
-class ProcessSeries[S: Stream]:
+class ProcessSeries[S: ToldStream]:
     """A series of one process and the attributes it carries now."""
 
     process: str
@@ -57,7 +57,7 @@ class ProcessSeries[S: Stream]:
         return next((str(value) for name, value in self.attributes if name == attribute), None)
 
 
-class ToldSeries[S: Stream]:
+class ToldSeries[S: ToldStream]:
     """All series of one conversation, by metric."""
 
     __slots__ = ("_by_metric", "taken_up")
@@ -145,7 +145,7 @@ class ToldSeries[S: Stream]:
         )
 
 
-def takes_up[S: Stream](name: str, held: ProcessSeries[S] | None, attributes: Attributes) -> bool:
+def takes_up[S: ToldStream](name: str, held: ProcessSeries[S] | None, attributes: Attributes) -> bool:
     """Whether what takes the place of ``held`` says that its process works on the conversation again."""
     if name == semconv.CONVERSATION_STATE.name:
         if held is not None and held.attributes == attributes:
@@ -156,5 +156,5 @@ def takes_up[S: Stream](name: str, held: ProcessSeries[S] | None, attributes: At
     return held is not None and held.series.ended and name in LASTING
 
 
-def _newest[S: Stream](some: Iterable[ProcessSeries[S]]) -> ProcessSeries[S] | None:
+def _newest[S: ToldStream](some: Iterable[ProcessSeries[S]]) -> ProcessSeries[S] | None:
     return max(some, key=lambda held: (held.heard, held.series.time), default=None)

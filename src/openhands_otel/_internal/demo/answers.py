@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Api = Literal["chat", "responses"]
+LLMApi = Literal["chat", "responses"]
 
 
 class Usage(BaseModel):
@@ -78,7 +78,7 @@ def refuse(status: int, **more: Any) -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LLMRequest:
     """What a script may look at to choose its answer.
 
     ``number`` counts all requests of the server, ``turn`` those of this script, session and API key, both from 0.
@@ -89,17 +89,17 @@ class Request:
     script: str
     session_id: str | None
     api_key: str
-    api: Api
+    api: LLMApi
     model: str
     stream: bool
     body: dict[str, Any]
     headers: dict[str, str]
 
 
-Script = Callable[[Request], Answer] | Sequence[Answer]
+Script = Callable[[LLMRequest], Answer] | Sequence[Answer]
 
 
-def choose(script: Script, request: Request) -> Answer:
+def choose(script: Script, request: LLMRequest) -> Answer:
     """The answer of ``script`` to ``request``; a sequence that is over says so with HTTP 400."""
     if callable(script):
         return script(request)

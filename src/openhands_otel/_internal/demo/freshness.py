@@ -16,7 +16,7 @@ from openhands_otel._internal.demo.totals import COST_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class AddedCost:
     """A cost that OpenHands added: when (unix nanoseconds) and how much."""
 
     at: int
@@ -46,7 +46,7 @@ class Freshness:
         return max(self.delays, default=math.inf)
 
 
-def freshness(spent: Sequence[Spent], seen: Sequence[Seen]) -> Freshness:
+def freshness(spent: Sequence[AddedCost], seen: Sequence[Seen]) -> Freshness:
     """Match costs with arrivals."""
     totals = accumulate(cost.amount for cost in spent)
     return Freshness(tuple(_delay(cost.at, total, seen) for cost, total in zip(spent, totals, strict=True)))

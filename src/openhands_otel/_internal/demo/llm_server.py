@@ -23,13 +23,13 @@ from typing import Any, Self, cast
 from pydantic import TypeAdapter, ValidationError
 
 from openhands_otel._internal.demo import wire
-from openhands_otel._internal.demo.answers import Answer, Api, Request, Script
+from openhands_otel._internal.demo.answers import Answer, LLMApi, LLMRequest, Script
 from openhands_otel._internal.demo.bill import Bill
 from openhands_otel._internal.demo.provider import Provider
 
 COST_HEADER = "x-litellm-response-cost"
 
-_APIS: dict[str, Api] = {"/v1/chat/completions": "chat", "/v1/responses": "responses"}
+_APIS: dict[str, LLMApi] = {"/v1/chat/completions": "chat", "/v1/responses": "responses"}
 _SCRIPT_PREFIX = re.compile(r"^/s/(?P<script>[^/]+)(?P<rest>/.*)$")
 _ANSWERS = TypeAdapter(list[Answer])
 _STOP_TIMEOUT_S = 5.0
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         request, answer = self.llm.provider.accept(api, named, headers, cast(dict[str, Any], body))
         self._answer(request, answer)
 
-    def _answer(self, request: Request, answer: Answer) -> None:
+    def _answer(self, request: LLMRequest, answer: Answer) -> None:
         if self.llm.stopping.wait(answer.delay):
             self.close_connection = True
             return

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from openhands_otel._internal.demo.answers import Answer, Api, Request, Script, Usage, choose, say
+from openhands_otel._internal.demo.answers import Answer, LLMApi, LLMRequest, Script, Usage, choose, say
 from openhands_otel._internal.demo.bill import Bill, Charge
 from openhands_otel._internal.demo.pricing import price
 from openhands_otel._internal.demo.tokens import measure, prompt_text
@@ -25,7 +25,7 @@ SESSION_HEADER = "x-litellm-session-id"
 _MARKER = re.compile(r"\[\[script:([\w.:-]+)\]\]")
 
 
-def _done(request: Request) -> Answer:
+def _done(request: LLMRequest) -> Answer:
     return say("Done.")
 
 
@@ -64,8 +64,8 @@ class Provider:
             self.bill.clear()
 
     def accept(
-        self, api: Api, named: str | None, headers: dict[str, str], body: dict[str, Any]
-    ) -> tuple[Request, Answer]:
+        self, api: LLMApi, named: str | None, headers: dict[str, str], body: dict[str, Any]
+    ) -> tuple[LLMRequest, Answer]:
         """Give a request its number and its answer."""
         api_key = headers.get("authorization", "").removeprefix("Bearer ").strip()
         session_id = headers.get(SESSION_HEADER)
@@ -77,7 +77,7 @@ class Provider:
             turn = self._turns.get(key, 0)
             self._turns[key] = turn + 1
             script = self._scripts.get(name) if name else None
-        request = Request(
+        request = LLMRequest(
             number=number,
             turn=turn,
             script=name or str(named),
@@ -93,7 +93,7 @@ class Provider:
             return request, Answer(status=404, text=f"no script '{named}'")
         return request, choose(script, request)
 
-    def charge(self, request: Request, answer: Answer) -> Usage:
+    def charge(self, request: LLMRequest, answer: Answer) -> Usage:
         """Write ``answer`` on the bill; returns its usage."""
         key = (request.script, request.session_id or "", request.api_key)
         with self._lock:
@@ -103,7 +103,7 @@ class Provider:
         self.bill.add(entry)
         return usage
 
-    def _measure(self, key: tuple[str, ...], request: Request, answer: Answer) -> Usage:
+    def _measure(self, key: tuple[str, ...], request: LLMRequest, answer: Answer) -> Usage:
         prompt = prompt_text(request.body)
         usage = measure(prompt, answer, self._prompts.get(key, ""))
         self._prompts[key] = prompt

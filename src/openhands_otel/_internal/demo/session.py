@@ -23,7 +23,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from openhands_otel._internal.demo.answers import Answer
 from openhands_otel._internal.demo.children import Child, ChildFailed
-from openhands_otel._internal.demo.freshness import Freshness, Seen, Spent, freshness
+from openhands_otel._internal.demo.freshness import AddedCost, Freshness, Seen, freshness
 from openhands_otel._internal.demo.scenario import AGENT_SCRIPT, CONDENSER_SCRIPT, agent_answers, condenser_answers
 from openhands_otel._internal.demo.totals import DemoTotals
 from openhands_otel.client import StatsClient, StatsError
@@ -56,7 +56,7 @@ class SessionResult:
         return list(dict.fromkeys(found))
 
 
-class _Watch:
+class _StreamWatch:
     """What came over the viewer's stream, with the time at which it was received here."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Session:
         self._provider = provider
         self._directory = directory
         self._report = directory / "agent.jsonl"
-        self._watch = _Watch()
+        self._watch = _StreamWatch()
 
     def run(self, show: Callable[[float, ConversationStats], None]) -> SessionResult:
         """Start the agent, call ``show`` (seconds since then, stats) for each update, return the three accounts."""
@@ -115,7 +115,7 @@ class Session:
             spent, own = self._read_report(agent)
         return self._compare(spent, own, agent.last_lines())
 
-    def _compare(self, spent: Sequence[Spent], own: DemoTotals, agent_log: list[str]) -> SessionResult:
+    def _compare(self, spent: Sequence[AddedCost], own: DemoTotals, agent_log: list[str]) -> SessionResult:
         deadline = time.monotonic() + _SETTLE_TIMEOUT_S
         while time.monotonic() < deadline:
             latest = self._watch.latest
@@ -127,13 +127,13 @@ class Session:
         viewer = DemoTotals.of_stats(self._watch.latest or ConversationStats(conversation_id=""))
         return SessionResult(bill, own, viewer, freshness(spent, self._watch.seen), agent_log)
 
-    def _read_report(self, agent: Child) -> tuple[list[Spent], DemoTotals]:
+    def _read_report(self, agent: Child) -> tuple[list[AddedCost], DemoTotals]:
         lines: list[dict[str, Any]] = [json.loads(line) for line in self._report.read_text().splitlines()]
         if not lines or "cost" not in lines[-1]:
             raise agent.failure("did not say what it spent")
         *costs, totals = lines
         del totals["conversation_id"]
-        return [Spent(**cost) for cost in costs], DemoTotals(**totals)
+        return [AddedCost(**cost) for cost in costs], DemoTotals(**totals)
 
     def _put_script(self, name: str, answers: Sequence[Answer]) -> None:
         body = json.dumps([answer.model_dump() for answer in answers]).encode()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from openhands_otel._internal.demo.answers import Answer, Request, ToolCall, Usage
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, ToolCall, Usage
 from openhands_otel._internal.demo.pricing import MODELS
 
 _PIECE = 24
@@ -19,14 +19,14 @@ def error_body(answer: Answer) -> dict[str, Any]:
     return {"error": {"message": message, "type": "scripted_error", "param": None, "code": str(answer.status)}}
 
 
-def body(request: Request, answer: Answer, usage: Usage) -> dict[str, Any]:
+def body(request: LLMRequest, answer: Answer, usage: Usage) -> dict[str, Any]:
     """A whole response."""
     if request.api == "chat":
         return _completion(request, answer, usage)
     return _response(request, answer, usage)
 
 
-def events(request: Request, answer: Answer, usage: Usage) -> Iterator[bytes]:
+def events(request: LLMRequest, answer: Answer, usage: Usage) -> Iterator[bytes]:
     """The same response as server-sent events."""
     if request.api == "chat":
         for chunk in _chunks(request, answer, usage):
@@ -46,19 +46,19 @@ def _pieces(text: str) -> list[str]:
     return [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
 
 
-def _served_model(request: Request) -> str:
+def _served_model(request: LLMRequest) -> str:
     sold = MODELS.get(request.model)
     return sold.dated_name if sold else request.model
 
 
-def _call_id(request: Request, index: int) -> str:
+def _call_id(request: LLMRequest, index: int) -> str:
     return f"call_{request.number}_{index}"
 
 
 # ---------------------------------------------------------------- Chat Completions
 
 
-def _completion(request: Request, answer: Answer, usage: Usage) -> dict[str, Any]:
+def _completion(request: LLMRequest, answer: Answer, usage: Usage) -> dict[str, Any]:
     whole: dict[str, Any] = _completion_head(request, "chat.completion") | {"model": _served_model(request)}
     whole["choices"] = []
     if not answer.empty:
@@ -71,7 +71,7 @@ def _completion(request: Request, answer: Answer, usage: Usage) -> dict[str, Any
     return whole
 
 
-def _chunks(request: Request, answer: Answer, usage: Usage) -> Iterator[dict[str, Any]]:
+def _chunks(request: LLMRequest, answer: Answer, usage: Usage) -> Iterator[dict[str, Any]]:
     head = _completion_head(request, "chat.completion.chunk") | {"model": _served_model(request)}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _chunks(request: Request, answer: Answer, usage: Usage) -> Iterator[dict[str
         yield head | {"choices": [], "usage": _chat_usage(usage)}
 
 
-def _completion_head(request: Request, kind: str) -> dict[str, Any]:
+def _completion_head(request: LLMRequest, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{request.number}", "object": kind, "created": int(time.time())}
 
 
@@ -102,7 +102,7 @@ def _finish_reason(answer: Answer) -> str:
     return "tool_calls" if answer.tool_calls else "stop"
 
 
-def _chat_call(request: Request, index: int, item: ToolCall) -> dict[str, Any]:
+def _chat_call(request: LLMRequest, index: int, item: ToolCall) -> dict[str, Any]:
     function = {"name": item.name, "arguments": json.dumps(item.arguments)}
     return {"id": _call_id(request, index), "type": "function", "function": function}
 
@@ -120,7 +120,7 @@ def _chat_usage(usage: Usage) -> dict[str, Any]:
 # ---------------------------------------------------------------- Responses
 
 
-def _response(request: Request, answer: Answer, usage: Usage) -> dict[str, Any]:
+def _response(request: LLMRequest, answer: Answer, usage: Usage) -> dict[str, Any]:
     whole = _response_head(request, "completed")
     if not answer.empty:
         whole["output"] = [item for item, _ in _output_items(request, answer)]
@@ -135,7 +135,7 @@ def _response(request: Request, answer: Answer, usage: Usage) -> dict[str, Any]:
     return whole
 
 
-def _response_head(request: Request, status: str) -> dict[str, Any]:
+def _response_head(request: LLMRequest, status: str) -> dict[str, Any]:
     return {
         "id": f"resp_{request.number}",
         "object": "response",
@@ -156,7 +156,7 @@ def _response_head(request: Request, status: str) -> dict[str, Any]:
     }
 
 
-def _output_items(request: Request, answer: Answer) -> Iterator[tuple[dict[str, Any], str]]:
+def _output_items(request: LLMRequest, answer: Answer) -> Iterator[tuple[dict[str, Any], str]]:
     """Finished output items, each with the text that a stream sends piece by piece."""
     if answer.text or not answer.tool_calls:
         content: list[dict[str, Any]] = [{"type": "output_text", "text": answer.text, "annotations": []}]
@@ -177,7 +177,7 @@ def _output_items(request: Request, answer: Answer) -> Iterator[tuple[dict[str, 
         )
 
 
-def _response_events(request: Request, answer: Answer, usage: Usage) -> Iterator[dict[str, Any]]:
+def _response_events(request: LLMRequest, answer: Answer, usage: Usage) -> Iterator[dict[str, Any]]:
     yield {"type": "response.created", "response": _response_head(request, "in_progress")}
     items = [] if answer.empty else list(_output_items(request, answer))
     for index, (item, text) in enumerate(items):

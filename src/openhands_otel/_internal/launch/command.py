@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["script", "module", "code", "stdin"]
+ProgramKind = Literal["script", "module", "code", "stdin"]
 
 _PYTHON = re.compile(r"(python|pypy)(3(\.\d+)?)?t?(\.exe)?", re.IGNORECASE)
 _PLAIN_FLAGS = frozenset("bBdEiIOPqsSuvR")
 _FLAGS_WITH_VALUE = frozenset("WX")
-_LAST_FLAGS: dict[str, Kind] = {"c": "code", "m": "module"}
+_LAST_FLAGS: dict[str, ProgramKind] = {"c": "code", "m": "module"}
 _NO_SITECUSTOMIZE = frozenset("IES")
 _SHEBANG_LIMIT = 1024
 _FROZEN_TAIL = 64 * 1024
@@ -35,7 +35,7 @@ class PythonProgram:
     words: tuple[str, ...]
     """The command as its process gets it; the first one is how the command names the interpreter."""
     options: tuple[str, ...]
-    kind: Kind
+    kind: ProgramKind
     program: str
     arguments: tuple[str, ...]
 

@@ -32,7 +32,7 @@ class Use(NamedTuple):
 
 
 @dataclass(slots=True)
-class Part:
+class UseSpend:
     """What one use of a conversation spent."""
 
     cost: dict[CostSource, ExactSum] = field(default_factory=dict[CostSource, ExactSum])
@@ -101,7 +101,7 @@ class Account:
     trace_id: str | None = None
     """Of its last run, where that has a trace."""
     run: RunTally | None = None
-    parts: dict[Use, Part] = field(default_factory=dict[Use, Part])
+    parts: dict[Use, UseSpend] = field(default_factory=dict[Use, UseSpend])
     calls: int = 0
     unpriced: int = 0
     tool_calls: int | None = None
@@ -142,7 +142,7 @@ class Account:
             total.add(spent.value)
         return total.value
 
-    def answered(self, part: Part, seconds: float) -> None:
+    def answered(self, part: UseSpend, seconds: float) -> None:
         """A call of ``part`` was answered after so long; what is no such number adds no time."""
         self.calls += 1
         part.calls += 1

@@ -14,7 +14,7 @@ from openhands_otel.semconv import CostSource, Operation, Role
 LABEL_VALUES_LIMIT = 50
 """Values of one label on fleet counters; later ones share one."""
 
-Detail = tuple[tuple[str, str | int], ...]
+MoreAttributes = tuple[tuple[str, str | int], ...]
 """Attributes, as they are called on the wire."""
 
 
@@ -29,7 +29,7 @@ class FleetKey(NamedTuple):
     fallback: bool
     source: CostSource | None = None
     labels: Labels = ()
-    detail: Detail = ()
+    detail: MoreAttributes = ()
     """What only the newest GenAI names tell."""
 
 
@@ -97,7 +97,9 @@ class FleetLabels:
         return tuple(found), gave_way
 
 
-def fleet_key(origin: Origin, source: CostSource | None = None, labels: Labels = (), detail: Detail = ()) -> FleetKey:
+def fleet_key(
+    origin: Origin, source: CostSource | None = None, labels: Labels = (), detail: MoreAttributes = ()
+) -> FleetKey:
     """Key of what belongs to an LLM call."""
     return FleetKey(
         origin.provider,

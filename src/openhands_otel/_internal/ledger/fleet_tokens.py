@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from openhands_otel import semconv
 from openhands_otel._internal.labels import Labels
-from openhands_otel._internal.ledger.fleet import Detail, FleetKey, fleet_key
+from openhands_otel._internal.ledger.fleet import FleetKey, MoreAttributes, fleet_key
 from openhands_otel.events import LLMCallEnded, Origin, TokensUsed
 from openhands_otel.semconv import Metric, Modality, TokenType
 
@@ -19,7 +19,7 @@ _PARTS = {
 _NONE = TokensUsed(0, Origin(), 0, 0, 0, 0, 0, 0, "")
 
 
-def detail_of(origin: Origin, response_model: str | None) -> Detail:
+def detail_of(origin: Origin, response_model: str | None) -> MoreAttributes:
     """What the newest names say of a call, beside what both generations say."""
     model = () if response_model is None else ((semconv.RESPONSE_MODEL, response_model),)
     if origin.server is None:
@@ -40,7 +40,7 @@ def no_tokens(event: LLMCallEnded, labels: Labels) -> Iterator[tuple[Metric, Fle
 
 
 def _amounts(
-    used: TokensUsed, origin: Origin, labels: Labels, detail: Detail
+    used: TokensUsed, origin: Origin, labels: Labels, detail: MoreAttributes
 ) -> Iterator[tuple[Metric, FleetKey, int]]:
     for kind, modality, count in _by_modality(used):
         of_modality = (*detail, (semconv.TOKEN_MODALITY, modality.value))

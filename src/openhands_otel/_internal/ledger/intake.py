@@ -64,7 +64,7 @@ _MOST_BEHIND_AN_END: Final = 32
 """Items that may wait for an end to be sent. With more the agents are too busy for such detail."""
 SAMPLES: Final[frozenset[type[Event]]] = frozenset((TokensUsed, LatencyRecorded, LLMCallEnded, FirstChunk, ToolEnded))
 """Events that are values of histograms. With a span, a cost is recorded too: as the exemplar of a counter."""
-Sample = CostAdded | TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
+Measurement = CostAdded | TokensUsed | LatencyRecorded | LLMCallEnded | FirstChunk | ToolEnded | RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Intake:
         """Whether somebody waits for all of it."""
         self.applied = 0
         """Events taken in: where it is as it was, nothing has changed."""
-        self.to_record: deque[tuple[Sample, SpanContext | None]] = deque()
+        self.to_record: deque[tuple[Measurement, SpanContext | None]] = deque()
         """What histograms have still to record: by the flusher alone, never inside a collection."""
 
     def put(self, item: Item) -> None:
@@ -221,7 +221,7 @@ class Intake:
             return
         self.applied += 1
         if kind in SAMPLES or (span is not None and kind is CostAdded):
-            self.to_record.append((cast(Sample, event), span))
+            self.to_record.append((cast(Measurement, event), span))
         if run is not None:
             self.to_record.append((run, span))
         if kind is RunEnded:

@@ -20,11 +20,11 @@ from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, TOKENS_LIMI
 from openhands_otel._internal.labels import Labels
 from openhands_otel._internal.ledger.account import (
     Account,
-    Part,
     RunRecord,
     RunResult,
     RunTally,
     Use,
+    UseSpend,
 )
 from openhands_otel._internal.ledger.fleet import FleetKey, FleetLabels, FleetTotals, agent_key, fleet_key
 from openhands_otel._internal.ledger.fleet_tokens import no_tokens, token_amounts
@@ -237,7 +237,7 @@ class Ledger:
             else:
                 account.misread = True
 
-    def _part(self, account: Account, origin: Origin) -> Part:
+    def _part(self, account: Account, origin: Origin) -> UseSpend:
         """Where an account holds what calls such as ``origin``'s spent."""
         use = Use(origin.role, origin.model, origin.provider, origin.usage_id or "", origin.labels)
         part = account.parts.get(use)
@@ -245,7 +245,7 @@ class Ledger:
             if len(account.parts) >= BREAKDOWN_LIMIT:
                 self._overflowed += 1
                 use = _OVERFLOW_USE
-            part = account.parts.setdefault(use, Part())
+            part = account.parts.setdefault(use, UseSpend())
         return part
 
     def _tokens_used(self, event: events.TokensUsed) -> None:

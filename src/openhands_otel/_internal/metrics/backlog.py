@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from openhands_otel._internal.clock import SECOND_NS
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.metrics import conversation_series, fleet_series
 from openhands_otel._internal.metrics.conversation_series import CONVERSATIONS_PER_REQUEST
 from openhands_otel._internal.metrics.fleet_series import adds_up, extent
-from openhands_otel._internal.metrics.points import Number, Series
+from openhands_otel._internal.metrics.points import SentSeries
 
 QUARTER_NS = 900 * SECOND_NS
 HOUR_NS = 3600 * SECOND_NS
@@ -30,8 +31,8 @@ class Mark:
     """What was not acknowledged at one time. ``body`` is that as it stands in a spool, once it was put together."""
 
     at: int
-    fleet: fleet_series.Held
-    conversations: conversation_series.Held
+    fleet: fleet_series.FleetValues
+    conversations: conversation_series.ConversationValues
     body: bytes | None = None
 
     @property
@@ -55,8 +56,8 @@ class Backlog:
 
     marks: deque[Mark] = field(default_factory=deque[Mark])
     _newest: Mark | None = None
-    _fleet: dict[Series, Number] = field(default_factory=dict[Series, Number])
-    _conversations: dict[str, dict[Series, Number]] = field(default_factory=dict[str, dict[Series, Number]])
+    _fleet: dict[SentSeries, Number] = field(default_factory=dict[SentSeries, Number])
+    _conversations: dict[str, dict[SentSeries, Number]] = field(default_factory=dict[str, dict[SentSeries, Number]])
     """As the marks have them last."""
 
     def note(self, newest: Mark) -> None:
@@ -81,7 +82,7 @@ class Backlog:
     def _marks_of(self, last: Mark) -> Iterator[Mark]:
         fleet = {s: value for s, value in last.fleet.items() if adds_up(s) and self._fleet.get(s) != extent(value)}
         self._fleet.update((series, extent(value)) for series, value in fleet.items())
-        conversations: conversation_series.Held = {}
+        conversations: conversation_series.ConversationValues = {}
         for name, values in last.conversations.items():
             known = self._conversations.setdefault(name, {})
             changed = {s: value for s, value in values.items() if s[0].kind == "counter" and known.get(s) != value}

@@ -24,16 +24,17 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from openhands_otel import semconv
 from openhands_otel._internal.clock import MILLISECOND_NS
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.facts import FACTS
-from openhands_otel._internal.ledger.account import Account, Part, Use
+from openhands_otel._internal.ledger.account import Account, Use, UseSpend
 from openhands_otel._internal.ledger.ledger import Ledger
-from openhands_otel._internal.metrics.points import CACHED, Batch, Labels, Number, Selection, Series
+from openhands_otel._internal.metrics.points import CACHED, Batch, Selection, SentAttributes, SentSeries
 from openhands_otel.semconv import CostSource, Metric, Reason, RunOutcome, Status, TokenType
 
 CONVERSATIONS_PER_REQUEST = 500
 """Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
 
-Held = dict[str, dict[Series, Number]]
+ConversationValues = dict[str, dict[SentSeries, Number]]
 """Conversations as they were at one time: values as the ledger has them."""
 
 
@@ -41,13 +42,13 @@ Held = dict[str, dict[Series, Number]]
 class _Delivered:
     """What a collector has of one conversation."""
 
-    values: dict[Series, Number] = field(default_factory=dict[Series, Number])
+    values: dict[SentSeries, Number] = field(default_factory=dict[SentSeries, Number])
     """As the ledger has them."""
-    starts: dict[Series, int] = field(default_factory=dict[Series, int])
+    starts: dict[SentSeries, int] = field(default_factory=dict[SentSeries, int])
     """Of counters, from the first request on that had them: what is told twice is to look the same."""
-    counted: dict[Series, Number] = field(default_factory=dict[Series, Number])
+    counted: dict[SentSeries, Number] = field(default_factory=dict[SentSeries, Number])
     """Counters of this instance as they were told last, ended ones included; the first time with their 0."""
-    base: dict[Series, Number] = field(default_factory=dict[Series, Number])
+    base: dict[SentSeries, Number] = field(default_factory=dict[SentSeries, Number])
     """Counters as they were when the instance began: what was counted before is not its own."""
 
 
@@ -91,7 +92,7 @@ class ConversationSeries:
 
         return Selection(batch.message(), commit, put_back)
 
-    def held(self, everything: bool) -> Held:
+    def held(self, everything: bool) -> ConversationValues:
         """What is not acknowledged, or ``everything``. Nothing is different afterwards."""
         names = self._ledger.accounts.keys() if everything else self._ledger.changed | self._selected
         return {
@@ -100,10 +101,10 @@ class ConversationSeries:
             if (account := self._ledger.accounts.get(name)) and (values := self._unacknowledged(account, everything))
         }
 
-    def select_held(self, held: Held, now: int) -> Selection:
+    def select_held(self, held: ConversationValues, now: int) -> Selection:
         """Counters of ``held`` as they are to be sent."""
         batch = Batch(semconv.SCOPE_CONVERSATIONS, now)
-        told: Held = {}
+        told: ConversationValues = {}
         self._tell(held, batch, told)
 
         def commit() -> None:
@@ -114,7 +115,7 @@ class ConversationSeries:
 
         return Selection(batch.message(), commit)
 
-    def spooled(self, held: Held, now: int, told: Held) -> Iterator[ScopeMetrics]:
+    def spooled(self, held: ConversationValues, now: int, told: ConversationValues) -> Iterator[ScopeMetrics]:
         """``held`` for whoever sends it later; ``told`` stands before it there."""
         for names in itertools.batched(held, CONVERSATIONS_PER_REQUEST):
             batch = Batch(semconv.SCOPE_CONVERSATIONS, now)
@@ -123,7 +124,7 @@ class ConversationSeries:
             if scope is not None:
                 yield scope
 
-    def acknowledged(self, held: Held, now: int) -> Iterator[ScopeMetrics]:
+    def acknowledged(self, held: ConversationValues, now: int) -> Iterator[ScopeMetrics]:
         """What was acknowledged last of the counters of ``held``."""
         last = {
             name: {series: value for series, value in self._of(name).counted.items() if series in values}
@@ -131,7 +132,7 @@ class ConversationSeries:
         }
         return self.spooled(last, now, {name: dict(values) for name, values in last.items()})
 
-    def _unacknowledged(self, account: Account, everything: bool) -> dict[Series, Number]:
+    def _unacknowledged(self, account: Account, everything: bool) -> dict[SentSeries, Number]:
         delivered = self._of(account.conversation_id)
         return {
             series: value
@@ -139,7 +140,7 @@ class ConversationSeries:
             if delivered.base.get(series) != value and (everything or delivered.values.get(series) != value)
         }
 
-    def _tell(self, held: Held, batch: Batch, told: Held) -> None:
+    def _tell(self, held: ConversationValues, batch: Batch, told: ConversationValues) -> None:
         for name, values in held.items():
             delivered, before = self._of(name), told.setdefault(name, {})
             for series, value in values.items():
@@ -149,7 +150,7 @@ class ConversationSeries:
                 if series[0].kind == "counter":
                     before[series] = value
 
-    def _begin(self, delivered: _Delivered, name: str, series: Series, batch: Batch, known: bool) -> int:
+    def _begin(self, delivered: _Delivered, name: str, series: SentSeries, batch: Batch, known: bool) -> int:
         """Where a series starts; with the 0 that it starts from, unless that is ``known``."""
         if series[0].kind != "counter":
             return 0
@@ -204,7 +205,7 @@ class ConversationSeries:
             wanted = {series: value for series, value in wanted.items() if base.get(series) != value}
         if account.closed and all(known.get(series) == value for series, value in wanted.items()):
             return self._end(account, delivered, batch)
-        counted: dict[Series, Number] = {}
+        counted: dict[SentSeries, Number] = {}
         goes_on = 0
         # Of a busy server this is done for thousands of series a second: each look into a dictionary counts.
         for series, value in wanted.items():
@@ -244,7 +245,7 @@ class ConversationSeries:
         return commit
 
 
-def _series_of(account: Account) -> Iterator[tuple[Series, Number]]:
+def _series_of(account: Account) -> Iterator[tuple[SentSeries, Number]]:
     for use, part in account.parts.items():
         yield from _series_of_part(_series_of_use(use), part)
     for series, value_of in _PLAIN:
@@ -264,7 +265,7 @@ def _series_of(account: Account) -> Iterator[tuple[Series, Number]]:
     yield _info_series(account.parent_id, account.agent, account.sdk_version, account.trace_id), 1
 
 
-def _series_of_part(named: _UseSeries, part: Part) -> Iterator[tuple[Series, Number]]:
+def _series_of_part(named: _UseSeries, part: UseSpend) -> Iterator[tuple[SentSeries, Number]]:
     for source, spent in part.cost.items():
         yield named.cost[source], spent.value
     for kind, count in part.tokens.items():
@@ -280,12 +281,12 @@ def _series_of_part(named: _UseSeries, part: Part) -> Iterator[tuple[Series, Num
 
 
 # A flush of a busy server asks for thousands of series: what is the same each time is put together once.
-_PLAIN: tuple[tuple[Series, Callable[[Account], Number | None]], ...] = tuple(
+_PLAIN: tuple[tuple[SentSeries, Callable[[Account], Number | None]], ...] = tuple(
     ((fact.metric, ()), attrgetter(fact.account)) for fact in FACTS if fact.account is not None
 )
 
 
-def _named(metric: Metric, name: str, text: str) -> Series:
+def _named(metric: Metric, name: str, text: str) -> SentSeries:
     return metric, ((name, text),)
 
 
@@ -295,12 +296,12 @@ _STATE_SERIES = {each: _named(semconv.CONVERSATION_STATE, semconv.CONVERSATION_S
 class _UseSeries(NamedTuple):
     """The series that one use may have."""
 
-    cost: dict[CostSource, Series]
-    tokens: dict[TokenType, Series]
-    calls: Series
-    unpriced: Series
-    savings: Series
-    seconds: Series
+    cost: dict[CostSource, SentSeries]
+    tokens: dict[TokenType, SentSeries]
+    calls: SentSeries
+    unpriced: SentSeries
+    savings: SentSeries
+    seconds: SentSeries
 
 
 @lru_cache(CACHED)
@@ -315,7 +316,7 @@ def _series_of_use(use: Use) -> _UseSeries:
         }
     )
 
-    def by(metric: Metric, attribute: str, value: CostSource | TokenType) -> Series:
+    def by(metric: Metric, attribute: str, value: CostSource | TokenType) -> SentSeries:
         return metric, (*labels, (attribute, value.value))
 
     return _UseSeries(
@@ -329,13 +330,13 @@ def _series_of_use(use: Use) -> _UseSeries:
 
 
 @lru_cache(CACHED)
-def _outcome_series(how: RunOutcome | None, error: str | None) -> Series:
+def _outcome_series(how: RunOutcome | None, error: str | None) -> SentSeries:
     named = {semconv.RUN_OUTCOME: None if how is None else how.value, semconv.ERROR_TYPE: error}
     return semconv.CONVERSATION_OUTCOME, _told(named)
 
 
 @lru_cache(CACHED)
-def _info_series(parent_id: str | None, agent: str, sdk_version: str, trace_id: str | None) -> Series:
+def _info_series(parent_id: str | None, agent: str, sdk_version: str, trace_id: str | None) -> SentSeries:
     info = {
         semconv.CONVERSATION_PARENT_ID: parent_id,
         semconv.AGENT_NAME: agent,
@@ -345,11 +346,11 @@ def _info_series(parent_id: str | None, agent: str, sdk_version: str, trace_id: 
     return semconv.CONVERSATION_INFO, _told(info)
 
 
-def _told(labels: Mapping[str, str | None]) -> Labels:
+def _told(labels: Mapping[str, str | None]) -> SentAttributes:
     # An empty value is as good as none to Prometheus; Thanos refuses the series.
     return tuple((name, text) for name, text in labels.items() if text)
 
 
-def _unreconciled_series(reasons: tuple[Reason, ...]) -> Series:
+def _unreconciled_series(reasons: tuple[Reason, ...]) -> SentSeries:
     labels = ((semconv.RECONCILIATION_REASON, ",".join(reasons)),) if reasons else ()
     return semconv.CONVERSATION_UNRECONCILED, labels

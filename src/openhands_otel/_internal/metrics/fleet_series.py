@@ -24,9 +24,10 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
 from openhands_otel import semconv
 from openhands_otel._internal.clock import MILLISECOND_NS, SECOND_NS, now_ns
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.export.otlp_config import Temporality
 from openhands_otel._internal.metrics.histograms import BucketCounts
-from openhands_otel._internal.metrics.points import Batch, Exemplar, Number, Selection, Series, Value
+from openhands_otel._internal.metrics.points import Batch, Selection, SentExemplar, SentSeries, SentValue
 from openhands_otel._internal.metrics.self_observation import SELF_OBSERVATION
 from openhands_otel.semconv import Metric
 
@@ -37,9 +38,9 @@ AS_DELTA: Final[Mapping[Temporality, frozenset[str]]] = {
 }
 """Kinds of metrics that are sent as deltas."""
 
-Held = dict[Series, Value]
+FleetValues = dict[SentSeries, SentValue]
 """Series as they were at one time, cumulative since the process began."""
-Told = dict[Series, tuple[Value, int]]
+StampedValues = dict[SentSeries, tuple[SentValue, int]]
 """What somebody has of series, and the stamp that it has of it."""
 
 
@@ -51,16 +52,16 @@ class FleetSeries:
 
     def __init__(
         self,
-        read: Callable[[], Iterable[tuple[Series, Value]]],
+        read: Callable[[], Iterable[tuple[SentSeries, SentValue]]],
         temporality: Temporality = "cumulative",
-        exemplars: dict[Series, Exemplar] | None = None,
+        exemplars: dict[SentSeries, SentExemplar] | None = None,
     ) -> None:
         self._read = read
         self._as_delta = AS_DELTA[temporality]
-        self._exemplars: dict[Series, Exemplar] = {} if exemplars is None else exemplars
-        self._delivered: Told = {}
-        self._starts: dict[Series, int] = {}
-        self._base: Held = {}
+        self._exemplars: dict[SentSeries, SentExemplar] = {} if exemplars is None else exemplars
+        self._delivered: StampedValues = {}
+        self._starts: dict[SentSeries, int] = {}
+        self._base: FleetValues = {}
         """What adds up, as it was when the instance began: what was counted before is not its own."""
         self._last_selection = now_ns()
 
@@ -92,32 +93,36 @@ class FleetSeries:
             self._exemplars.clear()
         return selection
 
-    def held(self, now: int, everything: bool) -> Held:
+    def held(self, now: int, everything: bool) -> FleetValues:
         """What is not acknowledged, or ``everything``. Nothing is different afterwards."""
         return dict(self._changed(now, everything, lambda metric: metric not in SELF_OBSERVATION))
 
-    def selection(self, held: Held, now: int) -> Selection:
+    def selection(self, held: FleetValues, now: int) -> Selection:
         """``held`` as it is to be sent, stamped ``now``."""
         batch = Batch(semconv.SCOPE_FLEET, now, self._as_delta)
         sent = self._tell(held, batch, self._delivered, self._exemplars)
         return Selection(batch.message(), lambda: self._delivered.update(sent), held=held)
 
-    def spooled(self, held: Held, now: int, told: Told) -> ScopeMetrics | None:
+    def spooled(self, held: FleetValues, now: int, told: StampedValues) -> ScopeMetrics | None:
         """``held`` for whoever sends it later, cumulative whatever is preferred; ``told`` stands before it there."""
         return self._totals(held, now, told, ChainMap(told, self._delivered))
 
-    def totals(self, held: Mapping[Series, Value], now: int, told: Told) -> ScopeMetrics | None:
+    def totals(self, held: Mapping[SentSeries, SentValue], now: int, told: StampedValues) -> ScopeMetrics | None:
         """``held`` for somebody who has ``told`` and no more, cumulative whatever is preferred."""
         return self._totals(held, now, told, told)
 
     def _totals(
-        self, held: Mapping[Series, Value], now: int, told: Told, known: Mapping[Series, tuple[Value, int]]
+        self,
+        held: Mapping[SentSeries, SentValue],
+        now: int,
+        told: StampedValues,
+        known: Mapping[SentSeries, tuple[SentValue, int]],
     ) -> ScopeMetrics | None:
         batch = Batch(semconv.SCOPE_FLEET, now)
         told |= self._tell(held, batch, known, {})
         return batch.message()
 
-    def acknowledged(self, held: Held, now: int) -> ScopeMetrics | None:
+    def acknowledged(self, held: FleetValues, now: int) -> ScopeMetrics | None:
         """What was acknowledged last of the series of ``held``."""
         last = {series: self._delivered[series] for series in held if series in self._delivered}
         batch = Batch(semconv.SCOPE_FLEET, now)
@@ -126,7 +131,7 @@ class FleetSeries:
 
     def _changed(
         self, now: int, everything: bool, is_wanted: Callable[[Metric], bool]
-    ) -> Iterator[tuple[Series, Value]]:
+    ) -> Iterator[tuple[SentSeries, SentValue]]:
         for series, value in self._read():
             if not is_wanted(series[0]):
                 continue
@@ -141,11 +146,11 @@ class FleetSeries:
 
     def _tell(
         self,
-        held: Mapping[Series, Value],
+        held: Mapping[SentSeries, SentValue],
         batch: Batch,
-        known: Mapping[Series, tuple[Value, int]],
-        exemplars: dict[Series, Exemplar],
-    ) -> Told:
+        known: Mapping[SentSeries, tuple[SentValue, int]],
+        exemplars: dict[SentSeries, SentExemplar],
+    ) -> StampedValues:
         """Put ``held`` into ``batch`` as it is said to somebody who has ``known``; returns what it has then."""
         for series, value in held.items():
             start, before, base = self._starts[series], known.get(series), self._base.get(series)
@@ -159,24 +164,24 @@ class FleetSeries:
             batch.add("", series, own, batch.now, start, exemplars.pop(series, None))
         return {series: (value, batch.now) for series, value in held.items()}
 
-    def _begin(self, series: Series, now: int) -> None:
+    def _begin(self, series: SentSeries, now: int) -> None:
         # The last time at which it was seen not to exist, but no more than a second ago, or a back end whose head has
         # moved on would refuse the zero as too old; and a millisecond at least, its resolution.
         if series not in self._starts:
             self._starts[series] = min(max(self._last_selection, now - SECOND_NS), now - MILLISECOND_NS)
 
 
-def adds_up(series: Series) -> bool:
+def adds_up(series: SentSeries) -> bool:
     """Whether a series' values are totals, which start at 0."""
     return series[0].kind in ("counter", "histogram")
 
 
-def extent(value: Value) -> Number:
+def extent(value: SentValue) -> Number:
     """What differs when a value has changed."""
     return value.count if isinstance(value, BucketCounts) else value
 
 
-def less(value: Value, before: Value) -> Value:
+def less(value: SentValue, before: SentValue) -> SentValue:
     """What a value has grown by since ``before``."""
     if isinstance(value, BucketCounts):
         assert isinstance(before, BucketCounts)

@@ -20,9 +20,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 from openhands_otel import semconv
 from openhands_otel._internal import fork_gate
 from openhands_otel._internal.ledger.intake import Intake
-from openhands_otel._internal.metrics.histogram_labels import Labels
+from openhands_otel._internal.metrics.histogram_labels import HistogramLabels
 from openhands_otel._internal.metrics.readings import READ_METRICS, FleetReadings
-from openhands_otel._internal.metrics.samples import Known, Sampler, histograms_of
+from openhands_otel._internal.metrics.samples import CappedSeries, Sampler, histograms_of
 from openhands_otel._internal.metrics.self_observation import SelfObservation
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import BudgetScope, GenAINames, Metric
@@ -52,7 +52,7 @@ class FleetInstruments:
             )
             for metric in histograms_of(names)
         }
-        self._known = Known(series_limit, self._overflowed, lambda metric, labels: dict(labels.spelled))
+        self._known = CappedSeries(series_limit, self._overflowed, lambda metric, labels: dict(labels.spelled))
         self.sampler = Sampler(self, names=names)
 
     def feed(self, intake: Intake, observation: SelfObservation, start_over: bool = False) -> None:
@@ -60,7 +60,7 @@ class FleetInstruments:
         self._observation = observation
         self._readings.feed(intake, observation, start_over)
 
-    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
+    def record(self, metric: Metric, labels: HistogramLabels, amount: float, span: SpanContext | None) -> None:
         """Take one value of a histogram. For the flusher's thread only."""
         attributes = self._known.find(metric, labels)
         context = None if span is None else set_span_in_context(NonRecordingSpan(span), Context())

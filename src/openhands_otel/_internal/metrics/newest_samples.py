@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
-from openhands_otel._internal.ledger.fleet import Detail, fleet_key
+from openhands_otel._internal.ledger.fleet import MoreAttributes, fleet_key
 from openhands_otel._internal.ledger.fleet_tokens import detail_of
-from openhands_otel._internal.ledger.intake import Sample
-from openhands_otel._internal.metrics.histogram_labels import Histograms, Labels, failed
+from openhands_otel._internal.ledger.intake import Measurement
+from openhands_otel._internal.metrics.histogram_labels import HistogramLabels, Histograms, failed
 from openhands_otel.events import FirstChunk, LLMCallEnded, Origin, TokensUsed
 
 
@@ -35,7 +35,7 @@ class NewestSampler:
         self._record = histograms.record
         self._running: dict[int, _Used] = {}
 
-    def record(self, sample: Sample, span: SpanContext | None) -> None:
+    def record(self, sample: Measurement, span: SpanContext | None) -> None:
         """Record what ``sample`` is a value of; ``span`` is the one that it came from."""
         match sample:
             case TokensUsed():
@@ -66,11 +66,11 @@ class NewestSampler:
         for seconds in ended.chunk_seconds:
             self._record(semconv.TIME_PER_OUTPUT_CHUNK, _labels(ended.origin, model), seconds, span)
 
-    def _record_tokens(self, used: _Used, error: Detail, span: SpanContext | None) -> None:
+    def _record_tokens(self, used: _Used, error: MoreAttributes, span: SpanContext | None) -> None:
         labels = _labels(used.origin, used.model, error)
         self._record(semconv.OPERATION_INPUT_TOKENS, labels, used.input, span)
         self._record(semconv.OPERATION_OUTPUT_TOKENS, labels, used.output, span)
 
 
-def _labels(origin: Origin, model: str | None, more: Detail = ()) -> Labels:
-    return Labels(fleet_key(origin), (*detail_of(origin, model), *more))
+def _labels(origin: Origin, model: str | None, more: MoreAttributes = ()) -> HistogramLabels:
+    return HistogramLabels(fleet_key(origin), (*detail_of(origin, model), *more))

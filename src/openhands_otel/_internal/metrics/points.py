@@ -12,7 +12,8 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from opentelemetry.trace import SpanContext
 
 from openhands_otel import semconv
-from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY, Detail, FleetKey
+from openhands_otel._internal.exact import Number
+from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY, FleetKey, MoreAttributes
 from openhands_otel._internal.metrics.histograms import BucketCounts, ExponentialBuckets
 from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import Metric
@@ -20,12 +21,11 @@ from openhands_otel.semconv import Metric
 NO_RECORDED_VALUE = pb.DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 CACHED = 1_024
 
-Labels = tuple[tuple[str, str | bool | int], ...]
-Series = tuple[Metric, Labels]
+SentAttributes = tuple[tuple[str, str | bool | int], ...]
+SentSeries = tuple[Metric, SentAttributes]
 """One series: metric and attributes, of a conversation's other than its id."""
-Number = int | float
-Value = Number | BucketCounts
-Exemplar = tuple[float, int, SpanContext]
+SentValue = Number | BucketCounts
+SentExemplar = tuple[float, int, SpanContext]
 """What one call added, when (unix nanoseconds), and the span that it was made in."""
 
 
@@ -36,7 +36,7 @@ class Selection:
     scope: pb.ScopeMetrics | None
     commit: Callable[[], None]
     put_back: Callable[[], None] = lambda: None
-    held: Mapping[Series, Value] = field(default_factory=dict[Series, Value])
+    held: Mapping[SentSeries, SentValue] = field(default_factory=dict[SentSeries, SentValue])
     """What the fleet's points say, as totals."""
 
 
@@ -56,7 +56,13 @@ class Batch:
         return metric.kind in self._as_delta
 
     def add(
-        self, conversation_id: str, series: Series, value: Value, at: int, start: int, exemplar: Exemplar | None = None
+        self,
+        conversation_id: str,
+        series: SentSeries,
+        value: SentValue,
+        at: int,
+        start: int,
+        exemplar: SentExemplar | None = None,
     ) -> None:
         """Add a value; ``conversation_id`` is empty where a series is no conversation's."""
         point = self._point(conversation_id, series, at, start, isinstance(value, ExponentialBuckets))
@@ -75,7 +81,7 @@ class Batch:
             else:
                 told.as_double = amount
 
-    def end(self, conversation_id: str, series: Series, start: int) -> None:
+    def end(self, conversation_id: str, series: SentSeries, start: int) -> None:
         """Add the point that ends a series."""
         self._point(conversation_id, series, self.now, start).flags = NO_RECORDED_VALUE
 
@@ -83,7 +89,7 @@ class Batch:
         """All points, or None."""
         return self._message if self._points else None
 
-    def _point(self, conversation_id: str, series: Series, at: int, start: int, exponential: bool = False) -> Any:
+    def _point(self, conversation_id: str, series: SentSeries, at: int, start: int, exponential: bool = False) -> Any:
         metric, labels = series
         points = self._points.get(metric)
         if points is None:
@@ -124,7 +130,7 @@ def sendable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def spelled(detail: Detail) -> Labels:
+def spelled(detail: MoreAttributes) -> SentAttributes:
     """What only the newest GenAI names tell, as it leaves the process."""
     return tuple((name, sendable(value) if isinstance(value, str) else value) for name, value in detail)
 
@@ -146,13 +152,13 @@ _encoded_one = lru_cache(CACHED)(_encode)
 
 
 @lru_cache(CACHED)
-def _encoded(kind: Callable[[], Any], labels: Labels) -> bytes:
+def _encoded(kind: Callable[[], Any], labels: SentAttributes) -> bytes:
     """Several: in protobuf they stand one behind the other. There are many sets of labels, of few names and values."""
     return b"".join([_encoded_one(kind, name, value) for name, value in labels])
 
 
 @lru_cache(CACHED)
-def fleet_labels(key: FleetKey) -> Labels:
+def fleet_labels(key: FleetKey) -> SentAttributes:
     """Attributes of one fleet series. What is an agent's and no LLM's has neither provider nor model nor role."""
     if key == OVERFLOW_KEY:
         return ((semconv.METRIC_OVERFLOW, True),)

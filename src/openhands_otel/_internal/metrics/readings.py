@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from openhands_otel import semconv
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.ledger.intake import Intake
 from openhands_otel._internal.ledger.ledger import FLEET_METRICS, Ledger
-from openhands_otel._internal.metrics.points import Labels, Number, Series, fleet_labels
+from openhands_otel._internal.metrics.points import SentAttributes, SentSeries, fleet_labels
 from openhands_otel._internal.metrics.self_observation import SELF_OBSERVATION, SelfObservation
 from openhands_otel.semconv import BudgetScope, Metric
 
@@ -38,13 +39,13 @@ class FleetReadings:
         self._intakes = (intake,) if start_over else (*self._intakes, intake)
         self._observation = observation
 
-    def read(self) -> Iterator[tuple[Series, Number]]:
+    def read(self) -> Iterator[tuple[SentSeries, Number]]:
         """All of them."""
         for metric in READ_METRICS:
             for labels, value in self.of(metric):
                 yield (metric, labels), value
 
-    def of(self, metric: Metric) -> list[tuple[Labels, Number]]:
+    def of(self, metric: Metric) -> list[tuple[SentAttributes, Number]]:
         """Attributes and values of one metric."""
         if metric is semconv.BUDGET:
             return [(((semconv.BUDGET_SCOPE, scope.value),), limit) for scope, limit in self._budgets.items()]
@@ -52,7 +53,7 @@ class FleetReadings:
             return self._observation.read(metric) if self._observation is not None else []
         if metric in _RUNNING:
             return [((), sum(_RUNNING[metric](ledger) for ledger in self._ledgers()))]
-        totals: dict[Labels, Number] = {}
+        totals: dict[SentAttributes, Number] = {}
         for ledger in self._ledgers():
             for key, total in ledger.fleet[metric.name].items():
                 labels = fleet_labels(key)

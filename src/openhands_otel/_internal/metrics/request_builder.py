@@ -29,7 +29,7 @@ from opentelemetry.sdk.metrics.export import ResourceMetrics as ResourceMetricsD
 from opentelemetry.sdk.resources import Resource
 
 from openhands_otel._internal.clock import MILLISECOND_NS, Clock, process_clock
-from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, FIRST, MARK, NEWEST, Part
+from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, FIRST, MARK, NEWEST, SpooledRequest
 from openhands_otel._internal.export.transport import DELIVERED, Outcome, Transport
 from openhands_otel._internal.ledger.intake import Intake
 from openhands_otel._internal.metrics import conversation_series, fleet_series
@@ -52,7 +52,7 @@ class LastWords:
     request: ExportMetricsServiceRequest
     totals: ExportMetricsServiceRequest | None
     """The same for a file."""
-    parts: list[Part]
+    parts: list[SpooledRequest]
 
 
 class RequestBuilder:
@@ -74,7 +74,7 @@ class RequestBuilder:
         self._vitals = vitals or Vitals(0.0)
         self._transport = transport
         self._beside = beside
-        self._filed: fleet_series.Told = {}
+        self._filed: fleet_series.StampedValues = {}
         """What the file has of the fleet's series, where they are sent as deltas."""
         self._resource = resource
         self._encoded_resource = _encoded(resource)
@@ -100,7 +100,7 @@ class RequestBuilder:
         return bool(self._first or self._backlog.marks or any(self._put_off) or self._series.has_more)
 
     @property
-    def refused(self) -> list[Part]:
+    def refused(self) -> list[SpooledRequest]:
         """What a receiver will never take, and what would be lost without a spool."""
         return [part for words in self._refused for part in words.parts]
 
@@ -145,7 +145,7 @@ class RequestBuilder:
 
         return send
 
-    def spool(self, everything: bool = False) -> list[Part]:
+    def spool(self, everything: bool = False) -> list[SpooledRequest]:
         """What is not acknowledged, ``everything`` even what is, for a file. Under the ledger's lock."""
         now = self._stamp()
         fleet = self._fleet.held(now, everything)
@@ -154,21 +154,23 @@ class RequestBuilder:
         parts = [part for words in (*self._refused, *self._first) for part in words.parts]
         return parts + self._parts(self._backlog.marks, newest)
 
-    def _parts(self, marks: Iterable[Mark], newest: Mark) -> list[Part]:
-        fleet: fleet_series.Told = {}
-        conversations: conversation_series.Held = {}
-        parts: list[Part] = []
+    def _parts(self, marks: Iterable[Mark], newest: Mark) -> list[SpooledRequest]:
+        fleet: fleet_series.StampedValues = {}
+        conversations: conversation_series.ConversationValues = {}
+        parts: list[SpooledRequest] = []
         for mark in marks:
             # All of it each time, for what it tells the next one; most bodies are there already.
             bodies = self._bodies(mark, fleet, conversations)
             mark.body = mark.body or next(iter(bodies), b"")
-            parts.append(Part(MARK, mark.at, mark.body))
-        parts += [Part(NEWEST, newest.at, body) for body in self._bodies(newest, fleet, conversations)]
+            parts.append(SpooledRequest(MARK, mark.at, mark.body))
+        parts += [SpooledRequest(NEWEST, newest.at, body) for body in self._bodies(newest, fleet, conversations)]
         known = self._fleet.acknowledged(newest.fleet, newest.at)
         known_of = self._series.acknowledged(newest.conversations, newest.at)
-        return parts + [Part(ACKNOWLEDGED, newest.at, body) for body in self._requests(known, known_of)]
+        return parts + [SpooledRequest(ACKNOWLEDGED, newest.at, body) for body in self._requests(known, known_of)]
 
-    def _bodies(self, mark: Mark, fleet: fleet_series.Told, conversations: conversation_series.Held) -> list[bytes]:
+    def _bodies(
+        self, mark: Mark, fleet: fleet_series.StampedValues, conversations: conversation_series.ConversationValues
+    ) -> list[bytes]:
         scope = self._fleet.spooled(mark.fleet, mark.at, fleet)
         return self._requests(scope, self._series.spooled(mark.conversations, mark.at, conversations))
 
@@ -238,10 +240,12 @@ class RequestBuilder:
         self,
         request: ExportMetricsServiceRequest | None,
         totals: ExportMetricsServiceRequest | None,
-        parts: list[Part],
+        parts: list[SpooledRequest],
     ) -> None:
         if request is not None:
-            words = [Part(FIRST if part.kind != ACKNOWLEDGED else part.kind, part.at, part.body) for part in parts]
+            words = [
+                SpooledRequest(FIRST if part.kind != ACKNOWLEDGED else part.kind, part.at, part.body) for part in parts
+            ]
             self._first.append(LastWords(request, totals, words))
 
     def _request_of(

@@ -18,11 +18,11 @@ from openhands_otel._internal.exact import SECONDS_LIMIT
 from openhands_otel._internal.ledger.account import RunRecord
 from openhands_otel._internal.ledger.fleet import OVERFLOW_KEY, FleetKey, FleetLabels, agent_key, fleet_key
 from openhands_otel._internal.ledger.fleet_tokens import token_amounts
-from openhands_otel._internal.ledger.intake import Sample
-from openhands_otel._internal.metrics.histogram_labels import OVERFLOW_LABELS, Histograms, Labels, failed
+from openhands_otel._internal.ledger.intake import Measurement
+from openhands_otel._internal.metrics.histogram_labels import OVERFLOW_LABELS, HistogramLabels, Histograms, failed
 from openhands_otel._internal.metrics.histograms import BucketCounts, ExplicitBuckets, ExponentialBuckets
 from openhands_otel._internal.metrics.newest_samples import NewestSampler
-from openhands_otel._internal.metrics.points import CACHED, Exemplar, Series, fleet_labels
+from openhands_otel._internal.metrics.points import CACHED, SentExemplar, SentSeries, fleet_labels
 from openhands_otel.events import CostAdded, FirstChunk, LatencyRecorded, LLMCallEnded, Origin, TokensUsed, ToolEnded
 from openhands_otel.semconv import GenAINames, Metric, TokenType
 
@@ -53,9 +53,9 @@ class _LabelsOfCalls:
     """Of what belongs to the LLM calls of one attribute set."""
 
     def __init__(self, key: FleetKey) -> None:
-        self.plain = Labels(key)
+        self.plain = HistogramLabels(key)
         self.input, self.output = (
-            Labels(key, ((semconv.TOKEN_TYPE, kind.value),)) for kind in (TokenType.INPUT, TokenType.OUTPUT)
+            HistogramLabels(key, ((semconv.TOKEN_TYPE, kind.value),)) for kind in (TokenType.INPUT, TokenType.OUTPUT)
         )
 
 
@@ -71,7 +71,7 @@ class Sampler:
     def __init__(
         self,
         histograms: Histograms,
-        note: Callable[[Sample, SpanContext], None] | None = None,
+        note: Callable[[Measurement, SpanContext], None] | None = None,
         names: GenAINames = GenAINames.TODAY,
     ) -> None:
         self._record = histograms.record
@@ -82,7 +82,7 @@ class Sampler:
         self._labels = _LabelsOfCalls(OVERFLOW_KEY)
         """Of ``_origin``: the events of one call share theirs and mostly come together."""
 
-    def record_all(self, waiting: deque[tuple[Sample, SpanContext | None]]) -> bool:
+    def record_all(self, waiting: deque[tuple[Measurement, SpanContext | None]]) -> bool:
         """Record all that waits; whether there was anything."""
         any_waits = bool(waiting)
         while waiting:
@@ -92,7 +92,7 @@ class Sampler:
                 self._note(sample, span)
         return any_waits
 
-    def record(self, sample: Sample, span: SpanContext | None) -> None:
+    def record(self, sample: Measurement, span: SpanContext | None) -> None:
         """Record what ``sample`` is a value of; ``span`` is the one that it came from."""
         if self._newest is not None:
             self._newest.record(sample, span)
@@ -136,30 +136,34 @@ class Sampler:
         if ended.seconds is None:
             return
         named = ((semconv.TOOL_NAME, ended.tool), (semconv.TOOL_OUTCOME, ended.outcome.value))
-        labels = Labels(agent_key(ended.agent), (*named, *failed(ended.error)))
+        labels = HistogramLabels(agent_key(ended.agent), (*named, *failed(ended.error)))
         self._record(semconv.TOOL_DURATION, labels, ended.seconds, span)
 
     def _run(self, run: RunRecord, span: SpanContext | None) -> None:
         ended = run.ended
         if ended.seconds is None:
             return
-        labels = Labels(agent_key(ended.agent), ((semconv.RUN_OUTCOME, ended.outcome.value), *failed(ended.error)))
+        labels = HistogramLabels(
+            agent_key(ended.agent), ((semconv.RUN_OUTCOME, ended.outcome.value), *failed(ended.error))
+        )
         self._record(semconv.RUN_DURATION, labels, ended.seconds, span)
         self._record(semconv.RUN_CALLS, labels, run.calls, span)
         self._record(semconv.RUN_TOOL_CALLS, labels, run.tool_calls, span)
         self._record(semconv.RUN_COST, labels, run.cost, span)
 
 
-class Known[S]:
+class CappedSeries[S]:
     """What stands for each attribute set of each histogram. Past the cap they share one, as the ledger's do."""
 
-    def __init__(self, limit: int, on_overflow: Callable[[], None], make: Callable[[Metric, Labels], S]) -> None:
-        self.of: dict[Metric, dict[Labels, S]] = {metric: {} for metric in HISTOGRAMS}
+    def __init__(
+        self, limit: int, on_overflow: Callable[[], None], make: Callable[[Metric, HistogramLabels], S]
+    ) -> None:
+        self.of: dict[Metric, dict[HistogramLabels, S]] = {metric: {} for metric in HISTOGRAMS}
         self._limit = limit
         self._on_overflow = on_overflow
         self._make = make
 
-    def find(self, metric: Metric, labels: Labels) -> S:
+    def find(self, metric: Metric, labels: HistogramLabels) -> S:
         """What stands for ``labels``, or for all that the cap keeps out."""
         known = self.of[metric]
         found = known.get(labels)
@@ -188,22 +192,22 @@ class Distributions:
         self._detailed = detailed
         self._fleet_labels = fleet_labels
         self._exponential = exponential
-        self._known = Known(limit, on_overflow, self._make)
-        self.exemplars: dict[Series, Exemplar] = {}
+        self._known = CappedSeries(limit, on_overflow, self._make)
+        self.exemplars: dict[SentSeries, SentExemplar] = {}
 
-    def record(self, metric: Metric, labels: Labels, amount: float, span: SpanContext | None) -> None:
+    def record(self, metric: Metric, labels: HistogramLabels, amount: float, span: SpanContext | None) -> None:
         """Take one value."""
         self._known.find(metric, labels).add(amount)
         if span is not None:
             self.exemplars[metric, labels.spelled] = amount, now_ns(), span
 
-    def read(self) -> Iterator[tuple[Series, BucketCounts]]:
+    def read(self) -> Iterator[tuple[SentSeries, BucketCounts]]:
         """All of them, as they are now; they go on growing."""
         for metric, known in self._known.of.items():
             for labels, distribution in known.items():
                 yield (metric, labels.spelled), distribution
 
-    def note(self, sample: Sample, span: SpanContext) -> None:
+    def note(self, sample: Measurement, span: SpanContext) -> None:
         """The counters that ``sample`` makes grow have an exemplar."""
         match sample:
             case CostAdded(origin=origin):
@@ -223,5 +227,5 @@ class Distributions:
         for metric, key, amount in grown:
             self.exemplars[metric, fleet_labels(key)] = amount, sample.at, span
 
-    def _make(self, metric: Metric, labels: Labels) -> BucketCounts:
+    def _make(self, metric: Metric, labels: HistogramLabels) -> BucketCounts:
         return ExponentialBuckets() if self._exponential else ExplicitBuckets(metric.buckets or ())

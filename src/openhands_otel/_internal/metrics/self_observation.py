@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from openhands_otel import semconv
 from openhands_otel._internal import guard
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.ledger.ledger import Ledger
-from openhands_otel._internal.metrics.points import Labels, Number
+from openhands_otel._internal.metrics.points import SentAttributes
 from openhands_otel.semconv import Metric
 
 SELF_OBSERVATION = (
@@ -34,7 +35,7 @@ class SelfObservation:
         self.flushes = 0
         self.flush_cpu_s = 0.0
 
-    def read(self, metric: Metric) -> list[tuple[Labels, Number]]:
+    def read(self, metric: Metric) -> list[tuple[SentAttributes, Number]]:
         """Attributes and current values of one of SELF_OBSERVATION."""
         if metric is semconv.HOOK_ERRORS:
             return [(((semconv.HOOK_NAME, name),), count) for name, count in guard.error_counts().items()]

@@ -28,7 +28,7 @@ FIRST_BEAT_S = 0.2
 EARLY = 0.9
 """A beat that comes a little early is none too many."""
 
-Told = dict[Metric, float]
+ToldVitals = dict[Metric, float]
 
 
 class Vitals:
@@ -42,8 +42,8 @@ class Vitals:
         self._left = False
         """Whether farewell was said, and nothing since."""
         self._who = b""
-        self._told: Told = {}
-        self._saying: Told = {}
+        self._told: ToldVitals = {}
+        self._saying: ToldVitals = {}
         self._spoke_at = 0.0
 
     def prepare(self, everything: bool, last: bool) -> None:
@@ -98,7 +98,7 @@ class Vitals:
         left_s = self.beat_in_s
         return left_s is not None and left_s <= (1 - EARLY) * (self._beat_s or 0.0)
 
-    def _promises(self) -> Told:
+    def _promises(self) -> ToldVitals:
         if self._last:
             return {}
         promises = {semconv.HEARTBEAT_INTERVAL: self._heartbeat_s}

@@ -15,7 +15,7 @@ from typing import Final
 
 from openhands_otel._internal.openhands_files.state_file import CostEntry, Meter, UsageEntry
 
-Key = tuple[object, ...]
+CopyKey = tuple[object, ...]
 """Equal for two entries if one is a copy of the other."""
 
 
@@ -23,7 +23,7 @@ Key = tuple[object, ...]
 class Spent:
     """One cost, in US dollars."""
 
-    key: Key
+    key: CopyKey
     model: str
     time: float | None
     cost: float
@@ -33,7 +33,7 @@ class Spent:
 class Answered:
     """One answer of a provider: tokens and seconds. ``calls`` is 0 for what is no answer of its own."""
 
-    key: Key
+    key: CopyKey
     model: str
     time: float | None
     usage: UsageEntry | None
@@ -48,7 +48,7 @@ def spent(meter: Meter) -> list[Spent]:
     """The costs. Model, amount and time tell a copy: the time is one of microseconds."""
     found: list[Spent] = []
     for index, entry in enumerate(meter.costs):
-        key: Key = (entry.model, entry.cost, entry.time)
+        key: CopyKey = (entry.model, entry.cost, entry.time)
         if entry.time is None:
             # Copies are copies of whole lists, so they have it at the same place.
             key = (*key, index, _first_id(meter))

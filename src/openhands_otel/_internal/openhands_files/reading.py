@@ -16,12 +16,12 @@ from typing import Final
 
 from openhands_otel._internal.openhands_files.calls import NO_TOKENS, Answered, Spent
 from openhands_otel._internal.openhands_files.finding import Search, Skip
-from openhands_otel._internal.openhands_files.sifting import Held, Place, Sifting, Source
+from openhands_otel._internal.openhands_files.sifting import ConversationFile, HeldEntry, MeterPlace, Sifting
 from openhands_otel._internal.openhands_files.state_file import Unreadable, read_state
 from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.rows import CLOCKS_S, QUARTER_S, SpendRow
 
-Presence = Mapping[str, Sequence[tuple[float, float]]]
+PresenceById = Mapping[str, Sequence[tuple[float, float]]]
 """By conversation id: from when to when (unix seconds) an instrumented process held it."""
 
 UNLISTED: Final = "unlisted"
@@ -40,7 +40,7 @@ def presence_of(present: Iterable[tuple[str, float, float]]) -> dict[str, list[t
 
 
 @dataclass(slots=True)
-class ReadConversation:
+class ConversationAbout:
     """What is known of a conversation beside its spend; times are unix seconds, of its own calls."""
 
     id: str
@@ -61,13 +61,13 @@ class Reading:
     rows: list[SpendRow] = field(default_factory=list[SpendRow])
     skipped: list[Skip] = field(default_factory=list[Skip])
     """Files and folders that were not read, or not wholly, each with a reason in words."""
-    conversations: dict[str, ReadConversation] = field(default_factory=dict[str, ReadConversation])
+    conversations: dict[str, ConversationAbout] = field(default_factory=dict[str, ConversationAbout])
 
 
 def read(
     roots: Iterable[Path],
     *,
-    presence: Presence | None = None,
+    presence: PresenceById | None = None,
     since: float | None = None,
     until: float | None = None,
     now: float | None = None,
@@ -112,9 +112,9 @@ def _nothing_collected() -> Generator[None]:
             gc.enable()
 
 
-def _sources(roots: Iterable[Path], not_before: float | None, now: float) -> tuple[list[Source], list[Skip]]:
-    search, sources = Search(), list[Source]()
-    by_path: dict[Path, Source] = {}
+def _sources(roots: Iterable[Path], not_before: float | None, now: float) -> tuple[list[ConversationFile], list[Skip]]:
+    search, sources = Search(), list[ConversationFile]()
+    by_path: dict[Path, ConversationFile] = {}
     for root in roots:
         for found in search.states(root):
             try:
@@ -126,16 +126,16 @@ def _sources(roots: Iterable[Path], not_before: float | None, now: float) -> tup
                 continue
             if state.refused:
                 search.skipped.append((found.path, f"{state.refused} of its entries are out of range"))
-            source = Source(state, None if found.parent is None else by_path.get(found.parent))
+            source = ConversationFile(state, None if found.parent is None else by_path.get(found.parent))
             by_path[found.path] = source
             sources.append(source)
     return sources, search.skipped
 
 
-def _described(source: Source) -> ReadConversation:
+def _described(source: ConversationFile) -> ConversationAbout:
     state = source.state
     parent = None if source.parent is None else source.parent.state.id
-    return ReadConversation(
+    return ConversationAbout(
         *(state.id, state.path, parent, state.agent, state.model, state.status, state.modified),
         first=source.first,
         last=source.last,
@@ -145,11 +145,11 @@ def _described(source: Source) -> ReadConversation:
 class _Counted:
     """Which calls an instrumented process has counted."""
 
-    def __init__(self, presence: Presence, on_disk: set[str]) -> None:
+    def __init__(self, presence: PresenceById, on_disk: set[str]) -> None:
         self.presence = presence
         self._not_on_disk = [spans for name, spans in presence.items() if name not in on_disk]
 
-    def has(self, sources: Iterable[Source], owner: Source, when: float | None) -> bool:
+    def has(self, sources: Iterable[ConversationFile], owner: ConversationFile, when: float | None) -> bool:
         """Whether it may have been counted: in the presence of any conversation that has it."""
         spans = [self.presence.get(source.state.id, ()) for source in sources]
         if when is None:
@@ -167,7 +167,7 @@ class _Rows:
         self._counted = counted
         self._since = -math.inf if since is None else since
         self._until = math.inf if until is None else until
-        self._amounts: dict[tuple[float | None, float, Place, str, str], Amount] = {}
+        self._amounts: dict[tuple[float | None, float, MeterPlace, str, str], Amount] = {}
 
     def made(self) -> list[SpendRow]:
         for amount in self._amounts.values():
@@ -178,13 +178,13 @@ class _Rows:
         ]
         return sorted(rows, key=lambda row: (row.end, row.begin or 0.0))
 
-    def add_cost(self, held: Held[Spent]) -> None:
+    def add_cost(self, held: HeldEntry[Spent]) -> None:
         entry = held.entry
         amount = self._amount(held.place, held.holders, entry.time, entry.model)
         if amount is not None:
             amount.cost.add(entry.cost)
 
-    def add_answer(self, held: Held[Answered]) -> None:
+    def add_answer(self, held: HeldEntry[Answered]) -> None:
         entry = held.entry
         amount = self._amount(held.place, held.holders, entry.time, entry.model)
         if amount is None:
@@ -200,13 +200,18 @@ class _Rows:
         amount.calls += 1
         amount.unpriced_calls += entry.unpriced
 
-    def add_unlisted(self, place: Place, unlisted: float) -> None:
+    def add_unlisted(self, place: MeterPlace, unlisted: float) -> None:
         amount = self._amount(place, None, None, place.meter.model, UNLISTED)
         if amount is not None:
             amount.cost.add(unlisted)
 
     def _amount(
-        self, place: Place, holders: list[Source] | None, when: float | None, model: str, cost_source: str = ""
+        self,
+        place: MeterPlace,
+        holders: list[ConversationFile] | None,
+        when: float | None,
+        model: str,
+        cost_source: str = "",
     ) -> Amount | None:
         """Where it is added to; None for what is out of the period, or counted."""
         source = place.source
@@ -230,7 +235,7 @@ class _Rows:
         return amount
 
     @staticmethod
-    def _bounds(source: Source) -> tuple[float | None, float]:
+    def _bounds(source: ConversationFile) -> tuple[float | None, float]:
         """Of what has no date: it is not newer than its file, and not older than the conversation."""
         begin = source.state.modified // QUARTER_S * QUARTER_S
         return (begin, begin + QUARTER_S) if source.begun >= begin else (None, source.state.modified)

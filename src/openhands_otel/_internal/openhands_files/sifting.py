@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Final
 
 from openhands_otel._internal.model_names import WELL_KNOWN, by_route
-from openhands_otel._internal.openhands_files.calls import Answered, Key, Spent, answered, date_neighbours, spent
+from openhands_otel._internal.openhands_files.calls import Answered, CopyKey, Spent, answered, date_neighbours, spent
 from openhands_otel._internal.openhands_files.finding import EVENTS
 from openhands_otel._internal.openhands_files.state_file import ConversationState, Meter
 from openhands_otel._internal.spend.rows import Dimension
@@ -42,11 +42,11 @@ _RESPONSE_ID: Final = re.compile(rb'"llm_response_id"\s*:\s*"([^"\\]{1,256})"')
 
 
 @dataclass(eq=False)
-class Source:
+class ConversationFile:
     """A conversation's file; ``first`` and ``last`` are of its own calls, unix seconds."""
 
     state: ConversationState
-    parent: Source | None
+    parent: ConversationFile | None
     first: float | None = None
     last: float | None = None
 
@@ -99,19 +99,19 @@ class Source:
 
 
 @dataclass(eq=False)
-class Place:
+class MeterPlace:
     """A meter of a conversation."""
 
-    source: Source
+    source: ConversationFile
     meter: Meter
-    group: Place | None = None
+    group: MeterPlace | None = None
     """A meter that has entries in common with this one."""
 
     @cached_property
     def is_copy(self) -> bool:
         return self.meter.usage_id.startswith(_COPIES)
 
-    def goes_before(self, other: Place) -> bool:
+    def goes_before(self, other: MeterPlace) -> bool:
         """Whether this one's copy of an entry counts, and not the other's."""
         if self.is_copy != other.is_copy:
             return other.is_copy
@@ -123,7 +123,7 @@ class Place:
         return (mine.begun, mine.state.id) < (theirs.begun, theirs.state.id)
 
     @property
-    def first_of_group(self) -> Place:
+    def first_of_group(self) -> MeterPlace:
         place = self
         while place.group is not None:
             # Next time the way is half as long.
@@ -131,7 +131,7 @@ class Place:
             place = place.group
         return place
 
-    def join(self, other: Place) -> None:
+    def join(self, other: MeterPlace) -> None:
         mine, theirs = self.first_of_group, other.first_of_group
         if mine is not theirs:
             mine.group = theirs
@@ -159,14 +159,14 @@ class Place:
 
 
 @dataclass(slots=True)
-class Held[Entry: (Spent, Answered)]:
+class HeldEntry[Entry: (Spent, Answered)]:
     """An entry, where it counts, and who has it, where that is more than one."""
 
     entry: Entry
-    place: Place
-    holders: list[Source] | None = None
+    place: MeterPlace
+    holders: list[ConversationFile] | None = None
 
-    def add_holder(self, source: Source) -> None:
+    def add_holder(self, source: ConversationFile) -> None:
         """That one has it, too."""
         if source is not self.place.source:
             if self.holders is None:
@@ -177,17 +177,17 @@ class Held[Entry: (Spent, Answered)]:
 class Sifting:
     """See the module's docstring."""
 
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._spent: dict[Key, Held[Spent]] = {}
-        self._answered: dict[Key, Held[Answered]] = {}
-        self._totals: dict[Key, Place] = {}
-        self._unlisted: list[tuple[Place, float]] = []
+    def __init__(self, sources: Iterable[ConversationFile]) -> None:
+        self._spent: dict[CopyKey, HeldEntry[Spent]] = {}
+        self._answered: dict[CopyKey, HeldEntry[Answered]] = {}
+        self._totals: dict[CopyKey, MeterPlace] = {}
+        self._unlisted: list[tuple[MeterPlace, float]] = []
         for source in sources:
             for meter in source.state.meters:
-                self._take(Place(source, meter))
+                self._take(MeterPlace(source, meter))
         self._put_halves_together()
 
-    def _take(self, place: Place) -> None:
+    def _take(self, place: MeterPlace) -> None:
         meter = place.meter
         for entry in spent(meter):
             _hold(self._spent, entry, place)
@@ -224,19 +224,19 @@ class Sifting:
                     known.place = half.place
 
     @property
-    def spent(self) -> Iterable[Held[Spent]]:
+    def spent(self) -> Iterable[HeldEntry[Spent]]:
         """Every cost, once."""
         return self._spent.values()
 
     @property
-    def answered(self) -> Iterable[Held[Answered]]:
+    def answered(self) -> Iterable[HeldEntry[Answered]]:
         """Every answer, once."""
         return self._answered.values()
 
     @property
-    def unlisted(self) -> Iterable[tuple[Place, float]]:
+    def unlisted(self) -> Iterable[tuple[MeterPlace, float]]:
         """Of meters that have entries in common, those of the one conversation that knows of most."""
-        groups: dict[int, dict[int, dict[float, Place]]] = defaultdict(lambda: defaultdict(dict))
+        groups: dict[int, dict[int, dict[float, MeterPlace]]] = defaultdict(lambda: defaultdict(dict))
         for place, unlisted in self._unlisted:
             groups[id(place.first_of_group)][id(place.source)][unlisted] = place
         for sources in groups.values():
@@ -244,10 +244,10 @@ class Sifting:
             yield from ((place, unlisted) for unlisted, place in most.items())
 
 
-def _hold[Entry: (Spent, Answered)](held: dict[Key, Held[Entry]], entry: Entry, place: Place) -> None:
+def _hold[Entry: (Spent, Answered)](held: dict[CopyKey, HeldEntry[Entry]], entry: Entry, place: MeterPlace) -> None:
     known = held.get(entry.key)
     if known is None:
-        held[entry.key] = Held(entry, place)
+        held[entry.key] = HeldEntry(entry, place)
         return
     place.join(known.place)
     known.add_holder(place.source)

@@ -207,7 +207,7 @@ def _runtime(
         from openhands_otel._internal.export.otlp_config import read_otlp_config
         from openhands_otel._internal.process.pipeline import Pipeline
         from openhands_otel._internal.process.runtime import Runtime
-        from openhands_otel._internal.tracing.traces import Traces
+        from openhands_otel._internal.tracing.traces import TracePipeline
     except ImportError as error:
         logger.warning(
             "nothing is exported: the package of '%s' is missing; pip install 'openhands-otel[otlp]'", error.name
@@ -219,7 +219,7 @@ def _runtime(
         bus,
         lambda parent: Pipeline(settings, config, lambda: bus.dropped, meter_provider, parent),
         settings,
-        Traces(settings, tracer_provider, laminar_wanted, config.names),
+        TracePipeline(settings, tracer_provider, laminar_wanted, config.names),
         tells_in_detail=config.names.has_newest,
     )
 

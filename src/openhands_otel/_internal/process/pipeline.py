@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from opentelemetry.metrics import MeterProvider as MeterProviderApi
 from opentelemetry.sdk.resources import Resource
 
-from openhands_otel._internal.background_task import Waiting
+from openhands_otel._internal.background_task import WaitForWork
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import OtlpConfig
 from openhands_otel._internal.export.otlp_file.writer import FileBeside, FileTransport
@@ -29,7 +29,7 @@ from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
 from openhands_otel._internal.metrics.fleet_series import FleetSeries
 from openhands_otel._internal.metrics.guest import FleetInstruments, guest_instruments
-from openhands_otel._internal.metrics.points import Series, Value
+from openhands_otel._internal.metrics.points import SentSeries, SentValue
 from openhands_otel._internal.metrics.readings import FleetReadings
 from openhands_otel._internal.metrics.request_builder import RequestBuilder
 from openhands_otel._internal.metrics.resource import base_resource, process_resource
@@ -101,7 +101,7 @@ class Pipeline:
             readings = FleetReadings(self._settings.budgets, for_flusher=True)
             readings.feed(self._intake, self._observation)
 
-            def read() -> Iterator[tuple[Series, Value]]:
+            def read() -> Iterator[tuple[SentSeries, SentValue]]:
                 yield from readings.read()
                 yield from distributions.read()
 
@@ -166,7 +166,7 @@ class Pipeline:
         """
         return self.begin_flush(timeout_s, last)()
 
-    def begin_flush(self, timeout_s: float, last: bool = False) -> Waiting:
+    def begin_flush(self, timeout_s: float, last: bool = False) -> WaitForWork:
         """Begin to do so."""
         deadline = time.monotonic() + timeout_s
         flusher = self._started(deadline)

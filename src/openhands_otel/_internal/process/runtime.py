@@ -18,7 +18,7 @@ from openhands_otel._internal.ledger.intake import URGENT
 from openhands_otel._internal.once import Once
 from openhands_otel._internal.process.pipeline import Pipeline
 from openhands_otel._internal.process.process_end import ProcessEnd, main_has_returned
-from openhands_otel._internal.tracing.traces import Traces
+from openhands_otel._internal.tracing.traces import TracePipeline
 from openhands_otel.events import UPDATES, Event, LLMCallEnded, ToolEnded
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
@@ -41,7 +41,7 @@ class Runtime:
         bus: Bus,
         make_pipeline: MakePipeline,
         settings: Settings,
-        traces: Traces,
+        traces: TracePipeline,
         tells_in_detail: bool = False,
     ) -> None:
         self.tells_in_detail = tells_in_detail

@@ -19,7 +19,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from openhands_otel._internal.background_task import BackgroundTask
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.export.spool.destination import Destination
-from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, MARK, Owed, Part, Spool, encode, owed
+from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, MARK, Owed, Spool, SpooledRequest, encode, owed
 from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, Unusable, make_room, usable_folder
 from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
@@ -211,7 +211,7 @@ class SpoolKeeper:
         except Exception as error:
             note_error("SpoolKeeper.write", error)
 
-    def _save(self, parts: list[Part], refused: str) -> None:
+    def _save(self, parts: list[SpooledRequest], refused: str) -> None:
         if not (self._owed.cost or self._owed.calls):
             # Nobody's money: the end of a status, say.
             if self._file is not None:

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from openhands_otel._internal.report.figures import (
     COLUMNS,
-    Kind,
     Line,
+    LineKind,
     filled,
     has_names,
     is_lower_bound,
@@ -50,7 +50,7 @@ def as_csv(spend: Spend) -> str:
             *(cell(value) for value in _figures(line.group, spend.total).values()),
         ]
         for line in lines(spend)
-        if line.kind is not Kind.AROUND
+        if line.kind is not LineKind.AROUND
     )
     return written_csv([[cell(each) for each in head], *rows])
 
@@ -130,7 +130,7 @@ def _names(line: Line, depth: int) -> list[str]:
 
 
 def _emphasis(text: str, line: Line) -> str:
-    return f"**{text}**" if text and line.kind in (Kind.TOTAL, Kind.AROUND) else text
+    return f"**{text}**" if text and line.kind in (LineKind.TOTAL, LineKind.AROUND) else text
 
 
 def as_json_of(value: object) -> str:

@@ -26,7 +26,7 @@ _PATTERN: Final = "output*.jsonl"
 _LINE_LIMIT: Final = 256 * 1024 * 1024
 """A line has the whole history of a conversation."""
 _VERDICTS: Final = ("resolved", "success", "passed")
-Key = tuple[str, str]
+AttemptKey = tuple[str, str]
 """Instance and attempt."""
 
 
@@ -34,8 +34,8 @@ Key = tuple[str, str]
 class Evaluation:
     """What its files say."""
 
-    results: dict[Key, str] = field(default_factory=dict[Key, str])
-    costs: dict[Key, float] = field(default_factory=dict[Key, float])
+    results: dict[AttemptKey, str] = field(default_factory=dict[AttemptKey, str])
+    costs: dict[AttemptKey, float] = field(default_factory=dict[AttemptKey, float])
     """US dollars, as OpenHands itself has added them up."""
     skipped: list[tuple[Path, str]] = field(default_factory=list[tuple[Path, str]])
 
@@ -118,19 +118,19 @@ def joined(spend: Spend, evaluation: Evaluation) -> Spend:
     return merge([every], zone_of(spend.timezone))
 
 
-def _last(results: Mapping[Key, str]) -> dict[Key, str]:
+def _last(results: Mapping[AttemptKey, str]) -> dict[AttemptKey, str]:
     """Of each instance the result of its last attempt."""
     ordered = sorted(results.items(), key=lambda item: int(item[0][1]))
     return {(instance, ""): result for (instance, _), result in ordered}
 
 
-def _key(group: SpendGroup, spend: Spend) -> Key:
+def _key(group: SpendGroup, spend: Spend) -> AttemptKey:
     attempt = group.keys.get(ATTEMPT, "") if ATTEMPT in spend.by else ""
     # One that has no label is the first, as in the file.
     return group.keys.get(INSTANCE, ""), "1" if ATTEMPT in spend.by and attempt == absent(ATTEMPT) else attempt
 
 
-def _without_spend(results: Mapping[Key, str], known: set[Key], spend: Spend) -> Iterator[SpendGroup]:
+def _without_spend(results: Mapping[AttemptKey, str], known: set[AttemptKey], spend: Spend) -> Iterator[SpendGroup]:
     for (instance, attempt), result in sorted(results.items()):
         if (instance, attempt) not in known:
             keys = {INSTANCE: instance, ATTEMPT: attempt}

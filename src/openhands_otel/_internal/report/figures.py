@@ -30,7 +30,7 @@ _SHORT: Final = (8, 13, 18, 23)
 """Characters of an id that are enough for a person: where the parts of a UUID end."""
 
 
-class Kind(StrEnum):
+class LineKind(StrEnum):
     """What a line stands for."""
 
     GROUP = "group"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 class Line:
     """One line of a report."""
 
-    kind: Kind
+    kind: LineKind
     depth: int
     """Of how many groups around it; the total has none."""
     name: str
@@ -53,7 +53,7 @@ class Line:
 def lines(spend: Spend) -> Iterator[Line]:
     """Groups with the sums of what is around them, in order, and the total, to which all but subtotals add up."""
     yield from _inside(spend.groups, spend.by, 0, _short_ids(spend))
-    yield Line(Kind.TOTAL, 0, TOTAL, spend.total)
+    yield Line(LineKind.TOTAL, 0, TOTAL, spend.total)
 
 
 def _inside(groups: Iterable[SpendGroup], by: Sequence[str], depth: int, ids: Mapping[str, str]) -> Iterator[Line]:
@@ -61,14 +61,14 @@ def _inside(groups: Iterable[SpendGroup], by: Sequence[str], depth: int, ids: Ma
     for key, members in groupby(groups, key=lambda each: each.keys.get(name_here)):
         inside = list(members)
         if key is None:
-            yield from (Line(Kind.REMAINDER, depth, REMAINDER, each) for each in inside)
+            yield from (Line(LineKind.REMAINDER, depth, REMAINDER, each) for each in inside)
             continue
         name = _name(name_here, key, inside[0], ids)
         if depth == len(by) - 1:
-            yield from (Line(Kind.GROUP, depth, name, each) for each in inside)
+            yield from (Line(LineKind.GROUP, depth, name, each) for each in inside)
         else:
             around = dict(zip(by[: depth + 1], (inside[0].keys[each] for each in by[: depth + 1]), strict=True))
-            yield Line(Kind.AROUND, depth, name, added(inside, around))
+            yield Line(LineKind.AROUND, depth, name, added(inside, around))
             yield from _inside(inside, by, depth + 1, ids)
 
 
@@ -94,7 +94,7 @@ def has_names(spend: Spend) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class FigureColumn:
     """One figure of each line, as people read it."""
 
     title: str
@@ -145,30 +145,30 @@ def outcome_text(outcome: str | None) -> str:
 
 _FACTS: Final = UNITS | frozenset(map(str, Dimension))
 COLUMNS: Final = (
-    Column("cost", lambda group, _: cost_text(group), 0),
-    Column("share", lambda group, total: share_text(group.accumulated_cost, total.accumulated_cost), 30),
-    Column("calls", lambda group, _: count_text(group.llm_calls), 40),
-    Column("tools", lambda group, _: count_text(group.tool_calls or 0), 45),
-    Column("unpriced", lambda group, _: count_text(group.unpriced_calls), 50),
-    Column("in", lambda group, _: count_text(group.accumulated_token_usage.prompt_tokens), 60),
-    Column("out", lambda group, _: count_text(group.accumulated_token_usage.completion_tokens), 61),
-    Column(
+    FigureColumn("cost", lambda group, _: cost_text(group), 0),
+    FigureColumn("share", lambda group, total: share_text(group.accumulated_cost, total.accumulated_cost), 30),
+    FigureColumn("calls", lambda group, _: count_text(group.llm_calls), 40),
+    FigureColumn("tools", lambda group, _: count_text(group.tool_calls or 0), 45),
+    FigureColumn("unpriced", lambda group, _: count_text(group.unpriced_calls), 50),
+    FigureColumn("in", lambda group, _: count_text(group.accumulated_token_usage.prompt_tokens), 60),
+    FigureColumn("out", lambda group, _: count_text(group.accumulated_token_usage.completion_tokens), 61),
+    FigureColumn(
         "cached",
         lambda group, _: share_text(
             group.accumulated_token_usage.cache_read_tokens, group.accumulated_token_usage.prompt_tokens
         ),
         80,
     ),
-    Column("saved", lambda group, _: money(group.cache_savings) if group.cache_savings else "", 90),
-    Column("seconds", lambda group, _: seconds_text(group.llm_seconds), 100),
-    Column("cache read", lambda group, _: count_text(group.accumulated_token_usage.cache_read_tokens), 120),
-    Column("cache written", lambda group, _: count_text(group.accumulated_token_usage.cache_write_tokens), 121),
-    Column("reasoning", lambda group, _: count_text(group.accumulated_token_usage.reasoning_tokens), 122),
-    Column("outcome", lambda group, _: outcome_text(group.outcome), 70),
+    FigureColumn("saved", lambda group, _: money(group.cache_savings) if group.cache_savings else "", 90),
+    FigureColumn("seconds", lambda group, _: seconds_text(group.llm_seconds), 100),
+    FigureColumn("cache read", lambda group, _: count_text(group.accumulated_token_usage.cache_read_tokens), 120),
+    FigureColumn("cache written", lambda group, _: count_text(group.accumulated_token_usage.cache_write_tokens), 121),
+    FigureColumn("reasoning", lambda group, _: count_text(group.accumulated_token_usage.reasoning_tokens), 122),
+    FigureColumn("outcome", lambda group, _: outcome_text(group.outcome), 70),
 )
 
 
-def filled(columns: Sequence[Column], shown: Sequence[Line], total: SpendGroup) -> dict[Column, list[str]]:
+def filled(columns: Sequence[FigureColumn], shown: Sequence[Line], total: SpendGroup) -> dict[FigureColumn, list[str]]:
     """The texts of each column, line by line; a column that would be empty is left out, the cost never."""
     texts = {column: [column.text(line.group, total) for line in shown] for column in columns}
     return {column: column_texts for column, column_texts in texts.items() if column is COLUMNS[0] or any(column_texts)}

@@ -19,7 +19,7 @@ from openhands_otel._internal import api_paths
 from openhands_otel._internal.host.network import is_this_machine, without_secrets
 from openhands_otel._internal.host.plain_http import NoAnswer, get
 from openhands_otel._internal.openhands_files.finding import Skip, default_roots
-from openhands_otel._internal.openhands_files.reading import Presence, presence_of, read
+from openhands_otel._internal.openhands_files.reading import PresenceById, presence_of, read
 from openhands_otel._internal.report.errors import SourceError
 from openhands_otel._internal.spend.grouping import merge
 from openhands_otel._internal.spend.questions import SpendQuestion
@@ -28,8 +28,7 @@ from openhands_otel._internal.spend.rows import Described
 from openhands_otel._internal.spend.zones import MACHINE
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import RunOutcome
-from openhands_otel.stats import Presence as StoredPresence
-from openhands_otel.stats import Spend
+from openhands_otel.stats import Presence, Spend
 
 _KNOCK_S: Final = 0.3
 _PATIENCE_S: Final = 60.0
@@ -72,7 +71,7 @@ class Sources:
             remarks.append(f"What could not be read, or not wholly: {len(self.skipped):,} (--verbose names each)")
         return spend.model_copy(update={"remarks": (*spend.remarks, *remarks)})
 
-    def _ask_files(self, question: SpendQuestion) -> tuple[Spend, Presence]:
+    def _ask_files(self, question: SpendQuestion) -> tuple[Spend, PresenceById]:
         try:
             from openhands_otel._internal.report.files_source import ask_files
         except ModuleNotFoundError as error:
@@ -106,7 +105,7 @@ class Sources:
 
     def _counted(
         self, question: SpendQuestion, named: bool, wants_presence: bool
-    ) -> tuple[Spend | None, Presence, list[str]]:
+    ) -> tuple[Spend | None, PresenceById, list[str]]:
         """What was counted, who held which conversation when if that is wanted, and what is to be said of it."""
         if self.viewer is not None:
             return *_ask_viewer(self.viewer, self.token, question, wants_presence), []
@@ -129,7 +128,7 @@ class Sources:
                 remarks.append(f"this machine's history is left out: {error}")
         return None, {}, remarks
 
-    def _read(self, folders: Sequence[Path], held: Presence, question: SpendQuestion) -> Spend:
+    def _read(self, folders: Sequence[Path], held: PresenceById, question: SpendQuestion) -> Spend:
         reading = read(folders, presence=held, since=question.since, until=question.until)
         self.skipped += reading.skipped
         described = {
@@ -160,7 +159,9 @@ def _somebody_listens(url: str) -> bool:
     return True
 
 
-def _ask_viewer(url: str, token: str | None, question: SpendQuestion, wants_presence: bool) -> tuple[Spend, Presence]:
+def _ask_viewer(
+    url: str, token: str | None, question: SpendQuestion, wants_presence: bool
+) -> tuple[Spend, PresenceById]:
     spend, present = _ask_plainly(url, token, question, wants_presence) or _ask_by_client(
         url, token, question, wants_presence
     )
@@ -173,7 +174,7 @@ def _ask_viewer(url: str, token: str | None, question: SpendQuestion, wants_pres
 
 def _ask_plainly(
     url: str, token: str | None, question: SpendQuestion, wants_presence: bool
-) -> tuple[Spend, Sequence[StoredPresence]] | None:
+) -> tuple[Spend, Sequence[Presence]] | None:
     """Of a viewer on this machine, without loading a client, which takes longer than the answer.
 
     None where that is not as simple: then the client is to ask, and knows in words what is wrong.
@@ -191,7 +192,7 @@ def _ask_plainly(
         }
         given = urlencode({name: value for name, value in query.items() if value not in (None, "")}, doseq=True)
         spend = _plainly(Spend, url, f"{api_paths.SPEND}?{given}", token)
-        return spend, _plainly(tuple[StoredPresence, ...], url, api_paths.PRESENCE, token) if wants_presence else ()
+        return spend, _plainly(tuple[Presence, ...], url, api_paths.PRESENCE, token) if wants_presence else ()
     except (NoAnswer, ValueError):
         return None
 
@@ -210,7 +211,7 @@ def _zone_asked(question: SpendQuestion) -> str | None:
 
 def _ask_by_client(
     url: str, token: str | None, question: SpendQuestion, wants_presence: bool
-) -> tuple[Spend, Sequence[StoredPresence]]:
+) -> tuple[Spend, Sequence[Presence]]:
     try:
         from openhands_otel.client import StatsClient, StatsError
     except ModuleNotFoundError:
@@ -249,7 +250,7 @@ def _ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spe
         raise SourceError(str(error)) from None
 
 
-def _ask_database(path: Path, question: SpendQuestion, wants_presence: bool) -> tuple[Spend, Presence]:
+def _ask_database(path: Path, question: SpendQuestion, wants_presence: bool) -> tuple[Spend, PresenceById]:
     from openhands_otel._internal.collector.archive import questions
     from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 

@@ -10,9 +10,9 @@ from typing import Final
 from openhands_otel._internal.report.figures import (
     AT_LEAST,
     COLUMNS,
-    Column,
-    Kind,
+    FigureColumn,
     Line,
+    LineKind,
     filled,
     lines,
     notes,
@@ -45,7 +45,7 @@ def table(spend: Spend, width: int) -> str:
     written = [*wrapped(f"Spend {period_text(spend)}", width), ""]
     written += room.lines(title, [f"{column.title:>{widths[column]}}" for column in widths])
     for at, (name, line) in enumerate(zip(names, shown, strict=True)):
-        if line.kind is Kind.TOTAL and at:
+        if line.kind is LineKind.TOTAL and at:
             written.append("")
         figures = [_right(texts[column][at], widths[column]) for column in widths]
         written += room.lines(_name(name, line, room.for_name), figures)
@@ -88,14 +88,14 @@ class Room:
         return [_GAP.join([fitted(name, self.for_name), *figures])]
 
 
-def _aligned(texts: Mapping[Column, list[str]]) -> dict[Column, list[str]]:
+def _aligned(texts: Mapping[FigureColumn, list[str]]) -> dict[FigureColumn, list[str]]:
     """With the digits of amounts under each other, also where some are lower bounds."""
     cost = COLUMNS[0]
     marked = any(each.endswith(AT_LEAST) for each in texts[cost])
     return dict(texts) | {cost: [each if not marked or each.endswith(AT_LEAST) else f"{each} " for each in texts[cost]]}
 
 
-def _room(widths: Mapping[Column, int]) -> int:
+def _room(widths: Mapping[FigureColumn, int]) -> int:
     return sum(widths.values()) + len(_GAP) * len(widths)
 
 

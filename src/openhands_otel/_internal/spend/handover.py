@@ -18,26 +18,26 @@ _BATCH: Final = 2_000
 """Rows, or conversations, of one handover, unless one alone has more."""
 BODY_LIMIT: Final = 16 * 1024 * 1024
 
-Text = Annotated[str, Field(max_length=256)]
+ShortText = Annotated[str, Field(max_length=256)]
 Dollars = Annotated[float, Field(ge=0, le=MONEY_LIMIT, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=SECONDS_LIMIT, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=COUNT_LIMIT)]
 
 
-class _Model(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ReadRow(_Model):
+class ReadRow(_Strict):
     """What was spent in one quarter-hour in one place; ``begin`` in unix seconds."""
 
     begin: Annotated[float, Field(gt=QUARTER_S, le=4e10, allow_inf_nan=False)]
-    provider: Text = ""
-    model: Text = ""
-    role: Text = ""
-    agent: Text = ""
-    usage_id: Text = ""
-    cost_source: Text = ""
+    provider: ShortText = ""
+    model: ShortText = ""
+    role: ShortText = ""
+    agent: ShortText = ""
+    usage_id: ShortText = ""
+    cost_source: ShortText = ""
     cost: Dollars = 0.0
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
@@ -49,7 +49,7 @@ class ReadRow(_Model):
     seconds: Seconds = 0.0
 
 
-class ReadConversation(_Model):
+class ReadConversation(_Strict):
     """All that was read of a conversation: it takes the place of what was read before."""
 
     conversation_id: Annotated[str, Field(min_length=1, max_length=256)]
@@ -60,7 +60,7 @@ class ReadConversation(_Model):
     rows: Annotated[list[ReadRow], Field(max_length=ROWS_LIMIT)]
 
 
-class Handover(_Model):
+class Handover(_Strict):
     """One request."""
 
     conversations: Annotated[list[ReadConversation], Field(max_length=_BATCH)]

@@ -18,7 +18,7 @@ from openhands_otel.stats import ConversationStats
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class AboutLine:
     """A line."""
 
     name: str
@@ -26,12 +26,12 @@ class Fact:
 
 
 FACT_COLUMNS: Final = (
-    Column[Fact]("name", "fact", lambda fact, _: Text(fact.name, style="dim"), least=12, left=True),
-    Column[Fact]("text", "", lambda fact, _: Text(fact.text), least=20, left=True),
+    Column[AboutLine]("name", "fact", lambda fact, _: Text(fact.name, style="dim"), least=12, left=True),
+    Column[AboutLine]("text", "", lambda fact, _: Text(fact.text), least=20, left=True),
 )
 
 
-def facts_about(stats: ConversationStats, zone: tzinfo, trace_url: str | None = None) -> list[Fact]:
+def facts_about(stats: ConversationStats, zone: tzinfo, trace_url: str | None = None) -> list[AboutLine]:
     """All that is known of it, what is not known left out."""
 
     def moment(nano: int) -> str:
@@ -62,7 +62,7 @@ def facts_about(stats: ConversationStats, zone: tzinfo, trace_url: str | None = 
         *_remarks(stats, zone),
         ("trace", trace_url),
     )
-    return [Fact(printable(name, LONGEST), printable(text, 2 * LONGEST)) for name, text in told if text]
+    return [AboutLine(printable(name, LONGEST), printable(text, 2 * LONGEST)) for name, text in told if text]
 
 
 def _remarks(stats: ConversationStats, zone: tzinfo) -> list[tuple[str, str]]:

@@ -103,7 +103,7 @@ def _cost(row: Row, _: float) -> Text:
     return Text("…" if cost is None else spent(cost, row.unpriced_calls), style="bold")
 
 
-def _of_fact(fact: Fact, column: facts.Column) -> Column[Row]:
+def _of_fact(fact: Fact, column: facts.WatchColumn) -> Column[Row]:
     field = fact.field or ""
     nothing = ConversationStats.model_fields[field].default
     read = _FORMATS[fact.format]

@@ -18,7 +18,7 @@ class BadCommand(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class CommandKind:
     """A command."""
 
     names: tuple[str, ...]
@@ -39,12 +39,12 @@ class Command:
 
 _OF_PERIOD: Final = {"today": ("day",), "7d": ("week",), "30d": ("month",)}
 KINDS: Final = (
-    *(Kind((name, *_OF_PERIOD.get(name, ())), about=f"period: {each.title}") for name, each in PERIODS.items()),
-    Kind(("by",), "NAME", "groups where it went"),
-    Kind(("sort",), "COLUMN", "sorts the conversations"),
-    Kind(("c",), "ID", "opens a conversation, by the begin of its id or by its name"),
-    Kind(("help",), about="shows all keys"),
-    Kind(("q", "quit"), about="quits"),
+    *(CommandKind((name, *_OF_PERIOD.get(name, ())), about=f"period: {each.title}") for name, each in PERIODS.items()),
+    CommandKind(("by",), "NAME", "groups where it went"),
+    CommandKind(("sort",), "COLUMN", "sorts the conversations"),
+    CommandKind(("c",), "ID", "opens a conversation, by the begin of its id or by its name"),
+    CommandKind(("help",), about="shows all keys"),
+    CommandKind(("q", "quit"), about="quits"),
 )
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.live import Live
-from openhands_otel._internal.terminal.period import Period
+from openhands_otel._internal.terminal.period import NamedPeriod
 from openhands_otel._internal.terminal.words import bar, percent, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Budget, SpendGroup, Totals
@@ -36,7 +36,7 @@ def joined(parts: Iterable[tuple[str, str] | Text], width: int) -> Text:
 
 def spent_line(
     totals: Totals,
-    period: Period | None,
+    period: NamedPeriod | None,
     spend: SpendGroup | None,
     failed: int,
     width: int,
@@ -78,7 +78,7 @@ def spent_line(
     )
 
 
-def _before(period: Period | None, before: SpendGroup | None) -> str:
+def _before(period: NamedPeriod | None, before: SpendGroup | None) -> str:
     if period is None or before is None or not before.accumulated_cost > 0:
         return ""
     return f"({period.before} {spent(before.accumulated_cost, before.unpriced_calls or before.read_cost)})"

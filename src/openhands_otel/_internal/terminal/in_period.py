@@ -18,7 +18,7 @@ _TOLD_APART: Final = 1_000
 _ONE_BY_ONE: Final = 20
 """Conversations that have just left memory, up to which each is asked for by itself."""
 
-Where = tuple[tuple[str, str], ...]
+WhereConditions = tuple[tuple[str, str], ...]
 
 
 class InPeriod:
@@ -38,7 +38,7 @@ class InPeriod:
         self._asked: object = None
         self._tells_past = True
 
-    async def ask(self, period: str, where: Where, search: str) -> bool:
+    async def ask(self, period: str, where: WhereConditions, search: str) -> bool:
         """Ask for what is not known. Raises StatsError where nobody answers.
 
         Args:
@@ -69,7 +69,7 @@ class InPeriod:
         """Ask for the past again too."""
         self._asked = None
 
-    async def _costs(self, period: str, where: Where) -> Costs:
+    async def _costs(self, period: str, where: WhereConditions) -> Costs:
         if period == ALL and not where:
             return Costs()
         since, until = asked_since(period, self._live.now())
@@ -85,7 +85,7 @@ class InPeriod:
             return Costs()
         return Costs.of_period(period, spend, bool(where))
 
-    async def _ask_past(self, since: float, where: Where, search: str) -> None:
+    async def _ask_past(self, since: float, where: WhereConditions, search: str) -> None:
         found: list[ConversationStats] = []
         self.has_more = False
         conditions = [condition(*each) for each in where]

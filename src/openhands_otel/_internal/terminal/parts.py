@@ -25,7 +25,7 @@ def condition(name: str, value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartRow:
     """A row."""
 
     name: str
@@ -39,14 +39,14 @@ class Part:
         return None if self.is_total or self.group.remainder else self.name
 
 
-def parts_of(spend: Spend) -> list[Part]:
+def parts_of(spend: Spend) -> list[PartRow]:
     """Dearest first, all others together as a row, then the total."""
     by = spend.by[0]
-    rows = [Part("all others" if group.remainder else group.keys[by], group, spend.total) for group in spend.groups]
-    return [*rows, Part("total", spend.total, spend.total, is_total=True)]
+    rows = [PartRow("all others" if group.remainder else group.keys[by], group, spend.total) for group in spend.groups]
+    return [*rows, PartRow("total", spend.total, spend.total, is_total=True)]
 
 
-def parts_columns(title: str) -> Sequence[Column[Part]]:
+def parts_columns(title: str) -> Sequence[Column[PartRow]]:
     """Columns of the rows; ``title`` says what they are grouped by."""
     return (
         Column("name", title, _name, least=12, left=True),
@@ -65,25 +65,25 @@ def _money(group: SpendGroup) -> str:
     return spent(group.accumulated_cost, group.unpriced_calls or group.read_cost)
 
 
-def _name(part: Part, _: float) -> Text:
+def _name(part: PartRow, _: float) -> Text:
     style = "bold" if part.is_total else "italic" if part.group.remainder else ""
     return Text(printable(part.name, LONGEST), style=style)
 
 
-def _part(part: Part) -> float:
+def _part(part: PartRow) -> float:
     whole = part.total.accumulated_cost
     return part.group.accumulated_cost / whole if whole > 0 else 0.0
 
 
-def _bar(part: Part, _: float) -> Text:
+def _bar(part: PartRow, _: float) -> Text:
     return Text() if part.is_total else bar(round(_BAR * _part(part)), _BAR, "cyan")
 
 
-def _share(part: Part, _: float) -> Text:
+def _share(part: PartRow, _: float) -> Text:
     share = _part(part)
     return Text("" if not share else "<1 %" if share < 0.005 else percent(share, 1))
 
 
-def _each(part: Part, _: float) -> Text:
+def _each(part: PartRow, _: float) -> Text:
     group = part.group
     return Text(f"{group.llm_seconds / group.llm_calls:.1f}" if group.llm_calls and group.llm_seconds else "")

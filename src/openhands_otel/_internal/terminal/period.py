@@ -15,7 +15,7 @@ _HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class NamedPeriod:
     """How one is called."""
 
     title: str
@@ -30,12 +30,12 @@ class Period:
     """Begin and end of a time that begins with the one before, in words of the API."""
 
 
-PERIODS: Final[Mapping[str, Period]] = {
-    HOUR: Period("hour", "last hour", "$ hour", "the hour before"),
-    "today": Period("today", "today", "$ today", "yesterday by now", ("yesterday", "yesterday")),
-    "7d": Period("7 days", "in 7 days", "$ 7 days", "the 7 days before, by now", ("14d", "today")),
-    "30d": Period("30 days", "in 30 days", "$ 30 days", "the 30 days before, by now", ("60d", "today")),
-    ALL: Period("all", "in all", "$"),
+PERIODS: Final[Mapping[str, NamedPeriod]] = {
+    HOUR: NamedPeriod("hour", "last hour", "$ hour", "the hour before"),
+    "today": NamedPeriod("today", "today", "$ today", "yesterday by now", ("yesterday", "yesterday")),
+    "7d": NamedPeriod("7 days", "in 7 days", "$ 7 days", "the 7 days before, by now", ("14d", "today")),
+    "30d": NamedPeriod("30 days", "in 30 days", "$ 30 days", "the 30 days before, by now", ("60d", "today")),
+    ALL: NamedPeriod("all", "in all", "$"),
 }
 
 

@@ -17,7 +17,7 @@ from openhands_otel._internal.terminal.layout import Layout
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.parts import (
     CONVERSATION,
-    Part,
+    PartRow,
     condition,
     parts_columns,
     parts_of,
@@ -67,7 +67,7 @@ class Where(Vertical):
         self._begins: dict[tuple[str, float], float] = {}
         """Of periods before, by the period and its begin, unix seconds."""
         self.problem = ""
-        self._parts: list[Part] = []
+        self._parts: list[PartRow] = []
         self._layout = Layout(parts_columns(self.by))
         self._extent = SIZES[0]
         self._asked_most = 0

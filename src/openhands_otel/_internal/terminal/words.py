@@ -9,7 +9,7 @@ from typing import Final
 from rich.cells import set_cell_size
 from rich.text import Text
 
-from openhands_otel._internal.facts import OUTCOMES, STATES, Tone, Word
+from openhands_otel._internal.facts import OUTCOMES, STATES, Tone, ValueWord
 from openhands_otel._internal.money import money
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal_text import printable
@@ -131,5 +131,5 @@ def worst_text(stats: ConversationStats) -> Text:
     return Text(word.in_terminal, style="dim" if stats.closed else STYLES[word.tone])
 
 
-def _word(words: Mapping[str, Word], value: str | None) -> Word:
-    return words.get(value or "") or Word(printable(value or "", _WORD_LIMIT))
+def _word(words: Mapping[str, ValueWord], value: str | None) -> ValueWord:
+    return words.get(value or "") or ValueWord(printable(value or "", _WORD_LIMIT))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from openhands_otel._internal.content import Content, Message, Part, ToolRequest
+from openhands_otel._internal.content import Content, ContentPart, Message, ToolRequest
 from openhands_otel._internal.tracing.redaction import REDACTED, Redaction
 
 TEXT_LIMIT: Final = 100_000
@@ -56,7 +56,7 @@ class _Cleaning:
     def message(self, message: Message) -> Message:
         return Message(message.role, tuple(self.part(each) for each in message.parts))
 
-    def part(self, part: Part) -> Part:
+    def part(self, part: ContentPart) -> ContentPart:
         if isinstance(part, ToolRequest):
             # The model writes the name, too.
             return replace(part, name=self.text(part.name), arguments=self.value(part.arguments))
@@ -95,6 +95,6 @@ def _newest(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], int]:
     return messages, 0
 
 
-def _length(part: Part) -> int:
+def _length(part: ContentPart) -> int:
     size = len(str(part.arguments)) if isinstance(part, ToolRequest) else len(part.text)
     return min(size, TEXT_LIMIT)

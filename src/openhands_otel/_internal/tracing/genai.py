@@ -36,7 +36,7 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 from opentelemetry.util.types import Attributes
 
 from openhands_otel import semconv
-from openhands_otel._internal.content import Content, Message, Part, Reasoning, Text, ToolAnswer, ToolRequest
+from openhands_otel._internal.content import Content, ContentPart, Message, Reasoning, Text, ToolAnswer, ToolRequest
 from openhands_otel._internal.version import __version__
 from openhands_otel.events import ResponseMetadata
 from openhands_otel.semconv import GenAINames
@@ -45,7 +45,7 @@ CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 OPENLLMETRY_SUPPRESSION: Final = "suppress_language_model_instrumentation"
 COMPLETION_HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
 
-Value = str | bool | int | float
+GenAIValue = str | bool | int | float
 
 
 class GenAISpan:
@@ -65,7 +65,7 @@ class GenAISpan:
         """What a link points to."""
         return self._invocation.span.get_span_context()
 
-    def set(self, attributes: Mapping[str, Value]) -> None:
+    def set(self, attributes: Mapping[str, GenAIValue]) -> None:
         """Attributes that the span gets at its end."""
         self._invocation.attributes.update(attributes)
 
@@ -73,7 +73,7 @@ class GenAISpan:
         """Point to a span that has to do with this one."""
         self._invocation.span.add_link(to)
 
-    def event(self, name: str, attributes: Mapping[str, Value]) -> None:
+    def event(self, name: str, attributes: Mapping[str, GenAIValue]) -> None:
         """Something happened."""
         self._invocation.span.add_event(name, attributes)
 
@@ -225,7 +225,7 @@ def _parts(message: Message) -> list[MessagePart]:
     return [_part(each) for each in message.parts]
 
 
-def _part(part: Part) -> MessagePart:
+def _part(part: ContentPart) -> MessagePart:
     match part:
         case Text():
             return TextPart(part.text)

@@ -76,8 +76,8 @@ class _Usage:
                 name = semconv.USAGE_BY_MODALITY.format(modality=modality.value, direction=direction)
                 self.tokens[name] = self.tokens.get(name, 0) + count
 
-    def attributes(self) -> dict[str, genai.Value]:
-        attributes: dict[str, genai.Value] = dict(self.tokens)
+    def attributes(self) -> dict[str, genai.GenAIValue]:
+        attributes: dict[str, genai.GenAIValue] = dict(self.tokens)
         if self.cost is not None:
             attributes[semconv.USAGE_COST] = self.cost
             attributes[semconv.USAGE_COST_AMOUNT] = self.cost
@@ -237,7 +237,7 @@ class Spans:
         origin = event.origin
         context = self._context_in(origin.conversation_id, event.tool)
         span = begin.chat(origin.provider, origin.model, origin.conversation_id, context, origin.server)
-        attributes: dict[str, genai.Value] = {semconv.LLM_ROLE: origin.role.value}
+        attributes: dict[str, genai.GenAIValue] = {semconv.LLM_ROLE: origin.role.value}
         if origin.agent:
             attributes[semconv.AGENT_NAME] = origin.agent
         if origin.usage_id:
@@ -314,7 +314,7 @@ class Spans:
         if said.left_out:
             opened.span.set({semconv.MESSAGES_LEFT_OUT: said.left_out})
 
-    def _labels_with(self, labels: Labels) -> dict[str, genai.Value]:
+    def _labels_with(self, labels: Labels) -> dict[str, genai.GenAIValue]:
         return {semconv.LABEL_PREFIX + name: value for name, value in merged(self._labels, labels)}
 
     def _run_in(self, conversation_id: str | None) -> _Open[genai.GenAISpan] | None:

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer_provider
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
-from openhands_otel._internal.background_task import BackgroundTask, Waiting
+from openhands_otel._internal.background_task import BackgroundTask, WaitForWork
 from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.export.otlp_config import ENDPOINT, EXPORTERS, TRACES_ENDPOINT, exporter_names
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from openhands_otel._internal.tracing.spans import Spans
 
 
-class Traces:
+class TracePipeline:
     """``given`` is the application's provider, if it insists; ``laminar_wanted`` says who keeps the spans."""
 
     def __init__(
@@ -117,7 +117,7 @@ class Traces:
 
         return guarded(suppress_inner_calls())
 
-    def flush(self, timeout_s: float) -> Waiting:
+    def flush(self, timeout_s: float) -> WaitForWork:
         """Begin to send what has ended. The application's provider sends when it wants to."""
         sender = self._sender
         if sender is None:
@@ -125,14 +125,14 @@ class Traces:
         asked = sender.ask(timeout_s)
         return lambda: sender.answered(asked)
 
-    def finish(self, timeout_s: float) -> Waiting:
+    def finish(self, timeout_s: float) -> WaitForWork:
         """End what is open, for nobody else will, and begin to send it."""
         until = time.monotonic() + timeout_s
         ended = _end_open(self._spans, here=self._sender is not None)
         sent = self.flush(timeout_s)
         return lambda: all((ended.wait_until(until), sent()))
 
-    def stop(self, timeout_s: float) -> Waiting:
+    def stop(self, timeout_s: float) -> WaitForWork:
         """The same, and take no more."""
         until = time.monotonic() + timeout_s
         spans, self._spans = self._spans, None

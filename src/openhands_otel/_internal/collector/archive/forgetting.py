@@ -21,7 +21,7 @@ from openhands_otel._internal.collector.archive.folding import fold
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.records import Records
 from openhands_otel._internal.collector.archive.span_forgetting import forget_spans
-from openhands_otel._internal.collector.archive.taking import Sums, copied, correct_samples, take
+from openhands_otel._internal.collector.archive.taking import PlaceSums, copied, correct_samples, take
 from openhands_otel._internal.collector.archive.told import forget_texts
 from openhands_otel._internal.collector.points.series import Attributes, Counted, Series
 from openhands_otel._internal.collector.state.erased import hash_of
@@ -43,7 +43,7 @@ from openhands_otel.semconv import OVERFLOW
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ErasureRequest:
     """What is to be forgotten: all that is asked for has to hold. Times are quarter-hours, unix seconds."""
 
     service: str | None = None
@@ -104,7 +104,7 @@ class Request:
         return ", ".join(words)
 
 
-def forget(connection: sqlite3.Connection, request: Request, dry_run: bool = False) -> Erasure:
+def forget(connection: sqlite3.Connection, request: ErasureRequest, dry_run: bool = False) -> Erasure:
     """Erase what is asked for, and its bytes; in a dry run nothing, and the same is told."""
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("BEGIN IMMEDIATE")
@@ -123,10 +123,10 @@ def forget(connection: sqlite3.Connection, request: Request, dry_run: bool = Fal
 
 
 class _Forgetting:
-    def __init__(self, connection: sqlite3.Connection, request: Request) -> None:
+    def __init__(self, connection: sqlite3.Connection, request: ErasureRequest) -> None:
         self._connection, self._request = connection, request
         self._salt = forgotten.salt_of(connection)
-        self._sums = Sums()
+        self._sums = PlaceSums()
         """What records that go leave out of the sums, less what rows that go do."""
         self._taken: list[Booked] = []
         """From what processes tell as a whole."""

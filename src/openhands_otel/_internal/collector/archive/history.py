@@ -20,14 +20,14 @@ from typing import Any, Final, cast
 from openhands_otel._internal.collector.archive import blocks, forgotten, reading, span_forgetting, spans, spend
 from openhands_otel._internal.collector.archive.database import DatabaseFile, Lost
 from openhands_otel._internal.collector.archive.folding import fold_process
-from openhands_otel._internal.collector.archive.forgetting import Request, forget
+from openhands_otel._internal.collector.archive.forgetting import ErasureRequest, forget
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.spans.span import Span
 from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
 from openhands_otel._internal.collector.state.process import Process, Record
 from openhands_otel._internal.collector.state.runs import Run
-from openhands_otel._internal.collector.state.totals import Group, TotalSums
+from openhands_otel._internal.collector.state.totals import TotalKey, TotalSums
 from openhands_otel._internal.spend.handover import Handover
 
 MEMORY_SAMPLE_LIMIT: Final = 200_000
@@ -42,34 +42,34 @@ RECORD_LIMIT: Final = 200_000
 _TRIM_EVERY: Final = 200
 """Transactions after which a file is looked at for these limits."""
 
-Sample = tuple[str, int, float, int, int, int]
+HistorySample = tuple[str, int, float, int, int, int]
 """Subject, unix seconds, cost, prompt tokens, completion tokens, calls."""
 
 
 @dataclass(slots=True)
-class Batch:
+class Transaction:
     """What one transaction writes."""
 
     processes: list[tuple[Record, bool]] = field(default_factory=list[tuple[Record, bool]])
     """Records, each with whether it stays in memory."""
     conversations: list[tuple[Record, str, bool]] = field(default_factory=list[tuple[Record, str, bool]])
     """Records, each with the state that viewers see as JSON, and whether it stays in memory."""
-    samples: list[Sample] = field(default_factory=list[Sample])
+    samples: list[HistorySample] = field(default_factory=list[HistorySample])
     spent: dict[RecordKey, list[Booked]] = field(default_factory=dict[RecordKey, "list[Booked]"])
     """What is booked with each record."""
     present: list[spend.Present] = field(default_factory=list[spend.Present])
     runs: list[Run] = field(default_factory=list[Run])
 
-    def singles(self) -> Iterator[tuple[str, Batch]]:
+    def singles(self) -> Iterator[tuple[str, Transaction]]:
         """Each record in a batch of its own, with the key, id or subject that it is of."""
         for process in self.processes:
             key = PROCESSES, process[0]["key"]
-            yield key[1], Batch(processes=[process], spent={key: self.spent.get(key, [])})
+            yield key[1], Transaction(processes=[process], spent={key: self.spent.get(key, [])})
         for conversation in self.conversations:
             key = CONVERSATIONS, conversation[0]["id"]
             yield (
                 key[1],
-                Batch(
+                Transaction(
                     conversations=[conversation],
                     spent={key: self.spent.get(key, [])},
                     present=[each for each in self.present if each[0] == key[1]],
@@ -77,7 +77,7 @@ class Batch:
                 ),
             )
         for sample in self.samples:
-            yield f"the samples of {sample[0] or 'everything'}", Batch(samples=[sample])
+            yield f"the samples of {sample[0] or 'everything'}", Transaction(samples=[sample])
 
     def names(self) -> Iterator[str]:
         """Keys, ids and subjects of all that is in it."""
@@ -122,7 +122,7 @@ class Archive:
         """Open or create the database and read what is needed at the start."""
         return await self._in_thread(self._open)
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: Transaction) -> None:
         """Raises Lost where nothing that was written before is there any more: see ``rebuild``."""
         await self._in_thread(lambda: self._write(batch))
 
@@ -130,7 +130,7 @@ class Archive:
         """See that what was written is still there. Returns what will be wrong with the file at the next start."""
         return await self._in_thread(self._look)
 
-    async def rebuild(self, totals: Sequence[tuple[Group, list[float]]]) -> None:
+    async def rebuild(self, totals: Sequence[tuple[TotalKey, list[float]]]) -> None:
         """Begin a new database, with the sums of all that is not in memory as a whole, after Lost."""
         await self._in_thread(lambda: self._file.replace(lambda connection: _begin_anew(connection, totals)))
 
@@ -147,7 +147,7 @@ class Archive:
             # Then there is nothing: the next round makes a database without them.
             return Found({}, {})
 
-    async def forget(self, request: Request, dry_run: bool) -> Erasure:
+    async def forget(self, request: ErasureRequest, dry_run: bool) -> Erasure:
         """Erase what was asked for, while nobody else changes it; in a dry run tell only what that would come to."""
         return await self.change(lambda connection: forget(connection, request, dry_run))
 
@@ -198,10 +198,10 @@ class Archive:
         self._file.ensure()
         return self._file.warning()
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Transaction) -> None:
         self._file.write(lambda connection: self._write_to(connection, batch))
 
-    def _write_to(self, connection: sqlite3.Connection, batch: Batch) -> None:
+    def _write_to(self, connection: sqlite3.Connection, batch: Transaction) -> None:
         with connection as database:
             database.executemany(
                 "INSERT INTO processes (key, seen, resident, record) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
@@ -230,7 +230,7 @@ class Archive:
             if self.path is None or self._writes % _TRIM_EVERY == 0:
                 self._trim(database, batch)
 
-    def _trim(self, database: sqlite3.Connection, batch: Batch) -> None:
+    def _trim(self, database: sqlite3.Connection, batch: Transaction) -> None:
         """Keep the newest, and the money of the others. Without a file all of this is memory."""
         samples = MEMORY_SAMPLE_LIMIT if self.path is None else SAMPLE_LIMIT
         conversations = MEMORY_CONVERSATION_LIMIT if self.path is None else RECORD_LIMIT
@@ -310,7 +310,7 @@ def _read_restored(connection: sqlite3.Connection) -> Restored:
     return Restored(totals, processes, conversations, count)
 
 
-def _begin_anew(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:
+def _begin_anew(connection: sqlite3.Connection, totals: Sequence[tuple[TotalKey, list[float]]]) -> None:
     _write_totals(connection, totals)
     with connection as database:
         for (service, metric, attributes), partials in totals:
@@ -318,7 +318,7 @@ def _begin_anew(connection: sqlite3.Connection, totals: Sequence[tuple[Group, li
         spend.begin_dates(database, time.time())
 
 
-def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[Group, list[float]]]) -> None:
+def _write_totals(connection: sqlite3.Connection, totals: Sequence[tuple[TotalKey, list[float]]]) -> None:
     with connection as database:
         database.executemany(
             "INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)",

@@ -17,16 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from openhands_otel._internal.collector.state.placing import RecordKey
+
 LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one file. Beyond them nothing is appended: saving has failed for long, and health says so."""
 _LONG: Final = LIMIT // 8
 """Bytes from which saving should not wait."""
 _HEADER: Final = struct.Struct("<IQ??16s")
 """Length of the body, and the fields of an JournalEntry in their order."""
-
-
-Record = tuple[str, str]
-"""Table and key of a record of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Journal:
 class Settling:
     """When the file before the last turn may go: once each record that was changed by then has been saved."""
 
-    def __init__(self, journal: Journal, changed: Callable[[], Iterable[Record]]) -> None:
+    def __init__(self, journal: Journal, changed: Callable[[], Iterable[RecordKey]]) -> None:
         self._journal = journal
         self._changed = changed
         # An earlier run's file is in memory by now, and nothing of it is saved.
@@ -134,7 +132,7 @@ class Settling:
             self._journal.turn()
             self._unsaved = set(self._changed())
 
-    def saved(self, records: Iterable[Record]) -> None:
+    def saved(self, records: Iterable[RecordKey]) -> None:
         """These are in the database."""
         self._unsaved.difference_update(records)
 

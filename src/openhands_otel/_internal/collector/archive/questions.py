@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
 from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
-from openhands_otel._internal.collector.archive.spend import Present, Question, ask, first_quarter, presence
+from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, Present, ask, first_quarter, presence
 from openhands_otel._internal.collector.archive.upgrade import convert
 from openhands_otel._internal.spend.periods import LATEST, period_of
 from openhands_otel._internal.spend.questions import SpendQuestion
@@ -90,13 +90,13 @@ def _of_this_layout(connection: sqlite3.Connection) -> Generator[sqlite3.Connect
         yield copy
 
 
-def _for_archive(connection: sqlite3.Connection, question: SpendQuestion) -> Question:
+def _for_archive(connection: sqlite3.Connection, question: SpendQuestion) -> ArchiveQuestion:
     """A question as it is put to the archive."""
     first = float(first_quarter(connection) or QUARTER_S)
     since = first if question.since is None else max(question.since, first)
     until = LATEST if question.until is None else question.until
     bounds = (since, until) if question.finest is None else _bounds(connection, question.finest, since, until, question)
-    return Question(question.names, bounds, undated=question.since is None)
+    return ArchiveQuestion(question.names, bounds, undated=question.since is None)
 
 
 def _bounds(

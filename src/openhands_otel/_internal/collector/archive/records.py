@@ -29,7 +29,7 @@ from openhands_otel._internal.spend.amounts import Amount
 from openhands_otel._internal.spend.rows import CLOCKS_S
 
 if TYPE_CHECKING:
-    from openhands_otel._internal.collector.archive.forgetting import Request
+    from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 
 FORGOTTEN: Final = "forgotten"
 """Stands for the process where the time of a conversation is forgotten: an import leaves that out."""
@@ -50,7 +50,7 @@ class _Node:
 class Records:
     """Forgets conversations; what they spent has gone from the rows already."""
 
-    def __init__(self, connection: sqlite3.Connection, request: Request, salt: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, request: ErasureRequest, salt: str) -> None:
         self._connection, self._request, self._salt = connection, request, salt
         self._nodes: dict[str, _Node | None] = {}
         self._labels: dict[str, str] = {}

@@ -71,7 +71,7 @@ def purge(connection: sqlite3.Connection, older_than: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedSpans:
     """What has been erased and is not to come back."""
 
     salt: str
@@ -80,7 +80,7 @@ class Erased:
     traces: Mapping[str, int]
 
     @classmethod
-    def read(cls, connection: sqlite3.Connection) -> Erased:
+    def read(cls, connection: sqlite3.Connection) -> ErasedSpans:
         """What the database knows of that."""
         rows = connection.execute("SELECT key, at, rule FROM erased_spans").fetchall()
         row = connection.execute("SELECT salt FROM salt").fetchone() if rows else None

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from openhands_otel._internal.collector.archive.span_forgetting import Erased
+from openhands_otel._internal.collector.archive.span_forgetting import ErasedSpans
 from openhands_otel._internal.collector.spans.span import Span
 
 TRIM: Final = 500
@@ -25,7 +25,7 @@ def add(connection: sqlite3.Connection, spans: Iterable[Span], received: float) 
     """
     added = 0
     with connection as database:
-        erased = Erased.read(database)
+        erased = ErasedSpans.read(database)
         for span in spans:
             if erased.holds(span):
                 continue

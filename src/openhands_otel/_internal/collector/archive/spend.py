@@ -70,7 +70,7 @@ FLEET_DIMENSIONS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ArchiveQuestion:
     """What is asked of the archive."""
 
     names: Sequence[str]
@@ -114,7 +114,7 @@ def _numbers(amount: Amount) -> tuple[int | float, ...]:
     return (*amount.cost.split(_FINE), amount.savings.value, *whole, amount.seconds.value)
 
 
-def ask(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow]:
+def ask(connection: sqlite3.Connection, question: ArchiveQuestion) -> Iterator[SpendRow]:
     """Rows that add up to what was spent, read from OpenHands' files included."""
     names = set(question.names)
     labels = names - set(Dimension)
@@ -238,7 +238,9 @@ def _on_points(connection: sqlite3.Connection, label: str) -> bool:
     return connection.execute(query, (path_of(label),)).fetchone() is not None
 
 
-def _rows(connection: sqlite3.Connection, cube: Cube, question: Question, labels: str = _LABELS) -> Iterator[SpendRow]:
+def _rows(
+    connection: sqlite3.Connection, cube: Cube, question: ArchiveQuestion, labels: str = _LABELS
+) -> Iterator[SpendRow]:
     names = list(dict.fromkeys(question.names))
     for begin, end in pairwise(question.bounds):
         for keys, amount in _sums(connection, cube, names, begin, end, labels):
@@ -249,10 +251,10 @@ def _rows(connection: sqlite3.Connection, cube: Cube, question: Question, labels
             yield SpendRow(None, before, keys, amount)
 
 
-def _unplaced(connection: sqlite3.Connection, question: Question) -> Iterator[SpendRow]:
+def _unplaced(connection: sqlite3.Connection, question: ArchiveQuestion) -> Iterator[SpendRow]:
     """What processes say as a whole and not of conversations, or the other way round; a process's labels are both's."""
     names = [name for name in dict.fromkeys(question.names) if name in FLEET_DIMENSIONS or name not in _COLUMNS]
-    shared = Question(names, question.bounds, question.undated)
+    shared = ArchiveQuestion(names, question.bounds, question.undated)
     rest: dict[tuple[object, ...], tuple[SpendRow, Amount]] = {}
     for sign, cube in ((1, Cube.FLEET), (-1, Cube.CONVERSATIONS)):
         for row in _rows(connection, cube, shared, _PROCESS_LABELS):

@@ -39,7 +39,7 @@ def take(held: Amount, need: Amount) -> Amount:
     return part
 
 
-class Sums:
+class PlaceSums:
     """Amounts by what totals know of their place."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from openhands_otel._internal.collector.points.limits import within
-from openhands_otel._internal.collector.points.points import Source, read_attributes
+from openhands_otel._internal.collector.points.points import ScopeSource, read_attributes
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.remembered import Remembered
 from openhands_otel._internal.collector.points.series import Attributes, Point
@@ -99,7 +99,7 @@ def decode_metrics(body: bytes, json: bool) -> DecodedMetrics:
         decoded.refusals.of(instance.service, instance.name)
         points: list[Point] = []
         for scope in resource_metrics.scope_metrics:
-            source = Source(scope.scope.name, instance.named, decoded.refusals)
+            source = ScopeSource(scope.scope.name, instance.named, decoded.refusals)
             for metric in scope.metrics:
                 source.read(metric, points)
         if points:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any, Final
 
-from openhands_otel._internal.collector.points.values import Distribution, Value, amount, combined, plain, unplain
+from openhands_otel._internal.collector.points.values import Distribution, PointValue, amount, combined, plain, unplain
 from openhands_otel._internal.exact import ExactSum
 
 _HELD: Final = 32
@@ -26,14 +26,14 @@ class Deltas:
     __slots__ = ("_held", "_numbers", "_settled", "_spans")
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[int, Value]] = {}
+        self._held: dict[int, tuple[int, PointValue]] = {}
         """End and value by start, in the order in which they came."""
         self._spans: list[tuple[int, int]] = []
         """Settled, by start, not overlapping."""
         self._settled: Distribution | None = None
         self._numbers = ExactSum()
 
-    def take(self, start: int, end: int, value: Value) -> bool:
+    def take(self, start: int, end: int, value: PointValue) -> bool:
         """Take one interval; False where it has been counted."""
         # A sender that gives no start is known by the end alone.
         start = start or end
@@ -55,7 +55,7 @@ class Deltas:
         return True
 
     @property
-    def whole(self) -> Value | None:
+    def whole(self) -> PointValue | None:
         """What all of them come to."""
         values = [value for _, value in self._held.values()]
         if not values:

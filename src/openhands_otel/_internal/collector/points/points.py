@@ -18,7 +18,7 @@ from openhands_otel._internal.collector.points.ranges import implausible_stamp, 
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.points.remembered import Remembered
 from openhands_otel._internal.collector.points.series import Attributes, Exemplar, MetricInfo, Point
-from openhands_otel._internal.collector.points.values import BUCKET_LIMIT, Distribution, Value
+from openhands_otel._internal.collector.points.values import BUCKET_LIMIT, Distribution, PointValue
 from openhands_otel._internal.combining.told import AttributeValue
 from openhands_otel._internal.exact import INT64_MAX
 from openhands_otel.semconv import SCOPE_CONVERSATIONS, SCOPE_FLEET, SCOPE_PROCESS
@@ -59,7 +59,7 @@ class _LeftOut(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ScopeSource:
     """Where the metrics of one scope come from, and who is told of what is left out."""
 
     scope: str
@@ -179,21 +179,21 @@ def _described(name: str, kind: str, unit: str, description: str, temporality: i
     return _Described(info, delta, max(least, -most), most)
 
 
-def _number(given: pb.NumberDataPoint) -> Value:
+def _number(given: pb.NumberDataPoint) -> PointValue:
     kind = given.WhichOneof("value")
     if kind is None:
         raise _LeftOut("has a point without a value")
     return given.as_int if kind == "as_int" else given.as_double
 
 
-def _histogram(given: pb.HistogramDataPoint) -> Value:
+def _histogram(given: pb.HistogramDataPoint) -> PointValue:
     bounds, counts = tuple(given.explicit_bounds), tuple(given.bucket_counts)
     if len(bounds) > BUCKET_LIMIT or (counts and len(counts) != len(bounds) + 1):
         raise _LeftOut("has buckets that do not fit its bounds")
     return Distribution(given.count, given.sum, bounds if counts else (), counts)
 
 
-def _exponential(given: pb.ExponentialHistogramDataPoint) -> Value:
+def _exponential(given: pb.ExponentialHistogramDataPoint) -> PointValue:
     positive = Exponential(given.positive.offset, given.positive.bucket_counts)
     negative = Exponential(given.negative.offset, given.negative.bucket_counts)
     value = from_exponential(
@@ -204,7 +204,7 @@ def _exponential(given: pb.ExponentialHistogramDataPoint) -> Value:
     return value
 
 
-_READERS: Final[dict[type[Any], Callable[[Any], Value]]] = {
+_READERS: Final[dict[type[Any], Callable[[Any], PointValue]]] = {
     pb.NumberDataPoint: _number,
     pb.HistogramDataPoint: _histogram,
     pb.ExponentialHistogramDataPoint: _exponential,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.spend.rows import QUARTER_S
 
 _MARKS: Final = 16
@@ -17,7 +18,6 @@ _AHEAD_NS: Final = 600 * 10**9
 _BEHIND_NS: Final = 400 * 86_400 * 10**9
 _QUARTER_NS: Final = QUARTER_S * 10**9
 
-Number = int | float
 Step = tuple[int, Number, Number]
 """A quarter-hour (unix seconds), and from which value to which a series went in it; a fall takes back."""
 

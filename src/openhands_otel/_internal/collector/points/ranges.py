@@ -13,7 +13,7 @@ from typing import Final
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import MetricInfo
-from openhands_otel._internal.collector.points.values import Distribution, Value
+from openhands_otel._internal.collector.points.values import Distribution, PointValue
 from openhands_otel._internal.exact import COUNT_LIMIT, INT64_MAX, MONEY_LIMIT, SECONDS_LIMIT
 
 _BY_UNIT: Final[dict[str, float]] = {semconv.USD: MONEY_LIMIT, semconv.SECONDS: SECONDS_LIMIT}
@@ -26,7 +26,7 @@ _SIGNED: Final = frozenset({semconv.CONVERSATION_UNRECONCILED.name})
 """Gauges of ours that may be under zero."""
 
 
-def out_of_range(metric: MetricInfo, value: Value) -> str | None:
+def out_of_range(metric: MetricInfo, value: PointValue) -> str | None:
     """Why this value cannot be one of this metric's, in words that follow its name; None if it can."""
     if isinstance(value, Distribution):
         return _histogram(metric, value)

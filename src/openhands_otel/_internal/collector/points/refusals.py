@@ -19,7 +19,7 @@ _REQUEST_LIMIT: Final = 16
 _TEXT_LIMIT: Final = 300
 _NAME_LIMIT: Final = 100
 
-Key = tuple[str, str, str]
+RefusalKey = tuple[str, str, str]
 """Service, instance, and the rule that was broken."""
 
 
@@ -39,7 +39,7 @@ class Refusals:
     count: int = 0
     reason: str = ""
     """The first reason, with the name of who is to blame: what the sender is told."""
-    entries: dict[Key, Refused] = field(default_factory=dict[Key, Refused])
+    entries: dict[RefusalKey, Refused] = field(default_factory=dict[RefusalKey, Refused])
     _service: str = ""
     _instance: str = ""
 
@@ -69,7 +69,7 @@ class RefusalLog:
     """What was refused since the collector started."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[Key, Refusal] = OrderedDict()
+        self._held: OrderedDict[RefusalKey, Refusal] = OrderedDict()
         self.total = 0
         """Points and requests refused, the forgotten entries' too."""
 
@@ -87,7 +87,7 @@ class RefusalLog:
         """Latest first."""
         return tuple(self._held[key] for key, _ in zip(reversed(self._held), range(most), strict=False))
 
-    def _add(self, key: Key, reason: str, points: int, requests: int) -> None:
+    def _add(self, key: RefusalKey, reason: str, points: int, requests: int) -> None:
         self.total += points + requests
         now = time.time_ns()
         before = self._held.pop(key, None)

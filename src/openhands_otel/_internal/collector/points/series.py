@@ -28,9 +28,10 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from openhands_otel._internal.collector.points.deltas import Deltas
-from openhands_otel._internal.collector.points.quarters import Number, Quarters, Step
-from openhands_otel._internal.collector.points.values import Distribution, Value, amount, combined, plain, unplain
+from openhands_otel._internal.collector.points.quarters import Quarters, Step
+from openhands_otel._internal.collector.points.values import Distribution, PointValue, amount, combined, plain, unplain
 from openhands_otel._internal.combining.told import Attributes
+from openhands_otel._internal.exact import Number
 
 TOLERANCE: Final = 1_000_000_000
 """Nanoseconds by which two times may differ and still be one: a start as several of its points have it."""
@@ -73,7 +74,7 @@ class Point(NamedTuple):
     attributes: Attributes
     start: int
     time: int
-    value: Value | None
+    value: PointValue | None
     delta: bool = False
     """Whether the value is what was added since ``start``, after which the sender starts anew."""
     scope: str | None = None
@@ -86,7 +87,7 @@ class Stream:
 
     __slots__ = ("low", "start", "time", "value")
 
-    def __init__(self, start: int, time: int, value: Value, low: float | None = None) -> None:
+    def __init__(self, start: int, time: int, value: PointValue, low: float | None = None) -> None:
         self.start = start
         self.time = time
         """The newest stamp."""
@@ -95,7 +96,7 @@ class Stream:
         self.low = amount(value) if low is None else low
         """The smallest."""
 
-    def take(self, time: int, value: Value) -> None:
+    def take(self, time: int, value: PointValue) -> None:
         self.time = max(self.time, time)
         self.low = min(self.low, amount(value))
         if amount(value) > amount(self.value):
@@ -114,12 +115,12 @@ class Streams:
     def __init__(self) -> None:
         self._streams: list[Stream] = []
         """By start."""
-        self._base: Value | None = None
+        self._base: PointValue | None = None
         """What streams that are forgotten had reached."""
         self._forgotten = -1
         """The newest start of these."""
 
-    def take(self, start: int, time: int, value: Value, exact: bool) -> bool:
+    def take(self, start: int, time: int, value: PointValue, exact: bool) -> bool:
         """Take one point; True where a restart had to be assumed."""
         stream = self._find(start, time, exact)
         # Without a start a smaller value under a newer stamp is the first of another process.
@@ -135,11 +136,11 @@ class Streams:
                 self._forget(exact)
         return restarted
 
-    def whole(self, exact: bool) -> Value | None:
+    def whole(self, exact: bool) -> PointValue | None:
         """What all of them come to."""
         if self.alone:
             return self._streams[0].value
-        parts: list[Value] = [] if self._base is None else [self._base]
+        parts: list[PointValue] = [] if self._base is None else [self._base]
         parts += [group.value for group in self._groups(exact)]
         return combined(parts) if parts else None
 
@@ -217,7 +218,7 @@ class Counted:
     def __init__(self, exact: bool = False) -> None:
         self.start = self.time = 0
         """The first start, and the newest stamp (of the end, where it has ended)."""
-        self.value: Value = 0
+        self.value: PointValue = 0
         """All of it, over the streams that there were."""
         self.ended = False
         self.assumed = 0
@@ -270,7 +271,7 @@ class Counted:
             self.time = max(self.time, point.time)
         return revived or not known or self.value != before
 
-    def _whole(self) -> Value:
+    def _whole(self) -> PointValue:
         cumulative = None if self._cumulative is None else self._cumulative.whole(self._exact)
         deltas = None if self._deltas is None else self._deltas.whole
         told = [value for value in (cumulative, deltas) if value is not None]
@@ -308,15 +309,15 @@ class Counted:
         return series
 
 
-class Level:
+class Gauged:
     """What a gauge of one process says."""
 
     __slots__ = ("ended", "start", "time", "value")
 
-    def __init__(self, start: int, time: int, value: Value, ended: bool = False) -> None:
+    def __init__(self, start: int, time: int, value: PointValue, ended: bool = False) -> None:
         self.start = start
         self.time = time
-        self.value: Value = value
+        self.value: PointValue = value
         self.ended = ended
 
     @property
@@ -342,13 +343,13 @@ class Level:
         return [self.start, self.time, plain(self.value), self.ended]
 
 
-Series = Counted | Level
+Series = Counted | Gauged
 
 
-def begin(point: Point, value: Value, named: bool, now: int) -> Series:
+def begin(point: Point, value: PointValue, named: bool, now: int) -> Series:
     """A series with its first point; ``named``: whether the process has an instance id."""
     if not point.metric.accumulates:
-        return Level(point.start, point.time, value)
+        return Gauged(point.start, point.time, value)
     series = Counted(exact=not named)
     series.apply(point, now)
     return series
@@ -364,13 +365,13 @@ def series_from_record(record: list[Any]) -> Series:
     if len(record) > 4:
         return Counted.from_record(record)
     start, time, value, ended = record
-    return Level(start, time, unplain(value), ended)
+    return Gauged(start, time, unplain(value), ended)
 
 
-def series_before(accumulates: bool, start: int, time: int, base: float, value: Value, ended: bool) -> Series:
+def series_before(accumulates: bool, start: int, time: int, base: float, value: PointValue, ended: bool) -> Series:
     """A series as archives had it when they held one stream of each, and a number for all before."""
     if not accumulates:
-        return Level(start, time, value, ended)
+        return Gauged(start, time, value, ended)
     earlier = Distribution(int(base), 0.0, (), ()) if isinstance(value, Distribution) else base
     whole = combined((earlier, value)) if base else value
     stream = [start, time, plain(value), amount(value)]

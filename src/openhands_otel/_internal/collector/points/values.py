@@ -58,15 +58,15 @@ def _apart(cumulative: Iterable[int]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-Value = int | float | Distribution
+PointValue = int | float | Distribution
 
 
-def amount(value: Value) -> int | float:
+def amount(value: PointValue) -> int | float:
     """What a value adds to a total: a histogram counts its observations."""
     return value.count if isinstance(value, Distribution) else value
 
 
-def combined(parts: Sequence[Value]) -> Value:
+def combined(parts: Sequence[PointValue]) -> PointValue:
     """All of them together; they are of one kind."""
     if isinstance(parts[0], Distribution):
         return reduce(Distribution.plus, cast(Sequence[Distribution], parts))
@@ -74,14 +74,14 @@ def combined(parts: Sequence[Value]) -> Value:
     return sum(numbers) if all(isinstance(number, int) for number in numbers) else math.fsum(numbers)
 
 
-def plain(value: Value) -> Any:
+def plain(value: PointValue) -> Any:
     """As JSON has it."""
     if isinstance(value, Distribution):
         return [value.count, value.sum, value.bounds, value.counts]
     return value
 
 
-def unplain(value: Any) -> Value:
+def unplain(value: Any) -> PointValue:
     """The opposite of ``plain``."""
     if isinstance(value, list):
         count, total, bounds, counts = cast(list[Any], value)

@@ -50,12 +50,12 @@ def doors(receiver: Receiver) -> dict[str, ASGIApp]:
     # Metrics do not wait for the room that spans and logs take.
     others = _Room(ROOM // 2)
     return {
-        f"/v1/{signal}": _Door(receiver, signal, _Room(ROOM) if signal == METRICS_SIGNAL else others)
+        f"/v1/{signal}": _SignalDoor(receiver, signal, _Room(ROOM) if signal == METRICS_SIGNAL else others)
         for signal in SIGNALS
     }
 
 
-class _Door:
+class _SignalDoor:
     """Takes the exports of one signal."""
 
     def __init__(self, receiver: Receiver, signal: str, room: _Room) -> None:

@@ -39,7 +39,7 @@ from openhands_otel._internal.version import __version__
 from openhands_otel.semconv import KEEP_ALIVE_HEADER, RunOutcome
 from openhands_otel.stats import ConversationStats
 
-Answer = Callable[[Request, Sight], Awaitable[Response]]
+Handler = Callable[[Request, Sight], Awaitable[Response]]
 """Answers a question to somebody who may see so much. What it tells is the sight's, never the store's."""
 
 _TODAY: Final = {"since": ["today"], "until": ["today"]}
@@ -91,7 +91,7 @@ class Api:
             Route(endpoints.HEALTH.path, self._health),
         ]
 
-    def _asked(self, answer: Answer, endpoint: endpoints.Endpoint[Any]) -> Callable[[Request], Awaitable[Response]]:
+    def _asked(self, answer: Handler, endpoint: endpoints.Endpoint[Any]) -> Callable[[Request], Awaitable[Response]]:
         """Hand a question on with what may be seen by who asks.
 
         What is asked in words that do not exist is refused: ignored, one's own question would get everybody's answer.

@@ -21,7 +21,7 @@ from openhands_otel._internal.collector.points.series import (
     MetricInfo,
     Series,
 )
-from openhands_otel._internal.collector.serve.families import FamilySet, Group, Sample
+from openhands_otel._internal.collector.serve.families import FamilySet, Group, MetricSample
 from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.state.process import OWN_METRICS
 from openhands_otel._internal.collector.state.series_set import INFOS
@@ -74,7 +74,7 @@ class Exposition(Enum):
             families.add(group)
         pages = [*families.write()]
         last = FamilySet(self is Exposition.OPENMETRICS)
-        left_out.samples.append(Sample({}, families.left_out))
+        left_out.samples.append(MetricSample({}, families.left_out))
         last.add(left_out)
         return b"".join([*pages, *last.write(), families.end])
 
@@ -85,7 +85,7 @@ class _Groups:
     def __init__(self) -> None:
         self._by_info: dict[MetricInfo, Group] = {}
 
-    def add(self, info: MetricInfo, sample: Sample, own: bool) -> None:
+    def add(self, info: MetricInfo, sample: MetricSample, own: bool) -> None:
         group = self._by_info.get(info)
         if group is None:
             group = self._by_info[info] = Group(info, own)
@@ -99,14 +99,14 @@ def _gather(sight: Sight) -> list[Group]:
     groups = _Groups()
     if isinstance(sight, Store):
         for info, value in _about_collector(sight):
-            groups.add(info, Sample({}, value, sight.counts.started), own=True)
+            groups.add(info, MetricSample({}, value, sight.counts.started), own=True)
     bases = {key: _base(process.instance) for key, process in sight.processes.items()}
     for key, process in sight.processes.items():
         for (name, attributes), held in process.series.items():
             if not held.ended:
                 sample = _sample(attributes, held, bases[key], process.exemplars.get((name, attributes)))
                 groups.add(sight.metrics[name], sample, own=name in OWN_METRICS)
-        groups.add(_INFO, Sample(_resource_labels(process.instance) | bases[key], 1), own=True)
+        groups.add(_INFO, MetricSample(_resource_labels(process.instance) | bases[key], 1), own=True)
     for conversation in sight.conversations.by_id.values():
         own = (semconv.CONVERSATION_ID, conversation.id)
         for name, held in conversation.series.each():
@@ -116,8 +116,10 @@ def _gather(sight: Sight) -> list[Group]:
     return groups.all()
 
 
-def _sample(attributes: Attributes, series: Series, base: dict[str, str], exemplar: Exemplar | None = None) -> Sample:
-    return Sample(labels(attributes) | base, series.value, series.start, exemplar)
+def _sample(
+    attributes: Attributes, series: Series, base: dict[str, str], exemplar: Exemplar | None = None
+) -> MetricSample:
+    return MetricSample(labels(attributes) | base, series.value, series.start, exemplar)
 
 
 def _about_collector(store: Store) -> Iterator[tuple[MetricInfo, int]]:

@@ -20,7 +20,7 @@ from prometheus_client.samples import Exemplar as Shown
 from prometheus_client.samples import Timestamp
 
 from openhands_otel._internal.collector.points.series import Exemplar, MetricInfo
-from openhands_otel._internal.collector.points.values import Distribution, Value
+from openhands_otel._internal.collector.points.values import Distribution, PointValue
 from openhands_otel._internal.prometheus import family_name, unit_name
 
 _TYPES: Final = {
@@ -51,11 +51,11 @@ _write_openmetrics = cast(Callable[[Collector], bytes], openmetrics.generate_lat
 
 
 @dataclass(slots=True)
-class Sample:
+class MetricSample:
     """One series' value; ``start`` is when it began (unix nanoseconds), 0 where that is unknown."""
 
     labels: dict[str, str]
-    value: Value
+    value: PointValue
     start: int = 0
     exemplar: Exemplar | None = None
 
@@ -67,7 +67,7 @@ class Group:
     info: MetricInfo
     own: bool
     """Whether the metric is ours: its name is never given to another."""
-    samples: list[Sample] = field(default_factory=list[Sample])
+    samples: list[MetricSample] = field(default_factory=list[MetricSample])
 
 
 @dataclass(slots=True)
@@ -75,13 +75,15 @@ class _Family:
     name: str
     own: bool
     info: MetricInfo
-    samples: dict[frozenset[tuple[str, str]], Sample] = field(default_factory=dict[frozenset[tuple[str, str]], Sample])
+    samples: dict[frozenset[tuple[str, str]], MetricSample] = field(
+        default_factory=dict[frozenset[tuple[str, str]], MetricSample]
+    )
 
     @property
     def kind(self) -> str:
         return _TYPES[self.info.kind]
 
-    def take(self, sample: Sample) -> None:
+    def take(self, sample: MetricSample) -> None:
         # A label without a value is no label.
         sample.labels = {name: value for name, value in sample.labels.items() if value}
         key = frozenset(sample.labels.items())
@@ -170,7 +172,7 @@ def _shown(exemplar: Exemplar) -> Shown:
     return Shown(ids, exemplar.value, Timestamp(*divmod(exemplar.time, 10**9)))
 
 
-def _add_histogram(metric: Metric, sample: Sample, value: Distribution, exemplar: Shown | None) -> None:
+def _add_histogram(metric: Metric, sample: MetricSample, value: Distribution, exemplar: Shown | None) -> None:
     reached = 0
     for bound, count in zip(value.bounds, value.counts, strict=False):
         reached += count
@@ -184,7 +186,7 @@ def _add_histogram(metric: Metric, sample: Sample, value: Distribution, exemplar
         metric.add_sample(f"{metric.name}_count", sample.labels, value.count)
 
 
-def _merged(kind: str, held: Sample, other: Sample) -> Sample:
+def _merged(kind: str, held: MetricSample, other: MetricSample) -> MetricSample:
     """One sample for two that nothing tells apart any more."""
     start = min(held.start, other.start)
     newest = max(filter(None, (held.exemplar, other.exemplar)), key=lambda one: one.time, default=None)

@@ -18,7 +18,7 @@ _LARGEST: Final = 2**53
 """Beyond it JavaScript counts wrongly."""
 
 
-class Room:
+class SpanRoom:
     """What one span may still take."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status as StatusMessage
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.decode import Instance, instance_of, parse_request
 from openhands_otel._internal.collector.points.refusals import Refusals
-from openhands_otel._internal.collector.spans.attributes import Room, count_of, number_of, text_of
+from openhands_otel._internal.collector.spans.attributes import SpanRoom, count_of, number_of, text_of
 from openhands_otel._internal.collector.spans.span import Span, SpanKind
 from openhands_otel._internal.exact import INT64_MAX
 
@@ -142,7 +142,7 @@ class _Source:
 
 
 def _span(message: SpanMessage, source: _Source) -> Span:
-    room, ours = Room(), source.scope == semconv.SCOPE_SPANS
+    room, ours = SpanRoom(), source.scope == semconv.SCOPE_SPANS
     attributes = room.attributes(message.attributes, _CLAIMS)
     kind = _KINDS.get(str(attributes.get(semconv.OPERATION_NAME)), SpanKind.OTHER) if ours else SpanKind.OTHER
     parent = "" if message.parent_span_id in (message.span_id, bytes(8)) else message.parent_span_id.hex()
@@ -182,7 +182,7 @@ def _finish_reason(given: object) -> str | None:
     return ", ".join(str(reason) for reason in reasons[:8])[:_NAME] or None
 
 
-def _details(message: SpanMessage, attributes: dict[str, Any], source: _Source, room: Room) -> dict[str, Any]:
+def _details(message: SpanMessage, attributes: dict[str, Any], source: _Source, room: SpanRoom) -> dict[str, Any]:
     events = [
         {
             "unix_nano": min(event.time_unix_nano, INT64_MAX),

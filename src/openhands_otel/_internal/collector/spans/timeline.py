@@ -67,7 +67,7 @@ class Now:
 
 
 @dataclass(slots=True, eq=False)
-class _Node:
+class _TimelineNode:
     id: str
     kind: str
     name: str
@@ -76,8 +76,8 @@ class _Node:
     state: str = ENDED
     conversation: str = ""
     span: TimelineSpan | None = None
-    parent: _Node | None = None
-    children: list[_Node] = field(default_factory=list["_Node"])
+    parent: _TimelineNode | None = None
+    children: list[_TimelineNode] = field(default_factory=list["_TimelineNode"])
 
 
 def rows_of(spans: Iterable[TimelineSpan], wanted: Collection[str], now: Mapping[str, Now]) -> list[TimelineRow]:
@@ -99,10 +99,10 @@ class _Timeline:
         self._wanted = wanted
         self._now = now
         self._by_span = {(span.trace, span.span): _node(span) for span in spans}
-        self._places: dict[tuple[str, str], _Node] = {}
+        self._places: dict[tuple[str, str], _TimelineNode] = {}
         """What stands in the place of spans that are not here."""
-        self._open_runs: dict[str, _Node] = {}
-        self._open_steps: dict[str, _Node] = {}
+        self._open_runs: dict[str, _TimelineNode] = {}
+        self._open_steps: dict[str, _TimelineNode] = {}
         """What runs now, by conversation: a call or a tool."""
 
     def connect(self) -> None:
@@ -113,8 +113,8 @@ class _Timeline:
             node.parent = self._by_span.get((span.trace, span.parent)) if span.parent else None
         safe: set[int] = set()
         for node in self._by_span.values():
-            path: dict[int, _Node] = {}
-            above: _Node | None = node
+            path: dict[int, _TimelineNode] = {}
+            above: _TimelineNode | None = node
             while above is not None and id(above) not in safe:
                 if id(above) in path:
                     # A circle: it is cut at one of its members.
@@ -145,7 +145,7 @@ class _Timeline:
     def rows(self) -> list[TimelineRow]:
         """What is wanted with what is below it, and what is above."""
         roots = self._shown()
-        order: list[tuple[_Node, int]] = []
+        order: list[tuple[_TimelineNode, int]] = []
         waiting = [(root, 0) for root in sorted(roots[0], key=_order, reverse=True)]
         while waiting:
             node, depth = waiting.pop()
@@ -161,11 +161,11 @@ class _Timeline:
             path.append(number)
         return [_row(node, depth, count) for (node, depth), count in zip(order, below, strict=True)]
 
-    def _shown(self) -> tuple[list[_Node], set[int]]:
+    def _shown(self) -> tuple[list[_TimelineNode], set[int]]:
         """Roots, and all that is shown."""
         nodes = [*self._by_span.values(), *self._places.values()]
         nodes += [*self._open_runs.values(), *self._open_steps.values()]
-        shown: dict[int, _Node] = {}
+        shown: dict[int, _TimelineNode] = {}
         waiting = [node for node in nodes if node.conversation in self._wanted]
         first = list(waiting)
         while waiting:
@@ -184,26 +184,26 @@ class _Timeline:
         begun = now.run_begun or now.since
         if begun is None:
             return
-        run = _Node(f"run/{conversation}", SpanKind.RUN, now.run_name, begun, None, RUNNING, conversation)
+        run = _TimelineNode(f"run/{conversation}", SpanKind.RUN, now.run_name, begun, None, RUNNING, conversation)
         self._open_runs[conversation] = run
         if now.activity is not None:
             kind = SpanKind.CALL if now.activity == LLM_ACTIVITY else SpanKind.TOOL
             name = "chat" if kind is SpanKind.CALL else f"execute_tool {now.activity}"
-            step = _Node(f"now/{conversation}", kind, name, now.since or begun, None, RUNNING, conversation)
+            step = _TimelineNode(f"now/{conversation}", kind, name, now.since or begun, None, RUNNING, conversation)
             self._open_steps[conversation] = step
             _hang(step, run)
         above = self._open_at(now.parent)
         if above is not None:
             _hang(run, above)
 
-    def _open_at(self, conversation: str | None) -> _Node | None:
+    def _open_at(self, conversation: str | None) -> _TimelineNode | None:
         """What a sub-agent of a conversation runs in: its open tool, else its open run."""
         step = self._open_steps.get(conversation or "")
         if step is not None and step.kind == SpanKind.TOOL:
             return step
         return self._open_runs.get(conversation or "")
 
-    def _place_for(self, node: _Node, span: TimelineSpan) -> _Node | None:
+    def _place_for(self, node: _TimelineNode, span: TimelineSpan) -> _TimelineNode | None:
         """Where a span stands whose parent is not here; None where nothing of ours is above it."""
         key = span.trace, span.parent
         if key in self._places:
@@ -224,7 +224,7 @@ class _Timeline:
         self._places[key] = place
         return place
 
-    def _open_place(self, owner: str, node: _Node, is_run: bool) -> _Node | None:
+    def _open_place(self, owner: str, node: _TimelineNode, is_run: bool) -> _TimelineNode | None:
         run = self._open_runs.get(owner)
         if run is None or (node.ended or node.begun) < run.begun - 1:
             return None
@@ -233,13 +233,13 @@ class _Timeline:
         # An LLM call that a tool makes is the tool's; what an agent itself does is the run's.
         return step if in_tool and (is_run or node.kind == SpanKind.CALL) else run
 
-    def _missing(self, key: tuple[str, str], owner: str, is_run: bool) -> _Node:
+    def _missing(self, key: tuple[str, str], owner: str, is_run: bool) -> _TimelineNode:
         known = self._now.get(owner, Now())
         name, kind = ("execute_tool", SpanKind.TOOL) if is_run else (known.run_name, SpanKind.RUN)
-        return _Node(f"{key[0]}/{key[1]}", kind, name, float("inf"), 0.0, MISSING, owner)
+        return _TimelineNode(f"{key[0]}/{key[1]}", kind, name, float("inf"), 0.0, MISSING, owner)
 
 
-def _hang(node: _Node, parent: _Node) -> None:
+def _hang(node: _TimelineNode, parent: _TimelineNode) -> None:
     node.parent = parent
     parent.children.append(node)
     parent.begun = min(parent.begun, node.begun)
@@ -247,16 +247,16 @@ def _hang(node: _Node, parent: _Node) -> None:
         parent.ended = max(parent.ended or 0.0, node.ended or node.begun)
 
 
-def _node(span: TimelineSpan) -> _Node:
+def _node(span: TimelineSpan) -> _TimelineNode:
     name = f"{span.trace}/{span.span}"
-    return _Node(name, span.kind, span.name, span.begun, span.ended, conversation=span.conversation, span=span)
+    return _TimelineNode(name, span.kind, span.name, span.begun, span.ended, conversation=span.conversation, span=span)
 
 
-def _order(node: _Node) -> tuple[float, str]:
+def _order(node: _TimelineNode) -> tuple[float, str]:
     return node.begun, node.id
 
 
-def _row(node: _Node, depth: int, below: int) -> TimelineRow:
+def _row(node: _TimelineNode, depth: int, below: int) -> TimelineRow:
     span = node.span
     facts: dict[str, Any] = {} if span is None else json.loads(span.facts)
     return TimelineRow(

@@ -14,6 +14,7 @@ from openhands_otel._internal.collector.points.series import Counted, Point
 
 _DIGEST: Final = 16
 Record = dict[str, Any]
+"""What the archive keeps, plain enough for JSON."""
 
 
 def hash_of(salt: str, *names: object) -> str:

@@ -30,7 +30,7 @@ from openhands_otel._internal.collector.points.series import (
     begin,
     is_newer,
 )
-from openhands_otel._internal.collector.points.values import Value, amount
+from openhands_otel._internal.collector.points.values import PointValue, amount
 from openhands_otel._internal.collector.state.liveness import Lives
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
@@ -38,7 +38,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.process import OWN_METRICS, MetricSeries, Process, adds_up, sum_of
 from openhands_otel._internal.collector.state.sharing import SHARED, growth, key_of, raised
-from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, BurnMeter, Group, TotalSums
+from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, BurnMeter, TotalKey, TotalSums
 from openhands_otel._internal.combining.building import Life
 from openhands_otel._internal.spend.amounts import CALLS, SECONDS
 
@@ -140,7 +140,7 @@ class Fleet:
         attributes: Attributes,
         point: Point,
         held: Series,
-        before: Value,
+        before: PointValue,
         received: int,
     ) -> bool:
         """Book by how much a series has grown where that belongs; True if anything was."""
@@ -294,7 +294,7 @@ class Fleet:
                 if self._foreign_names[name] <= 0:
                     del self._foreign_names[name], self.metrics[name]
 
-    def absent_totals(self) -> list[tuple[Group, list[float]]]:
+    def absent_totals(self) -> list[tuple[TotalKey, list[float]]]:
         """The sums of all processes that are not in memory."""
         rest = self.sums.copy()
         for process in self.processes.values():

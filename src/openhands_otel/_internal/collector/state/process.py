@@ -12,7 +12,6 @@ from openhands_otel._internal.collector.points.decode import Instance
 from openhands_otel._internal.collector.points.limits import (
     weigh,
 )
-from openhands_otel._internal.collector.points.quarters import Number
 from openhands_otel._internal.collector.points.ranges import out_of_range
 from openhands_otel._internal.collector.points.series import (
     Attributes,
@@ -24,8 +23,8 @@ from openhands_otel._internal.collector.points.series import (
     series_before,
     series_from_record,
 )
-from openhands_otel._internal.collector.points.values import Distribution, Value, unplain
-from openhands_otel._internal.collector.state.erased import Erased
+from openhands_otel._internal.collector.points.values import Distribution, PointValue, unplain
+from openhands_otel._internal.collector.state.erased import Erased, Record
 from openhands_otel._internal.collector.state.liveness import Pulse
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
@@ -38,11 +37,10 @@ from openhands_otel._internal.collector.state.placing import (
     place_of,
 )
 from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_METRICS
+from openhands_otel._internal.exact import Number
 from openhands_otel._internal.spend.amounts import CALLS, SECONDS, Amount
 
 MetricSeries = tuple[str, Attributes]
-Record = dict[str, Any]
-"""What the archive keeps, plain enough for JSON."""
 
 OWN_METRICS: Final = {
     metric.name: MetricInfo(metric.name, metric.kind, metric.unit, metric.description)
@@ -187,7 +185,7 @@ def adds_up(name: str, attributes: Attributes) -> bool:
     return name in TOTAL_METRICS and all(key != semconv.SCOPE_NAME for key, _ in attributes)
 
 
-def sum_of(value: Value) -> float:
+def sum_of(value: PointValue) -> float:
     """What a histogram adds up to; of a number there is none."""
     return value.sum if isinstance(value, Distribution) else 0.0
 

@@ -45,7 +45,7 @@ _SERIES_LIMIT: Final = 2_000
 """Series of one metric; ours has a few per process that worked on it."""
 
 
-Held = ProcessSeries[Series]
+HeldSeries = ProcessSeries[Series]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ class SeriesSet(ToldSeries[Series]):
         return True
 
     def _take_erased(
-        self, of_metric: dict[SeriesKey, Held], name: str, key: SeriesKey, attributes: Attributes
-    ) -> Held | None:
+        self, of_metric: dict[SeriesKey, HeldSeries], name: str, key: SeriesKey, attributes: Attributes
+    ) -> HeldSeries | None:
         series = self.erased.take(key[0], name, attributes)
         if series is None:
             return None
@@ -141,7 +141,7 @@ class SeriesSet(ToldSeries[Series]):
     def _grow(
         self,
         instance: Instance,
-        held: Held,
+        held: HeldSeries,
         point: Point,
         attributes: Attributes,
         before: int | float,
@@ -159,12 +159,12 @@ class SeriesSet(ToldSeries[Series]):
 
     def _begin(
         self,
-        of_metric: dict[SeriesKey, Held],
+        of_metric: dict[SeriesKey, HeldSeries],
         key: SeriesKey,
         point: Point,
         instance: Instance,
         received: int,
-    ) -> Held | None:
+    ) -> HeldSeries | None:
         """A new series, or one that takes the place of what its slot said; None where the point is not news."""
         held = of_metric.get(key)
         if point.value is None or (held is not None and not is_newer(point.time, held.series.time, received)):
@@ -223,7 +223,7 @@ class SeriesSet(ToldSeries[Series]):
         return begun
 
 
-def _before(process: str, name: str, attributes: Attributes, row: list[Any], received: int) -> tuple[bool, Held]:
+def _before(process: str, name: str, attributes: Attributes, row: list[Any], received: int) -> tuple[bool, HeldSeries]:
     """A series as archives had it that knew but the senders' clocks."""
     start, time, base, value, ended, keyed = row
     series = series_before(INFOS[name].accumulates, start, time, base, value, ended)

@@ -9,7 +9,7 @@ import hashlib
 from typing import Final
 
 from openhands_otel._internal.collector.points.series import Attributes, Point
-from openhands_otel._internal.collector.points.values import Distribution, Value, amount
+from openhands_otel._internal.collector.points.values import Distribution, PointValue, amount
 from openhands_otel.semconv import METRIC_OVERFLOW
 
 SHARED: Final[Attributes] = ((METRIC_OVERFLOW, True),)
@@ -22,7 +22,7 @@ def key_of(point: Point) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def growth(known: dict[str, int | float], key: str, value: Value) -> int | float:
+def growth(known: dict[str, int | float], key: str, value: PointValue) -> int | float:
     """How much of ``value`` is new; it is known from then on."""
     before, now = known.get(key, 0), amount(value)
     if now <= before and key in known:
@@ -31,7 +31,7 @@ def growth(known: dict[str, int | float], key: str, value: Value) -> int | float
     return now - before
 
 
-def raised(value: Value | None, by: int | float, like: Value) -> Value:
+def raised(value: PointValue | None, by: int | float, like: PointValue) -> PointValue:
     """The shared series' next value, a distribution where its metric has those."""
     reached = by if value is None else amount(value) + by
     return Distribution(int(reached), 0.0, (), ()) if isinstance(like, Distribution) else reached

@@ -41,7 +41,7 @@ _OVERFLOWN: Final[Attributes] = ((semconv.METRIC_OVERFLOW, True),)
 _BURNING: Final = 1_000
 """Services whose spend of one second is told apart."""
 
-Group = tuple[str, str, Attributes]
+TotalKey = tuple[str, str, Attributes]
 """Service, metric, attributes."""
 
 
@@ -50,7 +50,7 @@ class TotalSums:
 
     def __init__(self) -> None:
         self._grand = {name: ExactSum() for name in TOTAL_METRICS}
-        self._groups: dict[Group, ExactSum] = {}
+        self._groups: dict[TotalKey, ExactSum] = {}
 
     def replace(self, service: str, metric: str, attributes: Attributes, before: float, after: float) -> None:
         """One series went from ``before`` to ``after``; their difference may not be a float, so both are booked."""
@@ -86,7 +86,7 @@ class TotalSums:
                 theirs._grand[group[1]].include(held)
         return theirs
 
-    def groups(self) -> Iterator[tuple[Group, list[float]]]:
+    def groups(self) -> Iterator[tuple[TotalKey, list[float]]]:
         """The parts that add up to the totals, each as numbers that have to be added up exactly."""
         return ((group, held.parts) for group, held in self._groups.items())
 

@@ -37,7 +37,7 @@ class NotASpool(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SpooledRequest:
     """One request. ``at`` is the stamp of its points, unix nanoseconds."""
 
     kind: str
@@ -66,10 +66,10 @@ class Spool:
     written: int
     owed: Owed = Owed()
     refused: str = ""
-    parts: Sequence[Part] = field(default=())
+    parts: Sequence[SpooledRequest] = field(default=())
 
     @property
-    def to_send(self) -> list[Part]:
+    def to_send(self) -> list[SpooledRequest]:
         """In the order in which they are to be sent."""
         return [part for part in self.parts if part.kind != ACKNOWLEDGED]
 
@@ -128,18 +128,18 @@ def decode(data: bytes, whole: bool = True) -> Spool:
         raise NotASpool("it is damaged") from None
 
 
-def _parts(listed: Any, body: bytes) -> Iterable[Part]:
+def _parts(listed: Any, body: bytes) -> Iterable[SpooledRequest]:
     at = 0
     for kind, stamp, size in cast("list[tuple[str, int, int]]", listed):
         if kind not in KINDS or size < 0 or at + size > len(body):
             raise ValueError
-        yield Part(kind, int(stamp), body[at : at + size])
+        yield SpooledRequest(kind, int(stamp), body[at : at + size])
         at += size
     if at != len(body):
         raise ValueError
 
 
-def owed(parts: Iterable[Part]) -> Owed:
+def owed(parts: Iterable[SpooledRequest]) -> Owed:
     """What ``parts`` say was spent beyond what they say is acknowledged."""
     newest: dict[str, dict[Any, float]] = {}
     acknowledged: dict[str, dict[Any, float]] = {}

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from openhands_otel._internal.export.spool.file import Part
+from openhands_otel._internal.export.spool.file import SpooledRequest
 
 
-def counters_only(part: Part) -> Part:
+def counters_only(part: SpooledRequest) -> SpooledRequest:
     """``part`` without gauges and histograms."""
     request = ExportMetricsServiceRequest.FromString(part.body)
     keep_counters(request)
