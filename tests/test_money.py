@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import openhands_otel
-from openhands_otel._internal.money import dollars, money
+from openhands_otel._internal.money import dollars, money, percent
 
 CASES = json.loads((Path(__file__).parent / "money_cases.json").read_text())
 
@@ -41,6 +41,36 @@ def test_what_is_kept_or_taken_in_is_shown_to_four_digits_and_to_more_where_ther
     amount: float, shown: str
 ) -> None:
     assert dollars(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "shown"),
+    [
+        (0, 7, "0 %"),
+        (1e-9, 7, "<1 %"),
+        (1, 201, "<1 %"),
+        (1, 200, "1 %"),
+        (2, 3, "67 %"),
+        (994, 1000, "99 %"),
+        (996, 1000, ">99 %"),
+        (10.0, 10.000001, ">99 %"),
+        (0.1 + 0.2, 0.3, "100 %"),
+        (1001, 1000, ">100 %"),
+        (113, 100, "113 %"),
+    ],
+)
+def test_a_part_is_never_called_nothing_nor_the_whole(part: float, whole: float, shown: str) -> None:
+    """``tests/terminal/test_rows.py`` holds the page to the same."""
+    assert percent(part, whole) == shown
+
+
+def test_no_message_has_a_format_of_its_own_for_shares() -> None:
+    package = Path(openhands_otel.__file__).parent
+    own = re.compile(r":\.\d[f%]\}\s?%|:\.\d%\}|Math\.round\(.*\} %`")
+    by_themselves = {
+        file.name for kind in ("*.py", "*.js") for file in package.rglob(kind) if own.search(file.read_text())
+    }
+    assert by_themselves <= {"format.js"}
 
 
 def test_no_message_has_a_format_of_its_own_for_dollars() -> None:

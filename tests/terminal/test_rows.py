@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from openhands_otel._internal.facts import NEEDS
+from openhands_otel._internal.money import percent
 from openhands_otel._internal.terminal.attention import LIVES, life_of, need_of
 from openhands_otel._internal.terminal.columns import COLUMNS, SORT_KEYS, columns_of
 from openhands_otel._internal.terminal.commands import BadCommand, one_of, read_command
@@ -26,7 +27,7 @@ from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.parts import condition, parts_columns, parts_of
 from openhands_otel._internal.terminal.period import PERIODS
 from openhands_otel._internal.terminal.waterfall import Scale, Waterfall
-from openhands_otel._internal.terminal.words import brief, percent, short, took
+from openhands_otel._internal.terminal.words import brief, short, took
 from openhands_otel._internal.viewer import facts_module
 from openhands_otel.semconv import RunOutcome, Status
 from openhands_otel.stats import (
@@ -106,7 +107,21 @@ def test_numbers_and_times_read_the_same_in_page_and_terminal(tmp_path: Path) ->
     ]
     counts += [random.Random(1).randrange(10**each) for each in range(1, 14)]
     stretches = [-3, 0, 0.9, 59.99, 60, 216, 3599, 3600, 7500, 86_399, 86_400, 10**6]
-    parts = [(1, 3), (1, 200), (1, 2), (995, 1000), (113, 100), (0, 7), (5, 1000)]
+    parts = [
+        (1, 3),
+        (1, 200),
+        (1, 2),
+        (995, 1000),
+        (113, 100),
+        (0, 7),
+        (5, 1000),
+        (1e-9, 7),
+        (1, 201),
+        (996, 1000),
+        (10.0, 10.000001),
+        (0.1 + 0.2, 0.3),
+        (1001, 1000),
+    ]
     taken = [0, 0.0004, 0.85, 0.9994, 0.9995, 3.14159, 99.994, 120.4]
     names = ["plain", "a*b?c[d]", "team=x"]
     script = """

@@ -1,4 +1,4 @@
-"""Dollars as people read them, the same everywhere: ``viewer/format.js`` does likewise, and one table tests both.
+"""Dollars and shares as people read them, the same everywhere: ``viewer/format.js`` does likewise; tables test both.
 
 Cents say too little under a dollar, and nothing at all under a cent. Zero is zero, and nothing else looks like it.
 """
@@ -14,6 +14,8 @@ _DIGITS: Final = ((0.0, 6), (0.01, 4), (1.0, 3), (100.0, 2))
 """From this amount on, so many digits behind the point."""
 ROUNDING: Final = 1e-9
 """What adding up floats leaves of a difference, US dollars."""
+_ROUNDED_SHARE: Final = 1e-7
+"""What dividing floats leaves of a difference, percent."""
 _LEAST: Final = Decimal("0.000001")
 _TOO_MANY_DIGITS: Final = 1e15
 
@@ -39,6 +41,18 @@ def dollars(amount: float) -> str:
     """``$0.2500``, ``$0.000012``: of what is kept, sent, taken in or erased, to be added up by hand."""
     whole = f"{amount:,.4f}" if abs(amount) >= 0.01 else f"{amount:.8f}".rstrip("0").ljust(len("0.0000"), "0")
     return f"${whole}"
+
+
+def percent(part: float, whole: float) -> str:
+    """``67 %``; ``<1 %``, ``>99 %``, ``>100 %``: what is something is not called nothing, nor a part the whole."""
+    share = 100 * part / whole
+    rounded = math.floor(share + 0.5)
+    if abs(share - rounded) > _ROUNDED_SHARE:
+        if rounded == 0:
+            return "<1 %" if share > 0 else "0 %"
+        if rounded == 100:
+            return ">99 %" if share < 100 else ">100 %"
+    return f"{rounded} %"
 
 
 def _rounded(size: float, as_of: float) -> Decimal:

@@ -11,7 +11,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.facts import OUTCOMES
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.spend.conditions import absent, quoted
 from openhands_otel._internal.spend.grouping import UNITS, added
 from openhands_otel._internal.spend.rows import Dimension
@@ -120,11 +120,8 @@ def share(part: float, whole: float) -> float | None:
 
 
 def share_text(part: float, whole: float) -> str:
-    """``31 %``; what is less than half a percent is not called nothing."""
-    value = share(part, whole)
-    if value is None:
-        return ""
-    return "<1 %" if 0 < value < 0.005 else f"{value:.0%}".replace("%", " %")
+    """As ``percent``; nothing has no shares."""
+    return percent(part, whole) if whole > 0 else ""
 
 
 def count_text(number: float) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from openhands_otel._internal import facts
 from openhands_otel._internal.facts import FACTS, NEEDS, Fact, Format
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.terminal.attention import life_of, need_of
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.layout import Column
@@ -22,7 +22,6 @@ from openhands_otel._internal.terminal.words import (
     brief,
     cached,
     lasting,
-    percent,
     short,
     short_id,
     spent,

@@ -8,11 +8,11 @@ from typing import Final
 
 from rich.text import Text
 
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.period import NamedPeriod
-from openhands_otel._internal.terminal.words import bar, percent, short, spent
+from openhands_otel._internal.terminal.words import bar, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Budget, SpendGroup, Totals
 

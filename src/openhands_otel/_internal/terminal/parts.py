@@ -9,8 +9,9 @@ from typing import Final
 
 from rich.text import Text
 
+from openhands_otel._internal.money import percent
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.words import LONGEST, bar, cached, percent, short, spent
+from openhands_otel._internal.terminal.words import LONGEST, bar, cached, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend, SpendGroup
 
@@ -81,7 +82,7 @@ def _bar(part: PartRow, _: float) -> Text:
 
 def _share(part: PartRow, _: float) -> Text:
     share = _part(part)
-    return Text("" if not share else "<1 %" if share < 0.005 else percent(share, 1))
+    return Text(percent(share, 1) if share else "")
 
 
 def _each(part: PartRow, _: float) -> Text:

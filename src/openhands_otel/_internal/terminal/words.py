@@ -10,7 +10,7 @@ from rich.cells import set_cell_size
 from rich.text import Text
 
 from openhands_otel._internal.facts import OUTCOMES, STATES, Tone, ValueWord
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats, TokenUsage
@@ -31,11 +31,6 @@ def short(number: int) -> str:
     rounded = [(part.quantize(Decimal("0.1"), ROUND_HALF_UP), letter) for part, letter in parts]
     part, letter = next((each for each in rounded if each[0] < 1000), rounded[-1])
     return f"{part.normalize():f}{letter}"
-
-
-def percent(part: float, whole: float) -> str:
-    """``67 %``."""
-    return f"{int(100 * part / whole + 0.5)} %"
 
 
 def brief(seconds: float) -> str:

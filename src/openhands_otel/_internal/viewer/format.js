@@ -31,7 +31,17 @@ export function spent(amount, unpricedCalls) {
 
 export const count = (number) => grouped.format(number);
 export const short = (number) => (number < 10_000 ? grouped.format(number) : compact.format(number));
-export const percent = (part, whole) => `${Math.round((100 * part) / whole)} %`;
+
+// What is something is not called nothing, nor a part the whole. As in money.py: one table tests both.
+export function percent(part, whole) {
+  const share = (100 * part) / whole;
+  const rounded = Math.round(share);
+  if (Math.abs(share - rounded) > 1e-7) {
+    if (rounded === 0) return share > 0 ? "<1 %" : "0 %";
+    if (rounded === 100) return share < 100 ? ">99 %" : ">100 %";
+  }
+  return `${rounded} %`;
+}
 
 // Facts by their format (facts.py); nothing to say is an empty text.
 export const FORMATS = {

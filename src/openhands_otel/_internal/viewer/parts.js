@@ -41,7 +41,7 @@ function line(name, group, total, timed) {
     scoped("row", element("th", "", name)),
     element("td", "bar-cell", ...(group === total ? [] : [bar(["input", part])])),
     money,
-    element("td", "num", part ? shareOf(part) : ""),
+    element("td", "num", part ? percent(part, 1) : ""),
     ...texts.map((text) => element("td", "num wide-only", text)),
   );
 }
@@ -50,5 +50,3 @@ export function scoped(scope, cell) {
   cell.scope = scope;
   return cell;
 }
-
-const shareOf = (part) => (part < 0.005 ? "<1 %" : percent(part, 1));

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.collector.notices.notice import Notice
 from openhands_otel._internal.collector.state.conversation import Conversation
-from openhands_otel._internal.money import money
+from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import NoticeKind, RunOutcome, Status
 from openhands_otel.stats import Budget, ConversationStats, Share
@@ -30,7 +30,7 @@ def of_budget(budget: Budget, zone: ZoneInfo) -> list[Notice]:
     share = budget.spent / budget.amount * 100
     text = (
         f"budget {printable(budget.name, _NAME_LIMIT)}: {money(budget.spent)} of {money(budget.amount)} spent"
-        f" ({share:.0f} %), {money(budget.per_hour)}/h"
+        f" ({percent(budget.spent, budget.amount)}), {money(budget.per_hour)}/h"
     )
     if budget.exhausted_unix_s is not None:
         text += f", at that rate spent {datetime.fromtimestamp(budget.exhausted_unix_s, zone):%a %H:%M}"
