@@ -86,6 +86,19 @@ class AnyErasure(AnyHistory):
         return known
 
 
+@pytest.mark.parametrize("counts_calls", [False, True])
+def test_what_was_taken_from_a_service_goes_with_its_last_row(counts_calls: bool) -> None:
+    """Kind: what corrects a sum stays when the sum goes, and a model is left with less than nothing."""
+    machine = AnyErasure()
+    machine.begin(kinds=[("own", False, False, counts_calls)])
+    machine.spend(index=0, amount=0.1, model="gpt", conversation="b")
+    machine.send(index=0, answered=False, arrives=True, passes_s=0)
+    machine.something_is_forgotten(ErasureRequest(service="agent", conversation="b"), dry_run=False)
+    machine.something_is_forgotten(ErasureRequest(since=_QUARTER, until=_QUARTER + 2 * QUARTER_S), dry_run=False)
+    assert not any(machine.known().cost.values())
+    machine.teardown()
+
+
 @pytest.mark.timeout(3600)
 def test_any_history_comes_to_what_was_not_forgotten() -> None:
     """Kind: what is forgotten comes back by another door, or takes something else with it."""

@@ -47,11 +47,10 @@ def percent(part: float, whole: float) -> str:
     """``67 %``; ``<1 %``, ``>99 %``, ``>100 %``: what is something is not called nothing, nor a part the whole."""
     share = 100 * part / whole
     rounded = math.floor(share + 0.5)
-    if abs(share - rounded) > _ROUNDED_SHARE:
-        if rounded == 0:
-            return "<1 %" if share > 0 else "0 %"
-        if rounded == 100:
-            return ">99 %" if share < 100 else ">100 %"
+    if rounded == 0 and share > 0:
+        return "<1 %"
+    if rounded == 100 and abs(share - 100) > _ROUNDED_SHARE:
+        return ">99 %" if share < 100 else ">100 %"
     return f"{rounded} %"
 
 

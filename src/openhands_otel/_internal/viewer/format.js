@@ -36,10 +36,8 @@ export const short = (number) => (number < 10_000 ? grouped.format(number) : com
 export function percent(part, whole) {
   const share = (100 * part) / whole;
   const rounded = Math.round(share);
-  if (Math.abs(share - rounded) > 1e-7) {
-    if (rounded === 0) return share > 0 ? "<1 %" : "0 %";
-    if (rounded === 100) return share < 100 ? ">99 %" : ">100 %";
-  }
+  if (rounded === 0 && share > 0) return "<1 %";
+  if (rounded === 100 && Math.abs(share - 100) > 1e-7) return share < 100 ? ">99 %" : ">100 %";
   return `${rounded} %`;
 }
 

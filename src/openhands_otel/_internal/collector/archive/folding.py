@@ -37,3 +37,11 @@ def fold(
     for part in parts:
         total.add(part)
     connection.execute("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", (*key, json.dumps(total.parts)))
+
+
+def unname(connection: sqlite3.Connection, service: str) -> None:
+    """Have a service's name go, with all that was said of what its sums are of; the totals stay."""
+    sums = connection.execute("SELECT metric, partials FROM folded WHERE service = ?", (service,)).fetchall()
+    connection.execute("DELETE FROM folded WHERE service = ?", (service,))
+    for metric, partials in sums:
+        fold(connection, OVERFLOW, metric, SHARED, json.loads(partials))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from openhands_otel._internal.collector.archive import forgotten, spend
-from openhands_otel._internal.collector.archive.folding import fold
+from openhands_otel._internal.collector.archive.folding import fold, unname
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.records import Records
 from openhands_otel._internal.collector.archive.span_forgetting import forget_spans
@@ -36,10 +36,8 @@ from openhands_otel._internal.collector.state.placing import (
     place_of,
 )
 from openhands_otel._internal.collector.state.process import Process
-from openhands_otel._internal.collector.state.sharing import SHARED
 from openhands_otel._internal.exact import ExactSum
 from openhands_otel._internal.spend.amounts import CALLS, COUNTERS, Amount
-from openhands_otel.semconv import OVERFLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +268,18 @@ class _Forgetting:
                 self._write(key, process)
 
     def _correct(self) -> None:
-        left = {service for (service,) in self._connection.execute("SELECT DISTINCT service FROM places")}
+        touched: set[str] = set()
         for place, amount in self._sums.each():
-            service, attributes = place.service, attributes_of(place)
-            if service not in left:
-                # Its name goes as well.
-                service, attributes = OVERFLOW, SHARED
+            touched.add(place.service)
             for metric, parts in parts_of(amount):
-                fold(self._connection, service, metric, attributes, parts)
+                fold(self._connection, place.service, metric, attributes_of(place), parts)
+        for service in touched - self._left():
+            unname(self._connection, service)
+
+    def _left(self) -> set[str]:
+        """Services of which a row or a process is still there."""
+        query = "SELECT service FROM places UNION SELECT json_extract(record, '$.service') FROM processes"
+        return {service for (service,) in self._connection.execute(query)}
 
 
 def parts_of(amount: Amount) -> list[tuple[str, list[int | float]]]:
