@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -122,8 +123,9 @@ def test_a_flood_of_spans_takes_nothing_from_metrics(viewer: Viewer) -> None:
         thread.start()
     try:
         wait_for(lambda: 503 in statuses, "a refusal")
+        begun = time.time_ns()
         for number in range(1, 40):
-            viewer.send(Sender("money").spend(number * 0.25).converse("money", number * 0.25))
+            viewer.send(Sender("money", start=begun).spend(number * 0.25).converse("money", number * 0.25))
         assert viewer.state().totals.accumulated_cost == 39 * 0.25
     finally:
         done.set()
