@@ -251,6 +251,19 @@ def test_a_ruined_file_costs_no_money_of_those_who_have_left_memory(tmp_path: Pa
         assert held.cost == before.totals.accumulated_cost
 
 
+def test_what_was_set_aside_is_never_written_over(tmp_path: Path) -> None:
+    """The first of two that were ruined within a minute has the history, and the second what was spent since."""
+    database = tmp_path / "history.sqlite3"
+    with HeldStore(database) as held:
+        for number in range(2):
+            held.take(Sender(f"p{number}").spend(0.1))
+            make_rounds(held, 2)
+            overwrite(database)
+            make_rounds(held, 3)
+            assert held.store.health.problems == ()
+            assert len([each for each in tmp_path.glob("*.damaged-*") if not each.name.endswith("-wal")]) == number + 1
+
+
 def make_rounds(held: HeldStore, count: int) -> None:
     for _ in range(count):
         held.housekeeping._due.clear()  # pyright: ignore[reportPrivateUsage]

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import signal
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from openhands_otel._internal.collector import housekeeping
-from openhands_otel._internal.collector.archive import journal
+from openhands_otel._internal.collector.archive import journal, upgrade
 from openhands_otel._internal.collector.archive.database import DatabaseFile
 from openhands_otel._internal.collector.archive.history import HistorySample, Transaction
 from openhands_otel._internal.collector.archive.journal import JournalEntry
+from openhands_otel._internal.collector.archive.questions import presence_from_file
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase, connect
+from openhands_otel._internal.spend.rows import Dimension
 from otlp_sender import Sender
 
-from .held import HeldStore
+from .held import HeldStore, as_layout
 
 
 @pytest.fixture
@@ -217,9 +225,111 @@ def test_a_database_of_a_later_layout_is_refused(database: Path) -> None:
         connect(database)
 
 
-def test_a_second_collector_cannot_have_the_same_database(database: Path) -> None:
-    with HeldStore(database), pytest.raises(UnusableDatabase, match="in use"):
+def test_a_later_layout_that_only_the_log_tells_of_is_refused_and_stays(database: Path) -> None:
+    """A later release converts a file in its log, and the file's own header says nothing of it until that is full."""
+    with HeldStore(database) as held:
+        held.take(Sender("p").spend(0.2))
+    later = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(database)!r})
+connection.executescript("BEGIN; CREATE TABLE later (x); PRAGMA user_version = 99; COMMIT")
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", later]).returncode == -signal.SIGKILL
+    with pytest.raises(UnusableDatabase, match="layout 99"):
         DatabaseFile(database).open()
+    with pytest.raises(UnusableDatabase, match="layout 99"):
+        presence_from_file(database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+    assert not list(database.parent.glob("*.layout-*"))
+
+
+def test_an_empty_file_has_nothing_to_report(database: Path) -> None:
+    database.touch()
+    with pytest.raises(UnusableDatabase, match="layout 0"):
+        presence_from_file(database)
+
+
+def test_a_file_that_could_not_be_converted_is_as_it_was_and_leaves_no_copy(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again and again where the disk is full, copies would take what room is left."""
+    with HeldStore(database) as held:
+        held.take(Sender("p").spend(0.2))
+    as_layout(database, 5)
+    with monkeypatch.context() as full:
+        full.setattr(upgrade, "convert", _fail)
+        for _ in range(2):
+            file = DatabaseFile(database)
+            with pytest.raises(UnusableDatabase, match="full"):
+                file.open()
+            file.close()
+    assert not list(database.parent.glob("*.layout-*"))
+    with HeldStore(database) as held:
+        assert held.cost == 0.2
+    assert [each.name for each in database.parent.glob("*.layout-*")] == [f"{database.name}.layout-5"]
+
+
+@pytest.mark.parametrize("named", ["as it is", "by a link"])
+def test_a_second_collector_cannot_have_the_same_database(database: Path, named: str) -> None:
+    other = database
+    if named == "by a link":
+        (database.parent / "elsewhere").mkdir()
+        other = database.parent / "elsewhere" / "linked.sqlite3"
+        other.symlink_to(database)
+    with HeldStore(database), pytest.raises(UnusableDatabase, match="in use"):
+        DatabaseFile(other).open()
+
+
+@pytest.mark.parametrize("waits", ["the rounds", "a question", "a request"])
+def test_what_is_cancelled_while_it_is_written_is_in_the_history_once(
+    database: Path, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    """The end of the viewer, and a client that hangs up, cancel who waits. What the thread has written is written."""
+    written, go_on = threading.Event(), threading.Event()
+    with HeldStore(database, conversation_limit=10) as held:
+        store, keeper = held.store, held.housekeeping
+        for number in range(3):
+            held.take(Sender(f"p{number}").spend(0.5).introduce(f"c{number}").converse(f"c{number}", 0.5))
+        write = store.archive._write  # pyright: ignore[reportPrivateUsage]
+
+        def write_slowly(batch: Transaction) -> None:
+            write(batch)
+            written.set()
+            assert go_on.wait(100)
+
+        async def cancel_in_the_middle() -> None:
+            loop = asyncio.get_running_loop()
+            if waits == "the rounds":
+                keeper.start()
+                waiting = asyncio.create_task(wait_and(keeper.stop))
+            elif waits == "a question":
+                waiting = asyncio.create_task(store.save_all())
+            else:
+                monkeypatch.setattr(type(store.fleet), "crowded", property(lambda _: not written.is_set()))
+                monkeypatch.setattr(type(store.fleet), "silent", lambda *_: list(store.fleet.processes))
+                waiting = asyncio.create_task(keeper.make_room())
+            await loop.run_in_executor(None, written.wait, 100)
+            waiting.cancel()
+            loop.call_later(0.05, go_on.set)
+            await asyncio.gather(waiting, return_exceptions=True)
+
+        async def wait_and(stop: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await stop()
+
+        with monkeypatch.context() as slow:
+            slow.setattr(store.archive, "_write", write_slowly)
+            held.run(cancel_in_the_middle())
+        while held.run(keeper.save()):
+            pass
+        assert held.cost == 1.5
+        for names in ((), (Dimension.CONVERSATION,), (Dimension.MODEL,)):
+            spent = held.spent(*names)
+            assert math.fsum(amount.cost.value for amount in spent.values()) == 1.5, names
 
 
 def _batch(samples: list[HistorySample]) -> Transaction:

@@ -23,7 +23,7 @@ from openhands_otel._internal.collector.saving import Saving
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.collector.store import JOURNAL, Store
-from openhands_otel._internal.collector.supervision import keep_running
+from openhands_otel._internal.collector.supervision import keep_running, to_its_end
 from openhands_otel._internal.log import logger
 
 DATES_KEPT_S: Final = 400 * 86_400.0
@@ -156,7 +156,10 @@ class Housekeeping:
             store.sampled.add(EVERYTHING)
 
     async def _move(self, step: Callable[[], Awaitable[bool]]) -> bool:
-        """Make a step that writes; True when there is more to do."""
+        """Make a step that writes, as a whole; True when there is more to do."""
+        return await to_its_end(self._step(step))
+
+    async def _step(self, step: Callable[[], Awaitable[bool]]) -> bool:
         try:
             more = await step()
         except Exception as error:
@@ -176,7 +179,7 @@ class Housekeeping:
         store = self._store
         store.health.failed(HISTORY, error)
         if isinstance(error, Lost):
-            await store.health.guard(HISTORY, self._rebuild())
+            await store.health.guard(HISTORY, to_its_end(self._rebuild()))
 
     async def _rebuild(self) -> None:
         store = self._store
@@ -216,7 +219,7 @@ class Housekeeping:
             if not self._store.crowded:
                 return
             try:
-                if not await self.let_go(_CROWD_BATCH):
+                if not await to_its_end(self.let_go(_CROWD_BATCH)):
                     return
             except Exception as error:
                 await self._failed(error)

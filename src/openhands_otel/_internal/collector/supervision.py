@@ -77,6 +77,22 @@ class Health:
             self._on_change()
 
 
+async def to_its_end[T](step: Awaitable[T]) -> T:
+    """Make a step of which no half may be made: who is cancelled while it waits hears of that when the step is over.
+
+    What a thread has written cannot be called back, and would be written again by whoever believed that it was not.
+    """
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            # Nobody hears of it any more.
+            task.exception()
+        raise
+
+
 async def keep_running(
     health: Health,
     part: str,

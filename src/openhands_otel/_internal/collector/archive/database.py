@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -192,7 +193,7 @@ class DatabaseFile:
         self._connect()
 
     def _set_aside(self, path: Path, why: str) -> Path:
-        aside = _beside(path, f"{why}-{time.strftime('%Y%m%d-%H%M')}")
+        aside = _free(path, f"{why}-{time.strftime('%Y%m%d-%H%M')}")
         for part in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}{part}", f"{aside}{part}")
@@ -242,7 +243,8 @@ class DatabaseFile:
         """Be the only collector that writes this file; the lock goes with the process, however it ends."""
         if fcntl is None:
             return
-        beside = _beside(path, "lock")
+        # Of the file itself, whatever links lead to it: by another name it is the same file.
+        beside = _beside(path.resolve(), "lock")
         if self._lock is not None and _identity(beside) == _stamp(os.fstat(self._lock)):
             return
         try:
@@ -266,6 +268,12 @@ class DatabaseFile:
 
 def _beside(path: Path, what: str) -> Path:
     return path.with_name(f"{path.name}.{what}")
+
+
+def _free(path: Path, what: str) -> Path:
+    """A name beside a file that nothing has: what was set aside a moment ago may be all that is left of the history."""
+    names = (what if number == 1 else f"{what}-{number}" for number in count(1))
+    return next(aside for aside in (_beside(path, name) for name in names) if not aside.exists())
 
 
 def _remove(path: Path) -> None:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
-from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, refuse
+from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, check_layout, refuse
 from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, Present, ask, first_quarter, presence
 from openhands_otel._internal.collector.archive.upgrade import convert
 from openhands_otel._internal.spend.periods import LATEST, period_of
@@ -71,7 +71,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
     try:
         with (
             closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection,
-            _of_this_layout(connection) as readable,
+            _of_this_layout(path, connection) as readable,
         ):
             yield readable
     except sqlite3.Error as error:
@@ -79,9 +79,11 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
 
 
 @contextmanager
-def _of_this_layout(connection: sqlite3.Connection) -> Generator[sqlite3.Connection]:
+def _of_this_layout(path: Path, connection: sqlite3.Connection) -> Generator[sqlite3.Connection]:
     """The same, or where it is of an older layout a copy that is converted, and gone afterwards."""
-    if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    check_layout(path, version)
+    if version == VERSION:
         yield connection
         return
     with TemporaryDirectory(prefix="openhands-otel-") as folder, closing(sqlite3.connect(Path(folder, "copy"))) as copy:

@@ -215,6 +215,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, new: bool) -> None:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise UnusableDatabase(f"{path} is damaged ({' '.join(verdict.split())}): {_ADVICE}")
+        # The header may be older than the log, in which a later release has left its mark when it was killed.
+        check_layout(path, connection.execute("PRAGMA user_version").fetchone()[0])
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -229,6 +231,11 @@ def _check_header(path: Path) -> None:
         raise UnusableDatabase(f"{path} is not a database: {_ADVICE}")
     if application != APPLICATION_ID:
         raise UnusableDatabase(f"{path} is a database of another program: {_ADVICE}")
+    check_layout(path, version)
+
+
+def check_layout(path: Path, version: int) -> None:
+    """Raise UnusableDatabase for a layout that is not known here."""
     if not FIRST_VERSION <= version <= VERSION:
         raise UnusableDatabase(f"{path} has layout {version} and this release reads {VERSION}: {_ADVICE}")
 

@@ -26,9 +26,14 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
     if version == VERSION:
         return None
     aside = _private_file(path, f"layout-{version}")
-    with closing(sqlite3.connect(aside)) as copy:
-        connection.backup(copy)
-    convert(connection)
+    try:
+        with closing(sqlite3.connect(aside)) as copy:
+            connection.backup(copy)
+        convert(connection)
+    except BaseException:
+        # The file is as it was. Each further try would leave another copy, where there may be no room for one.
+        aside.unlink(missing_ok=True)
+        raise
     return aside
 
 
