@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from viewer_process import Viewer, start_viewer, wait_for
 
 from openhands_otel._internal.collector.archive.journal import LIMIT, Journal, JournalEntry
+from openhands_otel._internal.collector.receive.receiver import Receiver
+from openhands_otel._internal.collector.receive.span_intake import SpanIntake
 from otlp_sender import Sender
+
+from .held import HeldStore
 
 
 def kill(viewer: Viewer) -> None:
@@ -77,6 +83,30 @@ def test_a_record_that_was_being_written_hides_none_before_it(database: Path) ->
         os.truncate(file, cut)
         found = list(Journal(database).entries())
         assert found == kept[: len(found)]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [bytes(40), bytes(8192), b"\xff" * 100, random.Random(7).randbytes(5_000)],
+    ids=["one empty record", "a page of zeros", "ones", "noise"],
+)
+def test_what_a_lost_machine_left_at_the_end_hides_nothing_and_stops_nobody(database: Path, left: bytes) -> None:
+    """A file that had grown, and was not written when the power went, ends in zeros; or in whatever stood there."""
+    journal = Journal(database)
+    body = Sender("short").spend(0.25).converse("c", 0.25).body()
+    journal.append(JournalEntry(body, time.time_ns(), False, False, "identity"))
+    journal.close()
+    (file,) = files(database.parent)
+    with file.open("ab") as behind:
+        behind.write(left)
+    with HeldStore(database) as held:
+        receiver = Receiver(held.store, SpanIntake(held.store, 0.0, 0))
+        held.run(receiver.take_again())
+        assert held.cost == 0.25
+        # Before anything of it is saved another request comes, and the viewer is killed.
+        later = Sender("later").spend(0.5).body()
+        held.run(receiver.take("metrics", later, json=False, received=time.time_ns()))
+        assert [each.body for each in Journal(database).entries()] == [body, later]
 
 
 def test_an_earlier_file_waits_until_it_is_settled(database: Path) -> None:

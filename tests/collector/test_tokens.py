@@ -264,6 +264,16 @@ def test_a_public_viewer_without_any_token_does_not_start(tokens: Path, capsys: 
         assert "openhands-otel token add NAME" in capsys.readouterr().err
 
 
+def test_to_trust_the_machine_lets_nobody_in_from_elsewhere(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = named_tokens.add(tokens, "all", BOTH)
+    monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_TRUST_MACHINE", "true")
+    with running_viewer("--tokens-file", str(tokens), "--host", "0.0.0.0") as viewer:
+        assert viewer.http.get("/api/v1/state").status_code == 401
+        assert viewer.post(Sender("x").spend(1.0).body()).status_code == 401
+        with client(viewer, secret) as known:
+            assert known.get("/api/v1/state").status_code == 200
+
+
 # ---------------------------------------------------------------- TLS
 
 

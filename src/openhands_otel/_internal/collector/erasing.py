@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.archive.database import Lost
 from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 from openhands_otel._internal.collector.archive.forgotten import Erasure
@@ -26,7 +27,7 @@ def erase(database: Path, request: ErasureRequest, dry_run: bool = False) -> Era
         raise UnusableDatabase(f"there is no {database}: a viewer that keeps its history there makes it")
     try:
         return asyncio.run(_erase(database, request, dry_run))
-    except (sqlite3.Error, OSError, Lost) as error:
+    except (sqlite3.Error, OSError, Lost, Unavailable) as error:
         raise UnusableDatabase(
             f"{database} cannot be written ({error}): see that nobody reads it and that there is room, and try again"
         ) from None

@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import Token
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
@@ -112,7 +113,7 @@ class Collector:
             self.store = await self._open_store()
             self._spans = SpanIntake(self.store, self.settings.span_days * 86_400, self.settings.span_mb * 1_000_000)
             receiver = Receiver(self.store, self._spans)
-            await receiver.take_again()
+            await self._take_again(receiver)
             keeping = keep_running(self.store.health, SPANS, self._spans.run)
             self._keeping_spans = asyncio.create_task(keeping)
             self._grpc = self._open_grpc(receiver, token)
@@ -181,6 +182,12 @@ class Collector:
         store.conversations.zone = zone_of(self.settings.timezone)
         store.restore(held)
         return store
+
+    async def _take_again(self, receiver: Receiver) -> None:
+        try:
+            await receiver.take_again()
+        except (Unavailable, OSError) as error:
+            raise StartError(f"what an earlier run took cannot be taken again ({error}): start it once more") from None
 
     def _open_grpc(self, receiver: Receiver, token: Token) -> GrpcReceiver:
         try:
@@ -284,7 +291,8 @@ class Collector:
         except (TokenError, TokensError) as error:
             raise StartError(str(error)) from None
         public = self.settings.public_url is not None
-        if secret is None and not named and (public or not is_loopback(self.settings.host)):
+        here_alone = is_loopback(self.settings.host) and not public
+        if secret is None and not named and not here_alone:
             where = (
                 "a reverse proxy shows it to others" if public else f"{self.settings.host} is open to other machines"
             )
@@ -292,12 +300,12 @@ class Collector:
                 f"{where}, so a token is needed: 'openhands-otel token add NAME --send --look' makes one by name,"
                 " or name a file that holds one with --token-file"
             )
-        if secret is not None or (self.settings.trust_machine and not public):
+        if secret is not None or (self.settings.trust_machine and here_alone):
             self.secret = secret
             return Token(secret, named=named)
         # On loopback this user's own processes need none, where the system tells whose they are.
         self.secret = own_token(create=True)
-        return Token(self.secret, of_strangers=is_loopback(self.settings.host) and not public, named=named)
+        return Token(self.secret, of_strangers=here_alone, named=named)
 
 
 async def _watch(store: Store) -> None:

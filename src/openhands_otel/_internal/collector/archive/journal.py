@@ -104,10 +104,18 @@ class Journal:
             self._before.unlink(missing_ok=True)
 
     def entries(self) -> Iterator[JournalEntry]:
-        """What an earlier run left, oldest first. A record that was being written when it ended is left out."""
+        """What an earlier run left, oldest first. A record that was being written when it ended is left out, and taken
+        out: it would hide what comes after it."""
         for file in (self._before, self._current):
-            if file is not None:
-                yield from _read(file)
+            if file is None:
+                continue
+            whole = 0
+            for entry, end in _read(file):
+                whole = end
+                yield entry
+            if file is self._current and whole < self._size:
+                os.truncate(file, whole)
+                self._size = whole
 
     def close(self) -> None:
         """Close the file; ``append`` opens it again."""
@@ -143,7 +151,8 @@ class Settling:
             self._journal.settle()
 
 
-def _read(file: Path) -> Iterator[JournalEntry]:
+def _read(file: Path) -> Iterator[tuple[JournalEntry, int]]:
+    """Its records, each with where it ends."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -152,7 +161,9 @@ def _read(file: Path) -> Iterator[JournalEntry]:
     while at + _HEADER.size <= len(content):
         length, received, json, replayed, coding = _HEADER.unpack_from(content, at)
         body = content[at + _HEADER.size : at + _HEADER.size + length]
-        if len(body) < length:
+        coded = coding.rstrip(b"\0")
+        if len(body) < length or not coded.isalpha():
+            # Torn, or what a machine that lost its power has left of it: nothing, or zeros.
             return
-        yield JournalEntry(body, received, json, replayed, coding.rstrip(b"\0").decode())
         at += _HEADER.size + length
+        yield JournalEntry(body, received, json, replayed, coded.decode("ascii")), at

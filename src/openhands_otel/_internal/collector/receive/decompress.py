@@ -55,7 +55,12 @@ def coding_of(header: str) -> str:
 
 def decompress(body: bytes, coding: str) -> bytes:
     """Undo ``coding`` (what ``coding_of`` returned); raises MalformedRequest and TooLarge."""
-    return body if coding == IDENTITY else _INFLATERS[coding](body)
+    if coding == IDENTITY:
+        return body
+    if coding not in _INFLATERS:
+        # Of the journal: a package that an earlier run had is gone.
+        raise MalformedRequest(f"nothing here undoes {coding}")
+    return _INFLATERS[coding](body)
 
 
 def _gunzip(body: bytes) -> bytes:

@@ -13,7 +13,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import EVERYTHING
 from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.points.decode import (
@@ -124,9 +123,12 @@ class Receiver:
         return response
 
     async def take_again(self) -> None:
-        """Take what an earlier run acknowledged and may not have saved; before anybody else is heard."""
+        """Take what an earlier run acknowledged and may not have saved; before anybody else is heard.
+
+        Raises Unavailable where that cannot be: it stays in the journal then.
+        """
         for entry in self._store.journal.entries():
-            with contextlib.suppress(MalformedRequest, TooLarge, Unavailable):
+            with contextlib.suppress(MalformedRequest, TooLarge):
                 await self._receive(entry)
         self._store.begin_to_watch()
 
