@@ -156,6 +156,19 @@ def test_spend_that_has_lost_its_date_is_still_there(tmp_path: Path) -> None:
         assert [group.keys["day"] for group in spent.groups] == [f"before {day}", day]
 
 
+def test_numbers_that_no_sum_of_sqlite_holds_lose_their_date_as_others_do(tmp_path: Path) -> None:
+    with HeldStore(tmp_path / "history") as held:
+        most = 2**53
+        for number in range(1_100):
+            when = at(-1 - number / 4)
+            one = Sender(f"p{number}", start=at(-300)).spend(0.5, at=when)
+            held.take(one.add(semconv.INPUT_TOKENS, most, {semconv.REQUEST_MODEL: "gpt"}, at=when))
+        held.spent()
+        held.run(held.store.archive.purge(0.0, NOON))
+        ((_, amount),) = held.spent().items()
+        assert (amount.cost.value, amount.prompt_tokens) == (550.0, 1_100 * most)
+
+
 def test_a_file_of_the_layout_before_is_copied_and_converted_and_all_of_it_adds_up(tmp_path: Path) -> None:
     database = tmp_path / "history"
     with HeldStore(database) as held:

@@ -190,7 +190,7 @@ def forget_dates(connection: sqlite3.Connection, before: float) -> None:
     """Take the date, the conversation and the labels of calls from what was spent before a time; never the money."""
     before = before // QUARTER_S * QUARTER_S
     old = connection.execute(
-        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {', '.join(f'sum({name})' for name in SUMS)}"
+        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {TOTALS}"
         " FROM spend JOIN places ON id = place WHERE quarter > ? AND quarter < ? GROUP BY spend.cube, place",
         (UNDATED, before),
     ).fetchall()
