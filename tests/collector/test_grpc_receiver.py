@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
@@ -17,7 +21,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from viewer_process import Viewer, running_viewer
 
+from openhands_otel._internal.collector.access import Token
+from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.points.decode import BODY_LIMIT
+from openhands_otel._internal.collector.receive import grpc_receiver
+from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver
+from openhands_otel._internal.collector.receive.receiver import Receiver
+from openhands_otel._internal.collector.receive.span_intake import SpanIntake
+from openhands_otel._internal.collector.store import Store
 from openhands_otel.semconv import REPLAYED_HEADER
 from otlp_sender import Sender
 
@@ -83,6 +94,45 @@ def test_a_message_over_the_limit_is_refused_even_when_it_travels_small(viewer: 
         call(bytes(BODY_LIMIT + 1), timeout=100, compression=grpc.Compression.Gzip)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert viewer.memory_mb() < 250
+
+
+def test_of_too_much_at_once_what_is_large_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: memory that senders may take. Over HTTP a body waits in its connection; a gRPC message is here already."""
+    monkeypatch.setattr(grpc_receiver, "SMALL", 1_000)
+    monkeypatch.setattr(grpc_receiver, "ROOM", 25_000)
+    go_on = asyncio.Event()
+
+    class Busy(Receiver):
+        async def take(self, *given: Any, **named: Any) -> Message:
+            await go_on.wait()
+            return await super().take(*given, **named)
+
+    def body(number: int, size: int) -> bytes:
+        request = Sender(f"p{number}").spend(0.25).request()
+        request.resource_metrics[0].scope_metrics[0].metrics[0].description = "x" * size
+        return request.SerializeToString()
+
+    async def send() -> None:
+        archive = Archive(None)
+        store = Store(archive)
+        store.restore(await archive.open())
+        server = GrpcReceiver(Busy(store, SpanIntake(store, 0.0, 0)), Token(None), "127.0.0.1", 0)
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+            large = [asyncio.ensure_future(export(body(number, 10_000), timeout=100)) for number in range(3)]
+            (refused,), held = await asyncio.wait(large, return_when=asyncio.FIRST_COMPLETED)
+            error = refused.exception()
+            assert isinstance(error, grpc.aio.AioRpcError)
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            small = asyncio.ensure_future(export(body(3, 10), timeout=100))
+            go_on.set()
+            assert await asyncio.gather(*held, small, export(body(4, 10_000), timeout=100)) == [b""] * 4
+        await server.stop()
+        assert store.totals().accumulated_cost == 1.0
+        await archive.close()
+
+    asyncio.run(send())
 
 
 def test_crowds_that_never_speak_hold_neither_receiver_up(tmp_path: Path) -> None:

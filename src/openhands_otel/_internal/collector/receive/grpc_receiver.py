@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from openhands_otel._internal.collector.receive.auth import FORWARDED, is_loopba
 from openhands_otel._internal.collector.receive.connection import BODY_S, HEAD_S
 from openhands_otel._internal.collector.receive.connections import connection_limit
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, NotTheirs, Receiver
+from openhands_otel._internal.collector.receive.room import ROOM, SMALL, Room
 from openhands_otel._internal.collector.receive.tls import Tls
 from openhands_otel._internal.collector.supervision import keep_running
 from openhands_otel._internal.host.named_tokens import Right
@@ -62,6 +64,9 @@ class GrpcReceiver:
         self._tls = tls
         self._token = token
         self._host = host
+        # As over HTTP: metrics do not wait for the room that spans and logs take.
+        others = Room(ROOM // 2)
+        self._rooms = {signal: Room(ROOM) if signal == METRICS_SIGNAL else others for signal in _SERVICES}
         self._stopping = False
         self._running: asyncio.Task[None] | None = None
         self.port = port
@@ -99,6 +104,8 @@ class GrpcReceiver:
         return server
 
     def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        room = self._rooms[signal]
+
         async def export(bodies: AsyncIterator[bytes], context: Context) -> bytes:
             received = time.time_ns()
             metadata = dict(context.invocation_metadata() or ())
@@ -112,9 +119,10 @@ class GrpcReceiver:
                 replayed = metadata.get(REPLAYED_HEADER) == "1"
                 body = await _only(bodies)
                 heard = partial(self._note, context)
-                response = await self._receiver.take(
-                    signal, body, json=False, received=received, replayed=replayed, heard=heard, grant=grant
-                )
+                async with _room_for(body, room):
+                    response = await self._receiver.take(
+                        signal, body, json=False, received=received, replayed=replayed, heard=heard, grant=grant
+                    )
                 if signal == METRICS_SIGNAL and not replayed:
                     beat = f"{self._receiver.store.fleet.lives.wanted_beat_s:g}"
                     await context.send_initial_metadata(((BEAT_HEADER, beat),))
@@ -175,6 +183,18 @@ def _address(peer: str) -> Address | None:
     family, _, rest = unquote(peer).partition(":")
     host, _, port = rest.rpartition(":")
     return (host.strip("[]"), int(port)) if family in {"ipv4", "ipv6"} and port.isdigit() else None
+
+
+@asynccontextmanager
+async def _room_for(body: bytes, room: Room) -> AsyncGenerator[None]:
+    """Room for a message while it is taken. It is here as a whole, so to wait for room would take as much; raises
+    Unavailable."""
+    size = len(body) if len(body) > SMALL else 0
+    await room.take(size, wait_s=0.0)
+    try:
+        yield
+    finally:
+        room.give_back(size)
 
 
 async def _only(bodies: AsyncIterator[bytes]) -> bytes:

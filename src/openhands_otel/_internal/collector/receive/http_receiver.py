@@ -5,7 +5,6 @@ How long a body may take is the connection's affair (``connection.py``); how muc
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import partial
 from typing import Final
@@ -26,16 +25,13 @@ from openhands_otel._internal.collector.points.decode import BODY_LIMIT, Malform
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, NotTheirs, Receiver
+from openhands_otel._internal.collector.receive.room import ROOM, SMALL, Room
 
 PROTOBUF: Final = "application/x-protobuf"
-SMALL: Final = 256 * 1024
-"""Bytes of a body that count for nothing: as many connections as there may be hold some hundred megabytes so."""
-ROOM: Final = 96 * 1024 * 1024
 _OWN_AGENT: Final = "openhands-otel/"
 """How our own senders call themselves; each keeps one connection for its life."""
 _REPLAYED: Final = semconv.REPLAYED_HEADER.lower().encode()
 _BEAT: Final = semconv.BEAT_HEADER.lower().encode()
-_ROOM_WAIT_S: Final = 5.0
 
 
 class _Refused(Exception):
@@ -48,9 +44,9 @@ class _Refused(Exception):
 def doors(receiver: Receiver) -> dict[str, ASGIApp]:
     """What answers a POST, by path."""
     # Metrics do not wait for the room that spans and logs take.
-    others = _Room(ROOM // 2)
+    others = Room(ROOM // 2)
     return {
-        f"/v1/{signal}": _SignalDoor(receiver, signal, _Room(ROOM) if signal == METRICS_SIGNAL else others)
+        f"/v1/{signal}": _SignalDoor(receiver, signal, Room(ROOM) if signal == METRICS_SIGNAL else others)
         for signal in SIGNALS
     }
 
@@ -58,7 +54,7 @@ def doors(receiver: Receiver) -> dict[str, ASGIApp]:
 class _SignalDoor:
     """Takes the exports of one signal."""
 
-    def __init__(self, receiver: Receiver, signal: str, room: _Room) -> None:
+    def __init__(self, receiver: Receiver, signal: str, room: Room) -> None:
         self._receiver, self._signal, self._room = receiver, signal, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,31 +103,7 @@ def _text(headers: dict[bytes, bytes], name: bytes) -> str:
     return headers.get(name, b"").decode("latin-1")
 
 
-class _Room:
-    """Memory for the bodies that are on their way. What an agent sends is small and needs none of it."""
-
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._freed = asyncio.Event()
-
-    async def take(self, size: int) -> None:
-        """Wait for a while until there is room."""
-        deadline = time.monotonic() + _ROOM_WAIT_S
-        while size > self._free:
-            self._freed.clear()
-            try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    await self._freed.wait()
-            except TimeoutError:
-                raise _Refused(503, "too much arrives at once: send it again", UNAVAILABLE) from None
-        self._free -= size
-
-    def give_back(self, size: int) -> None:
-        self._free += size
-        self._freed.set()
-
-
-async def _body(request: Request, announced: str, room: _Room) -> bytes:
+async def _body(request: Request, announced: str, room: Room) -> bytes:
     """The whole body as it was sent; ``announced`` says how long it is to be."""
     if announced.isdigit() and int(announced) > BODY_LIMIT:
         raise _too_large()
