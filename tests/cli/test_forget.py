@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
+from openhands_otel import semconv
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.export.spool.destination import Destination
@@ -159,6 +160,26 @@ def test_spools_that_tell_of_it_alone_are_dropped(database: Path, capsys: pytest
     assert "dropped the spool cccccccc" in told.out
     assert "bbbbbbbb tells of others too" in told.err
     assert [path.name for path in usable_folder().iterdir()] == [f"bbbbbbbb{SUFFIX}"]
+
+
+def test_spools_are_told_apart_by_labels_of_calls_too(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(database)
+    there = Destination.of("http/protobuf", "http://127.0.0.1:1/v1/metrics", True)
+    for name, teams in (("aaaaaaaa", ["red"]), ("bbbbbbbb", ["red", ""]), ("cccccccc", ["blue"])):
+        sender = Sender(name).introduce("c").state("c", "running").spend(1.0)
+        for team in teams:
+            labels = {f"{semconv.LABEL_PREFIX}team": team} if team else {}
+            sender.add(semconv.CONVERSATION_COST, 0.5, {semconv.CONVERSATION_ID: "c", **labels})
+        parts = [SpooledRequest(NEWEST, 1, sender.body())]
+        spool = Spool(name, "agent", 7, there, started=1, written=1, reason="nobody", owed=Owed(1.0, 1), parts=parts)
+        file = LockedFile(usable_folder() / f"{name}{SUFFIX}")
+        file.write(spool)
+        file.release()
+    assert forget("--label", "team=red", "--yes", "--database", str(database)) == 1
+    told = capsys.readouterr()
+    assert "dropped the spool aaaaaaaa" in told.out
+    assert "bbbbbbbb tells of others too" in told.err
+    assert sorted(path.name for path in usable_folder().iterdir()) == [f"bbbbbbbb{SUFFIX}", f"cccccccc{SUFFIX}"]
 
 
 @pytest.mark.parametrize("what", ["--conversation", "--service"])

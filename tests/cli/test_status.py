@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,30 @@ def test_what_is_wrong_is_one_line(options: list[str], said: str) -> None:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["{}", "[]", "7", "<html>", '{"cost_today": "1", "cost_per_hour": 0, "cost_total": 0, "running": "\\u001b[2J"}'],
+)
+@pytest.mark.parametrize("shape", [[], ["--json"]])
+def test_what_is_no_viewer_is_called_none_whatever_it_answers(answer: str, shape: list[str]) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        serving = threading.Thread(target=other.serve_forever, daemon=True)
+        serving.start()
+        result = status(f"http://127.0.0.1:{other.server_port}", *shape)
+        other.shutdown()
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "viewer" in result.stderr
 
 
 @pytest.mark.parametrize("wanted", ["{", "{nothing}", "{today.a}", "{running[x]}", "{}"])

@@ -4,6 +4,7 @@ tells of the same time."""
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,22 @@ def test_what_was_read_counts_once_however_often_it_comes_and_is_marked(
         assert (found.total.accumulated_cost, found.total.read_cost) == (pytest.approx(6.75), pytest.approx(2.75))
         assert sum(by(viewer, "conversation").values()) == pytest.approx(6.75)
         assert sum(by(viewer, "service").values()) == pytest.approx(6.75)
+
+
+def test_what_is_of_1970_is_imported_with_the_rest(tmp_path: Path) -> None:
+    """A machine that has lost its clock, and archives that were made without times, leave files of the first minute."""
+    write_conversation(tmp_path / "all" / "a", Call(0.0, 0.5))
+    write_conversation(tmp_path / "all" / "b", Call(NOW, 2.0))
+    wiped = write_conversation(tmp_path / "all" / "c", Call(NOW, 0.25))
+    (state,) = (tmp_path / "all" / "c" / wiped.replace("-", "")).iterdir()
+    state.write_text(state.read_text().replace(f'"timestamp": {NOW}', '"timestamp": null'))
+    os.utime(state, (-5, -5))
+    with running_viewer() as viewer:
+        for _ in range(2):
+            assert import_(viewer, tmp_path / "all") == 0
+            assert spend(viewer).total.accumulated_cost == pytest.approx(2.75)
+            days = spend(viewer, by="day").groups
+            assert [group.keys["day"] for group in days] == ["1970-01-01", time.strftime("%Y-%m-%d", time.gmtime(NOW))]
 
 
 def test_a_conversation_that_went_on_is_replaced(tmp_path: Path) -> None:

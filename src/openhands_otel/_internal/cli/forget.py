@@ -15,14 +15,15 @@ from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.archive.questions import erasures_from_file
 from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.erasing import copies_of, erase
-from openhands_otel._internal.collector.points.decode import MalformedRequest, TooLarge, decode_metrics
-from openhands_otel._internal.collector.state.placing import Cube, place_of
+from openhands_otel._internal.collector.points.decode import MalformedRequest, MetricsUpdate, TooLarge, decode_metrics
+from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.state.placing import Cube, conversation_measure, place_of
 from openhands_otel._internal.export.spool.file import Spool
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
 from openhands_otel._internal.money import dollars
 from openhands_otel._internal.spend.reading import BadQuestion, read_question
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.semconv import CONVERSATION_ID
+from openhands_otel.semconv import CONVERSATION_ID, LABEL_PREFIX
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 
 
@@ -129,20 +130,32 @@ def _spools(request: ErasureRequest) -> Iterator[tuple[SpoolEntry, bool]]:
 
 
 def _meant(spool: Spool, request: ErasureRequest) -> Iterator[bool]:
-    """Of each process and conversation that a spool tells of: whether it is meant."""
+    """Of each process, or of each conversation with its labels, that a spool tells of: whether it is meant."""
     for part in spool.parts:
         try:
             updates = decode_metrics(part.body, json=False).updates
         except (MalformedRequest, TooLarge):
             continue
         for update in updates:
-            who = update.instance
-            holds = request.holds_for(place_of(Cube.FLEET, "", who.resource, who.service, ()))
-            if request.conversation is None:
-                yield holds
-                continue
-            ids = {str(value) for point in update.points for key, value in point.attributes if key == CONVERSATION_ID}
-            yield from (holds and each == request.conversation for each in ids)
+            who, spent = update.instance, _labels_of_spend(update)
+            if not spent and request.conversation is None:
+                yield request.holds_for(place_of(Cube.FLEET, "", who.resource, who.service, ()))
+            for conversation, labels in spent.items():
+                places = (place_of(Cube.CONVERSATIONS, "", who.resource, who.service, own) for own in labels or [()])
+                yield from (request.holds_for(each) and request.conversation in (None, conversation) for each in places)
+
+
+def _labels_of_spend(update: MetricsUpdate) -> dict[str, set[Attributes]]:
+    """The conversations that are named, each with the labels that stand on what was spent there."""
+    found: dict[str, set[Attributes]] = {}
+    for point in update.points:
+        conversation = str(dict(point.attributes).get(CONVERSATION_ID, ""))
+        if not conversation:
+            continue
+        labels = found.setdefault(conversation, set())
+        if conversation_measure(point.metric.name, point.attributes):
+            labels.add(tuple(pair for pair in point.attributes if pair[0].startswith(LABEL_PREFIX)))
+    return found
 
 
 def _drop(entry: SpoolEntry, whole: bool) -> bool:

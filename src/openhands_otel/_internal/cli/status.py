@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from openhands_otel._internal import api_paths
@@ -22,6 +22,7 @@ from openhands_otel._internal.terminal_text import printable
 
 LINE: Final = "{today} today, {hour}/h, {running} running"
 _TIMEOUT_S: Final = 2.0
+_NUMBERS: Final = ("cost_today", "cost_per_hour", "cost_total", "running", "needs_you")
 _FIELDS: Final = "today, hour, total (money), running, needs_you (numbers)"
 
 
@@ -75,7 +76,7 @@ def _ask(url: str, token: str | None) -> dict[str, Any]:
         raise CommandError(f"{shown} is no address of a viewer: it should look like {VIEWER_URL}", code=2)
     try:
         code, body = get(url, api_paths.GLANCE, token, _TIMEOUT_S)
-        answer = json.loads(body) if code == 200 else None
+        answer = _glance_of(json.loads(body)) if code == 200 else None
     except Stranger as stranger:
         raise CommandError(f"{stranger}: it is asked nothing without a token") from None
     except (NoAnswer, ValueError) as error:
@@ -87,3 +88,12 @@ def _ask(url: str, token: str | None) -> dict[str, Any]:
     if answer is None:
         raise CommandError(f"{shown} answered {code}: is it a viewer, and as new as this command?")
     return answer
+
+
+def _glance_of(answer: Any) -> dict[str, Any] | None:
+    """What a viewer has said; None where whatever answers is none."""
+    if not isinstance(answer, dict):
+        return None
+    said = cast(dict[str, Any], answer)
+    numbers = (said.get(name) for name in _NUMBERS)
+    return said if all(isinstance(each, int | float) for each in numbers) else None

@@ -17,6 +17,8 @@ ROWS_LIMIT: Final = 20_000
 _BATCH: Final = 2_000
 """Rows, or conversations, of one handover, unless one alone has more."""
 BODY_LIMIT: Final = 16 * 1024 * 1024
+_FIRST: Final = 2 * QUARTER_S
+"""The first quarter-hour that is a date, unix seconds: 0 stands for none."""
 
 ShortText = Annotated[str, Field(max_length=256)]
 Dollars = Annotated[float, Field(ge=0, le=MONEY_LIMIT, allow_inf_nan=False)]
@@ -80,7 +82,9 @@ def handovers(
         if batch and (count + len(found) > _BATCH or len(batch) == _BATCH):
             yield Handover(conversations=batch)
             batch, count = [], 0
-        batch.append(ReadConversation(conversation_id=name, until=until, known=known.get(name, []), rows=found))
+        batch.append(
+            ReadConversation(conversation_id=name, until=max(0.0, until), known=known.get(name, []), rows=found)
+        )
         count += len(found)
     if batch:
         yield Handover(conversations=batch)
@@ -90,7 +94,8 @@ def _read_row(row: SpendRow) -> ReadRow:
     amount = row.amount
     return ReadRow.model_validate(
         {
-            "begin": row.end // QUARTER_S * QUARTER_S if row.begin is None else row.begin,
+            # A file whose time was wiped, as archives have them, is of 1970: there is no date before.
+            "begin": max(_FIRST, row.end // QUARTER_S * QUARTER_S if row.begin is None else row.begin),
             "cost": min(amount.cost.value, MONEY_LIMIT),
             "calls": amount.calls,
             "unpriced_calls": amount.unpriced_calls,
