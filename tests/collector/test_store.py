@@ -236,6 +236,23 @@ def test_spend_of_no_conversation_is_in_the_totals_and_their_parts(held: HeldSto
     ]
 
 
+def test_what_differs_only_where_it_is_cut_is_told_apart(held: HeldStore) -> None:
+    """Of two series that have become one the smaller counts as a late point."""
+    long = "x" * 5_000
+    for end, cost in (("a", 1.0), ("b", 0.5)):
+        sender = Sender(long + end, f"service-{long}{end}")
+        sender.spend(cost, model=long + end).spend(cost, model=f"{long}!{end}").converse(long + end, cost)
+        body = sender.body()
+        for _ in range(2):
+            held.take_body(body)
+    breakdown = held.store.breakdown()
+    assert held.cost == 3.0
+    assert sorted(share.accumulated_cost for share in breakdown.by_model) == [0.5, 0.5, 1.0, 1.0]
+    assert sorted(share.accumulated_cost for share in breakdown.by_service) == [1.0, 2.0]
+    assert sorted(stats.accumulated_cost for stats in held.store.all_stats()) == [0.5, 1.0]
+    assert all(len(share.name) <= 1024 for share in breakdown.by_model)
+
+
 def test_totals_are_exact_after_very_many_changes(held: HeldStore) -> None:
     chance = random.Random(7)
     senders = [Sender(f"p{number}") for number in range(40)]

@@ -47,9 +47,10 @@ class Saving:
         if not self.poisoned:
             health.well(HISTORY)
             return
-        name, reason = next(iter(self.poisoned.items()))
+        reason = next(iter(self.poisoned.values()))
         more = f" and {len(self.poisoned) - 1} more" if len(self.poisoned) > 1 else ""
-        health.wrong(HISTORY, f"the record of {name[:100]}{more} cannot be saved ({reason})")
+        # Not whose they are: /healthz is open to everybody, and who may see one service sees what is wrong.
+        health.wrong(HISTORY, f"one record{more} cannot be saved ({reason}): the log names it")
 
     def try_poisoned_again(self) -> None:
         """Mark what could not be written as changed: it may have become another's, or whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -227,17 +228,26 @@ def _exemplar(given: pb.Exemplar) -> Exemplar | None:
 
 def read_attributes(attributes: Iterable[KeyValue]) -> Attributes:
     """Attributes in the order of their names."""
-    return tuple(sorted({item.key[:_TEXT_LIMIT]: _value(item.value) for item in attributes}.items()))
+    return tuple(sorted({_cut(item.key): _value(item.value) for item in attributes}.items()))
 
 
 def _value(value: AnyValue) -> AttributeValue:
     kind = value.WhichOneof("value")
     if kind == "string_value":
-        return value.string_value[:_TEXT_LIMIT]
+        return _cut(value.string_value)
     if kind == "int_value":
         return value.int_value
     if kind == "bool_value":
         return value.bool_value
     if kind == "double_value" and math.isfinite(value.double_value):
         return value.double_value
-    return "" if kind is None else str(value)[:_TEXT_LIMIT]
+    return "" if kind is None else _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    """No longer than it may be, and still told apart from what begins like it: of series that became one, only the
+    largest would count."""
+    if len(text) <= _TEXT_LIMIT:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return f"{text[: _TEXT_LIMIT - len(digest) - 1]}…{digest}"
