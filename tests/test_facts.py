@@ -18,6 +18,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from telemetry.pipes import call, origin
 
 from openhands_otel import events, semconv
+from openhands_otel._internal.content import TitleAllowed
 from openhands_otel._internal.facts import CONVERSATION_METRICS, FACTS, OUTCOMES, REASONS, STATES, Combine, Fact
 from openhands_otel._internal.ledger.account import Account
 from openhands_otel._internal.ledger.ledger import Ledger
@@ -32,7 +33,7 @@ VIEWER = Path(__file__).parent.parent / "src" / "openhands_otel" / "_internal" /
 
 ELSEWHERE = {
     "conversation_id": "on every series",
-    "name": "of the labels, or of the service and the start",
+    "name": "of the labels, of the title, or of the service and the start",
     "labels": "of the resources, and of the series with spend",
     "service": "of the resource",
     "processes": "of the resources",
@@ -86,10 +87,11 @@ def test_rows_of_one_series_agree() -> None:
 # ---------------------------------------------------------------- from the ledger to the viewer
 
 
-def everything(conversation: str) -> Iterator[events.Event]:
+def everything(conversation: str) -> Iterator[events.Event | TitleAllowed]:
     """A conversation of which there is something to say in each row."""
     agent = origin(conversation, agent="Agent", usage_id="agent", parent_id="p")
     yield events.ConversationOpened(time.time_ns(), conversation, "p", "Agent", "1.58.0", 0.5, 2.0)
+    yield TitleAllowed(time.time_ns(), conversation, "a title")
     yield events.RunStarted(time.time_ns(), conversation, trace_id="0" * 31 + "1")
     yield from call(agent, 0.25)
     yield events.TokensUsed(time.time_ns(), agent, 10, 5, 4, 3, 2, 128_000, "r")
@@ -109,7 +111,7 @@ def told(ledger: Ledger, instance: str = "i") -> ExportMetricsServiceRequest:
     return ExportMetricsServiceRequest(resource_metrics=[resource])
 
 
-def ledger_of(*each: events.Event) -> Ledger:
+def ledger_of(*each: events.Event | TitleAllowed) -> Ledger:
     ledger = Ledger(100, 100)
     for event in each:
         ledger.apply(event)
@@ -232,6 +234,44 @@ def test_the_first_and_the_last_call_are_those_of_all_processes() -> None:
             held.take_body(told(ledger, instance).SerializeToString(), replayed=instance == "two")
         stats = held.conversation("c")
     assert (stats.first_call_unix_s, stats.last_call_unix_s) == (1_700_000_000, 1_700_000_300)
+
+
+def test_a_title_is_the_newest_and_stays_when_its_conversation_has_ended() -> None:
+    """And comes behind the label that names a conversation; nothing is told twice, and nothing of a stranger."""
+    named = origin("named", labels=(("name", "mine"),))
+    ledger = ledger_of(
+        *(events.ConversationOpened(time.time_ns(), each, None, "Agent", "1.58.0") for each in ("c", "named")),
+        *call(named, 0.25),
+        *(TitleAllowed(time.time_ns(), each, "first") for each in ("c", "named", "stranger")),
+    )
+    series = ConversationSeries(ledger)
+    with HeldStore() as held:
+
+        def tell() -> None:
+            selected = series.select(False, time.time_ns())
+            assert selected.scope is not None
+            resource = pb.ResourceMetrics(scope_metrics=[selected.scope])
+            resource.resource.attributes.extend(key_values({semconv.SERVICE_INSTANCE_ID: "i"}))
+            held.take_body(ExportMetricsServiceRequest(resource_metrics=[resource]).SerializeToString())
+            selected.commit()
+
+        tell()
+        assert (held.conversation("c").title, held.conversation("c").name) == ("first", "first")
+        assert (held.conversation("named").title, held.conversation("named").name) == ("first", "mine")
+        assert "stranger" not in ledger.accounts
+        ledger.apply(TitleAllowed(time.time_ns(), "c", "second"))
+        tell()
+        assert held.conversation("c").name == "second"
+        ledger.apply(events.ConversationClosed(time.time_ns(), "c"))
+        tell()
+        tell()
+        assert held.conversation("c").closed
+        ledger.apply(TitleAllowed(time.time_ns(), "c", "second"))
+        assert not series.has_more, "it is told at each save"
+        ledger.apply(TitleAllowed(time.time_ns(), "c", "third"))
+        tell()
+        tell()
+        assert (held.conversation("c").title, held.conversation("c").closed) == ("third", True)
 
 
 BEFORE = {

@@ -25,8 +25,9 @@ __all__ = [
     "CONVERSATION_CONTEXT_TOKENS", "CONVERSATION_COST", "CONVERSATION_FIRST_CALL", "CONVERSATION_ID",
     "CONVERSATION_INFO", "CONVERSATION_LAST_CALL", "CONVERSATION_LLM_TIME", "CONVERSATION_LONGEST_CALL",
     "CONVERSATION_NOW", "CONVERSATION_OUTCOME", "CONVERSATION_PARENT_ID", "CONVERSATION_RESTORED_COST",
-    "CONVERSATION_STATE", "CONVERSATION_STATUS", "CONVERSATION_TOKENS", "CONVERSATION_TOOL_CALLS",
-    "CONVERSATION_TRACE_ID", "CONVERSATION_UNPRICED", "CONVERSATION_UNRECONCILED", "CORE_SCHEMA_URL", "COST",
+    "CONVERSATION_STATE", "CONVERSATION_STATUS", "CONVERSATION_TITLE", "CONVERSATION_TITLED",
+    "CONVERSATION_TOKENS", "CONVERSATION_TOOL_CALLS", "CONVERSATION_TRACE_ID", "CONVERSATION_UNPRICED",
+    "CONVERSATION_UNRECONCILED", "CORE_SCHEMA_URL", "COST",
     "COST_BY_CLIENT", "COST_BY_PROVIDER", "COST_SOURCE", "DEPLOYMENT_ENVIRONMENT", "DROPPED_CALLBACKS",
     "DURATION_BUCKETS", "ERROR_TYPE", "FAILED_EXPORTS", "FLUSHES", "FLUSH_TIME", "GENAI_SCHEMA_URL",
     "HEARTBEAT_INTERVAL", "HOOK_ERRORS", "HOOK_NAME", "INFERENCE_DURATION", "INFERENCE_TIME_TO_FIRST_CHUNK",
@@ -86,6 +87,7 @@ CONVERSATION_ACTIVITY: Final = "openhands.conversation.activity"
 LLM_ACTIVITY: Final = "llm"
 """The activity of a conversation that waits for an LLM; any other is the name of a tool."""
 CONVERSATION_PARENT_ID: Final = "openhands.conversation.parent.id"
+CONVERSATION_TITLE: Final = "openhands.conversation.title"
 CONVERSATION_TRACE_ID: Final = "openhands.conversation.trace.id"
 SDK_VERSION: Final = "openhands.sdk.version"
 RECONCILIATION_REASON: Final = "openhands.reconciliation.reason"
@@ -587,6 +589,9 @@ CONVERSATION_NOW: Final = Metric(
 )
 CONVERSATION_INFO: Final = Metric(
     "openhands.conversation.info", "gauge", "1", "Always 1; parent id, agent, SDK version and trace id as attributes."
+)
+CONVERSATION_TITLED: Final = Metric(
+    "openhands.conversation.title", "gauge", "1", "1 for a conversation's title; where content is allowed."
 )
 CONVERSATION_UNRECONCILED: Final = Metric(
     "openhands.conversation.unreconciled_cost", "gauge", USD, "Our total of a conversation less OpenHands' own."

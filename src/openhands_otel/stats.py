@@ -152,9 +152,10 @@ class ConversationStats(_Model, frozen=True):
     conversation_id: str
     name: str | None = Field(
         default=None,
-        description="What a person knows it by: its label 'name', else its automation, ACP server or service "
-        "and when it began.",
+        description="What a person knows it by: its label 'name', else its title, else its automation, ACP server or "
+        "service and when it began.",
     )
+    title: str | None = Field(default=None, description="Where its process allows content.")
     labels: dict[str, str] = Field(
         default_factory=dict[str, str], description="Those of its processes and, over them, those of its calls."
     )

@@ -45,6 +45,7 @@ LATER: dict[str, Any] = {
     "last_call_unix_s": None,
     "tool_calls": 0,
     "labels": {},
+    "title": None,
 }
 """Fields of ConversationStats that came after the record, with what they say of an agent that knows nothing of them."""
 

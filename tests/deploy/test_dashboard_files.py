@@ -109,6 +109,7 @@ def test_every_metric_has_its_place_in_a_dashboard_or_a_rule() -> None:
         "openhands_conversation_budget_limit_USD",
         "openhands_conversation_first_llm_call_seconds",
         "openhands_conversation_last_llm_call_seconds",
+        "openhands_conversation_title_ratio",
         "openhands_conversation_cache_savings_USD_total",
         "openhands_conversation_llm_time_seconds_total",
         "openhands_conversation_longest_llm_call_seconds",

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from openhands_otel._internal.content import Content, Message, Reasoning, Text, ToolAnswer, ToolRequest
-from openhands_otel._internal.tracing.content_limits import MESSAGES_LIMIT, TEXT_LIMIT, redacted
+from openhands_otel._internal.content import (
+    Content,
+    Message,
+    Reasoning,
+    Text,
+    TitleCaptured,
+    ToolAnswer,
+    ToolRequest,
+)
+from openhands_otel._internal.labels import VALUE_LIMIT
+from openhands_otel._internal.tracing.content_limits import MESSAGES_LIMIT, TEXT_LIMIT, redacted, redacted_title
 from openhands_otel._internal.tracing.redaction import REDACTED, Redaction
 
 KEY = "sk-planted4711planted4711"
@@ -63,3 +72,23 @@ def test_a_redaction_that_fails_leaves_nothing() -> None:
 
 def test_content_does_not_show_itself() -> None:
     assert "planted" not in repr(Content(system=("planted",), input=(Message("user", (Text("planted"),)),)))
+
+
+@pytest.mark.parametrize(
+    ("title", "left"),
+    [
+        ("Mend the login", "Mend the login"),
+        (f"Use {KEY} here", f"Use {REDACTED} here"),
+        ("Say tea-4711 aloud", f"Say {REDACTED} aloud"),
+        pytest.param(f"Use {KEY[:6]}\u200b{KEY[6:]} here", f"Use {REDACTED} here", id="a key with what hides in it"),
+        pytest.param(f"Use \x1b[1m{KEY[:6]}\x1b[0m{KEY[6:]}\nhere", f"Use {REDACTED} here", id="coloured, two lines"),
+        pytest.param("\u202e\r\n", "", id="nothing to show"),
+        pytest.param("a" * 300, "a" * VALUE_LIMIT, id="long"),
+        pytest.param("b" * 190 + f" {KEY}", "b" * 190 + " [redacted", id="a key where it is cut"),
+        pytest.param("a" * 5000, "[left out: 5000 characters]", id="a text"),
+    ],
+)
+def test_a_title_is_redacted_before_it_is_cut(title: str, left: str) -> None:
+    captured = TitleCaptured(1, "c", title, frozenset({"tea-4711"}))
+    assert redacted_title(captured, REDACTION) == left
+    assert "planted" not in repr(captured)

@@ -78,3 +78,26 @@ class MessageCaptured:
     call: int | None = None
     tool: int | None = None
     run: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TitleCaptured:
+    """What a conversation is called from now on: made of what was said in it, so it is content."""
+
+    at: int
+    """Unix nanoseconds."""
+    conversation_id: str
+    title: str = field(repr=False)
+    secrets: frozenset[str] = field(default_factory=frozenset[str], repr=False)
+
+
+CapturedContent = MessageCaptured | TitleCaptured
+
+
+@dataclass(frozen=True, slots=True)
+class TitleAllowed:
+    """The same redacted and within limits, for the ledger."""
+
+    at: int
+    conversation_id: str
+    title: str

@@ -220,6 +220,7 @@ FACTS: Final = (
     ),
     Fact("activity", semconv.CONVERSATION_NOW, Combine.SPEAKER, attribute=semconv.CONVERSATION_ACTIVITY),
     Fact("activity_since", semconv.CONVERSATION_NOW, Combine.SPEAKER),
+    Fact("title", semconv.CONVERSATION_TITLED, Combine.CURRENT, attribute=semconv.CONVERSATION_TITLE),
     Fact("parent_id", semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.CONVERSATION_PARENT_ID),
     Fact("agent", semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.AGENT_NAME),
     Fact("sdk_version", semconv.CONVERSATION_INFO, Combine.CURRENT, attribute=semconv.SDK_VERSION),

@@ -56,9 +56,14 @@ def clean(value: object) -> str:
     except Exception:
         # A class of the application's whose text cannot be made.
         return ""
+    return one_line(text)[:VALUE_LIMIT].rstrip()
+
+
+def one_line(text: str) -> str:
+    """A text without what does something on a screen, or hides."""
     if not (text.isascii() and text.isprintable()):
         text = unicodedata.normalize("NFC", "".join(filter(None, map(_shown, text))))
-    return text.strip()[:VALUE_LIMIT].rstrip()
+    return text.strip()
 
 
 def _shown(character: str) -> str:

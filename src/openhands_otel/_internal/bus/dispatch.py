@@ -18,12 +18,12 @@ from typing import Self, cast
 from uuid import UUID
 
 from openhands_otel._internal.bus.background import Background
-from openhands_otel._internal.content import MessageCaptured
+from openhands_otel._internal.content import CapturedContent
 from openhands_otel._internal.guard import note_error
 from openhands_otel.events import UPDATES, ConversationClosed, Event
 
 Callback = Callable[[Event], object]
-CaptureContent = Callable[[MessageCaptured], object]
+CaptureContent = Callable[[CapturedContent], object]
 EnterCall = Callable[[], Callable[[], None] | None]
 """Called where an LLM call begins; what it returns, if anything, where it ends. Raises nothing."""
 
@@ -162,7 +162,7 @@ class Bus:
         """An LLM call has begun in this thread or task; call what is returned, in it, when it ends."""
         return [leave for enter in self._receivers.around_calls if (leave := enter()) is not None]
 
-    def publish_content(self, captured: MessageCaptured) -> None:
+    def publish_content(self, captured: CapturedContent) -> None:
         """Hand what was said to the sinks that capture it, and to nobody else."""
         for capture in self._receivers.content:
             capture(captured)

@@ -29,6 +29,7 @@ GOAL = "openhands.sdk.conversation.goal.controller"
 AGENT = "openhands.sdk.agent.agent"
 ACP_AGENT = "openhands.sdk.agent.acp_agent"
 ROUTER = "openhands.sdk.llm.router.base"
+EVENT_SERVICE = "openhands.agent_server.event_service"
 STREAM_BUILDER = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
 
 
@@ -102,6 +103,11 @@ def workspace_folder(conversation: Any) -> str | None:
     """Name of the folder that a conversation works in, without the path to it."""
     found = getattr(getattr(conversation, "workspace", None), "working_dir", None)
     return os.path.basename(os.path.abspath(found)) if isinstance(found, str | os.PathLike) else None
+
+
+def has_agent_server() -> bool:
+    """Whether conversations here are an agent server's."""
+    return EVENT_SERVICE in sys.modules
 
 
 def has_event(conversation: Any, event: Any) -> bool:

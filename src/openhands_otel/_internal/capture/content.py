@@ -15,12 +15,14 @@ from openhands_otel._internal.capture import compat
 from openhands_otel._internal.capture.identity import OpenConversations
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.content import (
+    CapturedContent,
     Content,
     ContentPart,
     Message,
     MessageCaptured,
     Reasoning,
     Text,
+    TitleCaptured,
     ToolAnswer,
     ToolRequest,
 )
@@ -35,7 +37,7 @@ class ContentHooks:
     """Asked by the other hooks at their beginnings and ends; ``wanted`` says whether anybody captures."""
 
     def __init__(
-        self, publish: Callable[[MessageCaptured], None], conversations: OpenConversations, wanted: Callable[[], bool]
+        self, publish: Callable[[CapturedContent], None], conversations: OpenConversations, wanted: Callable[[], bool]
     ) -> None:
         self._publish = publish
         self._conversations = conversations
@@ -95,6 +97,12 @@ class ContentHooks:
             return
         content = Content(error=_said_by(error), secrets=self._secrets(conversation_id, None))
         self._publish(MessageCaptured(now_ns(), content, run=run))
+
+    @guarded
+    def titled(self, conversation_id: str, title: Any) -> None:
+        """A conversation has this title, which it need not have got just now."""
+        if isinstance(title, str) and title and self._wanted():
+            self._publish(TitleCaptured(now_ns(), conversation_id, title, self._secrets(conversation_id, None)))
 
     def _secrets(self, conversation_id: str | None, llm: Any) -> frozenset[str]:
         facts = self._conversations.get(conversation_id)

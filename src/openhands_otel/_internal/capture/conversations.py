@@ -70,7 +70,6 @@ class ConversationHooks:
         conversation = module.LocalConversation
         roles = {
             "ask_agent": Role.ASK_AGENT,
-            "generate_title": Role.TITLE,
             "execute_tool": Role.OTHER,
             "rerun_actions": Role.OTHER,
             "reject_pending_actions": None,
@@ -79,7 +78,7 @@ class ConversationHooks:
         }
         enters: dict[str, Enter] = {name: self._in_conversation(role) for name, role in roles.items()}
         enters |= {"run": self._enter_run, "arun": self._enter_run}
-        enters |= {"fork": self._enter_fork, "close": self._enter_close}
+        enters |= {"fork": self._enter_fork, "close": self._enter_close, "generate_title": self._enter_title}
         follow(patches, conversation, enters)
         enters["__init__"] = self._enter_init
         missing = {name for name, enter in enters.items() if not patches.around(conversation, name, enter)}
@@ -94,6 +93,12 @@ class ConversationHooks:
         """Hook ``title_utils.generate_title_with_llm``, which the agent server calls in an executor."""
         found = patches.around(module, "generate_title_with_llm", self._with_role(Role.TITLE))
         return [] if found else ["title_utils.generate_title_with_llm"]
+
+    def patch_event_service(self, patches: Patches, module: ModuleType) -> list[str]:
+        """Hook where an agent server begins with a conversation, and where it saves what that is called."""
+        for name in ("start", "save_meta"):
+            patches.around(module.EventService, name, self._enter_service)
+        return []
 
     def patch_goal(self, patches: Patches, module: ModuleType) -> list[str]:
         """Hook ``GoalController.on_run_finished``, which asks a judge; the server calls it in an executor."""
@@ -155,6 +160,25 @@ class ConversationHooks:
             return lambda result, error: leave_scope()
 
         return enter
+
+    def _enter_title(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        conversation_id = str(args[0].id)
+        leave_scope = enter_scope(Scope(conversation_id=conversation_id, role=Role.TITLE))
+
+        def leave(result: Any, error: BaseException | None) -> None:
+            leave_scope()
+            # Elsewhere it is the conversation's, for nobody keeps another one; a server's client may not take it.
+            if not compat.has_agent_server():
+                self._content.titled(conversation_id, result)
+
+        return leave
+
+    def _enter_service(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
+        def leave(result: Any, error: BaseException | None) -> None:
+            stored = args[0].stored
+            self._content.titled(str(stored.id), getattr(stored, "title", None))
+
+        return leave
 
     def _enter_init(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
         scope = current_scope()

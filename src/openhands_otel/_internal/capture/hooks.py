@@ -99,6 +99,7 @@ class Hooks:
             compat.EVENT_LOG: hooks.patch_event_log,
             compat.GOAL: hooks.patch_goal,
             compat.AGENT: hooks.patch_agent,
+            compat.EVENT_SERVICE: hooks.patch_event_service,
         }
 
     def _announce_death(self, conversation_id: str) -> None:

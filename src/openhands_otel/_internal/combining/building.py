@@ -68,7 +68,7 @@ def stats_of(
     started = min((held.series.start for _, held in series.each() if held.series.start), default=0)
     return ConversationStats(
         conversation_id=conversation_id,
-        name=name_of(labels, service, started, zone),
+        name=name_of(labels, told["title"], service, started, zone),
         labels=labels,
         service=service,
         processes=len(services),

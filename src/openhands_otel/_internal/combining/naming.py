@@ -1,4 +1,4 @@
-"""What a person knows a conversation by: its labels, and a name. A title is content, so it is none."""
+"""What a person knows a conversation by: its labels, and a name."""
 
 from __future__ import annotations
 
@@ -35,13 +35,17 @@ def labels_of(series: ToldSeries[Any], of_processes: Mapping[str, str]) -> dict[
     return dict(sorted(found.items())[:_LIMIT])
 
 
-def name_of(labels: Mapping[str, str], service: str | None, started_unix_nano: int, zone: tzinfo | None) -> str | None:
-    """Its label, or else who began it and when, by the clock of ``zone`` (None for this machine's).
+def name_of(
+    labels: Mapping[str, str], title: str | None, service: str | None, started_unix_nano: int, zone: tzinfo | None
+) -> str | None:
+    """Its label, else its title where that was allowed, else who began it and when.
+
+    When is by the clock of ``zone`` (None for this machine's).
 
     Who is its automation or ACP server, where Agent Canvas names one, or else its service.
     """
-    if NAME in labels:
-        return labels[NAME]
+    if NAME in labels or title:
+        return labels.get(NAME) or title
     who = labels.get(AUTOMATION_NAME) or labels.get(ACP_SERVER) or service
     began = datetime.fromtimestamp(started_unix_nano / 1e9, zone).strftime("%H:%M") if started_unix_nano else ""
     return " ".join(filter(None, (who, began))) or None

@@ -95,6 +95,8 @@ class Account:
     parent_id: str | None = None
     agent: str = ""
     sdk_version: str = ""
+    title: str | None = None
+    """Where content is allowed."""
     status: Status = Status.IDLE
     outcome: RunResult | None = None
     """Of the last run that began in this process, or of the one before while that is under way."""
@@ -211,7 +213,8 @@ class Account:
         cost, labels = self.total_cost, dict(label for use in self.parts for label in use.labels)
         return ConversationStats(
             conversation_id=self.conversation_id,
-            name=labels.get("name"),
+            name=labels.get("name") or self.title,
+            title=self.title,
             labels=labels,
             parent_id=self.parent_id,
             agent=self.agent or None,

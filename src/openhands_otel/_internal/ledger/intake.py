@@ -21,6 +21,7 @@ from typing import Final, cast
 
 from opentelemetry.trace import SpanContext
 
+from openhands_otel._internal.content import TitleAllowed
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.account import RunRecord
 from openhands_otel._internal.ledger.ledger import Ledger
@@ -47,7 +48,7 @@ URGENT: Final[frozenset[type[Event]]] = frozenset(
     (CostAdded, TokensUsed, LatencyRecorded, RunStarted, RunEnded, ConversationOpened, ConversationClosed)
 )
 """Events that a viewer must see within milliseconds."""
-LAZY: Final[frozenset[type[Event]]] = frozenset(
+LAZY: Final[frozenset[type[Event | TitleAllowed]]] = frozenset(
     (
         LLMCallStarted,
         LLMCallEnded,
@@ -57,6 +58,7 @@ LAZY: Final[frozenset[type[Event]]] = frozenset(
         ToolEnded,
         ResponseRecorded,
         Condensed,
+        TitleAllowed,
     )
 )
 """Events that may wait for company. What stands in neither (MetricsMerged) wakes nobody."""
@@ -90,7 +92,7 @@ class Wake:
     """Whether everything was delivered; stands when ``done`` is set."""
 
 
-Item = Event | OfSpan
+Item = Event | TitleAllowed | OfSpan
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from openhands_otel import events, semconv
+from openhands_otel._internal.content import TitleAllowed
 from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, TOKENS_LIMIT, ExactSum
 from openhands_otel._internal.labels import Labels
 from openhands_otel._internal.ledger.account import (
@@ -94,7 +95,7 @@ class Ledger:
         """Of these calls, where the newest names are sent, those that no tokens were reported of."""
         self.tools_running: set[int] = set()
         self.runs_running: set[str] = set()
-        self._apply: dict[type[Event], Callable[..., RunRecord | None]] = {
+        self._apply: dict[type[Event | TitleAllowed], Callable[..., RunRecord | None]] = {
             events.CostAdded: self._cost_added,
             events.TokensUsed: self._tokens_used,
             events.LatencyRecorded: self._latency_recorded,
@@ -109,9 +110,10 @@ class Ledger:
             events.RunEnded: self._run_ended,
             events.CallRetried: self._retried,
             events.Condensed: self._condensed,
+            TitleAllowed: self._titled,
         }
 
-    def apply(self, event: Event) -> RunRecord | None:
+    def apply(self, event: Event | TitleAllowed) -> RunRecord | None:
         """Take one event in; returns what a run came to when it has ended.
 
         MetricsMerged changes nothing: what it adds was counted when it was spent. Raises ValueError, and changes
@@ -305,6 +307,12 @@ class Ledger:
 
     def _retried(self, event: events.CallRetried) -> None:
         self._total(event.origin, semconv.RETRIES).add(1)
+
+    def _titled(self, event: TitleAllowed) -> None:
+        # It is told at each save, also behind the conversation's end.
+        known = self.accounts.get(event.conversation_id) or self._closed.get(event.conversation_id)
+        if known is not None and known.title != event.title:
+            self._account(event.conversation_id, event.at).title = event.title
 
     def _condensed(self, event: events.Condensed) -> None:
         self._add(semconv.CONDENSATIONS, agent_key(event.agent), 1)

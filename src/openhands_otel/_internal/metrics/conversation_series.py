@@ -262,6 +262,8 @@ def _series_of(account: Account) -> Iterator[tuple[SentSeries, Number]]:
     activity = account.activity
     if activity is not None:
         yield _named(semconv.CONVERSATION_NOW, semconv.CONVERSATION_ACTIVITY, activity[0]), activity[1] / 1e9
+    if account.title is not None:
+        yield _named(semconv.CONVERSATION_TITLED, semconv.CONVERSATION_TITLE, account.title), 1
     yield _info_series(account.parent_id, account.agent, account.sdk_version, account.trace_id), 1
 
 

@@ -170,7 +170,7 @@ class Runtime:
 
     def _listen(self, pipeline: Pipeline) -> None:
         sink = self._traces.sink(pipeline.put, pipeline.wants_spans)
-        remove = self._bus.add_sink(sink, self._traces.content_sink, self._traces.around_call)
+        remove = self._bus.add_sink(sink, self._traces.content_sink(pipeline.put), self._traces.around_call)
         self._bus.keepers.add(self)
         self._remove_sinks.append(remove)
 

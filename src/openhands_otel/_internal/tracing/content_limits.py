@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from openhands_otel._internal.content import Content, ContentPart, Message, ToolRequest
+from openhands_otel._internal.content import Content, ContentPart, Message, TitleCaptured, ToolRequest
+from openhands_otel._internal.labels import VALUE_LIMIT, one_line
 from openhands_otel._internal.tracing.redaction import REDACTED, Redaction
 
 TEXT_LIMIT: Final = 100_000
@@ -16,6 +17,8 @@ TEXT_LIMIT: Final = 100_000
 MESSAGES_LIMIT: Final = 400_000
 """Characters of the messages of one call; gRPC receivers refuse a request of more than 4 MiB."""
 DEPTH_LIMIT: Final = 30
+TITLE_LIMIT: Final = 1_000
+"""Characters of a title that is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,15 @@ def redacted(content: Content, redaction: Redaction) -> RedactedContent:
         ),
         left_out,
     )
+
+
+def redacted_title(captured: TitleCaptured, redaction: Redaction) -> str:
+    """A title as it may leave: redacted, one line, and cut as a label is. Raises where that fails."""
+    title = captured.title
+    if len(title) > TITLE_LIMIT:
+        return f"[left out: {len(title)} characters]"
+    # Once more behind what hides in a key, which no pattern finds then.
+    return redaction.text(one_line(redaction.text(title, captured.secrets)), captured.secrets)[:VALUE_LIMIT].rstrip()
 
 
 @dataclass(frozen=True, slots=True, repr=False)

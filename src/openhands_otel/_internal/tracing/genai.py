@@ -79,7 +79,7 @@ class GenAISpan:
 
     def spoken(self, content: Content) -> None:
         """Something was said, and is redacted."""
-        if _captures_on_spans():
+        if captures_on_spans():
             self._said_by_error = content.error
 
     def end(self, error_type: str | None = None) -> None:
@@ -213,7 +213,8 @@ def captures_content() -> bool:
     return _mode() not in ("", "NO_CONTENT") or bool(os.environ.get(COMPLETION_HOOK, "").strip())
 
 
-def _captures_on_spans() -> bool:
+def captures_on_spans() -> bool:
+    """Whether they ask for it on spans, and not in events alone."""
     return _mode() in ("SPAN_ONLY", "SPAN_AND_EVENT")
 
 

@@ -22,13 +22,14 @@ from opentelemetry.trace import ProxyTracerProvider, format_trace_id, get_tracer
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
 from openhands_otel._internal.background_task import BackgroundTask, WaitForWork
-from openhands_otel._internal.content import MessageCaptured
+from openhands_otel._internal.content import CapturedContent, TitleAllowed, TitleCaptured
 from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.export.otlp_config import ENDPOINT, EXPORTERS, TRACES_ENDPOINT, exporter_names
 from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.labels import labels_of
 from openhands_otel._internal.ledger.intake import Item, OfSpan
 from openhands_otel._internal.log import logger
+from openhands_otel._internal.tracing.content_limits import redacted_title
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event, RunStarted
 from openhands_otel.semconv import GenAINames
@@ -76,14 +77,27 @@ class TracePipeline:
         self._redaction = _redaction(self._settings)
         self._begin()
 
-    @property
-    def content_sink(self) -> Callable[[MessageCaptured], None] | None:
-        """What the bus is to call with what is said; None where it is not to be captured."""
-        return None if self._spans is None or self._redaction is None else self._put_content
+    def content_sink(self, put: Callable[[Item], None]) -> Callable[[CapturedContent], None] | None:
+        """What the bus is to call with what is said; None where it is not to be captured.
 
-    def _put_content(self, captured: MessageCaptured) -> None:
-        if self._spans is not None:
-            self._spans.put(captured)
+        Spans take it, and ``put`` the titles of conversations, where spans may have content.
+        """
+        redaction = self._redaction
+        if self._spans is None or redaction is None:
+            return None
+        from openhands_otel._internal.tracing.genai import captures_on_spans
+
+        with_titles = captures_on_spans()
+
+        @guarded
+        def put_content(captured: CapturedContent) -> None:
+            if not isinstance(captured, TitleCaptured):
+                if self._spans is not None:
+                    self._spans.put(captured)
+            elif with_titles and (title := redacted_title(captured, redaction)):
+                put(TitleAllowed(captured.at, captured.conversation_id, title))
+
+        return put_content
 
     def sink(self, put: Callable[[Item], None], wants_spans: bool) -> Callable[[Event], None]:
         """What the bus is to call in the place of ``put``: spans hear of an event too, and ``put`` of its span."""

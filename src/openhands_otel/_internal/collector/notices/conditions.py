@@ -60,8 +60,9 @@ def of_models(models: Iterable[Share]) -> Iterator[Notice]:
 
 
 def name_of(stats: ConversationStats) -> str:
-    """What a person knows a conversation by."""
-    return printable(f"{stats.name or stats.conversation_id[:8]}", _NAME_LIMIT)
+    """What a person knows a conversation by; without its title, for notices go to others."""
+    name = stats.name if stats.title is None else stats.labels.get("name")
+    return printable(f"{name or stats.conversation_id[:8]}", _NAME_LIMIT)
 
 
 class Progress:
