@@ -240,7 +240,10 @@ def test_a_title_is_the_newest_and_stays_when_its_conversation_has_ended() -> No
     """And comes behind the label that names a conversation; nothing is told twice, and nothing of a stranger."""
     named = origin("named", labels=(("name", "mine"),))
     ledger = ledger_of(
-        *(events.ConversationOpened(time.time_ns(), each, None, "Agent", "1.58.0") for each in ("c", "named")),
+        *(
+            events.ConversationOpened(time.time_ns(), each, None, "Agent", "1.58.0", 0.0, None)
+            for each in ("c", "named")
+        ),
         *call(named, 0.25),
         *(TitleAllowed(time.time_ns(), each, "first") for each in ("c", "named", "stranger")),
     )

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(PATIENCE_S)
 
 EXACT = 1e-9
 RUN_S = 240
+TURNS = 2
 RUN = Path(__file__).parent / "acp_run.py"
 CODEX_PRICES = {
     "gpt-5.2": (1.75, 0.175, 14.0),
@@ -102,6 +103,15 @@ def check_the_model_is(model: str, viewer: Viewer, conversation: ConversationSta
     assert {share.model for share in conversation.costs} == {model}
     assert {each.model for each in conversation.calls_by_model} == {model}
     assert of_series(viewer, "gen_ai_request_model") == {model}
+    path = f"/api/v1/conversations/{conversation.conversation_id}/calls"
+
+    def runs() -> list[dict[str, Any]]:
+        calls: list[dict[str, Any]] = viewer.http.get(path).raise_for_status().json()["calls"]
+        return calls
+
+    wait_for(lambda: len(runs()) == TURNS, "the spans of its runs", ANSWER_S)
+    assert {each["model"] for each in runs()} == {model}
+    assert math.fsum(each["cost"] for each in runs()) == pytest.approx(conversation.accumulated_cost, abs=EXACT)
 
 
 @pytest.mark.parametrize(

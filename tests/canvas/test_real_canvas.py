@@ -84,6 +84,8 @@ def test_titles_and_sub_agents_are_in_the_bill(
     parent = of(viewer, conversation)
     assert parent is not None
     assert parent.descendants == 1
+    # Canvas shows one, and nobody has allowed content.
+    assert parent.title is None
 
 
 def test_what_an_acp_agent_reports_is_in_it(

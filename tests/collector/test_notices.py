@@ -18,10 +18,12 @@ from viewer_process import Viewer, running_viewer, wait_for
 
 from openhands_otel import StatsClient, semconv
 from openhands_otel._internal.cli import main
+from openhands_otel._internal.collector.notices.conditions import name_of
 from openhands_otel._internal.spend.budgets import read_limits, standing
 from openhands_otel._internal.spend.periods import period_of
 from openhands_otel._internal.spend.quiet_hours import QuietHours
 from openhands_otel._internal.spend.rows import Unit
+from openhands_otel.stats import ConversationStats
 from otlp_sender import Sender
 
 # ---------------------------------------------------------------- budgets
@@ -415,3 +417,11 @@ def test_a_url_that_is_none_is_named_by_its_place_alone(
     assert told_.err.startswith("openhands-otel: notice target 2")
     assert told_.err.count("\n") == 1
     assert "s3cret" not in told_.err + told_.out
+
+
+def test_a_notice_never_says_a_title() -> None:
+    """It is content, and a notice goes to a service of somebody else's."""
+    titled = ConversationStats(conversation_id="0123456789", name="planted-4711", title="planted-4711")
+    assert name_of(titled) == "01234567"
+    labelled = titled.model_copy(update={"name": "mine", "labels": {"name": "mine"}})
+    assert name_of(labelled) == "mine"

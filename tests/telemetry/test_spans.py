@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -133,9 +134,12 @@ def test_what_nobody_ends_is_bounded_and_ends_with_us(told: Told, monkeypatch: p
 
 
 def test_what_an_acp_agent_spends_stands_on_its_run(told: Told) -> None:
-    origin = Origin("c", Role.ACP, operation=Operation.INVOKE_AGENT)
+    """With whose model it was, as far as the agent has said."""
+    unsaid = Origin("c", Role.ACP, operation=Operation.INVOKE_AGENT)
+    origin = replace(unsaid, model="claude-opus-5", provider="anthropic")
     told.tell(
         RunStarted(1, "c", 1, "ACPAgent"),
+        CostAdded(1, unsaid, 0.0, CostSource.ACP_REPORTED, 0.0),
         CostAdded(1, origin, 0.25, CostSource.ACP_REPORTED, 0.25),
         CostAdded(1, origin, 0.5, CostSource.ACP_REPORTED, 0.5),
         TokensUsed(1, origin, 100, 10, 0, 0, 0, 0, ""),
@@ -145,6 +149,9 @@ def test_what_an_acp_agent_spends_stands_on_its_run(told: Told) -> None:
     assert attributes["gen_ai.usage.cost"] == 0.75
     assert attributes["gen_ai.usage.cost.source"] == "provider"
     assert attributes["gen_ai.usage.input_tokens"] == 100
+    assert attributes["gen_ai.request.model"] == "claude-opus-5"
+    assert attributes["gen_ai.provider.name"] == "anthropic"
+    assert attributes["openhands.llm.role"] == "acp"
 
 
 def test_money_of_no_call_and_no_run_is_on_no_span(told: Told) -> None:

@@ -35,6 +35,7 @@ from openhands_otel.events import (
     LatencyRecorded,
     LLMCallEnded,
     LLMCallStarted,
+    Origin,
     RunEnded,
     RunStarted,
     TokensUsed,
@@ -267,6 +268,7 @@ class Spans:
         spender = self._spender(event)
         if spender is not None:
             spender.usage.add_cost(event)
+            _name_model(spender, event.origin)
             if event.origin.fallback:
                 spender.span.set({semconv.LLM_FALLBACK: True})
 
@@ -274,6 +276,7 @@ class Spans:
         spender = self._spender(event)
         if spender is not None:
             spender.usage.add_tokens(event)
+            _name_model(spender, event.origin)
 
     def _spender(self, event: CostAdded | TokensUsed | LatencyRecorded) -> _Open[Any] | None:
         """The span that owns what was spent: the call's, or the run's of an ACP agent, whose calls nobody sees."""
@@ -325,6 +328,14 @@ class Spans:
         """Parent of what happens in a conversation: the tool call that does it, else the run, else what is current."""
         parent = (self._tools.get(tool) if tool is not None else None) or self._run_in(conversation_id)
         return get_current() if parent is None else parent.span.context
+
+
+def _name_model(spender: _Open[Any], origin: Origin) -> None:
+    """An ACP agent's run stands for its calls, so it says what they would: the model is that of the agent's session."""
+    if origin.operation is Operation.INVOKE_AGENT:
+        named = {semconv.REQUEST_MODEL: origin.model, semconv.PROVIDER_NAME: origin.provider}
+        told: dict[str, genai.GenAIValue] = {name: value for name, value in named.items() if value != semconv.UNKNOWN}
+        spender.span.set(told | {semconv.LLM_ROLE: origin.role.value})
 
 
 @guarded
