@@ -21,6 +21,7 @@ from viewer_process import Viewer, running_viewer, wait_for
 from openhands_otel import OpenHandsInstrumentor, events, semconv, subscribe
 from openhands_otel._internal import guard
 from openhands_otel._internal.cli import main
+from openhands_otel._internal.content import TitleAllowed
 from openhands_otel._internal.demo.answers import Answer, say
 from openhands_otel._internal.demo.answers import call as call_tool
 from openhands_otel._internal.demo.llm_server import LLMServer
@@ -128,10 +129,11 @@ def test_the_otel_variables_that_are_read_are_those_that_are_documented() -> Non
 # ---------------------------------------------------------------- metrics
 
 
-def everything_that_can_happen() -> Iterator[events.Event]:
+def everything_that_can_happen() -> Iterator[events.Event | TitleAllowed]:
     """One process in which each metric has a reason to be sent."""
     agent = origin("c", agent="Agent", fallback=True, usage_id="agent", parent_id="p")
     yield events.ConversationOpened(time.time_ns(), "c", "p", "Agent", "1.58.0", 0.5, 2.0)
+    yield TitleAllowed(time.time_ns(), "c", "a title")
     yield events.RunStarted(time.time_ns(), "c", trace_id="0" * 32)
     yield from call(agent)
     yield events.TokensUsed(time.time_ns(), agent, 10, 5, 4, 3, 2, 128_000, "r")

@@ -14,6 +14,7 @@ from openhands_otel._internal.content import MessageCaptured
 from openhands_otel._internal.demo.answers import refuse
 from openhands_otel._internal.tracing.redaction import Redaction
 from openhands_otel.events import Event
+from openhands_otel.semconv import CONVERSATION_TITLE, CONVERSATION_TITLED
 
 from .scenario import Scenario, called, said
 from .traced import Traced, instrument_again
@@ -78,6 +79,22 @@ def test_other_modes_leave_spans_without_content(
     exported = every_byte(traced)
     for word in ("the question", "a thought", "the answer", "planted"):
         assert word not in exported
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [("SPAN_ONLY", {"Mend [redacted]"}), ("NO_CONTENT", set[str]()), ("EVENT_ONLY", set[str]()), ("true", set[str]())],
+)
+def test_a_title_is_told_with_content_on_spans_and_never_else(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, mode: str, told: set[str]
+) -> None:
+    capturing(scenario, monkeypatch, mode)
+    conversation = thinking(scenario)
+    scenario.script("title", [said(f"Mend {KEY}")])
+    conversation.generate_title(scenario.llm("title"))
+    scenario.settle()
+    assert KEY not in repr(scenario.receiver.bodies)
+    assert {point.attributes[CONVERSATION_TITLE] for point in scenario.facts(CONVERSATION_TITLED.name)} == told
 
 
 def test_a_secret_that_openhands_knows_is_taken_out(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from openhands_otel import events
+from openhands_otel._internal.content import TitleAllowed
 from openhands_otel._internal.export.otlp_config import read_otlp_config
 from openhands_otel._internal.process.pipeline import Pipeline
 from openhands_otel.events import Event, Origin
@@ -69,6 +70,6 @@ def pipeline(environ: Mapping[str, str], guest_of: Any = None, **settings: Any) 
         made.stop(2)
 
 
-def put(target: Pipeline, *each: Event) -> None:
+def put(target: Pipeline, *each: Event | TitleAllowed) -> None:
     for event in each:
         target.put(event)
