@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,8 +97,15 @@ def test_where_content_is_allowed_it_is_the_name_of_its_conversation(
         is_called(viewer, conversation, "Deploy with [redacted] today")
         rename(server, conversation, GIVEN)
         is_called(viewer, conversation, GIVEN)
+    with running_viewer() as second, agent_server(by_run("--endpoint", second.url), tmp_path, **CONTENT) as server:
+        # Nobody has told this server's process of a title.
+        body = {"role": "user", "content": [{"type": "text", "text": "again"}], "run": True}
+        events = f"{server.url}/api/conversations/{conversation}/events"
+        httpx.post(events, json=body, trust_env=False, timeout=PATIENCE_S).raise_for_status()
+        is_called(second, conversation, GIVEN)
         shown = subprocess.run(
-            [sys.executable, "-m", "openhands_otel", "watch", viewer.url, "--once", "--token-file", str(token_file)],
+            [sys.executable, "-m", "openhands_otel", "watch", second.url, "--once"],
+            env=os.environ | {"COLUMNS": "160"},
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -105,9 +113,3 @@ def test_where_content_is_allowed_it_is_the_name_of_its_conversation(
         )
         assert shown.returncode == 0, shown.stderr
         assert GIVEN in shown.stdout
-    with running_viewer() as second, agent_server(by_run("--endpoint", second.url), tmp_path, **CONTENT) as server:
-        # Nobody has told this server's process of a title.
-        body = {"role": "user", "content": [{"type": "text", "text": "again"}], "run": True}
-        events = f"{server.url}/api/conversations/{conversation}/events"
-        httpx.post(events, json=body, trust_env=False, timeout=PATIENCE_S).raise_for_status()
-        is_called(second, conversation, GIVEN)
