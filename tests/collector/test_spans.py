@@ -19,9 +19,10 @@ from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.collector.receive.span_intake import REQUESTS
+from openhands_otel._internal.collector.spans.span import Span, SpanKind
 from otlp_sender import Sender
 
-from .held import as_layout
+from .held import HeldStore, as_layout
 
 
 @pytest.fixture
@@ -166,6 +167,31 @@ def test_the_oldest_give_way_to_size_and_to_age(database: Path, monkeypatch: pyt
     monkeypatch.setenv("OPENHANDS_OTEL_VIEWER_SPAN_DAYS", "1e-9")
     with running_viewer(database=database):
         wait_for(lambda: rows(database) == [], "the end of what is too old")
+
+
+def test_what_came_while_the_clock_was_ahead_keeps_no_older_span() -> None:
+    """It is as old as what came next; and a clock that was behind makes nothing old that came before it."""
+    day, now = 86_400, time.time()
+    ahead, behind = now + 365 * day, now - 3_000 * day
+    for came, left in (
+        ([ahead, now - 30 * day, now - day], [3]),
+        ([now - 30 * day, ahead, ahead, now - 9 * day, ahead, now], [5, 6]),
+        ([ahead, now, now - 30 * day], [1, 2, 3]),
+        ([ahead] * 3, [1, 2, 3]),
+        ([now - day, behind, now], [1, 2, 3]),
+    ):
+        with HeldStore() as held:
+            archive = held.store.archive
+            for number, received in enumerate(came, 1):
+                ids = f"{number:032x}", f"{number:016x}"
+                held.run(
+                    archive.add_spans([Span(*ids, "", "c", "s", SpanKind.CALL, "x", 1, 2, "{}", "{}", "{}")], received)
+                )
+            while held.run(archive.trim_spans(now - 7 * day, 0)):
+                pass
+            assert held.run(archive.read(lambda database: database.execute("SELECT id FROM spans").fetchall())) == [
+                (number,) for number in left
+            ]
 
 
 def test_a_file_that_is_ruined_costs_what_was_in_it_and_no_span_that_comes_later(database: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -10,7 +11,7 @@ from openhands_otel._internal.collector.archive.span_forgetting import ErasedSpa
 from openhands_otel._internal.collector.spans.span import Span
 
 TRIM: Final = 500
-"""Spans that one step lets go of."""
+"""Spans that one step lets go of, about."""
 
 _ADD: Final = (
     "INSERT OR IGNORE INTO spans (received, size, trace, span, parent, conversation, service, kind, name, started,"
@@ -46,12 +47,18 @@ def trim(connection: sqlite3.Connection, older_than: float, excess: int) -> int:
 
     Returns how many bytes are free by that; 0 where there was nothing to do.
     """
-    freed = last = 0
-    rows = connection.execute("SELECT id, size, received FROM spans ORDER BY id LIMIT ?", (TRIM,))
-    for number, size, received in rows.fetchall():
-        if received >= older_than and freed >= excess:
+    freed = last = size_so_far = 0
+    now, rows = time.time(), connection.execute("SELECT id, size, received FROM spans ORDER BY id")
+    for looked_at, (number, size, received) in enumerate(rows, 1):
+        size_so_far += size
+        if received < older_than or freed < excess:
+            freed, last = size_so_far, number
+        elif received <= now:
             break
-        freed, last = freed + size, number
+        # What came while the clock was ahead is at least as old as what came after it.
+        if last and looked_at >= TRIM:
+            break
+    rows.close()
     if last:
         with connection as database:
             database.execute("DELETE FROM spans WHERE id <= ?", (last,))
