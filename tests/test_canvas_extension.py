@@ -15,7 +15,7 @@ from openhands.agent_server.canvas_extensions.manifest import (
 )
 
 from openhands_otel._internal.canvas.bundle import UnsupportedModule, bundle
-from openhands_otel._internal.canvas.extension import MANIFEST, files, write
+from openhands_otel._internal.canvas.extension import EXTENSION_MANIFEST, files, write
 
 
 def bundled(modules: Mapping[str, str]) -> str:
@@ -24,10 +24,10 @@ def bundled(modules: Mapping[str, str]) -> str:
 
 def test_canvas_accepts_the_folder(tmp_path: Path) -> None:
     write(tmp_path)
-    manifest = CanvasExtensionManifest.model_validate_json((tmp_path / MANIFEST).read_text())
+    manifest = CanvasExtensionManifest.model_validate_json((tmp_path / EXTENSION_MANIFEST).read_text())
     assert resolve_entrypoint(manifest, tmp_path).name == "spend.js"
     assert resolve_icon(manifest, tmp_path) is not None
-    assert set(json.loads(files()[MANIFEST])) <= set(CanvasExtensionManifest.model_fields)
+    assert set(json.loads(files()[EXTENSION_MANIFEST])) <= set(CanvasExtensionManifest.model_fields)
 
 
 def test_the_module_stands_alone() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from openhands_otel._internal.capture.laminar import ENDPOINTS, MODULE, Laminar
+from openhands_otel._internal.capture.laminar import ENDPOINT_VARIABLES, LAMINAR_MODULE, Laminar
 
 ATTACH = "from openhands_otel._internal.capture.laminar import Laminar as Switch; Switch().attach()"
 APPLICATIONS_OWN = """
@@ -114,7 +114,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     if hasattr(laminar, "_observability_enabled"):
         monkeypatch.setattr(laminar, "_observability_enabled", False)
-    for name in (*ENDPOINTS, "LMNR_PROJECT_API_KEY"):
+    for name in (*ENDPOINT_VARIABLES, "LMNR_PROJECT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     return laminar
 
@@ -131,7 +131,7 @@ def test_a_project_key_is_a_wish_for_laminar(module: ModuleType, monkeypatch: py
         switch.detach()
 
 
-@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS))
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINT_VARIABLES))
 def test_detaching_puts_the_identical_object_back(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
@@ -179,7 +179,7 @@ def test_the_rest_of_the_environment_is_read_as_before(module: ModuleType, monke
         assert vars(module)["get_env"]("NOT_SET_ANYWHERE") is None
     finally:
         switch.detach()
-    assert module.__name__ == MODULE
+    assert module.__name__ == LAMINAR_MODULE
 
 
 @pytest.mark.parametrize(("traces", "seen"), [("auto", None), ("laminar", "http://127.0.0.1:9")])

@@ -17,7 +17,7 @@ from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import NEWEST, Owed, Spool, SpooledRequest
-from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, usable_folder
+from openhands_otel._internal.export.spool.folder import SPOOL_SUFFIX, LockedFile, usable_folder
 from otlp_sender import Sender
 
 PROGRAM = """
@@ -150,7 +150,7 @@ def test_spools_that_tell_of_it_alone_are_dropped(database: Path, capsys: pytest
         parts = [SpooledRequest(NEWEST, 1, sender.body())]
         about = {"started": 1, "written": 1, "reason": "nobody is there", "owed": Owed(1.0, 1), "parts": parts}
         spool = Spool(name, service, 7, there, **about)
-        file = LockedFile(usable_folder() / f"{name}{SUFFIX}")
+        file = LockedFile(usable_folder() / f"{name}{SPOOL_SUFFIX}")
         file.write(spool)
         file.release()
     assert forget("--service", "secretsvc", "--yes", "--database", str(database)) == 0
@@ -159,7 +159,7 @@ def test_spools_that_tell_of_it_alone_are_dropped(database: Path, capsys: pytest
     told = capsys.readouterr()
     assert "dropped the spool cccccccc" in told.out
     assert "bbbbbbbb tells of others too" in told.err
-    assert [path.name for path in usable_folder().iterdir()] == [f"bbbbbbbb{SUFFIX}"]
+    assert [path.name for path in usable_folder().iterdir()] == [f"bbbbbbbb{SPOOL_SUFFIX}"]
 
 
 def test_spools_are_told_apart_by_labels_of_calls_too(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,14 +172,17 @@ def test_spools_are_told_apart_by_labels_of_calls_too(database: Path, capsys: py
             sender.add(semconv.CONVERSATION_COST, 0.5, {semconv.CONVERSATION_ID: "c", **labels})
         parts = [SpooledRequest(NEWEST, 1, sender.body())]
         spool = Spool(name, "agent", 7, there, started=1, written=1, reason="nobody", owed=Owed(1.0, 1), parts=parts)
-        file = LockedFile(usable_folder() / f"{name}{SUFFIX}")
+        file = LockedFile(usable_folder() / f"{name}{SPOOL_SUFFIX}")
         file.write(spool)
         file.release()
     assert forget("--label", "team=red", "--yes", "--database", str(database)) == 1
     told = capsys.readouterr()
     assert "dropped the spool aaaaaaaa" in told.out
     assert "bbbbbbbb tells of others too" in told.err
-    assert sorted(path.name for path in usable_folder().iterdir()) == [f"bbbbbbbb{SUFFIX}", f"cccccccc{SUFFIX}"]
+    assert sorted(path.name for path in usable_folder().iterdir()) == [
+        f"bbbbbbbb{SPOOL_SUFFIX}",
+        f"cccccccc{SPOOL_SUFFIX}",
+    ]
 
 
 @pytest.mark.parametrize("what", ["--conversation", "--service"])

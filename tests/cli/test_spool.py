@@ -12,7 +12,7 @@ from viewer_process import running_viewer
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import NEWEST, Owed, Spool, SpooledRequest
-from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, usable_folder
+from openhands_otel._internal.export.spool.folder import SPOOL_SUFFIX, LockedFile, usable_folder
 from otlp_receiver import http_receiver
 from otlp_sender import Sender
 
@@ -29,7 +29,7 @@ def leave(name: str, port: int, cost: float, **more: str) -> LockedFile:
     there = Destination.of("http/protobuf", f"http://127.0.0.1:{port}/v1/metrics", True)
     about = {"reason": "nobody is there"} | more
     spool = Spool(name, "bots\x1b]0;x", 7, there, started=1, written=1, owed=Owed(cost, 1), parts=parts, **about)
-    file = LockedFile(usable_folder() / f"{name}{SUFFIX}")
+    file = LockedFile(usable_folder() / f"{name}{SPOOL_SUFFIX}")
     file.write(spool)
     return file
 
@@ -41,7 +41,7 @@ def test_a_list_names_what_where_and_why(capsys: pytest.CaptureFixture[str]) -> 
     leave("aaaaaaaa-1", 4318, 0.25).release()
     leave("bbbbbbbb-2", 4318, 0.5, refused="too old").release()
     living = leave("cccccccc-3", 4319, 1.0)
-    (usable_folder() / f"dddddddd-4{SUFFIX}").write_bytes(b"what?")
+    (usable_folder() / f"dddddddd-4{SPOOL_SUFFIX}").write_bytes(b"what?")
     assert main(["spool", "list"]) == 0
     out = capsys.readouterr().out
     lines = {line[:8]: line for line in out.splitlines()}

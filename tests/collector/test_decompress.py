@@ -18,7 +18,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.points.decode import BODY_LIMIT, DECODED_LIMIT, MalformedRequest, TooLarge
+from openhands_otel._internal.collector.points.decode import DECODED_LIMIT, EXPORT_LIMIT, MalformedRequest, TooLarge
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of, decompress
 from otlp_sender import Sender
 
@@ -137,19 +137,19 @@ def large_body() -> bytes:
     """As near to the limit as can be: another program's points, as a real collector batches them, and ours behind."""
     request = Sender("large").converse("large", 0.75).request()
     foreign = pb.Metric(name="foreign.size", unit="By")
-    for number in range((BODY_LIMIT - 8192) // 345):
+    for number in range((EXPORT_LIMIT - 8192) // 345):
         point = foreign.gauge.data_points.add(time_unix_nano=time.time_ns(), as_int=number)
         point.attributes.add(key="name").value.string_value = f"{number:0300}"
     request.resource_metrics[0].scope_metrics.add().metrics.append(foreign)
     filler = request.resource_metrics[0].resource.attributes.add(key="filler").value
-    filler.string_value = "x" * (BODY_LIMIT - request.ByteSize() - 64)
+    filler.string_value = "x" * (EXPORT_LIMIT - request.ByteSize() - 64)
     return request.SerializeToString()
 
 
 def test_requests_up_to_the_collectors_own_limit_are_taken(viewer: Viewer) -> None:
     """20 MiB, plain and compressed, several at once: taken whole, in bounded memory."""
     body = large_body()
-    assert BODY_LIMIT - 128 < len(body) <= BODY_LIMIT
+    assert EXPORT_LIMIT - 128 < len(body) <= EXPORT_LIMIT
     before = viewer.memory_mb()
     with ThreadPoolExecutor(4) as several:
         answers = list(
@@ -162,7 +162,7 @@ def test_requests_up_to_the_collectors_own_limit_are_taken(viewer: Viewer) -> No
     with grpc.insecure_channel(viewer.grpc, (("grpc.max_send_message_length", -1),)) as channel:
         call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
         call(body, timeout=100)
-    assert post(viewer, body + bytes(BODY_LIMIT + 1 - len(body)), "identity").status_code == 413
+    assert post(viewer, body + bytes(EXPORT_LIMIT + 1 - len(body)), "identity").status_code == 413
 
 
 IDS = {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331"}

@@ -23,7 +23,7 @@ from viewer_process import Viewer, running_viewer
 
 from openhands_otel._internal.collector.access import Token
 from openhands_otel._internal.collector.archive.history import Archive
-from openhands_otel._internal.collector.points.decode import BODY_LIMIT
+from openhands_otel._internal.collector.points.decode import EXPORT_LIMIT
 from openhands_otel._internal.collector.receive import grpc_receiver
 from openhands_otel._internal.collector.receive.grpc_receiver import GrpcReceiver
 from openhands_otel._internal.collector.receive.receiver import Receiver
@@ -91,7 +91,7 @@ def test_a_malformed_message_is_an_invalid_argument_and_changes_nothing(viewer: 
 def test_a_message_over_the_limit_is_refused_even_when_it_travels_small(viewer: Viewer, channel: grpc.Channel) -> None:
     call = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
     with pytest.raises(grpc.RpcError) as refused:
-        call(bytes(BODY_LIMIT + 1), timeout=100, compression=grpc.Compression.Gzip)
+        call(bytes(EXPORT_LIMIT + 1), timeout=100, compression=grpc.Compression.Gzip)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert viewer.memory_mb() < 250
 
@@ -164,7 +164,7 @@ def test_a_message_without_the_token_is_not_read() -> None:
         before = viewer.memory_mb()
         for _ in range(10):
             with pytest.raises(grpc.RpcError) as refused:
-                call(bytes(BODY_LIMIT - 1), timeout=100)
+                call(bytes(EXPORT_LIMIT - 1), timeout=100)
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert viewer.memory_mb() - before < 60
 

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from viewer_process import Viewer, running_viewer
 
 from openhands_otel import semconv
-from openhands_otel._internal.collector.points.decode import BODY_LIMIT, DECODED_LIMIT
+from openhands_otel._internal.collector.points.decode import DECODED_LIMIT, EXPORT_LIMIT
 from otlp_sender import Sender
 
 
@@ -85,7 +85,7 @@ BOMB = gzip.compress(bytes(DECODED_LIMIT + 1))
         (400, b"not gzip", {"content-encoding": "gzip"}),
         (400, gzip.compress(b"\xff\xff\xff\xff"), {"content-encoding": "gzip"}),
         (413, BOMB, {"content-encoding": "gzip"}),
-        (413, bytes(BODY_LIMIT + 1), {}),
+        (413, bytes(EXPORT_LIMIT + 1), {}),
         (415, b"", {"content-encoding": "br"}),
         (415, b"", {"content-type": "text/plain"}),
         (400, b"[1]", {"content-type": "application/json"}),
@@ -112,7 +112,7 @@ def test_what_cannot_be_read_is_refused_in_one_line_and_changes_nothing(
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(viewer: Viewer) -> None:
     def endless() -> Iterator[bytes]:
-        for _ in range(BODY_LIMIT // 65_536 + 8):
+        for _ in range(EXPORT_LIMIT // 65_536 + 8):
             yield bytes(65_536)
 
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, start_viewer, wait_for
 
-from openhands_otel._internal.collector.archive.journal import LIMIT, Journal, JournalEntry
+from openhands_otel._internal.collector.archive.journal import JOURNAL_LIMIT, Journal, JournalEntry
 from openhands_otel._internal.collector.receive.receiver import Receiver
 from openhands_otel._internal.collector.receive.span_intake import SpanIntake
 from otlp_sender import Sender
@@ -125,7 +125,7 @@ def test_it_does_not_grow_for_ever_where_nothing_can_be_saved(database: Path) ->
     journal = Journal(database)
     for number in range(70):
         journal.append(entry(number, 1024 * 1024))
-    assert sum(file.stat().st_size for file in files(database.parent)) <= LIMIT
+    assert sum(file.stat().st_size for file in files(database.parent)) <= JOURNAL_LIMIT
 
 
 def test_without_a_database_nothing_is_written(tmp_path: Path) -> None:

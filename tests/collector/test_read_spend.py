@@ -20,7 +20,7 @@ from openhands_otel._internal.cli import main
 from openhands_otel._internal.collector.archive import reading, schema
 from openhands_otel._internal.collector.archive import spend as spend_rows
 from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, Present
-from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover, ReadConversation, ReadRow
+from openhands_otel._internal.spend.handover import IMPORT_LIMIT, Handover, ReadConversation, ReadRow
 from openhands_otel.stats import Spend
 from otlp_sender import Sender
 
@@ -156,7 +156,7 @@ BAD: dict[str, tuple[Any, int]] = {
         {"conversations": [{"conversation_id": "c", "until": 1, "rows": [ROW | {"model": "m" * 300}]}]},
         400,
     ),
-    "too large": (" " * (BODY_LIMIT + 1), 413),
+    "too large": (" " * (IMPORT_LIMIT + 1), 413),
 }
 
 

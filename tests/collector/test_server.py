@@ -14,7 +14,7 @@ from viewer_process import PROTOBUF
 
 from openhands_otel._internal.collector.housekeeping import HOUSEKEEPING
 from openhands_otel._internal.collector.receive.connections import ACCEPTING, TIME_LIMITS
-from openhands_otel._internal.collector.receive.grpc_receiver import _SERVICES, GRPC, PortInUse
+from openhands_otel._internal.collector.receive.grpc_receiver import _SERVICES, OVER_GRPC, PortInUse
 from openhands_otel._internal.collector.server import HTTP, LIVENESS, Collector, StartError
 from openhands_otel.settings import ViewerSettings
 from otlp_sender import Sender
@@ -161,7 +161,7 @@ def test_a_part_that_ends_is_told_by_health_and_begins_anew(
             assert collector.store is not None
             health = collector.store.health
             await whole_again(client, collector, channel, senders, 1.0)
-            parts = (HTTP, LIVENESS, ACCEPTING, TIME_LIMITS, GRPC, HOUSEKEEPING)
+            parts = (HTTP, LIVENESS, ACCEPTING, TIME_LIMITS, OVER_GRPC, HOUSEKEEPING)
             for part in parts:
                 await ends(part)
             async with asyncio.timeout(30):

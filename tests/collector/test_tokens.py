@@ -23,7 +23,7 @@ from openhands_otel import StatsClient
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import NEWEST, Owed, Spool, SpooledRequest
-from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, usable_folder
+from openhands_otel._internal.export.spool.folder import SPOOL_SUFFIX, LockedFile, usable_folder
 from openhands_otel._internal.host import named_tokens
 from openhands_otel._internal.host.named_tokens import NamedTokens, Right, TokensError
 from otlp_sender import Sender
@@ -346,7 +346,7 @@ def test_what_waited_in_the_spool_is_taken_in_over_tls(tmp_path: Path, monkeypat
     there = Destination.of("http/protobuf", f"https://127.0.0.1:{port}/v1/metrics", False)
     parts = [SpooledRequest(NEWEST, 1, Sender("gone").spend(1.0).body())]
     spool = Spool("gone", "agent", 7, there, started=1, written=1, reason="nobody", owed=Owed(1.0, 1), parts=parts)
-    file = LockedFile(usable_folder() / f"gone{SUFFIX}")
+    file = LockedFile(usable_folder() / f"gone{SPOOL_SUFFIX}")
     file.write(spool)
     file.release()
     options = ("--tls-cert", str(identity.certificate), "--tls-key", str(identity.key))

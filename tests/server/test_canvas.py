@@ -12,7 +12,7 @@ import httpx
 import pytest
 from viewer_process import Viewer
 
-from openhands_otel._internal.canvas.extension import MANIFEST, NAME, files
+from openhands_otel._internal.canvas.extension import EXTENSION_MANIFEST, EXTENSION_NAME, files
 from openhands_otel._internal.version import __version__
 
 from .agent_server import PATIENCE_S, PYTHON, AgentServer, agent_server, free_port
@@ -83,38 +83,46 @@ def installed(server: AgentServer) -> list[tuple[str, str, bool]]:
 def test_it_is_put_in_and_enabled_put_in_again_and_taken_out(modern: AgentServer, home: Path) -> None:
     for word in ("installed", "replaced"):
         first, second, third = said(canvas(home, "install", "--page-only", modern.url))
-        assert first.startswith(f"{word} {NAME} {__version__} in the agent server at {modern.url} (")
-        assert second == f"enabled it: the page is {modern.url}/extensions/{NAME}/spend, 'Spend' in Canvas' navigation"
+        assert first.startswith(f"{word} {EXTENSION_NAME} {__version__} in the agent server at {modern.url} (")
+        assert (
+            second
+            == f"enabled it: the page is {modern.url}/extensions/{EXTENSION_NAME}/spend, 'Spend' in Canvas' navigation"
+        )
         port = modern.url.rpartition(":")[2]
         assert third.endswith(f"openhands-otel view --origins http://localhost:{port},http://127.0.0.1:{port}")
-        assert installed(modern) == [(NAME, __version__, True)]
-    bundle = f"/api/canvas-extensions/installed/{NAME}/bundle"
+        assert installed(modern) == [(EXTENSION_NAME, __version__, True)]
+    bundle = f"/api/canvas-extensions/installed/{EXTENSION_NAME}/bundle"
     assert api(modern).get(bundle).text == files()["spend.js"]
     (state,) = said(canvas(home, "status", modern.url))
-    assert state == f"{NAME} {__version__} is installed and enabled at {modern.url}/extensions/{NAME}/spend"
-    assert said(canvas(home, "uninstall", modern.url)) == [f"took {NAME} out of the agent server at {modern.url}"]
+    assert (
+        state
+        == f"{EXTENSION_NAME} {__version__} is installed and enabled at {modern.url}/extensions/{EXTENSION_NAME}/spend"
+    )
+    assert said(canvas(home, "uninstall", modern.url)) == [
+        f"took {EXTENSION_NAME} out of the agent server at {modern.url}"
+    ]
     assert installed(modern) == []
-    assert said(canvas(home, "uninstall", modern.url)) == [f"{NAME} is not installed at {modern.url}"]
+    assert said(canvas(home, "uninstall", modern.url)) == [f"{EXTENSION_NAME} is not installed at {modern.url}"]
     assert "'openhands-otel canvas install' does it" in said(canvas(home, "status", modern.url))[0]
 
 
 def test_a_folder_that_was_written_is_installed_from_there(modern: AgentServer, home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "for the other machine"
     (line,) = said(canvas(home, "write", str(folder)))
-    assert line == f"{NAME} {__version__} is in {folder}"
+    assert line == f"{EXTENSION_NAME} {__version__} is in {folder}"
     assert {file.name: file.read_text() for file in folder.iterdir()} == files()
     said(canvas(home, "install", "--page-only", modern.url, "--source", str(folder)))
-    assert installed(modern) == [(NAME, __version__, True)]
+    assert installed(modern) == [(EXTENSION_NAME, __version__, True)]
     said(canvas(home, "uninstall", modern.url))
 
 
 def test_an_extension_that_is_older_or_disabled_is_called_so(modern: AgentServer, home: Path, tmp_path: Path) -> None:
     said(canvas(home, "write", str(tmp_path)))
-    manifest = tmp_path / MANIFEST
+    manifest = tmp_path / EXTENSION_MANIFEST
     manifest.write_text(manifest.read_text().replace(f'"version": "{__version__}"', '"version": "0.0.1"'))
     api(modern).post("/api/canvas-extensions/install", json={"source": str(tmp_path)}).raise_for_status()
     (line,) = said(canvas(home, "status", modern.url))
-    assert line.startswith(f"{NAME} 0.0.1 is installed and disabled at ")
+    assert line.startswith(f"{EXTENSION_NAME} 0.0.1 is installed and disabled at ")
     assert line.endswith(f"this is {__version__}: 'openhands-otel canvas install' updates it")
     said(canvas(home, "uninstall", modern.url))
 
@@ -128,7 +136,7 @@ def test_what_keeps_it_out_is_said_in_one_line(modern: AgentServer, home: Path, 
     assert "asks for a key: ~/.openhands/agent-canvas/api-key.txt is not there" in line
     line = refused(canvas(home, "install", "--page-only", modern.url, "--source", str(tmp_path / "nothing")))
     assert f"cannot read {tmp_path / 'nothing'}" in line
-    (tmp_path / MANIFEST).write_text("{}")
+    (tmp_path / EXTENSION_MANIFEST).write_text("{}")
     assert "refused it (422)" in refused(canvas(home, "install", "--page-only", modern.url, "--source", str(tmp_path)))
 
 

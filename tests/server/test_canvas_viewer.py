@@ -13,7 +13,7 @@ import httpx
 import pytest
 from viewer_process import PROTOBUF, wait_for
 
-from openhands_otel._internal.canvas.extension import NAME
+from openhands_otel._internal.canvas.extension import EXTENSION_NAME
 from otlp_sender import Sender
 
 from .agent_server import PATIENCE_S, PYTHON, AgentServer, agent_server, free_port
@@ -21,7 +21,7 @@ from .test_canvas import KEY, api, canvas, installed, said
 
 pytestmark = pytest.mark.timeout(PATIENCE_S)
 
-BACKEND = f"/api/canvas-extensions/installed/{NAME}/backend"
+BACKEND = f"/api/canvas-extensions/installed/{EXTENSION_NAME}/backend"
 RUNS = "the agent server runs the viewer now, and starts it again when somebody opens Canvas"
 
 
@@ -79,7 +79,7 @@ def server(place: Place) -> Iterator[AgentServer]:
 def nothing_is_left(server: AgentServer) -> Iterator[None]:
     yield
     if installed(server):
-        api(server).delete(f"/api/canvas-extensions/installed/{NAME}").raise_for_status()
+        api(server).delete(f"/api/canvas-extensions/installed/{EXTENSION_NAME}").raise_for_status()
 
 
 def test_the_agent_server_runs_the_viewer_with_the_history_of_whoever_installed_it(
@@ -115,7 +115,7 @@ def test_where_another_holds_the_port_the_page_is_there_and_the_reason_is_said(
     assert last.startswith("the agent server could not start the viewer (openhands-otel: ")
     assert f"port {place.port} is in use" in last
     assert "; start it yourself: openhands-otel view --origins http://" in last
-    assert installed(server)[0][::2] == (NAME, True)
+    assert installed(server)[0][::2] == (EXTENSION_NAME, True)
     assert (
         f"its viewer is not running: openhands-otel: port {place.port} is in use"
         in (said(canvas(place.home, "status", server.url))[1])

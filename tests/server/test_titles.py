@@ -11,7 +11,7 @@ import httpx
 import pytest
 from viewer_process import Viewer, running_viewer, wait_for
 
-from openhands_otel._internal.demo.answers import Answer, Request, say
+from openhands_otel._internal.demo.answers import Answer, LLMRequest, say
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import ConversationStats
 from trace_receiver import http_trace_receiver
@@ -24,7 +24,7 @@ CONTENT = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"}
 MADE, GIVEN = "planted-made-4711", "planted-given-4711"
 
 
-def answer(request: Request) -> Answer:
+def answer(request: LLMRequest) -> Answer:
     """Without tools it is a title that is asked for."""
     return say("Done.") if request.body.get("tools") else say(MADE, usage=TITLE)
 

@@ -522,13 +522,13 @@ def test_the_folder_is_bounded_and_totals_are_the_last_to_go(
         os.utime(file.path, (number, number))
     size = sum(each.stat().st_size for each in folder.iterdir())
     # Room for some quarter-hours less: the oldest gives its own up, and no other.
-    monkeypatch.setattr(spool_folders, "LIMIT", size - 3000)
+    monkeypatch.setattr(spool_folders, "SPOOL_LIMIT", size - 3000)
     left_behind(receiver.port, 0.5)
     marks = [sum(part.kind == MARK for part in each.parts) for each in spools()]
     assert sorted(marks) == [0, 0, 0, 10, 10]
     assert [round(each.owed.cost, 2) for each in spools()].count(0.25) == 4
     # Room for hardly anything: one file after the other, each with a line.
-    monkeypatch.setattr(spool_folders, "LIMIT", 12_000)
+    monkeypatch.setattr(spool_folders, "SPOOL_LIMIT", 12_000)
     left_behind(receiver.port, 1.0)
     assert sum(each.stat().st_size for each in folder.iterdir()) <= 12_000
     assert caplog.text.count("dropped") == 6 - len(spools())

@@ -25,7 +25,7 @@ from openhands_otel._internal.terminal.layout import Layout
 from openhands_otel._internal.terminal.listing import Listing, View
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.parts import condition, parts_columns, parts_of
-from openhands_otel._internal.terminal.period import PERIODS
+from openhands_otel._internal.terminal.period import NAMED_PERIODS
 from openhands_otel._internal.terminal.waterfall import Scale, Waterfall
 from openhands_otel._internal.terminal.words import brief, short, took
 from openhands_otel._internal.viewer import facts_module
@@ -141,7 +141,9 @@ def test_periods_are_called_the_same_in_page_and_terminal(tmp_path: Path) -> Non
         import { earlierTitle, PERIODS } from "./period.js";
         console.log(JSON.stringify(given.map((period) => [PERIODS[period], earlierTitle({ period })])));
     """
-    assert in_the_page(tmp_path, script, [*PERIODS]) == [[each.title, each.before] for each in PERIODS.values()]
+    assert in_the_page(tmp_path, script, [*NAMED_PERIODS]) == [
+        [each.title, each.before] for each in NAMED_PERIODS.values()
+    ]
 
 
 def test_what_is_typed_after_a_colon_is_done_or_one_line_says_what_there_is() -> None:

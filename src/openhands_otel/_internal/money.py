@@ -9,7 +9,7 @@ import math
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-UNKNOWN: Final = "$?"
+UNKNOWN_MONEY: Final = "$?"
 _DIGITS: Final = ((0.0, 6), (0.01, 4), (1.0, 3), (100.0, 2))
 """From this amount on, so many digits behind the point."""
 ROUNDING: Final = 1e-9
@@ -23,7 +23,7 @@ _TOO_MANY_DIGITS: Final = 1e15
 def money(amount: float) -> str:
     """``$1,234.50``, ``$0.1250``, ``$0.000012``; ``<$0.000001`` for what is less, ``$?`` for what is no number."""
     if not math.isfinite(amount):
-        return UNKNOWN
+        return UNKNOWN_MONEY
     if amount == 0:
         return "$0.00"
     sign, size = ("-" if amount < 0 else ""), abs(amount)

@@ -13,7 +13,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.asking import endpoints
 from openhands_otel._internal.asking.endpoints import Endpoint
 from openhands_otel._internal.asking.prometheus_conversations import (
-    HEARTBEAT,
+    HEARTBEAT_SERIES,
     ID,
     ask_children,
     ask_costs,
@@ -250,9 +250,9 @@ def _totals(now: float) -> Steps[tuple[Totals, list[SpendRow]]]:
     burnt = yield from now_values(spent(semconv.COST.prometheus_name, now - BURN_WINDOW_S, now), now)
     per_second = sum(each.value for each in burnt) / BURN_WINDOW_S
     lives = yield from ask_lives(now)
-    heard = yield from now_values(f"max(timestamp({HEARTBEAT}))", now)
+    heard = yield from now_values(f"max(timestamp({HEARTBEAT_SERIES}))", now)
     state = semconv.CONVERSATION_STATE.prometheus_name
-    attended = f"and on (job, instance) (time() - timestamp({HEARTBEAT}) <= {OVERDUE} * {HEARTBEAT})"
+    attended = f"and on (job, instance) (time() - timestamp({HEARTBEAT_SERIES}) <= {OVERDUE} * {HEARTBEAT_SERIES})"
     running = yield from _count(f'{state}{{{_STATUS}="{semconv.Status.RUNNING}"}} {attended}', now)
     open_now = yield from _count(f'{state}{{{_STATUS}!="{semconv.Status.CLOSED}"}} {attended}', now)
     info = semconv.CONVERSATION_INFO.prometheus_name

@@ -53,7 +53,7 @@ _LAST: Final = (
 )
 """Metrics of which the last value counts."""
 _COUNTS: Final = frozenset(fact.metric for fact in FACTS if fact.format is Format.COUNT)
-HEARTBEAT: Final = semconv.HEARTBEAT_INTERVAL.prometheus_name
+HEARTBEAT_SERIES: Final = semconv.HEARTBEAT_INTERVAL.prometheus_name
 LOOK_BACK_S: Final = 300.0
 """For how long Prometheus shows a series that says nothing more and has not ended."""
 _STEP_S: Final = 30.0
@@ -249,10 +249,10 @@ def ask_lives(at: float) -> Steps[dict[str, Life]]:
     That of a process which died without a word is shown for some minutes more.
     """
     day, looks = duration(86_400), f"{duration(86_400)}:{duration(_STEP_S)}"
-    known = yield from now_values(f"last_over_time({HEARTBEAT}[{day}])", at)
-    last_heard = yield from _by_process(f"max_over_time(timestamp({HEARTBEAT})[{looks}])", at)
-    last_shown = yield from _by_process(f"max_over_time((0 * {HEARTBEAT} + time())[{looks}])", at)
-    heard = yield from _by_process(f"timestamp({HEARTBEAT})", at)
+    known = yield from now_values(f"last_over_time({HEARTBEAT_SERIES}[{day}])", at)
+    last_heard = yield from _by_process(f"max_over_time(timestamp({HEARTBEAT_SERIES})[{looks}])", at)
+    last_shown = yield from _by_process(f"max_over_time((0 * {HEARTBEAT_SERIES} + time())[{looks}])", at)
+    heard = yield from _by_process(f"timestamp({HEARTBEAT_SERIES})", at)
     lives: dict[str, Life] = {}
     for process, interval_s in ((process_of(each.labels), each.value) for each in known):
         if process in heard:

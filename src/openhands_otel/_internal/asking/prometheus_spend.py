@@ -10,7 +10,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.asking.promql import EVER_S, duration, now_values, series_of, spent, values_over_time
 from openhands_otel._internal.asking.steps import CannotAnswer, Steps
 from openhands_otel._internal.prometheus import label_name
-from openhands_otel._internal.spend.amounts import COUNTERS, EXACT, SECONDS, Amount
+from openhands_otel._internal.spend.amounts import COUNTERS, EXACT, SECONDS_FIELD, Amount
 from openhands_otel._internal.spend.periods import periods
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.rows import Dimension, SpendRow
@@ -36,7 +36,7 @@ _LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 _NOT_THERE: Final = frozenset(Dimension) - _LABELS.keys()
 _FIGURES: Final[Mapping[str, str]] = {
     **{metric.prometheus_name: field for metric, field in COUNTERS.items()},
-    f"{semconv.RESPONSE_LATENCY.prometheus_name}_sum": SECONDS,
+    f"{semconv.RESPONSE_LATENCY.prometheus_name}_sum": SECONDS_FIELD,
 }
 """The field of an amount that each series adds to."""
 

@@ -15,7 +15,7 @@ from openhands_otel._internal.host.neighbours import stranger_at
 from openhands_otel._internal.host.network import proxy_for, tls_context, without_secrets
 from openhands_otel._internal.terminal_text import printable
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
+AGENT_SERVER_URL: Final = "http://127.0.0.1:8000"
 """Where Canvas listens; it hands the API on to its agent server."""
 _KEY_HEADER: Final = "X-Session-API-Key"
 _EXTENSIONS: Final = "/api/canvas-extensions"
@@ -62,7 +62,9 @@ class AgentServer:
             parts, host, port = urlsplit(""), "", None
         self.shown = printable(without_secrets(url), _SAID)
         if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
-            raise AgentServerError(f"{self.shown} is no address of Agent Canvas: it should look like {DEFAULT_URL}")
+            raise AgentServerError(
+                f"{self.shown} is no address of Agent Canvas: it should look like {AGENT_SERVER_URL}"
+            )
         stranger = stranger_at(host, port or (443 if parts.scheme == "https" else 80))
         if stranger is not None and key is not None:
             raise AgentServerError(f"{stranger}: it is not shown the key of your agent server")

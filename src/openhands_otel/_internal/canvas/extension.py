@@ -12,9 +12,9 @@ from openhands_otel._internal.canvas.backend import ARCHIVE, Backend
 from openhands_otel._internal.canvas.bundle import bundle
 from openhands_otel._internal.version import __version__
 
-NAME: Final = "openhands-otel"
+EXTENSION_NAME: Final = "openhands-otel"
 PAGE_PATH: Final = "/spend"
-MANIFEST: Final = "canvas-extension.json"
+EXTENSION_MANIFEST: Final = "canvas-extension.json"
 _MODULE: Final = "spend.js"
 _ICON: Final = "icon.svg"
 _ENTRY: Final = "page"
@@ -24,7 +24,7 @@ def files(backend: Backend | None = None) -> dict[str, str]:
     """Each file of the folder by its name; of ``backend`` what the manifest says of it."""
     manifest = {
         "schema_version": 1,
-        "name": NAME,
+        "name": EXTENSION_NAME,
         "display_name": "Spend",
         "version": __version__,
         "description": "What agents spend, live: from an openhands-otel viewer",
@@ -34,7 +34,7 @@ def files(backend: Backend | None = None) -> dict[str, str]:
         **({} if backend is None else {"backend": backend.manifest}),
     }
     return {
-        MANIFEST: json.dumps(manifest, indent=2) + "\n",
+        EXTENSION_MANIFEST: json.dumps(manifest, indent=2) + "\n",
         _MODULE: bundle(_ENTRY, _source),
         _ICON: _text(viewer.__name__, _ICON),
     }

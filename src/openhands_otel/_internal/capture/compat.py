@@ -21,8 +21,8 @@ TELEMETRY = "openhands.sdk.llm.utils.telemetry"
 LLM = "openhands.sdk.llm.llm"
 FALLBACK = "openhands.sdk.llm.fallback_strategy"
 CALL_CONTEXT = "openhands.sdk.llm.call_context"
-CONVERSATION = "openhands.sdk.conversation.impl.local_conversation"
-TITLE = "openhands.sdk.conversation.title_utils"
+CONVERSATION_MODULE = "openhands.sdk.conversation.impl.local_conversation"
+TITLE_MODULE = "openhands.sdk.conversation.title_utils"
 CONDENSER = "openhands.sdk.context.condenser.base"
 EVENT_LOG = "openhands.sdk.conversation.event_store"
 GOAL = "openhands.sdk.conversation.goal.controller"
@@ -33,7 +33,7 @@ EVENT_SERVICE = "openhands.agent_server.event_service"
 STREAM_BUILDER = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
 
 
-NEEDED = (METRICS_MODULE, TELEMETRY, LLM, CONVERSATION, CONDENSER, TITLE, EVENT_LOG, AGENT)
+NEEDED = (METRICS_MODULE, TELEMETRY, LLM, CONVERSATION_MODULE, CONDENSER, TITLE_MODULE, EVENT_LOG, AGENT)
 """Modules that every release from 1.0.0 on has."""
 
 

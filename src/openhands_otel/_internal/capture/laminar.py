@@ -26,9 +26,9 @@ from openhands_otel._internal.log import logger
 from openhands_otel._internal.patching.import_hooks import when_imported
 from openhands_otel._internal.patching.patching import Patches
 
-MODULE: Final = "openhands.sdk.observability.laminar"
+LAMINAR_MODULE: Final = "openhands.sdk.observability.laminar"
 PROJECT_KEY: Final = "LMNR_PROJECT_API_KEY"
-ENDPOINTS: Final = frozenset({"OTEL_ENDPOINT", TRACES_ENDPOINT, ENDPOINT})
+ENDPOINT_VARIABLES: Final = frozenset({"OTEL_ENDPOINT", TRACES_ENDPOINT, ENDPOINT})
 
 _LATE = (
     "OpenHands' Laminar tracing runs already, and an OTLP endpoint may have started it: it keeps the spans and sends "
@@ -47,10 +47,10 @@ class Laminar:
 
     def attach(self) -> None:
         if self._forget is None:
-            if MODULE in sys.modules:
+            if LAMINAR_MODULE in sys.modules:
                 self._complain()
             self._patches = Patches()
-            self._forget = when_imported(MODULE, self._close)
+            self._forget = when_imported(LAMINAR_MODULE, self._close)
 
     def detach(self) -> None:
         if self._forget is not None:
@@ -69,7 +69,7 @@ class Laminar:
     def _complain(self) -> None:
         """Only where nobody asked for it by its key: a Laminar of the application's own has been told one in code."""
         key = os.environ.get(PROJECT_KEY, "").strip()
-        if not key and self.is_wanted() and any(os.environ.get(name, "").strip() for name in ENDPOINTS):
+        if not key and self.is_wanted() and any(os.environ.get(name, "").strip() for name in ENDPOINT_VARIABLES):
             logger.warning(_LATE)
 
     def _close(self, module: ModuleType) -> None:
@@ -79,7 +79,7 @@ class Laminar:
         @functools.wraps(original)
         def get_env(key: str) -> str | None:
             value = original(key)
-            if key in ENDPOINTS and value and patches.active:
+            if key in ENDPOINT_VARIABLES and value and patches.active:
                 self._log_once()
                 return None
             return value
@@ -99,7 +99,7 @@ def end_uninvited_laminar() -> None:
     What it has patched stays patched, and leads nowhere; OpenHands no longer calls it.
     """
     laminar: Any = getattr(sys.modules.get("lmnr"), "Laminar", None)
-    module = sys.modules.get(MODULE)
+    module = sys.modules.get(LAMINAR_MODULE)
     if laminar is None or not laminar.is_initialized() or not _is_uninvited(laminar, module):
         return
     laminar.shutdown()
@@ -112,4 +112,4 @@ def _is_uninvited(laminar: Any, module: ModuleType | None) -> bool:
     # Some releases read .env files as well.
     read: Callable[[str], str | None] = getattr(module, "get_env", os.environ.get)
     asked = read(PROJECT_KEY) or laminar.get_project_api_key()
-    return not asked and any(read(name) for name in ENDPOINTS)
+    return not asked and any(read(name) for name in ENDPOINT_VARIABLES)

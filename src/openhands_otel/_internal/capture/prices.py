@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-COST_HEADER = "llm_provider-x-litellm-response-cost"
+LITELLM_COST_HEADER = "llm_provider-x-litellm-response-cost"
 _NOT_FLAT = ("tiered", "off_peak")
 """In names of prices that depend on more than the kind of token. So do those above a number of tokens (below)."""
 _THRESHOLD = re.compile(r"_above_(\d+)(k?)_tokens")
@@ -267,7 +267,7 @@ def _hidden(response: Any) -> dict[str, Any]:
 def named_by_header(response: Any) -> bool:
     """Whether a header of the response names its price."""
     headers: dict[str, Any] = _hidden(response).get("additional_headers") or {}
-    return headers.get(COST_HEADER) is not None
+    return headers.get(LITELLM_COST_HEADER) is not None
 
 
 def from_litellms_cache(response: Any) -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from openhands_otel._internal.canvas.agent_server import DEFAULT_URL, AgentServer, AgentServerError
+from openhands_otel._internal.canvas.agent_server import AGENT_SERVER_URL, AgentServer, AgentServerError
 from openhands_otel._internal.canvas.backend import Backend, backend_elsewhere, backend_here
-from openhands_otel._internal.canvas.extension import NAME, PAGE_PATH, write
+from openhands_otel._internal.canvas.extension import EXTENSION_NAME, PAGE_PATH, write
 from openhands_otel._internal.canvas.variables import variables_of
 from openhands_otel._internal.cli import PROGRAM, CommandError
 from openhands_otel._internal.host.state_folder import state_folder
@@ -38,7 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     writing.add_argument("--viewer", action="store_true", help="with the viewer, for an agent server from 1.58 on")
     for name, (_, about) in _ACTIONS.items():
         action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-        action.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL", help=f"Agent Canvas ({DEFAULT_URL})")
+        action.add_argument(
+            "url", nargs="?", default=AGENT_SERVER_URL, metavar="URL", help=f"Agent Canvas ({AGENT_SERVER_URL})"
+        )
         action.add_argument("--key-file", type=Path, metavar="FILE", help=f"file with its API key ({KEY_FILE})")
         if name == "install":
             action.add_argument(
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what was asked, and say so."""
     if arguments.action == "write":
         viewer = _viewer_elsewhere() if arguments.viewer else None
-        print(f"{NAME} {__version__} is in {printable(_written(arguments.folder, viewer))}")
+        print(f"{EXTENSION_NAME} {__version__} is in {printable(_written(arguments.folder, viewer))}")
         return 0
     try:
         server = AgentServer(arguments.url, *_key(arguments.key_file)).greet()
@@ -63,17 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _install(server: AgentServer, arguments: argparse.Namespace) -> None:
     viewer = None if arguments.page_only or arguments.source else _viewer_here(server.url)
-    replaced = server.install(NAME, arguments.source or _written(None, viewer))
+    replaced = server.install(EXTENSION_NAME, arguments.source or _written(None, viewer))
     place = f"the agent server at {server.shown} ({server.version})"
-    print(f"{'replaced' if replaced else 'installed'} {NAME} {__version__} in {place}")
-    server.enable(NAME)
+    print(f"{'replaced' if replaced else 'installed'} {EXTENSION_NAME} {__version__} in {place}")
+    server.enable(EXTENSION_NAME)
     print(f"enabled it: the page is {server.shown}{_page()}, 'Spend' in Canvas' navigation")
     by_hand = f"{PROGRAM} view --origins {','.join(_origins(server.url))}"
-    backend = server.backend(NAME)
+    backend = server.backend(EXTENSION_NAME)
     if backend is None:
         print(f"let that page read the viewer: {by_hand}")
         return
-    started = server.start_backend(NAME, backend.revision)
+    started = server.start_backend(EXTENSION_NAME, backend.revision)
     if started is not None and started.state == "ready":
         print("the agent server runs the viewer now, and starts it again when somebody opens Canvas")
     else:
@@ -82,22 +84,25 @@ def _install(server: AgentServer, arguments: argparse.Namespace) -> None:
 
 
 def _uninstall(server: AgentServer, arguments: argparse.Namespace) -> None:
-    if server.installed(NAME) is None:
-        print(f"{NAME} is not installed at {server.shown}")
+    if server.installed(EXTENSION_NAME) is None:
+        print(f"{EXTENSION_NAME} is not installed at {server.shown}")
         return
-    server.uninstall(NAME)
-    print(f"took {NAME} out of the agent server at {server.shown}")
+    server.uninstall(EXTENSION_NAME)
+    print(f"took {EXTENSION_NAME} out of the agent server at {server.shown}")
 
 
 def _status(server: AgentServer, arguments: argparse.Namespace) -> None:
-    found = server.installed(NAME)
+    found = server.installed(EXTENSION_NAME)
     if found is None:
-        print(f"{NAME} is not installed at {server.shown} ({server.version}): '{PROGRAM} canvas install' does it")
+        print(
+            f"{EXTENSION_NAME} is not installed at {server.shown} ({server.version}):"
+            f" '{PROGRAM} canvas install' does it"
+        )
         return
     state = "enabled" if found.enabled else "disabled"
     newer = "" if found.version == __version__ else f"; this is {__version__}: '{PROGRAM} canvas install' updates it"
-    print(f"{NAME} {found.version} is installed and {state} at {server.shown}{_page()}{newer}")
-    backend = server.backend(NAME)
+    print(f"{EXTENSION_NAME} {found.version} is installed and {state} at {server.shown}{_page()}{newer}")
+    backend = server.backend(EXTENSION_NAME)
     if backend is not None:
         why = f": {backend.why}" if backend.why else ""
         print(f"its viewer is {_BACKEND_STATES.get(backend.state, backend.state)}{why}")
@@ -141,13 +146,15 @@ def _viewer_here(url: str) -> Backend:
 def _viewer_elsewhere() -> Backend:
     """The viewer for an agent server on another machine; its history is in that one's folder. Raises CommandError."""
     try:
-        return backend_elsewhere({ORIGINS: ",".join(sorted(load(ViewerSettings).origins or _origins(DEFAULT_URL)))})
+        return backend_elsewhere(
+            {ORIGINS: ",".join(sorted(load(ViewerSettings).origins or _origins(AGENT_SERVER_URL)))}
+        )
     except (SettingsError, BundleError, OSError) as error:
         raise CommandError(f"the viewer cannot be taken along: {printable(str(error))}") from None
 
 
 def _page() -> str:
-    return f"/extensions/{NAME}{PAGE_PATH}"
+    return f"/extensions/{EXTENSION_NAME}{PAGE_PATH}"
 
 
 def _origins(url: str) -> list[str]:

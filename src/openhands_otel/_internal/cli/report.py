@@ -16,7 +16,7 @@ from openhands_otel._internal.host.state_folder import history_file
 from openhands_otel._internal.host.token_file import TokenFileError, read_token
 from openhands_otel._internal.report import comparison, documents
 from openhands_otel._internal.report.errors import SourceError
-from openhands_otel._internal.report.evaluation import ATTEMPT, INSTANCE, joined, read_evaluation
+from openhands_otel._internal.report.evaluation import ATTEMPT, INSTANCE_LABEL, joined, read_evaluation
 from openhands_otel._internal.report.focus import BY, as_focus
 from openhands_otel._internal.report.sources import Sources, described
 from openhands_otel._internal.report.table import table
@@ -136,9 +136,11 @@ def _one(arguments: argparse.Namespace, sources: Sources, zone: ZoneInfo, now: f
         names = tuple(dict.fromkeys([*BY, *(name for name in names or () if name not in UNITS)]))
     evaluation = None
     if arguments.evaluation:
-        names = names or (INSTANCE, ATTEMPT)
-        if INSTANCE not in names or arguments.top is not None:
-            raise CommandError(f"--evaluation joins by the label '{INSTANCE}', without --top: add it to --by", code=2)
+        names = names or (INSTANCE_LABEL, ATTEMPT)
+        if INSTANCE_LABEL not in names or arguments.top is not None:
+            raise CommandError(
+                f"--evaluation joins by the label '{INSTANCE_LABEL}', without --top: add it to --by", code=2
+            )
         evaluation = read_evaluation(arguments.evaluation)
         sources.skipped += evaluation.skipped
     since, until = _period(arguments, zone, now, _DEFAULT_LAST)

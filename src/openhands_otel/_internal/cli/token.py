@@ -10,7 +10,16 @@ from datetime import datetime
 from pathlib import Path
 
 from openhands_otel._internal.cli import CommandError
-from openhands_otel._internal.host.named_tokens import NAME, Grant, Right, TokensError, add, read, revoke, tokens_file
+from openhands_otel._internal.host.named_tokens import (
+    TOKEN_NAME,
+    Grant,
+    Right,
+    TokensError,
+    add,
+    read,
+    revoke,
+    tokens_file,
+)
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 
@@ -62,7 +71,7 @@ def _add(path: Path, arguments: argparse.Namespace) -> int:
     rights = frozenset(right for right in Right if getattr(arguments, right))
     if not rights:
         raise CommandError("say what it is for: --send, --look, or both", code=2)
-    if not NAME.fullmatch(arguments.name):
+    if not TOKEN_NAME.fullmatch(arguments.name):
         raise CommandError("a name has up to 64 letters, digits, and . _ @ - behind the first", code=2)
     if arguments.service is not None and not arguments.service.strip():
         raise CommandError("--service wants a name", code=2)

@@ -22,7 +22,7 @@ from openhands_otel._internal.collector.state.series_set import INFOS
 from openhands_otel._internal.collector.supervision import FORESEEN, Health
 from openhands_otel._internal.combining.building import Life
 
-HISTORY: Final = "history"
+HISTORY_PART: Final = "history"
 """Part whose health is told."""
 
 
@@ -75,7 +75,7 @@ class Absent:
             return await answer
         except FORESEEN as error:
             # Were it taken as new, a process that came back would count twice. Its sender has it until we can tell.
-            self._health.failed(HISTORY, error)
+            self._health.failed(HISTORY_PART, error)
             raise Unavailable("the history cannot be read for now") from error
 
     def _leave_forgotten(

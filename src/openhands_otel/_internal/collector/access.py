@@ -14,7 +14,7 @@ from openhands_otel._internal.host.named_tokens import Grant, NamedTokens
 VISITOR_KEY: Final = "visitor"
 """Where a request's scope has who asks, in ``state``."""
 
-EVERYTHING: Final = Grant()
+FULL_GRANT: Final = Grant()
 """What the one token of the viewer permits, and whoever needs none."""
 
 
@@ -31,19 +31,19 @@ class Token:
     def permits(self, authorization: str | bytes | None, is_mine: bool = False) -> Grant | None:
         """What somebody may do who shows this; None: nothing."""
         if self.of_strangers and is_mine:
-            return EVERYTHING
+            return FULL_GRANT
         if self._expected is None and not self.of_strangers:
-            return EVERYTHING
+            return FULL_GRANT
         shown = authorization.encode(errors="replace") if isinstance(authorization, str) else authorization or b""
         scheme, _, rest = shown.partition(b" ")
         # The scheme's name is case-insensitive, the token is not. With nothing to compare, strangers stay outside.
         if self._expected is not None and hmac.compare_digest(scheme.title() + b" " + rest.strip(), self._expected):
-            return EVERYTHING
+            return FULL_GRANT
         return self._named.grant_of(rest.strip().decode("latin-1")) if scheme.title() == b"Bearer" else None
 
     def holds(self, grant: Grant) -> bool:
         """Whether what somebody was let in for is still permitted."""
-        return grant is EVERYTHING or self._named.holds(grant)
+        return grant is FULL_GRANT or self._named.holds(grant)
 
     def login_code(self) -> str:
         """A word that is good for the token, once."""

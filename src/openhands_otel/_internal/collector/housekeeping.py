@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from openhands_otel._internal.collector.absent import HISTORY, Unavailable
+from openhands_otel._internal.collector.absent import HISTORY_PART, Unavailable
 from openhands_otel._internal.collector.archive.database import Lost
 from openhands_otel._internal.collector.archive.history import Transaction
 from openhands_otel._internal.collector.archive.journal import Settling
@@ -151,7 +151,7 @@ class Housekeeping:
             store.health.wrong(DATABASE_FILE, warning)
         else:
             store.health.well(DATABASE_FILE)
-        if store.health.reason(HISTORY) is not None:
+        if store.health.reason(HISTORY_PART) is not None:
             # Only a write shows whether it works again.
             store.sampled.add(EVERYTHING)
 
@@ -177,9 +177,9 @@ class Housekeeping:
     async def _failed(self, error: Exception) -> None:
         """The database failed. If what it held is lost, begin a new one with what memory holds."""
         store = self._store
-        store.health.failed(HISTORY, error)
+        store.health.failed(HISTORY_PART, error)
         if isinstance(error, Lost):
-            await store.health.guard(HISTORY, to_its_end(self._rebuild()))
+            await store.health.guard(HISTORY_PART, to_its_end(self._rebuild()))
 
     async def _rebuild(self) -> None:
         store = self._store
@@ -281,5 +281,5 @@ class Housekeeping:
             self._journal(step)
         unsaved = len(store.fleet.dirty | store.conversations.dirty | self._saving.poisoned.keys())
         if unsaved:
-            reason = store.health.reason(HISTORY) or "the database did not take them"
+            reason = store.health.reason(HISTORY_PART) or "the database did not take them"
             logger.error("%d records could not be saved before the end (%s)", unsaved, reason)

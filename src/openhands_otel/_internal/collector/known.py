@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from openhands_otel._internal.collector.absent import HISTORY
+from openhands_otel._internal.collector.absent import HISTORY_PART
 from openhands_otel._internal.collector.archive.history import Archive
 from openhands_otel._internal.collector.archive.journal import Journal
 from openhands_otel._internal.collector.points.refusals import LOG_LIMIT, RefusalLog
@@ -108,7 +108,7 @@ class Known(Sight):
             viewers=self.broker.viewers,
             database=None if self.archive.path is None else str(self.archive.path),
             shared_points=self.fleet.shared_points,
-            history_error=self.health.reason(HISTORY),
+            history_error=self.health.reason(HISTORY_PART),
             problems=self.health.problems,
             refusals=self.refusals.newest(refusals),
             assumed_restarts=self.fleet.assumed_restarts,

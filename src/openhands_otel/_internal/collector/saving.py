@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from openhands_otel._internal.collector.absent import HISTORY
+from openhands_otel._internal.collector.absent import HISTORY_PART
 from openhands_otel._internal.collector.archive.database import Lost
 from openhands_otel._internal.collector.archive.history import HistorySample, Transaction
 from openhands_otel._internal.collector.archive.journal import Settling
@@ -45,12 +45,12 @@ class Saving:
         """Say whether all that is known can be saved."""
         health = self._store.health
         if not self.poisoned:
-            health.well(HISTORY)
+            health.well(HISTORY_PART)
             return
         reason = next(iter(self.poisoned.values()))
         more = f" and {len(self.poisoned) - 1} more" if len(self.poisoned) > 1 else ""
         # Not whose they are: /healthz is open to everybody, and who may see one service sees what is wrong.
-        health.wrong(HISTORY, f"one record{more} cannot be saved ({reason}): the log names it")
+        health.wrong(HISTORY_PART, f"one record{more} cannot be saved ({reason}): the log names it")
 
     def try_poisoned_again(self) -> None:
         """Mark what could not be written as changed: it may have become another's, or whole."""

@@ -34,7 +34,7 @@ from openhands_otel._internal.collector.receive.origins import Readers
 from openhands_otel._internal.collector.receive.parsers import connection_class
 from openhands_otel._internal.collector.receive.public_url import PublicUrl
 from openhands_otel._internal.collector.receive.receiver import Receiver
-from openhands_otel._internal.collector.receive.span_intake import SPANS, SpanIntake
+from openhands_otel._internal.collector.receive.span_intake import SPANS_PART, SpanIntake
 from openhands_otel._internal.collector.receive.tls import Tls, TlsError
 from openhands_otel._internal.collector.serve.api import Api
 from openhands_otel._internal.collector.store import Store
@@ -114,7 +114,7 @@ class Collector:
             self._spans = SpanIntake(self.store, self.settings.span_days * 86_400, self.settings.span_mb * 1_000_000)
             receiver = Receiver(self.store, self._spans)
             await self._take_again(receiver)
-            keeping = keep_running(self.store.health, SPANS, self._spans.run)
+            keeping = keep_running(self.store.health, SPANS_PART, self._spans.run)
             self._keeping_spans = asyncio.create_task(keeping)
             self._grpc = self._open_grpc(receiver, token)
             await self._grpc.start()

@@ -17,7 +17,7 @@ from openhands_otel._internal.collector.archive.history import Archive, Restored
 from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.archive.samples import EVERYTHING
 from openhands_otel._internal.collector.points.decode import DecodedMetrics, Instance
-from openhands_otel._internal.collector.points.limits import AT_ONCE, CONVERSATION_BYTES
+from openhands_otel._internal.collector.points.limits import CONVERSATION_BYTES, PROCESSES_AT_ONCE
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.liveness import HEARTBEAT_S, Pulse
@@ -65,7 +65,7 @@ class Store(Telling):
         refusals = decoded.refusals
         refused_before = refusals.count
         # One request may come from more processes than there is room for.
-        for updates in batched(decoded.updates, AT_ONCE):
+        for updates in batched(decoded.updates, PROCESSES_AT_ONCE):
             if self.make_room is not None and self.crowded:
                 await self.make_room()
             await self._receive_some([told_by(update) for update in updates], received, refusals, replayed)

@@ -12,7 +12,7 @@ from openhands_otel._internal.collector.known import Known
 from openhands_otel._internal.collector.points.refusals import Refusals
 from openhands_otel._internal.collector.sight import Sight
 from openhands_otel._internal.collector.state.conversation import Conversation
-from openhands_otel._internal.collector.state.stream import CHANGES_EVERY_S, ROW_LIMIT
+from openhands_otel._internal.collector.state.stream import CHANGES_EVERY_S, ROWS_A_SECOND
 from openhands_otel.stats import (
     ChangesUpdate,
     ConversationStats,
@@ -71,7 +71,7 @@ class Telling(Known):
         services = self.broker.services(by_changes=False)
         if not services and self.broker.viewers:
             return
-        if self.broker.holds(subject, ROW_LIMIT, lambda: self.tell_conversation(conversation, received)):
+        if self.broker.holds(subject, ROWS_A_SECOND, lambda: self.tell_conversation(conversation, received)):
             return
         conversation.changed_seq = position = self.broker.advance()
         for service in services:

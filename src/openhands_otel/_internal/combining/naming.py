@@ -10,7 +10,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.combining.told import Attributes, ProcessSeries, ToldSeries
 from openhands_otel._internal.labels import ACP_SERVER, AUTOMATION_NAME, LABEL_LIMIT
 
-NAME: Final = "name"
+NAME_LABEL: Final = "name"
 """The label that names a conversation."""
 _LABELLED: Final = (semconv.CONVERSATION_COST, semconv.CONVERSATION_CALLS, semconv.CONVERSATION_TOKENS)
 _LIMIT: Final = 2 * LABEL_LIMIT
@@ -44,8 +44,8 @@ def name_of(
 
     Who is its automation or ACP server, where Agent Canvas names one, or else its service.
     """
-    if NAME in labels or title:
-        return labels.get(NAME) or title
+    if NAME_LABEL in labels or title:
+        return labels.get(NAME_LABEL) or title
     who = labels.get(AUTOMATION_NAME) or labels.get(ACP_SERVER) or service
     began = datetime.fromtimestamp(started_unix_nano / 1e9, zone).strftime("%H:%M") if started_unix_nano else ""
     return " ".join(filter(None, (who, began))) or None

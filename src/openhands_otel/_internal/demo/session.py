@@ -29,7 +29,7 @@ from openhands_otel._internal.demo.totals import DemoTotals
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import ConversationStats, ConversationUpdate
 
-SERVICE_NAME = "openhands-demo"
+DEMO_SERVICE = "openhands-demo"
 
 _READY_TIMEOUT_S = 30.0
 _AGENT_TIMEOUT_S = 180.0
@@ -153,7 +153,7 @@ class Session:
             "OPENHANDS_SUPPRESS_BANNER": "1",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.viewer,
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_SERVICE_NAME": SERVICE_NAME,
+            "OTEL_SERVICE_NAME": DEMO_SERVICE,
         }
 
 

@@ -28,7 +28,7 @@ try:
 except ImportError:
     fcntl = None
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _VERSION: Final = 1
 _LONGEST: Final = 4 * 1024 * 1024
 
@@ -96,7 +96,7 @@ def read(path: Path) -> list[Grant]:
 def _grant(record: dict[str, Any]) -> Grant:
     rights = frozenset(Right(each) for each in record["rights"])
     name, service, digest = record["name"], record["service"], record["sha256"]
-    if not (rights and NAME.fullmatch(name) and re.fullmatch("[0-9a-f]{64}", digest)):
+    if not (rights and TOKEN_NAME.fullmatch(name) and re.fullmatch("[0-9a-f]{64}", digest)):
         raise ValueError
     if not isinstance(service, str | None):
         raise TypeError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-LONGEST: Final = 65_536
+TOKEN_FILE_LIMIT: Final = 65_536
 """Bytes of a token file; what is longer is another file."""
 
 
@@ -26,13 +26,15 @@ def read_token(path: Path, variable: str | None = None) -> str:
     name = f"the token file {path}" + (f" ({variable})" if variable else "")
     try:
         with path.open("rb") as file:
-            content = file.read(LONGEST + 1)
+            content = file.read(TOKEN_FILE_LIMIT + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it has no usable name"
         raise TokenFileError(f"{name} cannot be read: {reason}") from None
     # Some editors begin a file with a mark of its encoding.
     given = content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    problem = _problem(given.strip()) if len(content) <= LONGEST else f"it has more than {LONGEST:,} bytes"
+    problem = (
+        _problem(given.strip()) if len(content) <= TOKEN_FILE_LIMIT else f"it has more than {TOKEN_FILE_LIMIT:,} bytes"
+    )
     if problem is not None:
         raise TokenFileError(f"{name} must hold one word of printable ASCII characters: {problem}")
     return given.strip()

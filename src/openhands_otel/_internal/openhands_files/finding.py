@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-STATE: Final = "base_state.json"
-EVENTS: Final = "events"
+STATE_FILE: Final = "base_state.json"
+EVENTS_FOLDER: Final = "events"
 SUBAGENTS: Final = "subagents"
 DEPTH_LIMIT: Final = 6
 """Folders in a row that are no conversation: an agent server's, in a project's workspace, is the third."""
 NESTING_LIMIT: Final = 64
 """Folders in a row at all; each sub-agent of a sub-agent takes two."""
 FOLDER_LIMIT: Final = 100_000
-_NOT_ENTERED: Final = frozenset({EVENTS, ".git", "node_modules", ".venv", "site-packages", "__pycache__"})
+_NOT_ENTERED: Final = frozenset({EVENTS_FOLDER, ".git", "node_modules", ".venv", "site-packages", "__pycache__"})
 
 Skip = tuple[Path, str]
 """What was not read, and why."""
@@ -63,7 +63,7 @@ class Search:
 
     def states(self, root: Path) -> Iterator[FoundState]:
         """Every conversation at or below a folder, each before its sub-agents."""
-        if root.name == STATE and not root.is_dir():
+        if root.name == STATE_FILE and not root.is_dir():
             root = root.parent
         yield from self._enter(root, None, 0, 0)
 
@@ -82,11 +82,11 @@ class Search:
         except (OSError, ValueError) as error:
             self.skipped.append((folder, _reason(error)))
             return
-        state = next((entry for entry in entries if entry.name == STATE), None)
+        state = next((entry for entry in entries if entry.name == STATE_FILE), None)
         if state is not None:
-            yield FoundState(folder / STATE, parent)
+            yield FoundState(folder / STATE_FILE, parent)
             entries = [entry for entry in entries if entry.name == SUBAGENTS]
-            parent, depth = folder / STATE, 0
+            parent, depth = folder / STATE_FILE, 0
         if depth >= DEPTH_LIMIT or nesting >= NESTING_LIMIT:
             return
         for entry in entries:
@@ -103,7 +103,7 @@ def _is_to_be_entered(entry: os.DirEntry[str]) -> bool:
     """Of links only those that lead straight to a conversation: others may lead anywhere."""
     try:
         if entry.is_symlink():
-            return Path(entry.path, STATE).exists()
+            return Path(entry.path, STATE_FILE).exists()
         return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False

@@ -19,7 +19,7 @@ from typing import Final
 
 from openhands_otel._internal.model_names import WELL_KNOWN, by_route
 from openhands_otel._internal.openhands_files.calls import Answered, CopyKey, Spent, answered, date_neighbours, spent
-from openhands_otel._internal.openhands_files.finding import EVENTS
+from openhands_otel._internal.openhands_files.finding import EVENTS_FOLDER
 from openhands_otel._internal.openhands_files.state_file import ConversationState, Meter
 from openhands_otel._internal.spend.rows import Dimension
 from openhands_otel.semconv import UNKNOWN, Role
@@ -61,7 +61,7 @@ class ConversationFile:
         Minus infinity where there are none.
         """
         try:
-            first = min((self.state.path.parent / EVENTS).glob("event-00000-*"), default=None)
+            first = min((self.state.path.parent / EVENTS_FOLDER).glob("event-00000-*"), default=None)
             return -math.inf if first is None else min(first.stat().st_mtime, self.state.modified)
         except OSError:
             return -math.inf
@@ -85,7 +85,7 @@ class ConversationFile:
         """When what came of each answer was written, unix seconds."""
         found: dict[str, float] = {}
         try:
-            for path in islice((self.state.path.parent / EVENTS).glob("event-*.json"), _EVENTS_LIMIT):
+            for path in islice((self.state.path.parent / EVENTS_FOLDER).glob("event-*.json"), _EVENTS_LIMIT):
                 status = path.lstat()
                 if not stat.S_ISREG(status.st_mode):
                     continue

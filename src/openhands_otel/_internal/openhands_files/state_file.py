@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from openhands_otel._internal.exact import MONEY_LIMIT, SECONDS_LIMIT, TOKENS_LIMIT
-from openhands_otel._internal.spend.amounts import TOKENS
+from openhands_otel._internal.spend.amounts import TOKEN_FIELDS
 
 SIZE_LIMIT: Final = 64 * 1024 * 1024
 TEXT_LIMIT: Final = 256
@@ -26,7 +26,7 @@ AHEAD_S: Final = 86_400.0
 """How far in the future a time may lie that a clock of this or another machine wrote."""
 _OPEN: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
 """Windows has but the last."""
-_KINDS: Final = tuple(TOKENS.values())
+_KINDS: Final = tuple(TOKEN_FIELDS.values())
 
 Tokens = tuple[int, int, int, int, int]
 """Prompt, completion, cache read, cache write, reasoning."""

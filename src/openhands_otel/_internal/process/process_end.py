@@ -30,7 +30,7 @@ from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.launch.doors import before_exec
 
 SIGTERM_IN_CHILD_S = 0.2
-LATE = -100
+LATE_PRIORITY = -100
 """Exit priority behind those of multiprocessing's own queues and children, which may still bring events."""
 
 
@@ -150,4 +150,4 @@ class ProcessEnd:
     def _register_finalizer(self) -> None:
         self._give_sigterm_back()
         util: Any = sys.modules["multiprocessing.util"]
-        util.Finalize(None, self._on_worker_exit, exitpriority=LATE)
+        util.Finalize(None, self._on_worker_exit, exitpriority=LATE_PRIORITY)

@@ -23,7 +23,7 @@ from openhands_otel.events import UPDATES, Event, LLMCallEnded, ToolEnded
 from openhands_otel.settings import Settings
 from openhands_otel.stats import ConversationStats
 
-LATE = URGENT | {LLMCallEnded, ToolEnded}
+URGENT_AT_END = URGENT | {LLMCallEnded, ToolEnded}
 """Events of a process that has all but ended of which each is sent at once."""
 
 SUBSCRIBERS_SHARE = 0.85
@@ -139,7 +139,7 @@ class Runtime:
 
     def _send_late(self, event: Event) -> None:
         # When Python takes itself apart no thread runs any more, and waiting for one would only hold it up.
-        if type(event) in LATE and not sys.is_finalizing():
+        if type(event) in URGENT_AT_END and not sys.is_finalizing():
             self._end.wait_for(lambda timeout_s: self.flush(timeout_s, last=True))
 
     def _note_lost(self, event: Event) -> None:

@@ -20,7 +20,7 @@ from openhands_otel._internal.background_task import BackgroundTask
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.export.spool.destination import Destination
 from openhands_otel._internal.export.spool.file import ACKNOWLEDGED, MARK, Owed, Spool, SpooledRequest, encode, owed
-from openhands_otel._internal.export.spool.folder import SUFFIX, LockedFile, Unusable, make_room, usable_folder
+from openhands_otel._internal.export.spool.folder import SPOOL_SUFFIX, LockedFile, Unusable, make_room, usable_folder
 from openhands_otel._internal.export.transport import Outcome
 from openhands_otel._internal.guard import note_error
 from openhands_otel._internal.ledger.intake import Intake
@@ -231,7 +231,7 @@ class SpoolKeeper:
             parts=parts,
         )
         folder = usable_folder()
-        file = self._file or LockedFile(folder / f"{self._whose.instance}{SUFFIX}")
+        file = self._file or LockedFile(folder / f"{self._whose.instance}{SPOOL_SUFFIX}")
         size = len(encode(spool))
         if make_room(folder, size, file.path) < size:
             spool = spool.without(MARK, ACKNOWLEDGED)

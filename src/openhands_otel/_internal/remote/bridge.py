@@ -21,7 +21,7 @@ from openhands_otel._internal.patching.patching import Patches
 from openhands_otel._internal.remote.follower import Follower
 from openhands_otel._internal.remote.overlay import Usages, overlaid, spent_before
 
-MODULE: Final = "openhands.sdk.conversation.impl.remote_conversation"
+REMOTE_MODULE: Final = "openhands.sdk.conversation.impl.remote_conversation"
 _STATS, _USAGES = "stats", "usage_to_metrics"
 
 Info = dict[str, Any]
@@ -38,7 +38,7 @@ class Bridge:
         """What each remote conversation had spent that the viewer has not seen."""
 
     def attach(self) -> None:
-        self._forget = when_imported(MODULE, self._patch)
+        self._forget = when_imported(REMOTE_MODULE, self._patch)
 
     def detach(self) -> None:
         if self._forget is not None:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from openhands_otel._internal.report.figures import (
-    COLUMNS,
+    FIGURE_COLUMNS,
     Line,
     LineKind,
     filled,
@@ -99,7 +99,7 @@ def written_csv(rows: Iterable[Sequence[str]]) -> str:
 def as_markdown(spend: Spend) -> str:
     """A table as GitHub shows it, such as in a job's summary: a column for each name that it is grouped by."""
     shown = list(lines(spend))
-    texts = filled(COLUMNS, shown, spend.total)
+    texts = filled(FIGURE_COLUMNS, shown, spend.total)
     head = [*spend.by, *(column.title for column in texts)] if spend.by else ["", *(column.title for column in texts)]
     depth = max(1, len(spend.by))
     rows = [

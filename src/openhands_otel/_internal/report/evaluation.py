@@ -20,7 +20,7 @@ from openhands_otel._internal.spend.grouping import merge
 from openhands_otel._internal.spend.zones import zone_of
 from openhands_otel.stats import Spend, SpendGroup
 
-INSTANCE: Final = "instance"
+INSTANCE_LABEL: Final = "instance"
 ATTEMPT: Final = "attempt"
 _PATTERN: Final = "output*.jsonl"
 _LINE_LIMIT: Final = 256 * 1024 * 1024
@@ -104,9 +104,9 @@ def joined(spend: Spend, evaluation: Evaluation) -> Spend:
     ``spend`` is grouped by ``instance``, perhaps by ``attempt``, and by whatever else; it is not cut to its top.
     """
     results = evaluation.results if ATTEMPT in spend.by else _last(evaluation.results)
-    whole = set(spend.by) <= {INSTANCE, ATTEMPT}
+    whole = set(spend.by) <= {INSTANCE_LABEL, ATTEMPT}
     groups = list(spend.groups)
-    if spend.by[-1] in (INSTANCE, ATTEMPT):
+    if spend.by[-1] in (INSTANCE_LABEL, ATTEMPT):
         groups = [each.model_copy(update={"outcome": results.get(_key(each, spend), each.outcome)}) for each in groups]
     if whole:
         known = {_key(each, spend) for each in groups}
@@ -127,11 +127,11 @@ def _last(results: Mapping[AttemptKey, str]) -> dict[AttemptKey, str]:
 def _key(group: SpendGroup, spend: Spend) -> AttemptKey:
     attempt = group.keys.get(ATTEMPT, "") if ATTEMPT in spend.by else ""
     # One that has no label is the first, as in the file.
-    return group.keys.get(INSTANCE, ""), "1" if ATTEMPT in spend.by and attempt == absent(ATTEMPT) else attempt
+    return group.keys.get(INSTANCE_LABEL, ""), "1" if ATTEMPT in spend.by and attempt == absent(ATTEMPT) else attempt
 
 
 def _without_spend(results: Mapping[AttemptKey, str], known: set[AttemptKey], spend: Spend) -> Iterator[SpendGroup]:
     for (instance, attempt), result in sorted(results.items()):
         if (instance, attempt) not in known:
-            keys = {INSTANCE: instance, ATTEMPT: attempt}
+            keys = {INSTANCE_LABEL: instance, ATTEMPT: attempt}
             yield SpendGroup(keys={name: keys[name] for name in spend.by}, outcome=result)

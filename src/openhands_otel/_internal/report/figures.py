@@ -141,7 +141,7 @@ def outcome_text(outcome: str | None) -> str:
 
 
 _FACTS: Final = UNITS | frozenset(map(str, Dimension))
-COLUMNS: Final = (
+FIGURE_COLUMNS: Final = (
     FigureColumn("cost", lambda group, _: cost_text(group), 0),
     FigureColumn("share", lambda group, total: share_text(group.accumulated_cost, total.accumulated_cost), 30),
     FigureColumn("calls", lambda group, _: count_text(group.llm_calls), 40),
@@ -168,7 +168,11 @@ COLUMNS: Final = (
 def filled(columns: Sequence[FigureColumn], shown: Sequence[Line], total: SpendGroup) -> dict[FigureColumn, list[str]]:
     """The texts of each column, line by line; a column that would be empty is left out, the cost never."""
     texts = {column: [column.text(line.group, total) for line in shown] for column in columns}
-    return {column: column_texts for column, column_texts in texts.items() if column is COLUMNS[0] or any(column_texts)}
+    return {
+        column: column_texts
+        for column, column_texts in texts.items()
+        if column is FIGURE_COLUMNS[0] or any(column_texts)
+    }
 
 
 def _nobody_has(name: str, spend: Spend) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from openhands_otel._internal.report.figures import (
     AT_LEAST,
-    COLUMNS,
+    FIGURE_COLUMNS,
     FigureColumn,
     Line,
     LineKind,
@@ -37,7 +37,7 @@ def table(spend: Spend, width: int) -> str:
     names = [" " * (_INDENT * line.depth) + printable(line.name, _NAME_MOST) for line in shown]
     title = ", ".join(spend.by)
     name_width = max(cells(each) for each in (*names, printable(title)))
-    texts = _aligned(filled([column for column in COLUMNS if width >= column.from_width], shown, spend.total))
+    texts = _aligned(filled([column for column in FIGURE_COLUMNS if width >= column.from_width], shown, spend.total))
     widths = {column: max(cells(each) for each in (column.title, *texts[column])) for column in texts}
     while len(widths) > 1 and min(name_width, _NAME_LEAST) + _room(widths) > width:
         del widths[max(widths, key=lambda column: column.from_width)]
@@ -90,7 +90,7 @@ class Room:
 
 def _aligned(texts: Mapping[FigureColumn, list[str]]) -> dict[FigureColumn, list[str]]:
     """With the digits of amounts under each other, also where some are lower bounds."""
-    cost = COLUMNS[0]
+    cost = FIGURE_COLUMNS[0]
     marked = any(each.endswith(AT_LEAST) for each in texts[cost])
     return dict(texts) | {cost: [each if not marked or each.endswith(AT_LEAST) else f"{each} " for each in texts[cost]]}
 

@@ -11,7 +11,7 @@ from openhands_otel._internal.exact import ExactSum
 from openhands_otel.semconv import Metric, TokenType
 from openhands_otel.stats import Share, TokenUsage
 
-TOKENS: Final[Mapping[TokenType, str]] = {
+TOKEN_FIELDS: Final[Mapping[TokenType, str]] = {
     TokenType.INPUT: "prompt_tokens",
     TokenType.OUTPUT: "completion_tokens",
     TokenType.CACHE_READ: "cache_read_tokens",
@@ -19,18 +19,18 @@ TOKENS: Final[Mapping[TokenType, str]] = {
     TokenType.REASONING: "reasoning_tokens",
 }
 """Fields of ``Amount`` that count tokens, by kind."""
-CALLS: Final = "calls"
-SECONDS: Final = "seconds"
-EXACT: Final = ("cost", "savings", SECONDS)
+CALLS_FIELD: Final = "calls"
+SECONDS_FIELD: Final = "seconds"
+EXACT: Final = ("cost", "savings", SECONDS_FIELD)
 """Fields that are sums without rounding (``read_cost`` is a part of one of them)."""
-WHOLE: Final = (*TOKENS.values(), CALLS, "unpriced_calls")
+WHOLE: Final = (*TOKEN_FIELDS.values(), CALLS_FIELD, "unpriced_calls")
 """Fields that are whole numbers."""
 COUNTERS: Final[Mapping[Metric, str]] = {
     semconv.COST: "cost",
     semconv.CACHE_SAVINGS: "savings",
-    semconv.CALLS: CALLS,
+    semconv.CALLS: CALLS_FIELD,
     semconv.UNPRICED_CALLS: "unpriced_calls",
-    **{metric: TOKENS[kind] for kind, metric in semconv.TOKEN_COUNTERS.items()},
+    **{metric: TOKEN_FIELDS[kind] for kind, metric in semconv.TOKEN_COUNTERS.items()},
 }
 """The field that each counter of a process adds to."""
 RESIDUE: Final = 1e-12

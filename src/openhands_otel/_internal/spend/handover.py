@@ -9,14 +9,14 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from openhands_otel._internal.exact import COUNT_LIMIT, MONEY_LIMIT, SECONDS_LIMIT
-from openhands_otel._internal.spend.amounts import TOKENS
+from openhands_otel._internal.spend.amounts import TOKEN_FIELDS
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 
 ROWS_LIMIT: Final = 20_000
 """Of one conversation, 6 MB: it would have run for half a year without a pause. More of it is left out, the oldest."""
 _BATCH: Final = 2_000
 """Rows, or conversations, of one handover, unless one alone has more."""
-BODY_LIMIT: Final = 16 * 1024 * 1024
+IMPORT_LIMIT: Final = 16 * 1024 * 1024
 _FIRST: Final = 2 * QUARTER_S
 """The first quarter-hour that is a date, unix seconds: 0 stands for none."""
 
@@ -101,6 +101,6 @@ def _read_row(row: SpendRow) -> ReadRow:
             "unpriced_calls": amount.unpriced_calls,
             "seconds": min(amount.seconds.value, SECONDS_LIMIT),
         }
-        | {name: min(getattr(amount, name), COUNT_LIMIT) for name in TOKENS.values()}
+        | {name: min(getattr(amount, name), COUNT_LIMIT) for name in TOKEN_FIELDS.values()}
         | {name: text[:256] for name, text in row.keys.items() if name != Dimension.CONVERSATION}
     )

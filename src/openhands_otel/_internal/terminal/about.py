@@ -12,7 +12,7 @@ from rich.text import Text
 from openhands_otel._internal.facts import FACTS, REASONS, TITLES, Format
 from openhands_otel._internal.money import ROUNDING, money
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.words import LONGEST, lasting, spent, state_text
+from openhands_otel._internal.terminal.words import LONGEST_TEXT, lasting, spent, state_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats
 
@@ -62,7 +62,7 @@ def facts_about(stats: ConversationStats, zone: tzinfo, trace_url: str | None = 
         *_remarks(stats, zone),
         ("trace", trace_url),
     )
-    return [AboutLine(printable(name, LONGEST), printable(text, 2 * LONGEST)) for name, text in told if text]
+    return [AboutLine(printable(name, LONGEST_TEXT), printable(text, 2 * LONGEST_TEXT)) for name, text in told if text]
 
 
 def _remarks(stats: ConversationStats, zone: tzinfo) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from openhands_otel._internal.terminal.help import Help
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.overview import Overview
 from openhands_otel._internal.terminal.rows import Rows
-from openhands_otel._internal.terminal.size import LEAST_HEIGHT, LEAST_WIDTH
+from openhands_otel._internal.terminal.size import LEAST_COLUMNS, LEAST_LINES
 from openhands_otel.client import AsyncStatsClient, StatsError
 
 _TALL: Final = 30
@@ -37,7 +37,7 @@ class WatchApp(App[None]):
 
     Args:
         client: Whom it asks.
-        period: One of period.PERIODS, to begin with.
+        period: One of period.NAMED_PERIODS, to begin with.
     """
 
     TITLE = "openhands-otel watch"
@@ -49,8 +49,8 @@ class WatchApp(App[None]):
     .-narrow .whole, .-low .whole { display: none; }
     .-narrow .small, .-low .small { display: block; }
     """
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (LEAST_WIDTH, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (LEAST_HEIGHT, "-high"), (_TALL, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (LEAST_COLUMNS, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (LEAST_LINES, "-high"), (_TALL, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f10,q", "leave", "quit", key_display="q"),
         Binding("ctrl+c,ctrl+q", "leave", "quit", show=False, priority=True),

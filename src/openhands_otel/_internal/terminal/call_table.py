@@ -11,7 +11,7 @@ from rich.text import Text
 
 from openhands_otel._internal.money import ROUNDING, money
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.words import LONGEST, short, took
+from openhands_otel._internal.terminal.words import LONGEST_TEXT, short, took
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Call, Calls
 
@@ -75,7 +75,7 @@ def call_columns(zone: tzinfo) -> tuple[Column[CallRow], ...]:
 
 def _of(read: Callable[[Call], str | None], style: str = "") -> Callable[[CallRow, float], Text]:
     def cell(row: CallRow, _: float) -> Text:
-        return Text("" if row.call is None else printable(read(row.call) or "", LONGEST), style=style)
+        return Text("" if row.call is None else printable(read(row.call) or "", LONGEST_TEXT), style=style)
 
     return cell
 

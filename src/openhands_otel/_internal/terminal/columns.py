@@ -14,10 +14,10 @@ from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.terminal.attention import life_of, need_of
 from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.listing import COST, Row, SortKey
-from openhands_otel._internal.terminal.period import PERIODS
+from openhands_otel._internal.terminal.listing import BY_COST, Row, SortKey
+from openhands_otel._internal.terminal.period import NAMED_PERIODS
 from openhands_otel._internal.terminal.words import (
-    LONGEST,
+    LONGEST_TEXT,
     STYLES,
     brief,
     cached,
@@ -46,7 +46,7 @@ def _name(row: Row, _: float) -> Text:
     text.append(short_id(stats.conversation_id), style="dim").append(" ")
     if row.children:
         text.append(f"{'+' if row.folded else '-'}{row.children} ", style="cyan")
-    text.append(printable(stats.name or stats.agent or "", LONGEST))
+    text.append(printable(stats.name or stats.agent or "", LONGEST_TEXT))
     if row.beside:
         text.append(" sub-agent", style="dim")
     text.rstrip()
@@ -57,7 +57,7 @@ def _now(row: Row, now: float) -> Text:
     """What runs, or since when a person is waited for."""
     stats = row.entry.stats
     if life_of(stats) == "running" and stats.activity is not None:
-        doing = "model" if stats.activity == LLM_ACTIVITY else printable(stats.activity, LONGEST)
+        doing = "model" if stats.activity == LLM_ACTIVITY else printable(stats.activity, LONGEST_TEXT)
         since = "" if stats.activity_since is None else f" {brief(now - stats.activity_since)}"
         return Text(doing + since)
     need = need_of(stats, 0.0)
@@ -68,7 +68,7 @@ def _now(row: Row, now: float) -> Text:
 
 def _model(row: Row, _: float) -> Text:
     name = row.entry.stats.model_name
-    return Text("" if name == UNKNOWN else printable(name, LONGEST))
+    return Text("" if name == UNKNOWN else printable(name, LONGEST_TEXT))
 
 
 def _burn(row: Row, now: float) -> Text:
@@ -127,7 +127,7 @@ def _of_fact(fact: Fact, column: facts.WatchColumn) -> Column[Row]:
 _FORMATS: Final[dict[Format, Callable[[Any, float], str]]] = {
     Format.MOMENT: lambda moment, now: f"{duration_text(now - moment)} ago",
     Format.SECONDS: lambda seconds, _: lasting(seconds),
-    Format.TEXT: lambda text, _: printable(text, LONGEST),
+    Format.TEXT: lambda text, _: printable(text, LONGEST_TEXT),
 }
 
 COLUMNS: Final[tuple[Column[Row], ...]] = (
@@ -137,7 +137,7 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("worst", "status", lambda row, _: worst_text(row.entry.stats), left=True, below_width=_ROOM),
     Column("now", "now", _now, 3, least=12, left=True, keeps_last=True, unless_empty=True),
     Column("model", "model", _model, 4, least=12, left=True),
-    Column(COST, "$", _cost),
+    Column(BY_COST, "$", _cost),
     Column("burn", "$/h", _burn, 1),
     Column("tokens", "tokens", lambda row, _: Text(short(_tokens(row.entry.stats))), 5),
     Column("cached", "cached", lambda row, _: Text(cached(row.entry.stats.accumulated_token_usage)), 9, from_width=110),
@@ -154,14 +154,14 @@ def columns_of(period: str) -> Sequence[Column[Row]]:
     """All of them, with the period that costs are of above these; an empty text: of all time."""
     if not period:
         return COLUMNS
-    return [replace(each, title=PERIODS[period].column) if each.name == COST else each for each in COLUMNS]
+    return [replace(each, title=NAMED_PERIODS[period].column) if each.name == BY_COST else each for each in COLUMNS]
 
 
 SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "name": lambda entry, _: (entry.stats.name or entry.stats.conversation_id).casefold(),
     "state": lambda entry, _: state_text(entry.stats).plain,
     "model": lambda entry, _: entry.stats.model_name,
-    COST: lambda entry, _: entry.stats.accumulated_cost,
+    BY_COST: lambda entry, _: entry.stats.accumulated_cost,
     "burn": lambda entry, now: _or_less(entry.burn(now)),
     "tokens": lambda entry, _: _tokens(entry.stats),
     "context": lambda entry, _: _or_less(_context_share(entry.stats)),

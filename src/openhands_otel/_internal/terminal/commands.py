@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from openhands_otel._internal.terminal.period import PERIODS
+from openhands_otel._internal.terminal.period import NAMED_PERIODS
 from openhands_otel._internal.terminal_text import printable
 
 _LONGEST: Final = 40
@@ -39,7 +39,10 @@ class Command:
 
 _OF_PERIOD: Final = {"today": ("day",), "7d": ("week",), "30d": ("month",)}
 KINDS: Final = (
-    *(CommandKind((name, *_OF_PERIOD.get(name, ())), about=f"period: {each.title}") for name, each in PERIODS.items()),
+    *(
+        CommandKind((name, *_OF_PERIOD.get(name, ())), about=f"period: {each.title}")
+        for name, each in NAMED_PERIODS.items()
+    ),
     CommandKind(("by",), "NAME", "groups where it went"),
     CommandKind(("sort",), "COLUMN", "sorts the conversations"),
     CommandKind(("c",), "ID", "opens a conversation, by the begin of its id or by its name"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from openhands_otel._internal.terminal.parts import CONVERSATION
+from openhands_otel._internal.terminal.parts import BY_CONVERSATION
 from openhands_otel.stats import ConversationStats, Spend, SpendGroup
 
 _NO_CONVERSATION: Final = "no conversation"
@@ -31,7 +31,7 @@ class Costs:
     @classmethod
     def of_period(cls, period: str, spend: Spend, filtered: bool) -> Costs:
         """As a source told it by conversation."""
-        told = {group.keys[CONVERSATION]: group for group in spend.groups if not group.remainder}
+        told = {group.keys[BY_CONVERSATION]: group for group in spend.groups if not group.remainder}
         told.pop(_NO_CONVERSATION, None)
         has_more = any(group.remainder for group in spend.groups)
         return cls(period, spend.since or 0.0, told, spend.total, filtered, has_more)

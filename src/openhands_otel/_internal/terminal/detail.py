@@ -28,7 +28,7 @@ from openhands_otel._internal.terminal.repeated import Repeated
 from openhands_otel._internal.terminal.rows import Rows
 from openhands_otel._internal.terminal.size import TooSmall
 from openhands_otel._internal.terminal.waterfall import Scale, Waterfall
-from openhands_otel._internal.terminal.words import LONGEST, short_id, state_text, whose
+from openhands_otel._internal.terminal.words import LONGEST_TEXT, short_id, state_text, whose
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.client import AsyncStatsClient, StatsError
 from openhands_otel.stats import Calls, ConversationStats, Timeline, TimelineRow
@@ -164,7 +164,7 @@ class Detail(Screen[None]):
 
     def _title(self, width: int) -> list[Text]:
         stats, now = self._stats, self._live.now()
-        name = printable(stats.name or stats.agent or "", LONGEST)
+        name = printable(stats.name or stats.agent or "", LONGEST_TEXT)
         first = Text(no_wrap=True).append(short_id(stats.conversation_id), style="dim").append(f" {name}", style="bold")
         if told := whose(stats):
             first.append(f" ({told})")

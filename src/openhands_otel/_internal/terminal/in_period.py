@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from openhands_otel._internal.spend.periods import ALL
 from openhands_otel._internal.terminal.costs import Costs
 from openhands_otel._internal.terminal.live import Live
-from openhands_otel._internal.terminal.parts import CONVERSATION, condition
-from openhands_otel._internal.terminal.period import ALL, asked_since
+from openhands_otel._internal.terminal.parts import BY_CONVERSATION, condition
+from openhands_otel._internal.terminal.period import asked_since
 from openhands_otel.client import AsyncStatsClient, StatsError, Unreachable
 from openhands_otel.stats import ConversationStats
 
@@ -42,7 +43,7 @@ class InPeriod:
         """Ask for what is not known. Raises StatsError where nobody answers.
 
         Args:
-            period: One of period.PERIODS.
+            period: One of period.NAMED_PERIODS.
             where: Names of facts or labels, and the values that they must have.
             search: Words that conversations must have; looked at where there are more than can be listed.
 
@@ -76,7 +77,7 @@ class InPeriod:
         conditions = [condition(*each) for each in where]
         try:
             spend = await self._client.spend(
-                [CONVERSATION], since=since, until=until, where=conditions, top=_TOLD_APART
+                [BY_CONVERSATION], since=since, until=until, where=conditions, top=_TOLD_APART
             )
         except Unreachable:
             raise

@@ -20,7 +20,7 @@ from openhands_otel._internal.terminal.live import Live
 from openhands_otel.stats import ConversationStats
 
 type SortKey = Callable[[Entry, float], float | str]
-COST: Final = "cost"
+BY_COST: Final = "cost"
 """The column that says what conversations cost in the period."""
 _LIFELONG: Final = Costs()
 
@@ -253,7 +253,7 @@ class Listing:
         entries, now = self._known, self.live.now()
         # Younger first where nothing else tells them apart; each sort keeps what the one before has done.
         names.sort(key=lambda name: (-entries[name].stats.started_unix_nano, name))
-        if self.view.sort == COST:
+        if self.view.sort == BY_COST:
             costs = {name: self.costs.of(entries[name].stats)[0] or 0.0 for name in names}
             return sorted(names, key=lambda name: costs[name], reverse=self.view.descending)
         key = self.sort_keys.get(self.view.sort)

@@ -27,9 +27,9 @@ from openhands_otel._internal.terminal.entry import Entry
 from openhands_otel._internal.terminal.headline import budget_lines, connection, spent_line
 from openhands_otel._internal.terminal.in_period import InPeriod
 from openhands_otel._internal.terminal.layout import Layout, Lines
-from openhands_otel._internal.terminal.listing import COST, Listing, Row, View
+from openhands_otel._internal.terminal.listing import BY_COST, Listing, Row, View
 from openhands_otel._internal.terminal.live import Live
-from openhands_otel._internal.terminal.period import PERIODS
+from openhands_otel._internal.terminal.period import NAMED_PERIODS
 from openhands_otel._internal.terminal.repeated import Repeated
 from openhands_otel._internal.terminal.rows import Rows
 from openhands_otel._internal.terminal.size import TooSmall
@@ -156,7 +156,7 @@ class Overview(Screen[None]):
         if costs.period != listing.costs.period:
             self._layout = Layout(columns_of(costs.period))
         listing.costs = costs
-        if asked != self._costs_of and listing.view.sort == COST:
+        if asked != self._costs_of and listing.view.sort == BY_COST:
             # A person chose the period, or a filter: the order is by what they cost there.
             listing.order()
         elif is_new:
@@ -182,7 +182,7 @@ class Overview(Screen[None]):
         where = self._where
         failed = sum(stats.outcome in FAILURES for stats in self._live.stats)
         spend = None if where.spend is None else where.spend.total
-        period = PERIODS[where.period]
+        period = NAMED_PERIODS[where.period]
         return self._aged(spent_line(self._live.totals, period, spend, failed, width, where.before))
 
     def _aged(self, text: Text) -> Text:
@@ -269,7 +269,7 @@ class Overview(Screen[None]):
 
     def action_period(self, steps: int) -> None:
         """The next, or the one before."""
-        names = list(PERIODS)
+        names = list(NAMED_PERIODS)
         self._choose_period(names[(names.index(self._where.period) + steps) % len(names)])
 
     def _choose_period(self, period: str) -> None:
@@ -354,7 +354,7 @@ class Overview(Screen[None]):
         self.draw()
 
     async def _do(self, name: str, argument: str) -> None:
-        if name in PERIODS:
+        if name in NAMED_PERIODS:
             self._choose_period(name)
         elif name == "by":
             names = {TITLES.get(name, name): name for name in self._where.names()}

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from openhands_otel._internal.money import percent
 from openhands_otel._internal.terminal.layout import Column
-from openhands_otel._internal.terminal.words import LONGEST, bar, cached, short, spent
+from openhands_otel._internal.terminal.words import LONGEST_TEXT, bar, cached, short, spent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Spend, SpendGroup
 
-CONVERSATION: Final = "conversation"
+BY_CONVERSATION: Final = "conversation"
 _BAR: Final = 16
 _SPECIAL: Final = re.compile(r"[*?\[]")
 
@@ -68,7 +68,7 @@ def _money(group: SpendGroup) -> str:
 
 def _name(part: PartRow, _: float) -> Text:
     style = "bold" if part.is_total else "italic" if part.group.remainder else ""
-    return Text(printable(part.name, LONGEST), style=style)
+    return Text(printable(part.name, LONGEST_TEXT), style=style)
 
 
 def _part(part: PartRow) -> float:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from openhands_otel._internal.spend.periods import quarter
+from openhands_otel._internal.spend.periods import ALL, quarter
 
 HOUR: Final = "hour"
-ALL: Final = "all"
 _HOUR_S: Final = 3600.0
 
 
@@ -30,7 +29,7 @@ class NamedPeriod:
     """Begin and end of a time that begins with the one before, in words of the API."""
 
 
-PERIODS: Final[Mapping[str, NamedPeriod]] = {
+NAMED_PERIODS: Final[Mapping[str, NamedPeriod]] = {
     HOUR: NamedPeriod("hour", "last hour", "$ hour", "the hour before"),
     "today": NamedPeriod("today", "today", "$ today", "yesterday by now", ("yesterday", "yesterday")),
     "7d": NamedPeriod("7 days", "in 7 days", "$ 7 days", "the 7 days before, by now", ("14d", "today")),

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from openhands_otel._internal.terminal.block import Block
 
-LEAST_WIDTH: Final = 40
-LEAST_HEIGHT: Final = 14
+LEAST_COLUMNS: Final = 40
+LEAST_LINES: Final = 14
 
 
 class TooSmall(Block):
@@ -18,4 +18,4 @@ class TooSmall(Block):
 
     def lines(self, width: int) -> Sequence[Text]:
         """The one line."""
-        return [Text(f"too small: {width}x{self.screen.size.height}, needs {LEAST_WIDTH}x{LEAST_HEIGHT}")]
+        return [Text(f"too small: {width}x{self.screen.size.height}, needs {LEAST_COLUMNS}x{LEAST_LINES}")]

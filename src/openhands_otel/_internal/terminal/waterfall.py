@@ -9,7 +9,7 @@ from typing import Final
 from rich.text import Text
 
 from openhands_otel._internal.money import money
-from openhands_otel._internal.terminal.words import LONGEST, took
+from openhands_otel._internal.terminal.words import LONGEST_TEXT, took
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import TimelineRow
 
@@ -113,7 +113,7 @@ class Scale:
         role = "" if row.role in (None, "agent") else row.role
         below = f"{row.below:,} below" if folded else ""
         words = (row.name, role, row.error_type, _STATES.get(row.state), below)
-        text = " · ".join(printable(word, LONGEST) for word in words if word)
+        text = " · ".join(printable(word, LONGEST_TEXT) for word in words if word)
         style = "red" if row.error_type else "dim" if row.state == "missing" else ""
         label = Text("  " * min(row.depth, _DEEPEST) + twist + text, style=style, no_wrap=True)
         label.truncate(self.label, overflow="ellipsis", pad=True)

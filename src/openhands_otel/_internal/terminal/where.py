@@ -16,13 +16,13 @@ from openhands_otel._internal.terminal.choices import Choice, Choices
 from openhands_otel._internal.terminal.layout import Layout
 from openhands_otel._internal.terminal.live import Live
 from openhands_otel._internal.terminal.parts import (
-    CONVERSATION,
+    BY_CONVERSATION,
     PartRow,
     condition,
     parts_columns,
     parts_of,
 )
-from openhands_otel._internal.terminal.period import PERIODS, asked_since, hour_before, until_then
+from openhands_otel._internal.terminal.period import NAMED_PERIODS, asked_since, hour_before, until_then
 from openhands_otel._internal.terminal.repeated import Repeated
 from openhands_otel._internal.terminal.rows import Rows
 from openhands_otel._internal.terminal_text import printable
@@ -161,7 +161,7 @@ class Where(Vertical):
             return None
 
     async def _begin_before(self, period: str, since: float) -> float:
-        back = PERIODS[period].back
+        back = NAMED_PERIODS[period].back
         if back is None:
             return hour_before(since)
         known = (period, since)
@@ -183,7 +183,7 @@ class Where(Vertical):
 
     def names(self) -> list[str]:
         """What it can be grouped by."""
-        return [*DIMENSIONS, *self._live.label_names(), CONVERSATION]
+        return [*DIMENSIONS, *self._live.label_names(), BY_CONVERSATION]
 
     def _draw(self) -> None:
         if is_closing(self):
@@ -226,4 +226,4 @@ class Where(Vertical):
 
 def period_choices(period: str) -> list[Choice]:
     """The periods as words."""
-    return [Choice(name, Text(each.title), name == period) for name, each in PERIODS.items()]
+    return [Choice(name, Text(each.title), name == period) for name, each in NAMED_PERIODS.items()]

@@ -15,7 +15,7 @@ from openhands_otel._internal.terminal.durations import duration_text
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import ConversationStats, TokenUsage
 
-LONGEST: Final = 120
+LONGEST_TEXT: Final = 120
 """Characters of a stranger's text that are looked at."""
 STYLES: Final[Mapping[Tone, str]] = {Tone.RUN: "green", Tone.WAIT: "yellow", Tone.BAD: "red", Tone.REST: ""}
 _SCALES: Final = ((10**3, "K"), (10**6, "M"), (10**9, "B"), (10**12, "T"))
@@ -88,7 +88,7 @@ def whose(stats: ConversationStats) -> str:
     """The person and what the conversation is for, as far as its labels say."""
     labels = stats.labels
     told = (labels.get("user"), labels.get("project") or labels.get("workspace"))
-    return " · ".join(printable(each, LONGEST) for each in told if each)
+    return " · ".join(printable(each, LONGEST_TEXT) for each in told if each)
 
 
 def status_of(stats: ConversationStats) -> str:

@@ -13,14 +13,14 @@ from typing import Final
 from openhands_otel._internal.collector.archive.schema import BLOCK_S, SUMS
 from openhands_otel._internal.collector.state.placing import UNDATED
 
-AT_ONCE: Final = 100
+BLOCKS_AT_ONCE: Final = 100
 """Blocks that one transaction adds up: a tenth of a second where a hundred agents work."""
 _SETTLED_S: Final = 3600
 """How long after its end a block is left alone: what was spent in it may still be on its way."""
 
 MONEY: Final = frozenset({"dollars", "fine", "rest"})
 # All else as floats: what hostile senders say may be more than SQLite's integers hold, and then it gives up.
-TOTALS: Final = ", ".join(f"{'sum' if name in MONEY else 'total'}({name})" for name in SUMS)
+TOTAL_COLUMNS: Final = ", ".join(f"{'sum' if name in MONEY else 'total'}({name})" for name in SUMS)
 """Of rows of spend, in the order of SUMS."""
 
 _ROWS: Final = "SELECT * FROM spend WHERE cube = :cube AND quarter >= :{} AND quarter < :{}"
@@ -50,14 +50,14 @@ def add_up(connection: sqlite3.Connection, now: float) -> bool:
     """Add up some stale blocks that are over; True where there may be more of them."""
     stale = connection.execute(
         "SELECT cube, block FROM stale WHERE block > ? AND block < ? LIMIT ?",
-        (UNDATED, now - BLOCK_S - _SETTLED_S, AT_ONCE),
+        (UNDATED, now - BLOCK_S - _SETTLED_S, BLOCKS_AT_ONCE),
     ).fetchall()
     with connection as database:
         for cube, block in stale:
             database.execute(
-                f"INSERT INTO blocks SELECT cube, :block, place, {TOTALS} FROM spend"
+                f"INSERT INTO blocks SELECT cube, :block, place, {TOTAL_COLUMNS} FROM spend"
                 f" WHERE cube = :cube AND quarter >= :block AND quarter < :block + {BLOCK_S} GROUP BY place",
                 {"cube": cube, "block": block},
             )
             database.execute("DELETE FROM stale WHERE cube = ? AND block = ?", (cube, block))
-    return len(stale) == AT_ONCE
+    return len(stale) == BLOCKS_AT_ONCE

@@ -27,7 +27,7 @@ from openhands_otel._internal.collector.points.series import Attributes, Counted
 from openhands_otel._internal.collector.state.erased import hash_of
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
-    PROCESSES,
+    PROCESS_RECORDS,
     UNDATED,
     Booked,
     Cube,
@@ -37,7 +37,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.process import Process
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.spend.amounts import CALLS, COUNTERS, Amount
+from openhands_otel._internal.spend.amounts import CALLS_FIELD, COUNTERS, Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class _Forgetting:
             self._add_contributions(process, process.contributions(), -1)
             whole = self._by_process(process.place(())) and not request.periodic
             if not process.series and (count or whole):
-                forgotten.keep(self._connection, PROCESSES, key, process.remains())
+                forgotten.keep(self._connection, PROCESS_RECORDS, key, process.remains())
                 self._connection.execute("DELETE FROM processes WHERE key = ?", (key,))
                 self._rows += 1
             elif len(process.series) < count:
@@ -238,7 +238,7 @@ class _Forgetting:
     ) -> None:
         amount = Amount()
         for part in parts:
-            amount.grow(FLEET_MEASURES.get(metric, CALLS), 0, part)
+            amount.grow(FLEET_MEASURES.get(metric, CALLS_FIELD), 0, part)
         self._sums.add(place_of(Cube.FLEET, "", (), service, attributes), amount, sign)
 
     def _write(self, key: str, process: Process) -> None:

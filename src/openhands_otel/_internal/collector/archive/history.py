@@ -24,7 +24,7 @@ from openhands_otel._internal.collector.archive.forgetting import ErasureRequest
 from openhands_otel._internal.collector.archive.forgotten import Erasure
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.spans.span import Span
-from openhands_otel._internal.collector.state.placing import CONVERSATIONS, PROCESSES, Booked, RecordKey
+from openhands_otel._internal.collector.state.placing import CONVERSATION_RECORDS, PROCESS_RECORDS, Booked, RecordKey
 from openhands_otel._internal.collector.state.process import Process, Record
 from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.collector.state.totals import TotalKey, TotalSums
@@ -63,10 +63,10 @@ class Transaction:
     def singles(self) -> Iterator[tuple[str, Transaction]]:
         """Each record in a batch of its own, with the key, id or subject that it is of."""
         for process in self.processes:
-            key = PROCESSES, process[0]["key"]
+            key = PROCESS_RECORDS, process[0]["key"]
             yield key[1], Transaction(processes=[process], spent={key: self.spent.get(key, [])})
         for conversation in self.conversations:
-            key = CONVERSATIONS, conversation[0]["id"]
+            key = CONVERSATION_RECORDS, conversation[0]["id"]
             yield (
                 key[1],
                 Transaction(
@@ -251,9 +251,11 @@ class Archive:
         found = Found(self._records("processes", processes), self._records("conversations", conversations))
         if self.forgets:
             gone = [key for key in processes if key not in found.processes]
-            found.forgotten_processes = self._file.use(lambda held: forgotten.find(held, PROCESSES, gone))
+            found.forgotten_processes = self._file.use(lambda held: forgotten.find(held, PROCESS_RECORDS, gone))
             none = [name for name in conversations if name not in found.conversations]
-            found.forgotten_conversations = self._file.use(lambda held: forgotten.find(held, CONVERSATIONS, none))
+            found.forgotten_conversations = self._file.use(
+                lambda held: forgotten.find(held, CONVERSATION_RECORDS, none)
+            )
         return found
 
     def _records(self, table: str, keys: Sequence[str]) -> dict[str, Record]:

@@ -19,9 +19,9 @@ from typing import Final
 
 from openhands_otel._internal.collector.state.placing import RecordKey
 
-LIMIT: Final = 64 * 1024 * 1024
+JOURNAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one file. Beyond them nothing is appended: saving has failed for long, and health says so."""
-_LONG: Final = LIMIT // 8
+_LONG: Final = JOURNAL_LIMIT // 8
 """Bytes from which saving should not wait."""
 _HEADER: Final = struct.Struct("<IQ??16s")
 """Length of the body, and the fields of an JournalEntry in their order."""
@@ -68,7 +68,7 @@ class Journal:
         """Add one request; raises OSError where it cannot be written."""
         coding = entry.coding.encode()
         record = _HEADER.pack(len(entry.body), entry.received, entry.json, entry.replayed, coding) + entry.body
-        if self._current is None or self._size + len(record) > LIMIT:
+        if self._current is None or self._size + len(record) > JOURNAL_LIMIT:
             return
         try:
             self._write(self._current, record)

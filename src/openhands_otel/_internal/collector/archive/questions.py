@@ -12,7 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from openhands_otel._internal.collector.archive.forgotten import Erasure, erasures
-from openhands_otel._internal.collector.archive.schema import VERSION, UnusableDatabase, check, check_layout, refuse
+from openhands_otel._internal.collector.archive.schema import (
+    SCHEMA_VERSION,
+    UnusableDatabase,
+    check,
+    check_layout,
+    refuse,
+)
 from openhands_otel._internal.collector.archive.spend import ArchiveQuestion, Present, ask, first_quarter, presence
 from openhands_otel._internal.collector.archive.upgrade import convert
 from openhands_otel._internal.spend.periods import LATEST, period_of
@@ -83,7 +89,7 @@ def _of_this_layout(path: Path, connection: sqlite3.Connection) -> Generator[sql
     """The same, or where it is of an older layout a copy that is converted, and gone afterwards."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     check_layout(path, version)
-    if version == VERSION:
+    if version == SCHEMA_VERSION:
         yield connection
         return
     with TemporaryDirectory(prefix="openhands-otel-") as folder, closing(sqlite3.connect(Path(folder, "copy"))) as copy:

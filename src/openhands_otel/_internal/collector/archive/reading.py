@@ -14,9 +14,9 @@ from typing import Final
 from openhands_otel._internal.collector.archive import spend
 from openhands_otel._internal.collector.archive.forgotten import when
 from openhands_otel._internal.collector.archive.spend import READ
-from openhands_otel._internal.collector.state.placing import CONVERSATIONS, Booked, Cube, Place
+from openhands_otel._internal.collector.state.placing import CONVERSATION_RECORDS, Booked, Cube, Place
 from openhands_otel._internal.exact import ExactSum
-from openhands_otel._internal.spend.amounts import TOKENS, Amount
+from openhands_otel._internal.spend.amounts import TOKEN_FIELDS, Amount
 from openhands_otel._internal.spend.handover import Handover, ReadConversation, ReadRow
 from openhands_otel._internal.spend.rows import CLOCKS_S, QUARTER_S
 
@@ -30,7 +30,7 @@ def take(connection: sqlite3.Connection, handover: Handover) -> None:
             name = conversation.conversation_id
             database.execute(f"DELETE FROM spend WHERE cube = ? AND {_OF_CONVERSATION}", (Cube.READ, Cube.READ, name))
             spend.book(database, _booked(conversation))
-            forgotten = when(database, CONVERSATIONS, name)
+            forgotten = when(database, CONVERSATION_RECORDS, name)
             if forgotten is not None:
                 _give_way(database, name, 0.0, forgotten)
                 if not _is_there(database, name):
@@ -101,5 +101,5 @@ def _amount(row: ReadRow) -> Amount:
         calls=row.calls,
         unpriced_calls=row.unpriced_calls,
         seconds=ExactSum([row.seconds]),
-        **{name: getattr(row, name) for name in TOKENS.values()},
+        **{name: getattr(row, name) for name in TOKEN_FIELDS.values()},
     )

@@ -17,8 +17,8 @@ from openhands_otel._internal.collector.points.series import Attributes, Counted
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.erased import hash_of
 from openhands_otel._internal.collector.state.placing import (
-    CONVERSATIONS,
-    PROCESSES,
+    CONVERSATION_RECORDS,
+    PROCESS_RECORDS,
     Booked,
     Cube,
     Place,
@@ -184,7 +184,7 @@ class Records:
         self._lessen(node, node.tree_cost, 1 + node.descendants)
 
     def _remove(self, name: str, remains: dict[str, Any]) -> None:
-        forgotten.keep(self._connection, CONVERSATIONS, name, remains)
+        forgotten.keep(self._connection, CONVERSATION_RECORDS, name, remains)
         for table, column in (
             ("conversations", "id"),
             ("presence", "conversation"),
@@ -223,7 +223,7 @@ class Records:
             self._connection.execute(
                 "DELETE FROM presence WHERE conversation = ? AND process = ?", (conversation, process)
             )
-            hidden = f"{FORGOTTEN} {hash_of(self._salt, PROCESSES, process)}"
+            hidden = f"{FORGOTTEN} {hash_of(self._salt, PROCESS_RECORDS, process)}"
             spend.note_presence(self._connection, [(conversation, hidden, since, until)])
 
     def _is_service_left(self, service: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from openhands_otel.stats import History, HistoryPoint
 
-BUCKET_LIMIT: Final = 2_000
+HISTORY_BUCKETS: Final = 2_000
 
 EVERYTHING: Final = ""
 """Subject of the samples that are not about one conversation."""
@@ -19,7 +19,7 @@ def history(connection: sqlite3.Connection, subject: str, since: float, until: f
         # SQLite takes the other columns from the row that has the maximum.
         "SELECT max(at), cost, prompt, completion, calls FROM samples"
         " WHERE subject = ? AND at >= ? AND at <= ? GROUP BY CAST(at / ? AS INTEGER) ORDER BY at LIMIT ?",
-        (subject, since, until, bucket_s, BUCKET_LIMIT),
+        (subject, since, until, bucket_s, HISTORY_BUCKETS),
     )
     before = connection.execute(
         "SELECT at, cost, prompt, completion, calls FROM samples WHERE subject = ? AND at < ? ORDER BY at DESC LIMIT 1",

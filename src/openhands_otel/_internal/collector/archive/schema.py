@@ -12,7 +12,7 @@ from openhands_otel._internal.host.state_folder import keep_private
 APPLICATION_ID: Final = 0x4F484F54
 """SQLite's mark for whose file it is: OHOT."""
 _MAGIC: Final = b"SQLite format 3\0"
-VERSION: Final = 6
+SCHEMA_VERSION: Final = 6
 FIRST_VERSION: Final = 1
 """Layouts from this one on are converted (upgrade.py)."""
 
@@ -33,7 +33,7 @@ _SPEND_COLUMNS: Final = """
     PRIMARY KEY (cube, quarter, place)
 """
 
-SPEND: Final = f"""
+SPEND_TABLES: Final = f"""
 CREATE TABLE places (
     id INTEGER PRIMARY KEY, cube INTEGER NOT NULL, conversation TEXT NOT NULL, service TEXT NOT NULL,
     namespace TEXT NOT NULL, labels TEXT NOT NULL, own_labels TEXT NOT NULL, provider TEXT NOT NULL,
@@ -64,7 +64,7 @@ CREATE TABLE erasures (
 what stands for what is forgotten (forgotten.py)."""
 
 
-SPANS: Final = """
+SPANS_TABLES: Final = """
 CREATE TABLE spans (
     id INTEGER PRIMARY KEY, received REAL NOT NULL, size INTEGER NOT NULL, trace TEXT NOT NULL, span TEXT NOT NULL,
     parent TEXT NOT NULL, conversation TEXT NOT NULL, service TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
@@ -107,7 +107,7 @@ TOOL_CALLS: Final = "ALTER TABLE runs ADD COLUMN tool_calls INTEGER NOT NULL DEF
 CALL_TIMES: Final = "CREATE INDEX spans_call_times ON spans (ended, started) WHERE kind = 'call';\n"
 """How long LLM calls took, by when they ended: percentiles of a period are read from it alone (latency.py)."""
 
-LAYOUTS: Final = {2: SPEND, 3: SPANS, 4: BLOCKS, 5: TOOL_CALLS, 6: CALL_TIMES}
+LAYOUTS: Final = {2: SPEND_TABLES, 3: SPANS_TABLES, 4: BLOCKS, 5: TOOL_CALLS, 6: CALL_TIMES}
 """What each layout has brought to the one before. What stands here is not changed: there are files of it."""
 
 _CREATE: Final = f"""
@@ -129,7 +129,7 @@ CREATE TABLE folded (
 );
 {"".join(LAYOUTS.values())}
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
+PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 
@@ -236,8 +236,8 @@ def _check_header(path: Path) -> None:
 
 def check_layout(path: Path, version: int) -> None:
     """Raise UnusableDatabase for a layout that is not known here."""
-    if not FIRST_VERSION <= version <= VERSION:
-        raise UnusableDatabase(f"{path} has layout {version} and this release reads {VERSION}: {_ADVICE}")
+    if not FIRST_VERSION <= version <= SCHEMA_VERSION:
+        raise UnusableDatabase(f"{path} has layout {version} and this release reads {SCHEMA_VERSION}: {_ADVICE}")
 
 
 def refuse(path: Path, error: Exception | str) -> NoReturn:

@@ -17,7 +17,7 @@ from openhands_otel._internal.spend.reading import BadQuestion
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.stats import Call, SpanDetails, SpanEvent, TokenUsage
 
-TIMELINE: Final = 20_000
+TIMELINE_SPANS: Final = 20_000
 """Spans of one timeline; the newest are left out beyond them."""
 
 _SORTED_BY: Final = {
@@ -116,7 +116,7 @@ def timeline(connection: sqlite3.Connection, conversations: Sequence[str]) -> tu
     rows = connection.execute(
         "SELECT trace, span, parent, conversation, service, kind, name, started, ended, facts FROM spans"
         f" WHERE {where} ORDER BY started, id LIMIT ?",
-        (*values, TIMELINE),
+        (*values, TIMELINE_SPANS),
     )
     return count, [
         TimelineSpan(trace, span, parent, conversation, service, kind, name, started / 1e9, ended / 1e9, facts)

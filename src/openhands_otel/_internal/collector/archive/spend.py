@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from openhands_otel._internal.collector.archive.blocks import TOTALS, rows_between
+from openhands_otel._internal.collector.archive.blocks import TOTAL_COLUMNS, rows_between
 from openhands_otel._internal.collector.archive.schema import SUMS
 from openhands_otel._internal.collector.points.series import Attributes
 from openhands_otel._internal.collector.state.placing import (
@@ -26,7 +26,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.runs import Run
 from openhands_otel._internal.exact import INT64_MAX, ExactSum
-from openhands_otel._internal.spend.amounts import CALLS, Amount
+from openhands_otel._internal.spend.amounts import CALLS_FIELD, Amount
 from openhands_otel._internal.spend.rows import QUARTER_S, Dimension, SpendRow
 
 Present = tuple[str, str, float, float]
@@ -99,7 +99,7 @@ def book_sum(
     """Book one of the sums of processes whose record is gone, without a date."""
     amount = Amount()
     for part in parts:
-        amount.grow(FLEET_MEASURES.get(metric, CALLS), 0, part)
+        amount.grow(FLEET_MEASURES.get(metric, CALLS_FIELD), 0, part)
     book(connection, [(UNDATED, place_of(Cube.FLEET, "", (), service, attributes), amount)])
 
 
@@ -190,7 +190,7 @@ def forget_dates(connection: sqlite3.Connection, before: float) -> None:
     """Take the date, the conversation and the labels of calls from what was spent before a time; never the money."""
     before = before // QUARTER_S * QUARTER_S
     old = connection.execute(
-        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {TOTALS}"
+        f"SELECT spend.cube, {', '.join(_PLACE[1:])}, {TOTAL_COLUMNS}"
         " FROM spend JOIN places ON id = place WHERE quarter > ? AND quarter < ? GROUP BY spend.cube, place",
         (UNDATED, before),
     ).fetchall()
@@ -278,7 +278,10 @@ def _sums(
             paths[path] = path_of(name)
     groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
     rows, values = rows_between(cube, begin, end)
-    query = f"SELECT {', '.join(columns)}, {TOTALS} FROM ({rows}) AS spent JOIN places ON id = place GROUP BY {groups}"
+    query = (
+        f"SELECT {', '.join(columns)}, {TOTAL_COLUMNS} FROM ({rows}) AS spent"
+        f" JOIN places ON id = place GROUP BY {groups}"
+    )
     for row in connection.execute(query, {**paths, **values}):
         keys = {name: str(value) for name, value in zip(names, row[1:], strict=False) if value != ""}
         yield keys, _amount(row[len(columns) :], cube)

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from openhands_otel._internal.collector.archive import spend
-from openhands_otel._internal.collector.archive.schema import LAYOUTS, VERSION
+from openhands_otel._internal.collector.archive.schema import LAYOUTS, SCHEMA_VERSION
 from openhands_otel._internal.collector.state.conversation import Conversation
 from openhands_otel._internal.collector.state.placing import Unbooked
 from openhands_otel._internal.collector.state.process import Process
@@ -23,7 +23,7 @@ from openhands_otel._internal.collector.state.process import Process
 def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
     """Convert a file where it is of an older layout; returns where the copy of it is then."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
+    if version == SCHEMA_VERSION:
         return None
     aside = _private_file(path, f"layout-{version}")
     try:
@@ -42,12 +42,12 @@ def convert(connection: sqlite3.Connection) -> None:
     (before,) = connection.execute("PRAGMA user_version").fetchone()
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        for layout in range(before + 1, VERSION + 1):
+        for layout in range(before + 1, SCHEMA_VERSION + 1):
             _make(connection, LAYOUTS[layout])
             if layout == 2:
                 _book_all(connection)
                 spend.begin_dates(connection, time.time())
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _make(connection: sqlite3.Connection, tables: str) -> None:

@@ -27,7 +27,7 @@ from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.otlp_json import from_hex
 from openhands_otel.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
 
-BODY_LIMIT: Final = 20 * 1024 * 1024
+EXPORT_LIMIT: Final = 20 * 1024 * 1024
 """Bytes of a request as sent: what the OpenTelemetry Collector's own receiver takes."""
 DECODED_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of a request when decompressed."""

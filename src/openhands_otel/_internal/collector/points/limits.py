@@ -16,7 +16,7 @@ PROCESS_LIMIT: Final = 1_000
 """Processes in memory, beyond which those that have been silent for a while leave it."""
 PROCESS_HARD_LIMIT: Final = 4_000
 """Beyond this the longest silent leave at once, however short they have been."""
-AT_ONCE: Final = 500
+PROCESSES_AT_ONCE: Final = 500
 """Processes of one request that are taken before the next look at these limits."""
 OWN_BYTES: Final = 96 * 1024 * 1024
 """What processes and their series under our own names may weigh; then the longest silent leave too."""

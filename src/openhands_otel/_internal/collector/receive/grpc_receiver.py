@@ -16,7 +16,7 @@ import grpc.aio
 
 from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import Token, not_for_this
-from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest
+from openhands_otel._internal.collector.points.decode import EXPORT_LIMIT, MalformedRequest
 from openhands_otel._internal.collector.receive.auth import FORWARDED, is_loopback
 from openhands_otel._internal.collector.receive.connection import BODY_S, HEAD_S
 from openhands_otel._internal.collector.receive.connections import connection_limit
@@ -28,7 +28,7 @@ from openhands_otel._internal.host.named_tokens import Right
 from openhands_otel._internal.host.neighbours import Address, is_mine, owner_of_peer
 from openhands_otel.semconv import BEAT_HEADER, REPLAYED_HEADER
 
-GRPC: Final = "OTLP/gRPC"
+OVER_GRPC: Final = "OTLP/gRPC"
 """The part whose health is told."""
 _SERVICES: Final = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
@@ -38,7 +38,7 @@ _SERVICES: Final = {
 _STOP_GRACE_S: Final = 0.5
 _CALL_LIMIT: Final = 256
 _LIMITS: Final = (
-    ("grpc.max_receive_message_length", BODY_LIMIT),
+    ("grpc.max_receive_message_length", EXPORT_LIMIT),
     ("grpc.max_concurrent_streams", 64),
     # Until HTTP/2 is agreed on.
     ("grpc.server_handshake_timeout_ms", int(HEAD_S * 1000)),
@@ -159,7 +159,7 @@ class GrpcReceiver:
         if self._server is not None:
             await self._server.start()
         health = self._receiver.store.health
-        self._running = asyncio.create_task(keep_running(health, GRPC, self._serve, lambda: self._stopping))
+        self._running = asyncio.create_task(keep_running(health, OVER_GRPC, self._serve, lambda: self._stopping))
 
     async def _serve(self) -> None:
         if self._server is None:

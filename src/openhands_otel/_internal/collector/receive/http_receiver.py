@@ -21,7 +21,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.asking.endpoints import JSON
 from openhands_otel._internal.collector.absent import Unavailable
 from openhands_otel._internal.collector.access import visitor_of
-from openhands_otel._internal.collector.points.decode import BODY_LIMIT, MalformedRequest, TooLarge
+from openhands_otel._internal.collector.points.decode import EXPORT_LIMIT, MalformedRequest, TooLarge
 from openhands_otel._internal.collector.receive.connection import STATE_KEY, Connection
 from openhands_otel._internal.collector.receive.decompress import UnknownEncoding, coding_of
 from openhands_otel._internal.collector.receive.receiver import METRICS_SIGNAL, SIGNALS, NotTheirs, Receiver
@@ -105,14 +105,14 @@ def _text(headers: dict[bytes, bytes], name: bytes) -> str:
 
 async def _body(request: Request, announced: str, room: Room) -> bytes:
     """The whole body as it was sent; ``announced`` says how long it is to be."""
-    if announced.isdigit() and int(announced) > BODY_LIMIT:
+    if announced.isdigit() and int(announced) > EXPORT_LIMIT:
         raise _too_large()
     pieces: list[bytes] = []
     size = held = 0
     try:
         async for piece in request.stream():
             size += len(piece)
-            if size > BODY_LIMIT:
+            if size > EXPORT_LIMIT:
                 raise _too_large()
             if size > SMALL and (missing := size - held):
                 await room.take(missing)
@@ -124,7 +124,7 @@ async def _body(request: Request, announced: str, room: Room) -> bytes:
 
 
 def _too_large() -> TooLarge:
-    return TooLarge(f"the body is larger than {BODY_LIMIT} bytes")
+    return TooLarge(f"the body is larger than {EXPORT_LIMIT} bytes")
 
 
 def _note(request: Request, receiver: Receiver, ours: bool, processes: list[str]) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from openhands_otel._internal.collector.access import EVERYTHING
+from openhands_otel._internal.collector.access import FULL_GRANT
 from openhands_otel._internal.collector.archive.journal import JournalEntry
 from openhands_otel._internal.collector.points.decode import (
     MalformedRequest,
@@ -75,7 +75,7 @@ class Receiver:
         coding: str = IDENTITY,
         replayed: bool = False,
         heard: Callable[[list[str]], object] = len,
-        grant: Grant = EVERYTHING,
+        grant: Grant = FULL_GRANT,
     ) -> Message:
         """Take one request and return the response; raises MalformedRequest, TooLarge, and NotTheirs by ``grant``.
 
@@ -132,7 +132,7 @@ class Receiver:
                 await self._receive(entry)
         self._store.begin_to_watch()
 
-    async def _receive(self, entry: JournalEntry, grant: Grant = EVERYTHING) -> tuple[Refusals, list[str]]:
+    async def _receive(self, entry: JournalEntry, grant: Grant = FULL_GRANT) -> tuple[Refusals, list[str]]:
         decoded = await self._read(decode_metrics, entry.body, entry.json, entry.coding)
         _check(grant, (update.instance.service for update in decoded.updates))
         processes = [update.instance.key for update in decoded.updates]

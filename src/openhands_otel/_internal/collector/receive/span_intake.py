@@ -24,7 +24,7 @@ from openhands_otel._internal.collector.spans.span import Span
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
 
-SPANS: Final = "spans"
+SPANS_PART: Final = "spans"
 """The part whose health is told."""
 REQUESTS: Final = 64
 """Requests that may wait: fewer than gRPC serves at a time, so that metrics always find room."""
@@ -128,7 +128,7 @@ class SpanIntake:
                 return
             answer: Exception | None = MalformedRequest(f"a span cannot be saved ({type(error).__name__})")
         except FORESEEN as error:
-            self._store.health.failed(SPANS, error)
+            self._store.health.failed(SPANS_PART, error)
             # The file that is there next may be another.
             self._held_bytes = None
             answer = Unavailable("spans cannot be saved for now")
@@ -137,7 +137,7 @@ class SpanIntake:
                 _answer(one, Unavailable("spans cannot be saved for now"))
             raise
         else:
-            self._store.health.well(SPANS)
+            self._store.health.well(SPANS_PART)
             answer = None
         for one in group:
             _answer(one, answer)
@@ -160,7 +160,7 @@ class SpanIntake:
             while freed := await archive.trim_spans(older_than, self._held_bytes - self._kept_bytes):
                 self._held_bytes -= freed
         except FORESEEN as error:
-            self._store.health.failed(SPANS, error)
+            self._store.health.failed(SPANS_PART, error)
 
 
 def _answer(waiting: _Waiting, error: Exception | None) -> None:

@@ -26,11 +26,11 @@ from openhands_otel._internal.collector.serve.exposition import Exposition
 from openhands_otel._internal.collector.serve.openapi import openapi
 from openhands_otel._internal.collector.serve.span_answers import SpanAnswers
 from openhands_otel._internal.collector.sight import Sight
-from openhands_otel._internal.collector.state.stream import HEARTBEAT_S, StreamSubscription
+from openhands_otel._internal.collector.state.stream import KEEP_ALIVE_S, StreamSubscription
 from openhands_otel._internal.collector.store import Store
 from openhands_otel._internal.collector.supervision import FORESEEN
 from openhands_otel._internal.spend.budgets import Limit
-from openhands_otel._internal.spend.handover import BODY_LIMIT, Handover
+from openhands_otel._internal.spend.handover import IMPORT_LIMIT, Handover
 from openhands_otel._internal.spend.questions import SpendQuestion
 from openhands_otel._internal.spend.reading import BadQuestion, history_window, read_question
 from openhands_otel._internal.spend.zones import zone_of
@@ -212,8 +212,8 @@ class Api:
         body = bytearray()
         async for piece in request.stream():
             body += piece
-            if len(body) > BODY_LIMIT:
-                return problem(413, f"a request may have {BODY_LIMIT // 1024**2} MiB at most: send fewer at a time")
+            if len(body) > IMPORT_LIMIT:
+                return problem(413, f"a request may have {IMPORT_LIMIT // 1024**2} MiB at most: send fewer at a time")
         try:
             handover = Handover.model_validate_json(bytes(body))
             await self._store.save_all()
@@ -258,7 +258,7 @@ class _EventResponse(StreamingResponse):
     """Gives the viewer's place back whatever becomes of the answer, also where it never began."""
 
     def __init__(self, store: Store, subscription: StreamSubscription, request: Request) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no", KEEP_ALIVE_HEADER: f"{HEARTBEAT_S:g}"}
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", KEEP_ALIVE_HEADER: f"{KEEP_ALIVE_S:g}"}
         events = self._events(request.headers.get("last-event-id"))
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._store = store

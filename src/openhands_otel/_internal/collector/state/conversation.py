@@ -12,7 +12,7 @@ from openhands_otel._internal.collector.points.limits import CONVERSATION_WEIGHT
 from openhands_otel._internal.collector.points.series import Attributes, Point
 from openhands_otel._internal.collector.state.erased import Erased
 from openhands_otel._internal.collector.state.placing import (
-    CONVERSATIONS,
+    CONVERSATION_RECORDS,
     UNDATED,
     Cube,
     RecordKey,
@@ -114,7 +114,7 @@ class Conversation:
     @property
     def key(self) -> RecordKey:
         """Of its record."""
-        return CONVERSATIONS, self.id
+        return CONVERSATION_RECORDS, self.id
 
     @property
     def _agent(self) -> str:

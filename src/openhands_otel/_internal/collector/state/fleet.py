@@ -40,7 +40,7 @@ from openhands_otel._internal.collector.state.process import OWN_METRICS, Metric
 from openhands_otel._internal.collector.state.sharing import SHARED, growth, key_of, raised
 from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, BurnMeter, TotalKey, TotalSums
 from openhands_otel._internal.combining.building import Life
-from openhands_otel._internal.spend.amounts import CALLS, SECONDS
+from openhands_otel._internal.spend.amounts import CALLS_FIELD, SECONDS_FIELD
 
 SILENT_AFTER_S: Final = 3600.0
 """A process without a word for so long (60 heartbeats) leaves memory; its record stays in the archive."""
@@ -152,7 +152,7 @@ class Fleet:
             spent = self.unbooked.amount(process.key, quarter, place)
             process.count(spent, name, low, high)
             if held.value != before:
-                spent.grow(SECONDS, sum_of(before), sum_of(held.value))
+                spent.grow(SECONDS_FIELD, sum_of(before), sum_of(held.value))
         return bool(steps)
 
     def _new_series(
@@ -239,7 +239,7 @@ class Fleet:
         reached = amount(held.value)
         self.sums.replace(process.instance.service, name, SHARED, reached - by, reached)
         spent = self.unbooked.amount(process.key, quarter_of(point.time, received), process.place(SHARED))
-        spent.grow(FLEET_MEASURES.get(name, CALLS), reached - by, reached)
+        spent.grow(FLEET_MEASURES.get(name, CALLS_FIELD), reached - by, reached)
         if name == semconv.COST.name and by and not replayed:
             self.burn.add(process.instance.service, by, received / 1e9)
         return by > 0
@@ -248,7 +248,7 @@ class Fleet:
         for name, attributes, counted in process.contributions():
             if name == CALLS_BEFORE:
                 self.sums.replace(process.instance.service, name, attributes, counted, 0)
-                self.unbooked.amount(process.key, quarter, process.place(attributes)).grow(CALLS, counted, 0)
+                self.unbooked.amount(process.key, quarter, process.place(attributes)).grow(CALLS_FIELD, counted, 0)
 
     def silent(self, now: float, limit: int) -> list[str]:
         """Processes that may leave memory: the long silent ones, and of too many the longest silent."""

@@ -18,12 +18,12 @@ from typing import Final, NamedTuple
 
 from openhands_otel import semconv
 from openhands_otel._internal.collector.points.series import Attributes
-from openhands_otel._internal.spend.amounts import CALLS, COUNTERS, SECONDS, TOKENS, Amount
+from openhands_otel._internal.spend.amounts import CALLS_FIELD, COUNTERS, SECONDS_FIELD, TOKEN_FIELDS, Amount
 
 UNDATED: Final = 0
 """Stands for the quarter-hour of what has no date."""
-PROCESSES: Final = "processes"
-CONVERSATIONS: Final = "conversations"
+PROCESS_RECORDS: Final = "processes"
+CONVERSATION_RECORDS: Final = "conversations"
 RecordKey = tuple[str, str]
 """Table (one of these) and key of a record of the database."""
 
@@ -109,12 +109,12 @@ FLEET_MEASURES: Final[Mapping[str, str]] = {metric.name: field for metric, field
 """The field of an amount that each fleet counter which totals are made of adds to."""
 _CONVERSATION_MEASURES: Final[Mapping[str, str]] = {
     semconv.CONVERSATION_COST.name: "cost",
-    semconv.CONVERSATION_CALLS.name: CALLS,
+    semconv.CONVERSATION_CALLS.name: CALLS_FIELD,
     semconv.CONVERSATION_UNPRICED.name: "unpriced_calls",
     semconv.CONVERSATION_CACHE_SAVINGS.name: "savings",
-    semconv.CONVERSATION_LLM_TIME.name: SECONDS,
+    semconv.CONVERSATION_LLM_TIME.name: SECONDS_FIELD,
 }
-_TOKEN_MEASURES: Final[Mapping[object, str]] = {kind.value: field for kind, field in TOKENS.items()}
+_TOKEN_MEASURES: Final[Mapping[object, str]] = {kind.value: field for kind, field in TOKEN_FIELDS.items()}
 
 
 def conversation_measure(metric: str, attributes: Attributes) -> str | None:

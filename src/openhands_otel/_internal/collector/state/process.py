@@ -28,7 +28,7 @@ from openhands_otel._internal.collector.state.erased import Erased, Record
 from openhands_otel._internal.collector.state.liveness import Pulse
 from openhands_otel._internal.collector.state.placing import (
     FLEET_MEASURES,
-    PROCESSES,
+    PROCESS_RECORDS,
     UNDATED,
     Cube,
     Place,
@@ -38,7 +38,7 @@ from openhands_otel._internal.collector.state.placing import (
 )
 from openhands_otel._internal.collector.state.totals import CALLS_BEFORE, TOTAL_METRICS
 from openhands_otel._internal.exact import Number
-from openhands_otel._internal.spend.amounts import CALLS, SECONDS, Amount
+from openhands_otel._internal.spend.amounts import CALLS_FIELD, SECONDS_FIELD, Amount
 
 MetricSeries = tuple[str, Attributes]
 
@@ -75,7 +75,7 @@ class Process:
     @property
     def key(self) -> RecordKey:
         """Of its record."""
-        return PROCESSES, self.instance.key
+        return PROCESS_RECORDS, self.instance.key
 
     def place(self, attributes: Attributes) -> Place:
         """Where the spend of one of its series belongs."""
@@ -114,14 +114,16 @@ class Process:
             if adds_up(name, attributes):
                 self.count(unbooked.amount(self.key, UNDATED, self.place(attributes)), name, 0, held.total)
                 if held.total:
-                    unbooked.amount(self.key, UNDATED, self.place(attributes)).grow(SECONDS, 0.0, sum_of(held.value))
+                    unbooked.amount(self.key, UNDATED, self.place(attributes)).grow(
+                        SECONDS_FIELD, 0.0, sum_of(held.value)
+                    )
 
     def count(self, spent: Amount, name: str, low: Number, high: Number) -> None:
         """Add what one of its series went through to an amount; seconds apart."""
         if name in FLEET_MEASURES:
             spent.grow(FLEET_MEASURES[name], low, high)
         elif not self.counts_calls:
-            spent.grow(CALLS, low, high)
+            spent.grow(CALLS_FIELD, low, high)
 
     def record(self) -> Record:
         """What must outlive this process of ours: the series that totals are made of."""

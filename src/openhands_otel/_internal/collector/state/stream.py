@@ -19,11 +19,11 @@ from typing import Final
 
 from pydantic import BaseModel
 
-HEARTBEAT_S: Final = 1.0
+KEEP_ALIVE_S: Final = 1.0
 """A viewer that hears nothing for some of these knows that it is cut off, or that we are stopped."""
-HEARTBEAT: Final = b": still here\n\n"
+KEEP_ALIVE: Final = b": still here\n\n"
 VIEWER_LIMIT: Final = 256
-ROW_LIMIT: Final = 4
+ROWS_A_SECOND: Final = 4
 """How often in a second one conversation is told. An agent's call makes about three changes within a moment."""
 CHANGES_EVERY_S: Final = 0.25
 """How often those are told who are told of changes."""
@@ -78,10 +78,10 @@ class StreamSubscription:
     async def next(self) -> list[bytes]:
         """All that waits, or a heartbeat after a silent while. The frames are every viewer's: none is copied here."""
         try:
-            async with asyncio.timeout(HEARTBEAT_S):
+            async with asyncio.timeout(KEEP_ALIVE_S):
                 await self._woken.wait()
         except TimeoutError:
-            return [HEARTBEAT]
+            return [KEEP_ALIVE]
         early_s = self._delivered + self._pace_s() - time.monotonic()
         if early_s > 0 and not self.closed:
             await asyncio.sleep(early_s)

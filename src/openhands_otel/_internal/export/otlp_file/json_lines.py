@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from openhands_otel._internal.otlp_json import from_hex, to_hex
 
-METRICS = "resourceMetrics"
+METRICS_KEY = "resourceMetrics"
 _IDS = ("traceId", "spanId")
 
 
@@ -34,13 +34,13 @@ def decode_line(line: bytes) -> ExportMetricsServiceRequest:
         raise NotMetrics("it is nested too deeply") from None
     except ValueError:
         raise NotMetrics("it is no JSON, or half-written") from None
-    if not isinstance(document, dict) or METRICS not in document:
+    if not isinstance(document, dict) or METRICS_KEY not in document:
         raise NotMetrics("it holds no metrics of OTLP")
     found = cast("dict[str, Any]", document)
     request = ExportMetricsServiceRequest()
     try:
         _change_ids(found, from_hex)
-        ParseDict({METRICS: found[METRICS]}, request, ignore_unknown_fields=True)
+        ParseDict({METRICS_KEY: found[METRICS_KEY]}, request, ignore_unknown_fields=True)
     except (ParseError, ValueError, TypeError, AttributeError, RecursionError):
         raise NotMetrics("its metrics are not as OTLP has them") from None
     return request
@@ -55,7 +55,7 @@ def _change_ids(document: dict[str, Any], change: Callable[[str], str]) -> None:
 
 
 def _exemplars(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for resource in _each(document, METRICS):
+    for resource in _each(document, METRICS_KEY):
         for scope in _each(resource, "scopeMetrics"):
             for metric in _each(scope, "metrics"):
                 for kind in ("sum", "histogram", "exponentialHistogram", "gauge"):

@@ -11,7 +11,7 @@ from typing import IO, Final
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from openhands_otel._internal.export.otlp_file.json_lines import NotMetrics, decode_line
-from openhands_otel._internal.export.otlp_file.writer import SUFFIX, flags, is_delta
+from openhands_otel._internal.export.otlp_file.writer import FILE_SUFFIX, flags, is_delta
 from openhands_otel._internal.export.spool import folder as spools
 from openhands_otel._internal.export.spool.file import MAGIC, NotASpool, decode
 
@@ -26,7 +26,7 @@ def files_below(path: Path) -> list[Path]:
     """The files that a path means: itself, or all of a folder's that are lines of OTLP or spools, at any depth."""
     if not path.is_dir():
         return [path]
-    endings = (SUFFIX, spools.SUFFIX)
+    endings = (FILE_SUFFIX, spools.SPOOL_SUFFIX)
     return sorted(found for found in path.rglob("*") if found.name.endswith(endings) and not found.name.startswith("."))
 
 
@@ -47,7 +47,7 @@ def requests_in(path: Path) -> Iterator[ExportMetricsServiceRequest | NotTaken]:
 
 def _of_spool(file: IO[bytes]) -> Iterator[ExportMetricsServiceRequest | NotTaken]:
     try:
-        spool = decode(file.read(spools.LIMIT + 1))
+        spool = decode(file.read(spools.SPOOL_LIMIT + 1))
     except NotASpool as error:
         yield NotTaken(str(error))
         return

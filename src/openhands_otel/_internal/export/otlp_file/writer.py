@@ -27,8 +27,8 @@ from openhands_otel._internal.export.spool.thinning import keep_counters
 from openhands_otel._internal.export.transport import DELIVERED, Outcome
 from openhands_otel.semconv import SCOPE_FLEET, SCOPE_PROCESS
 
-SUFFIX: Final = ".jsonl"
-LIMIT: Final = 64 * 1024 * 1024
+FILE_SUFFIX: Final = ".jsonl"
+FILE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one process's file."""
 LOOSE_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of lines that are not joined yet."""
@@ -46,9 +46,9 @@ _OWN: Final = flags("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY")
 class FileTransport:
     """Writes requests into ``folder``, under the name of the process's instance. For one thread at a time."""
 
-    def __init__(self, folder: Path, instance: str, limit: int = LIMIT, loose_limit: int = LOOSE_LIMIT) -> None:
+    def __init__(self, folder: Path, instance: str, limit: int = FILE_LIMIT, loose_limit: int = LOOSE_LIMIT) -> None:
         self._folder = folder
-        self._path = folder / f"{instance}{SUFFIX}"
+        self._path = folder / f"{instance}{FILE_SUFFIX}"
         self._limit = limit
         self._loose_limit = loose_limit
         self._quarter = 0

@@ -25,7 +25,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.export.spool.destination import Destination
 
 MAGIC: Final = b"openhands-otel spool "
-VERSION: Final = 1
+SPOOL_VERSION: Final = 1
 HEADER_LIMIT: Final = 4 * 1024 * 1024
 
 FIRST, MARK, NEWEST, ACKNOWLEDGED = "first", "mark", "newest", "acknowledged"
@@ -95,7 +95,7 @@ def encode(spool: Spool) -> bytes:
         "parts": [[part.kind, part.at, len(part.body)] for part in spool.parts],
         "crc32": zlib.crc32(body),
     }
-    return b"%s%d\n%s\n%s" % (MAGIC, VERSION, json.dumps(about).encode(), body)
+    return b"%s%d\n%s\n%s" % (MAGIC, SPOOL_VERSION, json.dumps(about).encode(), body)
 
 
 def decode(data: bytes, whole: bool = True) -> Spool:
@@ -103,7 +103,7 @@ def decode(data: bytes, whole: bool = True) -> Spool:
     first, _, rest = data.partition(b"\n")
     if not first.startswith(MAGIC) or not first[len(MAGIC) :].isdigit():
         raise NotASpool("it is no spool")
-    if int(first[len(MAGIC) :]) != VERSION:
+    if int(first[len(MAGIC) :]) != SPOOL_VERSION:
         raise NotASpool("it was written by another release")
     header, _, body = rest.partition(b"\n")
     try:

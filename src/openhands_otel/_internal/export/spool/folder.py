@@ -36,8 +36,8 @@ except ImportError:
     fcntl = None
 
 
-SUFFIX: Final = ".spool"
-LIMIT: Final = 64 * 1024 * 1024
+SPOOL_SUFFIX: Final = ".spool"
+SPOOL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of all files together."""
 _NEW: Final = ".new"
 _LEFT_BEHIND_S: Final = 60.0
@@ -65,7 +65,7 @@ class SpoolEntry:
     @property
     def id(self) -> str:
         """What people call it."""
-        return self.path.name.removesuffix(SUFFIX)[:8]
+        return self.path.name.removesuffix(SPOOL_SUFFIX)[:8]
 
 
 def spool_folder() -> Path:
@@ -192,7 +192,7 @@ def _read(path: Path, whole: bool = True) -> Spool:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
             raise NotASpool("it is not a file of this user's own")
-        if about.st_size > LIMIT:
+        if about.st_size > SPOOL_LIMIT:
             raise NotASpool("it is larger than all of them may be together")
         return decode(file.read()) if whole else decode(file.readline(99) + file.readline(HEADER_LIMIT), whole=False)
 
@@ -212,7 +212,7 @@ def _files(folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for name in names:
-        if name.endswith(SUFFIX):
+        if name.endswith(SPOOL_SUFFIX):
             yield folder / name
         elif name.endswith(_NEW):
             _remove_if_left_behind(folder / name)
@@ -232,10 +232,10 @@ def make_room(folder: Path, size: int, own: Path) -> int:
     sizes = {path: path.lstat().st_size for path in _files(folder) if path != own}
     for thin in (_without_marks, _counters_only, None):
         for path in sorted(sizes, key=lambda each: each.lstat().st_mtime if each.exists() else 0.0):
-            if sum(sizes.values()) + size <= LIMIT:
-                return LIMIT - sum(sizes.values())
+            if sum(sizes.values()) + size <= SPOOL_LIMIT:
+                return SPOOL_LIMIT - sum(sizes.values())
             sizes[path] = _thin(path, thin)
-    return max(0, LIMIT - sum(sizes.values()))
+    return max(0, SPOOL_LIMIT - sum(sizes.values()))
 
 
 def _thin(path: Path, thin: Callable[[Spool], Spool] | None) -> int:
@@ -266,7 +266,7 @@ def _say_dropped(path: Path, spool: Spool | None) -> None:
     what = (
         "a damaged spool" if spool is None else f"the spool of {dollars(spool.owed.cost)} for {spool.destination.shown}"
     )
-    logger.warning("%s is dropped: %s holds %d MB and there is no room", what, path.parent, LIMIT // 1024**2)
+    logger.warning("%s is dropped: %s holds %d MB and there is no room", what, path.parent, SPOOL_LIMIT // 1024**2)
 
 
 def _without_marks(spool: Spool) -> Spool:
