@@ -10,12 +10,11 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import TypeAdapter
-
-from openhands_otel._internal import api_paths
+from openhands_otel._internal.asking import endpoints
+from openhands_otel._internal.asking.steps import Question, spend_asked
 from openhands_otel._internal.host.network import is_this_machine, without_secrets
 from openhands_otel._internal.host.plain_http import NoAnswer, get
 from openhands_otel._internal.openhands_files.finding import Skip, default_roots
@@ -162,8 +161,10 @@ def _somebody_listens(url: str) -> bool:
 def _ask_viewer(
     url: str, token: str | None, question: SpendQuestion, wants_presence: bool
 ) -> tuple[Spend, PresenceById]:
-    spend, present = _ask_plainly(url, token, question, wants_presence) or _ask_by_client(
-        url, token, question, wants_presence
+    # A zone without a name has none that could be told; the viewer of this machine has the same.
+    asked = _asked(question, None if question.zone.key == MACHINE else question.zone.key)
+    spend, present = _ask_plainly(url, token, asked, wants_presence) or _ask_by_client(
+        url, token, asked, wants_presence
     )
     if spend.timezone != question.zone.key:
         here = printable(without_secrets(url).rstrip("/"), 200)
@@ -172,8 +173,14 @@ def _ask_viewer(
     return spend, presence_of((each.conversation_id, each.since, each.until) for each in present)
 
 
+def _asked(question: SpendQuestion, timezone: str | None) -> dict[str, Any]:
+    """A question in the words of ``StatsClient.spend``."""
+    where = [str(each) for each in question.where]
+    return {"by": question.by, "since": question.since, "until": question.until, "timezone": timezone, "where": where}
+
+
 def _ask_plainly(
-    url: str, token: str | None, question: SpendQuestion, wants_presence: bool
+    url: str, token: str | None, asked: dict[str, Any], wants_presence: bool
 ) -> tuple[Spend, Sequence[Presence]] | None:
     """Of a viewer on this machine, without loading a client, which takes longer than the answer.
 
@@ -183,34 +190,22 @@ def _ask_plainly(
         parts = urlsplit(url.strip())
         if parts.scheme != "http" or parts.username is not None or not is_this_machine(parts.hostname or ""):
             return None
-        query = {
-            "by": ",".join(question.by),
-            "since": question.since,
-            "until": question.until,
-            "timezone": _zone_asked(question),
-            "where": [str(each) for each in question.where],
-        }
-        given = urlencode({name: value for name, value in query.items() if value not in (None, "")}, doseq=True)
-        spend = _plainly(Spend, url, f"{api_paths.SPEND}?{given}", token)
-        return spend, _plainly(tuple[Presence, ...], url, api_paths.PRESENCE, token) if wants_presence else ()
+        spend = _plainly(url, token, Question(endpoints.SPEND, spend_asked(**asked, top=None)))
+        return spend, _plainly(url, token, Question(endpoints.PRESENCE)) if wants_presence else ()
     except (NoAnswer, ValueError):
         return None
 
 
-def _plainly[T](kind: type[T], url: str, path: str, token: str | None) -> T:
-    code, body = get(url.strip(), path, token, _PATIENCE_S)
+def _plainly[T](url: str, token: str | None, question: Question[T]) -> T:
+    query = urlencode(question.query, doseq=True)
+    code, body = get(url.strip(), f"{question.endpoint.path}?{query}", token, _PATIENCE_S)
     if code != 200:
         raise NoAnswer(str(code))
-    return TypeAdapter(kind).validate_json(body)
-
-
-def _zone_asked(question: SpendQuestion) -> str | None:
-    """A zone without a name has none that could be told; the viewer of this machine has the same."""
-    return None if question.zone.key == MACHINE else question.zone.key
+    return question.endpoint.reader.validate_json(body)
 
 
 def _ask_by_client(
-    url: str, token: str | None, question: SpendQuestion, wants_presence: bool
+    url: str, token: str | None, asked: dict[str, Any], wants_presence: bool
 ) -> tuple[Spend, Sequence[Presence]]:
     try:
         from openhands_otel.client import StatsClient, StatsError
@@ -218,14 +213,7 @@ def _ask_by_client(
         raise SourceError(_HTTPX) from None
     try:
         with StatsClient(url, token, timeout_s=_PATIENCE_S) as client:
-            spend = client.spend(
-                question.by,
-                since=question.since,
-                until=question.until,
-                timezone=_zone_asked(question),
-                where=[str(each) for each in question.where],
-            )
-            return spend, client.presence() if wants_presence else ()
+            return client.spend(**asked), client.presence() if wants_presence else ()
     except StatsError as error:
         raise SourceError(str(error)) from None
 
@@ -237,15 +225,8 @@ def _ask_prometheus(url: str, token: str | None, question: SpendQuestion) -> Spe
         raise SourceError(_HTTPX) from None
     try:
         with StatsClient(f"{PROMETHEUS}{url}", token, timeout_s=_PATIENCE_S) as client:
-            return client.spend(
-                question.by,
-                since=question.since,
-                until=question.until,
-                # It is asked from here, so this machine's zone is known whatever it is called.
-                timezone=question.zone.key,
-                where=[str(each) for each in question.where],
-                top=question.top,
-            )
+            # It is asked from here, so this machine's zone is known whatever it is called.
+            return client.spend(**_asked(question, question.zone.key), top=question.top)
     except StatsError as error:
         raise SourceError(str(error)) from None
 
