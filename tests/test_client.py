@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 from openhands_otel import semconv
 from openhands_otel._internal.asking.changes import Changes
 from openhands_otel._internal.asking.promql import spent
-from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError
+from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError, Unreachable
 from openhands_otel.semconv import RunOutcome, Status
 from openhands_otel.stats import ConversationUpdate, RemovedUpdate, SnapshotUpdate, TotalsUpdate, Update
 from otlp_sender import Sender
@@ -335,6 +336,22 @@ def test_an_event_loop_is_told_what_is_wrong_in_the_same_words(url: str) -> None
 def test_an_address_of_no_prometheus_says_how_one_looks(url: str) -> None:
     with pytest.raises(StatsError, match=r"no address of a Prometheus: it should look like http://127\.0\.0\.1:9090"):
         StatsClient(f"{PROMETHEUS}{url}")
+
+
+def test_each_question_has_an_answer_there_or_a_reason_why_not() -> None:
+    """Where nobody listens what has an answer is unreachable, and what has none is refused without a request."""
+    names = [name for name in dir(StatsClient) if name[0] != "_" and name not in ("close", "stream")]
+    refused: dict[str, str] = {}
+    with StatsClient(f"{PROMETHEUS}http://127.0.0.1:9") as client:
+        for name in names:
+            ask = getattr(client, name)
+            needed = [each for each in inspect.signature(ask).parameters.values() if each.default is each.empty]
+            with pytest.raises(StatsError) as raised:
+                ask(*("id" for _ in needed))
+            if not isinstance(raised.value, Unreachable):
+                refused[name] = str(raised.value)
+    assert refused.keys() == {"budgets", "calls", "latency", "past_conversations", "runs", "timeline"}
+    assert all(": ask a viewer" in why for why in refused.values())
 
 
 def test_where_no_prometheus_is_the_error_says_so(viewer: Viewer) -> None:

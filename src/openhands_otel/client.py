@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Any, Concatenate, Final, Self, overload
 
 try:
@@ -166,24 +166,21 @@ class _Answered[**P, T]:
     """A method of both clients that says what is asked: ``StatsClient`` answers it, ``AsyncStatsClient`` is awaited."""
 
     def __init__(self, question: Callable[Concatenate[Any, P], Question[T]]) -> None:
+        @wraps(question)
+        def method(client: StatsClient | AsyncStatsClient, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return client._run(question(client, *args, **kwargs))  # pyright: ignore[reportPrivateUsage]
+
+        self._method: Callable[..., Any] = method
         self.__wrapped__ = question
-        self.__doc__ = question.__doc__
 
     @overload
-    def __get__(self, client: None, kind: type) -> Self: ...
+    def __get__(self, client: None, kind: type) -> Callable[Concatenate[Any, P], Any]: ...
     @overload
     def __get__(self, client: StatsClient, kind: type) -> Callable[P, T]: ...
     @overload
     def __get__(self, client: AsyncStatsClient, kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
     def __get__(self, client: StatsClient | AsyncStatsClient | None, kind: type) -> Any:
-        if client is None:
-            return self
-
-        @wraps(self.__wrapped__)
-        def answered(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client._run(self.__wrapped__(client, *args, **kwargs))  # pyright: ignore[reportPrivateUsage]
-
-        return answered
+        return self._method if client is None else MethodType(self._method, client)
 
 
 class _Questions:

@@ -182,6 +182,7 @@ _ANSWERS: Final[Mapping[Endpoint[Any], Callable[[Question[Any]], Steps[Any]]]] =
     endpoints.PRESENCE: _ask_presence,
 }
 _UNANSWERED: Final[Mapping[Endpoint[Any], str]] = {
+    endpoints.IMPORT: "a Prometheus takes in nothing of the time before it was there: name a viewer",
     endpoints.CALLS: "a Prometheus has no spans, of which calls would be made: ask a viewer",
     endpoints.TIMELINE: "a Prometheus has no spans, of which a timeline would be made: ask a viewer",
     endpoints.RUNS: "a Prometheus does not know the runs of conversations: ask a viewer",
