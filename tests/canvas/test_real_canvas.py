@@ -13,7 +13,7 @@ import pytest
 from compat import acp_stub
 from playwright.sync_api import expect, sync_playwright
 from server.scripts import calling, playing, running
-from viewer.test_page import CHROMIUM, FLAGS
+from viewer.conftest import CHROMIUM, FLAGS
 from viewer_process import Viewer, wait_for
 
 from openhands_otel._internal.demo.answers import Answer, LLMRequest

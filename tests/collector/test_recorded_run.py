@@ -32,7 +32,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
-from viewer.test_page import browser, page  # noqa: F401
+from viewer.conftest import browser  # noqa: F401
+from viewer.test_page import page  # noqa: F401
 from viewer.test_page import pytestmark as needs_chromium
 from viewer_process import Viewer, running_viewer, wait_for
 

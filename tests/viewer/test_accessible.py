@@ -15,7 +15,7 @@ from openhands_otel import semconv
 from otlp_sender import Sender
 
 from .crowd import play_crowd
-from .test_page import WIDE_ELEMENTS, browser, pytestmark  # noqa: F401
+from .test_page import WIDE_ELEMENTS, pytestmark  # noqa: F401
 
 AXE = """
 async () => {
@@ -51,7 +51,7 @@ def crowd() -> Iterator[Viewer]:
         yield viewer
 
 
-def opened(browser: Browser, scheme: Literal["light", "dark"], width: int, **more: Any) -> Page:  # noqa: F811
+def opened(browser: Browser, scheme: Literal["light", "dark"], width: int, **more: Any) -> Page:
     return browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 844}, **more)
 
 
@@ -59,7 +59,7 @@ def opened(browser: Browser, scheme: Literal["light", "dark"], width: int, **mor
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_any_view(
     crowd: Viewer,
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     scheme: Literal["light", "dark"],
     width: int,
 ) -> None:
@@ -82,7 +82,7 @@ def test_axe_finds_nothing_in_any_view(
     assert {view: wrong for view, wrong in found.items() if wrong} == {}
 
 
-def test_nothing_moves_for_those_who_want_no_motion(crowd: Viewer, browser: Browser) -> None:  # noqa: F811
+def test_nothing_moves_for_those_who_want_no_motion(crowd: Viewer, browser: Browser) -> None:
     page = opened(browser, "light", 1360, reduced_motion="reduce")
     page.goto(crowd.url)
     expect(page.locator("tr.conversation").first).to_be_visible()

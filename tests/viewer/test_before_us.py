@@ -12,7 +12,7 @@ from openhands_otel._internal.spend.handover import Handover, ReadConversation, 
 from openhands_otel._internal.spend.rows import QUARTER_S
 from otlp_sender import Sender
 
-from .test_page import browser, page, pytestmark  # noqa: F401
+from .test_page import page, pytestmark  # noqa: F401
 
 
 def test_today_is_named_with_its_zone_and_what_was_read_is_marked(

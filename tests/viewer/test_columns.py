@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from viewer_process import Viewer, running_viewer
 
 from .crowd import play_crowd
-from .test_page import WIDE_ELEMENTS, browser, page, pytestmark, row  # noqa: F401
+from .test_page import WIDE_ELEMENTS, page, pytestmark, row  # noqa: F401
 
 USUAL = ["conversation", "now", "model", "$", "$/h", "tokens", "context", "calls", "age"]
 FIRST = "00000000-aaaa-4bbb-8ccc-000000000000"
@@ -30,7 +30,7 @@ def shows(page: Page, *titles: str) -> None:  # noqa: F811
         expect(page.locator(f"{place} >> th, td")).to_have_count(len(titles))
 
 
-def test_columns_are_chosen_in_a_menu_and_kept_in_address_and_browser(crowd: Viewer, browser: Browser) -> None:  # noqa: F811
+def test_columns_are_chosen_in_a_menu_and_kept_in_address_and_browser(crowd: Viewer, browser: Browser) -> None:
     context = browser.new_context(viewport={"width": 1360, "height": 900})
     page = context.new_page()  # noqa: F811
     page.goto(crowd.url)

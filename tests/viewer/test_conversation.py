@@ -18,7 +18,7 @@ from openhands_otel._internal.money import money
 from otlp_sender import Sender
 
 from .crowd import ended
-from .test_page import browser, page, pytestmark, row  # noqa: F401
+from .test_page import page, pytestmark, row  # noqa: F401
 from .test_spending import values
 
 

@@ -17,7 +17,7 @@ from viewer_process import Viewer, running_viewer
 from openhands_otel._internal.canvas.extension import files
 from otlp_sender import Sender
 
-from .test_page import CHROMIUM, browser  # noqa: F401
+from .conftest import CHROMIUM
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)")
 
@@ -76,7 +76,7 @@ def viewer(canvas: Canvas) -> Iterator[Viewer]:
 
 
 @pytest.fixture
-def opened(browser: Browser, canvas: Canvas) -> Iterator[Callable[..., Page]]:  # noqa: F811
+def opened(browser: Browser, canvas: Canvas) -> Iterator[Callable[..., Page]]:
     """A page of Canvas that looks at a viewer; it may make no error."""
     wrong: list[str] = []
     contexts = []

@@ -15,7 +15,7 @@ from viewer_process import Viewer, running_viewer
 from otlp_sender import Sender
 
 from .crowd import play_crowd
-from .test_page import browser, page, pytestmark, row  # noqa: F401
+from .test_page import page, pytestmark, row  # noqa: F401
 
 CHECKLIST = Path(__file__).parents[2] / "docs" / "accessibility.md"
 FIRST = "00000000-aaaa-4bbb-8ccc-000000000000"

@@ -15,7 +15,7 @@ from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 from otlp_sender import Sender
 
 from .crowd import closed, ended, play_crowd
-from .test_page import browser, chip, page, pytestmark, row  # noqa: F401
+from .test_page import chip, page, pytestmark, row  # noqa: F401
 
 ORDER = "rows => rows.map(row => row.dataset.conversation)"
 

@@ -18,7 +18,7 @@ from viewer_process import PROTOBUF, Viewer, running_viewer
 from openhands_otel._internal.host.state_folder import own_token
 from otlp_sender import Sender
 
-from .test_page import browser, card, cards, page, pytestmark  # noqa: F401
+from .test_page import card, cards, page, pytestmark  # noqa: F401
 
 PROCESS = """
 import sys
@@ -69,7 +69,7 @@ def test_the_page_tells_the_dead_from_those_that_said_farewell(page: Page) -> No
 
 
 def test_an_address_that_logs_in_once_does_so_wherever_it_is_opened(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     page: Page,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -24,7 +24,7 @@ from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.events import Event
 from openhands_otel.semconv import RunOutcome, Status
 
-from .test_page import browser, chip, page, pytestmark  # noqa: F401
+from .test_page import chip, page, pytestmark  # noqa: F401
 
 HOW = {
     RunOutcome.ERROR: (150, Status.ERROR, "RateLimitError"),

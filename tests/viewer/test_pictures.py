@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, expect
 from viewer_process import Viewer, running_viewer
 
 from .scene import BUDGETS, MAIN, play_scene
-from .test_page import WIDE_ELEMENTS, browser, pytestmark  # noqa: F401
+from .test_page import WIDE_ELEMENTS, pytestmark  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
@@ -53,7 +53,7 @@ def team() -> Iterator[Viewer]:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_shows_the_page_as_it_is(team: Viewer, browser: Browser, tmp_path: Path, name: str) -> None:  # noqa: F811
+def test_a_picture_shows_the_page_as_it_is(team: Viewer, browser: Browser, tmp_path: Path, name: str) -> None:
     picture = PICTURES[name]
     page = browser.new_page(
         color_scheme=picture.scheme,

@@ -17,7 +17,7 @@ from openhands_otel._internal.money import money
 from openhands_otel.semconv import LABEL_PREFIX
 
 from .crowd import MODELS, PEOPLE, ended, midnight, play_crowd, sender
-from .test_page import browser, chip, page, pytestmark  # noqa: F401
+from .test_page import chip, page, pytestmark  # noqa: F401
 
 MOST_CLICKS = 2
 COUNT = """

@@ -14,7 +14,7 @@ from viewer_process import Viewer, running_viewer
 from openhands_otel import semconv
 from otlp_sender import Sender
 
-from .test_page import browser, is_complaint, pytestmark  # noqa: F401
+from .test_page import is_complaint, pytestmark  # noqa: F401
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 
@@ -26,7 +26,7 @@ def viewer() -> Iterator[Viewer]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:  # noqa: F811
+def page(browser: Browser) -> Iterator[Page]:
     """A page that may make no error, and ask nobody but its own server."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     wrong: list[str] = []

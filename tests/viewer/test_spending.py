@@ -14,7 +14,7 @@ from viewer_process import Viewer, running_viewer
 from openhands_otel._internal.money import money
 
 from .crowd import midnight, sender
-from .test_page import browser, chip, page, pytestmark, row  # noqa: F401
+from .test_page import chip, page, pytestmark, row  # noqa: F401
 
 WAYS = ("model", "service", "provider", "role", "agent", "conversation", "outcome", "instance", "team")
 

@@ -6,14 +6,13 @@ Model, provider and calls come from the calls and not from the cost rows: in the
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from telemetry.pipes import call, opened, origin, pipeline, put
 from viewer_process import Viewer, running_viewer, wait_for
 
@@ -22,7 +21,8 @@ from openhands_otel.client import StatsClient
 from openhands_otel.events import Origin
 from openhands_otel.semconv import Role
 from otlp_sender import Sender
-from viewer.test_page import CHROMIUM, FLAGS, cards
+from viewer.conftest import CHROMIUM
+from viewer.test_page import cards
 
 
 def unpriced(whose: Origin) -> Iterator[events.Event]:
@@ -72,20 +72,18 @@ def test_watch_shows_its_name_and_that_there_is_no_price(viewer: Viewer) -> None
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)")
-def test_the_page_shows_its_name_and_that_there_is_no_price(viewer: Viewer) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or CHROMIUM, args=FLAGS)
-        page = browser.new_page()
-        page.goto(cards(viewer))
-        own = page.locator("article.card[data-conversation='own-only']")
-        expect(own.locator(".cost")).to_have_text("no price")
-        expect(own.locator(".costs")).to_contain_text("my-own-model · vllmno price")
-        both = page.locator("article.card[data-conversation='both-aaa']")
-        expect(both.locator(".cost")).to_have_text("$0.5000+")
-        expect(both.locator(".costs")).to_contain_text("my-own-model · vllmno price")
-        page.locator("#filter").fill("vllm")
-        expect(page.locator("article.card")).to_have_count(2)
-        browser.close()
+def test_the_page_shows_its_name_and_that_there_is_no_price(viewer: Viewer, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(cards(viewer))
+    own = page.locator("article.card[data-conversation='own-only']")
+    expect(own.locator(".cost")).to_have_text("no price")
+    expect(own.locator(".costs")).to_contain_text("my-own-model · vllmno price")
+    both = page.locator("article.card[data-conversation='both-aaa']")
+    expect(both.locator(".cost")).to_have_text("$0.5000+")
+    expect(both.locator(".costs")).to_contain_text("my-own-model · vllmno price")
+    page.locator("#filter").fill("vllm")
+    expect(page.locator("article.card")).to_have_count(2)
+    page.close()
 
 
 def test_agents_that_do_not_say_it_are_read_as_before() -> None:
