@@ -1,14 +1,21 @@
-"""A real viewer in a process of its own, and ways to talk to it."""
+"""A real viewer in a process of its own, and ways to talk to it.
+
+It is forked off a Python that has imported what a viewer is made of, which is most of what its start takes; behind a
+``wrapper``, which chooses the program to execute, it is ``python -m openhands_otel view``.
+"""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +23,7 @@ from typing import IO, Any
 
 import httpx
 
+from forked import Child, Prepared
 from openhands_otel.stats import State
 from otlp_sender import Sender
 
@@ -27,7 +35,7 @@ _START_TIMEOUT_S = 100.0
 class Viewer:
     """The process, its addresses, and an HTTP client that shows the token if there is one."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Child
     url: str
     grpc: str
     token: str | None
@@ -69,24 +77,69 @@ def start_viewer(
     wrapper: Sequence[str] = (),
 ) -> Viewer:
     """Start one (its command behind ``wrapper``) and wait until it is ready."""
-    command = [*wrapper, sys.executable, "-m", "openhands_otel", "view", "--ready-json", "--database", str(database)]
-    command += ["--port", str(port), "--grpc-port", str(grpc_port), *options]
+    words = ["view", "--ready-json", "--database", str(database), "--port", str(port), "--grpc-port", str(grpc_port)]
+    words += options
     environment = os.environ | ({} if token is None else {"OPENHANDS_OTEL_VIEWER_TOKEN": token})
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+    if wrapper:
+        process, line = _execute([*wrapper, sys.executable, "-m", "openhands_otel", *words], environment, stderr)
+    else:
+        process, line = _fork(words, environment, stderr)
+    ready = json.loads(line)
+    return Viewer(process, ready["url"], ready["grpc"], token)
+
+
+_FORKED = """
+import sys
+from openhands_otel._internal.cli import main
+sys.exit(main())
+"""
+
+
+@functools.cache
+def _prepared() -> Prepared:
+    prepared = Prepared("openhands_otel._internal.cli.view", "uvloop")
+    atexit.register(prepared.stop)
+    return prepared
+
+
+def _fork(words: Sequence[str], environment: Mapping[str, str], stderr: IO[str] | None) -> tuple[Child, str]:
+    """The process and its first line."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "out")
+        errors = Path(f"/proc/{os.getpid()}/fd/{2 if stderr is None else stderr.fileno()}")
+        child = _prepared().start(_FORKED, Path.cwd(), environment, words, (told, errors))
+
+        def line() -> str:
+            ended, said = child.ended.is_set(), told.read_text() if told.exists() else ""
+            assert "\n" in said or not ended, f"the viewer ended with code {child.code} before it was ready"
+            return said.partition("\n")[0] if "\n" in said else ""
+
+        try:
+            return child, wait_for(line, "the viewer's start", _START_TIMEOUT_S)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+
+
+def _execute(
+    words: Sequence[str], environment: Mapping[str, str], stderr: IO[str] | None
+) -> tuple[subprocess.Popen[str], str]:
+    """The process and its first line."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
     watchdog = threading.Timer(_START_TIMEOUT_S, process.kill)
     watchdog.start()
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"the viewer ended with code {process.wait(100)} before it was ready"
-        ready = json.loads(line)
     except BaseException:
         process.kill()
         process.wait()
         raise
     finally:
         watchdog.cancel()
-    return Viewer(process, ready["url"], ready["grpc"], token)
+    return process, line
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from stack.prometheus_api import Prometheus
-from telemetry.conftest import Prepared
+
+from forked import Prepared, with_openhands
 
 from . import engine, images
 
@@ -60,7 +61,7 @@ def prometheus() -> Iterator[Prometheus]:
 @pytest.fixture(scope="session")
 def prepared(podman: engine.Podman) -> Iterator[Prepared]:
     """Starts processes that have OpenHands imported already."""
-    prepared = Prepared()
+    prepared = with_openhands()
     try:
         yield prepared
     finally:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from stack import sending
 from stack.ledger import program
-from telemetry.conftest import Child, Prepared
+
+from forked import Child, Prepared
 
 from .project import Project
 

@@ -12,9 +12,9 @@ import pytest
 from stack.ledger import ended_as_wanted, entries, total
 from stack.otlp_http import post, span, traces
 from stack.prometheus_api import Prometheus, wait
-from telemetry.conftest import Prepared
 
 from deploy.grafana.generator.queries import spent
+from forked import Prepared
 from openhands_otel import semconv
 
 from .conftest import Build

@@ -14,9 +14,9 @@ from stack.ledger import ended_as_wanted, entries, total
 from stack.otlp_http import post, span, traces
 from stack.prometheus_api import Prometheus, wait
 from stack.test_real_run import SERVICE, provider, ran
-from telemetry.conftest import Prepared
 
 from deploy.grafana.generator.queries import spent
+from forked import Prepared
 from openhands_otel import semconv
 from openhands_otel._internal.demo.llm_server import LLMServer
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from telemetry.conftest import Child, Prepared
 
 from deploy.native.stack import Stack
+from forked import Child, Prepared, with_openhands
 
 from . import sending
 from .jaeger_api import Jaeger
@@ -52,7 +52,7 @@ def jaeger(stack: Stack) -> Iterator[Jaeger]:
 
 @pytest.fixture(scope="session")
 def _prepared() -> Iterator[Prepared]:
-    prepared = Prepared()
+    prepared = with_openhands()
     try:
         yield prepared
     finally:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from telemetry.conftest import Child, Prepared
+from forked import Child, Prepared
 
 _KEPT = ("PATH", "HOME", "LITELLM_LOCAL_MODEL_COST_MAP")
 
@@ -31,6 +31,4 @@ def start(prepared: Prepared, place: Place, source: str, directory: Path, **envi
         "OTEL_EXPORTER_OTLP_ENDPOINT": place.otlp_url,
         "OPENHANDS_OTEL_TOKEN_FILE": str(place.token_file),
     }
-    child = prepared.start(source, directory, environment | environ)
-    child.directory = directory
-    return child
+    return prepared.start(source, directory, environment | environ)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import pytest
-from telemetry.conftest import Child
 
 from deploy.grafana.generator.queries import spent
 from deploy.native.stack import Stack
+from forked import Child
 
 from .conftest import Start
 from .ledger import TERMINATED, Entry, ended_as_wanted, entries, program, total

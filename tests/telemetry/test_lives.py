@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
+from forked import Child
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import ConversationStats
 from stopwatch import Stopwatch
 
-from .conftest import Child, Start
+from .conftest import Start
 
 AGENT = """
 import os, sys, threading, time
