@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -71,7 +72,9 @@ class Child:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         if not self.ended.is_set():
-            os.kill(self.pid, number)
+            # That it has ended is known a moment after it has.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     send_signal = kill
 

@@ -2,22 +2,28 @@
 
 The import of OpenHands takes six seconds, that of a viewer half of one. What a child runs is a main program that ends
 as main programs do (finalizers, threads, exit status, signals). Requests come as JSON lines on standard input; the
-answers say when a child was born and when and how it ended. There is no thread.
+answers say when a child was born and when and how it ended. There is no thread. It ends when its input does, as when
+the tests are killed, and no child outlives it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
 import os
 import select
+import signal
 import sys
 import time
 import types
 from typing import Any
 
 from stopwatch import waited_s
+
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux; a child's own children do not inherit it."""
 
 
 def serve() -> dict[str, Any]:
@@ -41,8 +47,12 @@ def serve() -> dict[str, Any]:
         if not line:
             os._exit(0)
         request = json.loads(line)
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
+            _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
             for other in children:
                 os.close(other)
             return request
@@ -67,6 +77,7 @@ def become(request: dict[str, Any]) -> None:
     os.chdir(request["directory"])
 
 
+_libc = ctypes.CDLL(None)
 for _name in sys.argv[1:]:
     importlib.import_module(_name)
 gc.collect()

@@ -28,6 +28,8 @@ from openhands_otel.stats import State
 from otlp_sender import Sender
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
+EXECUTED = ("env",)
+"""A wrapper that changes nothing: for tests of a process's very end, or of what /proc tells of its start."""
 _START_TIMEOUT_S = 100.0
 
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from viewer_process import running_viewer, start_viewer
+from viewer_process import EXECUTED, running_viewer, start_viewer
 
 from otlp_sender import Sender
 
@@ -51,7 +51,8 @@ def test_it_says_where_it_listens_in_two_lines_and_stops_on_a_signal(number: sig
 
 def test_told_to_stop_again_and_again_it_ends_without_a_word(tmp_path: Path) -> None:
     with (tmp_path / "errors").open("w") as errors:
-        viewer = start_viewer(stderr=errors)
+        viewer = start_viewer(stderr=errors, wrapper=EXECUTED)
+        assert isinstance(viewer.process, subprocess.Popen)
         viewer.http.close()
         while viewer.process.poll() is None:
             viewer.process.send_signal(signal.SIGTERM)

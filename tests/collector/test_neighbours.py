@@ -18,7 +18,7 @@ import grpc
 import httpx
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
-from viewer_process import PROTOBUF, Viewer, running_viewer, wait_for
+from viewer_process import EXECUTED, PROTOBUF, Viewer, running_viewer, wait_for
 
 from openhands_otel._internal.host import neighbours
 from openhands_otel.client import StatsClient, StatsError
@@ -75,7 +75,7 @@ def status_for_nobody(viewer: Viewer, path: str, token: str = "") -> int:
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        with running_viewer() as viewer:
+        with running_viewer(wrapper=EXECUTED) as viewer:
             yield viewer
 
 
