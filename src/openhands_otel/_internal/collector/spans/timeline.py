@@ -229,7 +229,9 @@ class _Timeline:
         if run is None or (node.ended or node.begun) < run.begun - 1:
             return None
         step = self._open_steps.get(owner)
-        in_tool = step is not None and step.kind == SpanKind.TOOL and node.begun >= step.begun - 1
+        # By its middle: a call may end at the moment at which a tool begins, and their stamps come from two clocks.
+        middle = (node.begun + (node.ended or node.begun)) / 2
+        in_tool = step is not None and step.kind == SpanKind.TOOL and middle >= step.begun
         # An LLM call that a tool makes is the tool's; what an agent itself does is the run's.
         return step if in_tool and (is_run or node.kind == SpanKind.CALL) else run
 
