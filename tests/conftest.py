@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from forked import Prepared, with_openhands
 from openhands_otel._internal.demo.llm_server import LLMServer
 
 if TYPE_CHECKING:
@@ -63,6 +64,16 @@ def llm_server(_llm_server: LLMServer) -> LLMServer:
     """The scripted provider, with an empty bill and no script but ``default`` (one answer: "Done.")."""
     _llm_server.provider.reset()
     return _llm_server
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[Prepared]:
+    """Forks processes off a Python that has OpenHands imported, and nothing of ours: see ``prepared.py``."""
+    prepared = with_openhands()
+    try:
+        yield prepared
+    finally:
+        prepared.stop()
 
 
 @pytest.fixture

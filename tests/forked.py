@@ -61,6 +61,15 @@ class Child:
             time.sleep(0.005)
         raise AssertionError(f"no mark {name!r} within {timeout_s} s; {self.err}")
 
+    def first_line(self, timeout_s: float = 400) -> str:
+        """What it prints first."""
+        deadline = time.monotonic() + timeout_s
+        while "\n" not in self.out:
+            assert time.monotonic() < deadline, f"no line within {timeout_s} s; {self.err}"
+            assert not self.ended.is_set() or "\n" in self.out, f"ended with {self.code} without a word; {self.err}"
+            time.sleep(0.005)
+        return self.out.partition("\n")[0]
+
     def exit_time(self, name: str = "end") -> float:
         """Seconds from a mark to the end of the process, without those in which its main thread had no processor."""
         _, at, waited_s = next(line.split() for line in self.out.splitlines() if line.startswith(f"{name} "))
@@ -109,8 +118,13 @@ class Prepared:
         environ: Mapping[str, str],
         arguments: Sequence[str] = (),
         streams: tuple[Path, Path] | None = None,
+        under_run: Sequence[str] | None = None,
+        stdin: Path | str = os.devnull,
     ) -> Child:
-        """Run ``source`` as a main program in ``directory``; what it prints goes to ``out`` and ``err`` in there."""
+        """Run ``source`` as a main program in ``directory``; what it prints goes to ``out`` and ``err`` in there.
+
+        With ``under_run`` as under ``openhands-otel run`` with these options; see ``under_run.py``.
+        """
         assert self._ready.wait(250), "what is to be prepared could not be imported"
         out, err = streams or (directory / "out", directory / "err")
         if streams is None:
@@ -122,8 +136,10 @@ class Prepared:
             "arguments": list(arguments),
             "directory": str(directory),
             "environ": dict(environ),
+            "in": str(stdin),
             "out": str(out),
             "err": str(err),
+            "under_run": None if under_run is None else list(under_run),
         }
         with self._starting, self._born:
             assert self._process.stdin is not None
@@ -133,6 +149,21 @@ class Prepared:
             child = self._children[self._answers.pop()]
         child.directory = directory
         return child
+
+    def run(
+        self,
+        source: str,
+        directory: Path,
+        *options: str,
+        arguments: Sequence[str] = (),
+        stdin: Path | str = os.devnull,
+        **environ: str,
+    ) -> Child:
+        """Do so as under ``openhands-otel run`` with these options, with a home in ``directory``: ``under_run.py``."""
+        home = dict.fromkeys(("HOME", "XDG_STATE_HOME"), str(directory))
+        # Where a bundle is kept; a new one would take longer than all else.
+        home["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return self.start(source, directory, os.environ | home | environ, arguments, under_run=options, stdin=stdin)
 
     def stop(self) -> None:
         for child in self._children.values():
@@ -161,5 +192,8 @@ class Prepared:
 
 
 def with_openhands() -> Prepared:
-    """Nothing of ours is imported before the fork; what the programs of ``telemetry`` share is found."""
-    return Prepared("openhands.sdk", paths=(Path(__file__).with_name("telemetry"),))
+    """Nothing of ours is imported before the fork; what the programs of ``telemetry`` share is found.
+
+    The first call of an LLM imports ``openai.resources``, which is half a second.
+    """
+    return Prepared("openhands.sdk", "openai.resources", paths=(Path(__file__).with_name("telemetry"),))

@@ -69,7 +69,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     time.tzset()
-    streams = (os.devnull, os.O_RDONLY), (request["out"], os.O_WRONLY), (request["err"], os.O_WRONLY)
+    streams = (request["in"], os.O_RDONLY), (request["out"], os.O_WRONLY), (request["err"], os.O_WRONLY)
     for number, (file, flags) in enumerate(streams):
         opened = os.open(file, flags | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, number)
@@ -85,6 +85,8 @@ gc.freeze()
 say({"ready": sys.argv[1:]})
 _request = serve()
 become(_request)
+if _request["under_run"] is not None:
+    importlib.import_module("under_run").begin(_request["under_run"], _request["program"])
 # It has no file, so that children that multiprocessing spawns don't run it again.
 _main = types.ModuleType("__main__")
 sys.modules["__main__"] = _main

@@ -6,12 +6,12 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from viewer_process import Viewer, running_viewer, start_viewer, wait_for
 
+from forked import Prepared
 from openhands_otel import semconv
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
@@ -56,15 +56,6 @@ def cost_of(database: Path) -> float:
             spent = viewer.http.get("/api/v1/spend", params={"by": by}).raise_for_status().json()
             assert sum(group["accumulated_cost"] for group in spent["groups"]) == pytest.approx(told, abs=1e-9)
         return told
-
-
-@pytest.fixture
-def stopped() -> Iterator[list[subprocess.Popen[str]]]:
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        process.kill()
-        process.wait()
 
 
 def test_it_says_what_goes_asks_and_tells_what_went(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,32 +178,37 @@ def test_spools_are_told_apart_by_labels_of_calls_too(database: Path, capsys: py
 
 @pytest.mark.parametrize("what", ["--conversation", "--service"])
 def test_of_a_process_that_goes_on_counts_what_it_spends_afterwards(
-    what: str, database: Path, tmp_path: Path, llm_server: LLMServer, stopped: list[subprocess.Popen[str]]
+    what: str, database: Path, tmp_path: Path, llm_server: LLMServer, prepared: Prepared
 ) -> None:
-    """The bill of the provider says what that is."""
+    """The bill of the provider says what that is. The process finds OpenHands imported."""
     viewer = start_viewer(database=database)
     port = int(viewer.url.rpartition(":")[2])
-    (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "openhands_otel", "run", "--endpoint", viewer.url, "--", sys.executable]
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "program.py"), llm_server.base_url(None), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OTEL_SERVICE_NAME": "bot", "OTEL_TRACES_EXPORTER": "none"},
+    pipe = tmp_path / "in"
+    os.mkfifo(pipe)
+    process = prepared.run(
+        PROGRAM,
+        tmp_path,
+        "--endpoint",
+        viewer.url,
+        arguments=[llm_server.base_url(None), str(tmp_path)],
+        stdin=pipe,
+        OTEL_SERVICE_NAME="bot",
+        OTEL_TRACES_EXPORTER="none",
     )
-    stopped.append(process)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    conversation = process.stdout.readline().strip()
+    # It opens as soon as the process reads.
+    orders = pipe.open("w")
+    conversation = process.first_line()
 
     def work() -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("hello\n")
-        process.stdin.flush()
-        while process.stdout.readline().strip() != "done":
-            assert process.poll() is None
+        done = process.out.count("done")
+        orders.write("hello\n")
+        orders.flush()
+
+        def more() -> bool:
+            assert process.poll() is None, process.err
+            return process.out.count("done\n") > done
+
+        wait_for(more, "the answer to an order", 500)
 
     def costs(viewer: Viewer, cost: float) -> bool:
         return viewer.state().totals.accumulated_cost == pytest.approx(cost, abs=1e-9)
@@ -233,7 +229,7 @@ def test_of_a_process_that_goes_on_counts_what_it_spends_afterwards(
         [card] = viewer.state().conversations
         assert card.conversation_id == conversation
         assert card.accumulated_cost == pytest.approx(then, abs=1e-9)
-        process.stdin.close()
+        orders.close()
         process.wait(100)
         wait_for(lambda: costs(viewer, then), "the same at its end")
     finally:

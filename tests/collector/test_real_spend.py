@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from viewer_process import Viewer, running_viewer
 
+from forked import Prepared
 from openhands_otel._internal.cli import main
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.report.sources import Sources
@@ -51,23 +49,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def viewer(folder: Path, bill: dict[str, float]) -> Iterator[Viewer]:
+def viewer(folder: Path, bill: dict[str, float], prepared: Prepared) -> Iterator[Viewer]:
+    """It has a run, as under ``openhands-otel run``. The import of OpenHands is shared: no start is looked at."""
     with LLMServer() as server, running_viewer(database=folder / "history.sqlite3") as viewer:
         told = {"OTEL_EXPORTER_OTLP_ENDPOINT": viewer.url, "OPENHANDS_OTEL_LABELS": "team=payments"}
         told["OPENHANDS_OTEL_FILE"] = str(folder / "files")
-        command = [
-            sys.executable,
-            "-m",
-            "openhands_otel",
-            "run",
-            "--",
-            sys.executable,
-            "-c",
-            PROGRAM,
-            server.url + "/v1",
-        ]
-        environment = os.environ | told | {"XDG_STATE_HOME": str(folder)}
-        subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment, timeout=300)
+        run = prepared.run(PROGRAM, folder, arguments=[f"{server.url}/v1"], **told)
+        assert run.wait() == 0, run.err
         bill["total"] = server.provider.bill.total
         yield viewer
 

@@ -1,23 +1,24 @@
-"""Real runs in the viewer: OpenHands' SDK against the scripted provider, under `openhands-otel run`."""
+"""Real runs in the viewer: OpenHands' SDK against the scripted provider, as under `openhands-otel run`.
+
+The import of OpenHands is shared: what is told of a run is looked at, not how instrumentation gets into a program.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from viewer_process import running_viewer, wait_for
 
+from forked import Prepared
 from openhands_otel._internal.demo.answers import call, say
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.client import StatsClient, StatsError
 from openhands_otel.stats import Timeline
 
-PROGRAM = Path(__file__).parent / "programs" / "delegating_agent.py"
-LOSING = PROGRAM.with_name("losing_agent.py")
+PROGRAMS = Path(__file__).parent / "programs"
+PROGRAM = (PROGRAMS / "delegating_agent.py").read_text()
+LOSING = (PROGRAMS / "losing_agent.py").read_text()
 SECRET = "the-thing-that-was-asked"
 
 
@@ -25,22 +26,10 @@ def shape(timeline: Timeline) -> list[str]:
     return [f"{'  ' * row.depth}{row.name}{' ...' if row.state == 'running' else ''}" for row in timeline.rows]
 
 
-def started(
-    folder: Path, server: LLMServer, *words: str, program: Path = PROGRAM, **environment: str
-) -> subprocess.Popen[str]:
-    command: Sequence[str] = [sys.executable, "-m", "openhands_otel", "run", *words, "--", sys.executable]
-    return subprocess.Popen(
-        [*command, str(program), server.url],
-        env=os.environ | environment | {"XDG_STATE_HOME": str(folder), "HOME": str(folder)},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize("capture", [False, True])
-def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tmp_path: Path, capture: bool) -> None:
+def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(
+    prepared: Prepared, tmp_path: Path, capture: bool
+) -> None:
     """What runs stands there before any span of it has come; in the end calls add up to the provider's bill."""
     task = {"prompt": SECRET, "subagent_type": "helper", "description": "a task"}
     with (
@@ -51,9 +40,8 @@ def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tm
         server.provider.script("boss", [call("task", task), say("Done.")])
         server.provider.script("child", [say("I am the child.", delay=4.0)])
         content = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"} if capture else {}
-        process = started(tmp_path, server, "--endpoint", viewer.url, **content)
-        assert process.stdout is not None
-        boss = process.stdout.readline().strip()
+        process = prepared.run(PROGRAM, tmp_path, "--endpoint", viewer.url, arguments=[server.url], **content)
+        boss = process.first_line()
 
         def below() -> Timeline | None:
             try:
@@ -71,8 +59,7 @@ def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tm
             "    invoke_agent helper ...",
             "      chat ...",
         ]
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        assert process.wait() == 0, process.err
         ended = client.timeline(boss)
         assert shape(ended) == [
             "invoke_agent Agent",
@@ -98,7 +85,7 @@ def test_a_run_with_a_sub_agent_is_told_while_it_works_and_adds_up_in_the_end(tm
         assert (SECRET in said) == capture
 
 
-def test_what_no_span_tells_of_is_the_rest(tmp_path: Path) -> None:
+def test_what_no_span_tells_of_is_the_rest(prepared: Prepared, tmp_path: Path) -> None:
     """Kind: runs whose spans were sampled away."""
     with (
         LLMServer() as server,
@@ -106,25 +93,25 @@ def test_what_no_span_tells_of_is_the_rest(tmp_path: Path) -> None:
         StatsClient(viewer.url) as client,
     ):
         server.provider.script("boss", [say("Done.")])
-        process = started(tmp_path, server, "--endpoint", viewer.url, OTEL_TRACES_SAMPLER="always_off")
-        said, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        calls = client.calls(said.split()[0])
+        process = prepared.run(
+            PROGRAM, tmp_path, "--endpoint", viewer.url, arguments=[server.url], OTEL_TRACES_SAMPLER="always_off"
+        )
+        assert process.wait() == 0, process.err
+        calls = client.calls(process.first_line())
         assert (calls.count, calls.calls_cost) == (0, 0.0)
         assert calls.rest_cost == calls.accumulated_cost == pytest.approx(server.provider.bill.total)
-        assert client.timeline(said.split()[0]).rows == ()
+        assert client.timeline(process.first_line()).rows == ()
 
 
-def test_a_call_that_lost_its_tokens_is_marked(tmp_path: Path) -> None:
+def test_a_call_that_lost_its_tokens_is_marked(prepared: Prepared, tmp_path: Path) -> None:
     """Kind: an OpenHands and a litellm that fail together between the cost and the tokens of an answer."""
     with (
         LLMServer() as server,
         running_viewer(database=tmp_path / "history.sqlite3") as viewer,
         StatsClient(viewer.url) as client,
     ):
-        process = started(tmp_path, server, "--endpoint", viewer.url, program=LOSING)
-        said, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        calls = client.calls(said.split()[0])
+        process = prepared.run(LOSING, tmp_path, "--endpoint", viewer.url, arguments=[server.url])
+        assert process.wait() == 0, process.err
+        calls = client.calls(process.first_line())
         assert calls.calls_cost == calls.accumulated_cost == pytest.approx(server.provider.bill.total)
         assert [(call.cost_without_tokens, call.tokens.prompt_tokens) for call in calls.calls] == [(True, 0)]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deploy.native.stack import Stack
-from forked import Child, Prepared, with_openhands
+from forked import Child, Prepared
 
 from . import sending
 from .jaeger_api import Jaeger
@@ -50,19 +50,10 @@ def jaeger(stack: Stack) -> Iterator[Jaeger]:
     found.close()
 
 
-@pytest.fixture(scope="session")
-def _prepared() -> Iterator[Prepared]:
-    prepared = with_openhands()
-    try:
-        yield prepared
-    finally:
-        prepared.stop()
-
-
 Start = Callable[..., Child]
 
 
 @pytest.fixture
-def start(_prepared: Prepared, stack: Stack, tmp_path: Path) -> Start:
+def start(prepared: Prepared, stack: Stack, tmp_path: Path) -> Start:
     """Start an agent's process, ``start(source, service, OTEL_...=...)``; OpenHands is imported already."""
-    return lambda source, service, **environ: sending.start(_prepared, stack, source, tmp_path / service, **environ)
+    return lambda source, service, **environ: sending.start(prepared, stack, source, tmp_path / service, **environ)

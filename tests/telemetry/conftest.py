@@ -13,24 +13,14 @@ from typing import Any
 
 import pytest
 
-from forked import Child, Prepared, with_openhands
+from forked import Child, Prepared
 from otlp_receiver import Receiver, http_receiver
-
-
-@pytest.fixture(scope="session")
-def _prepared() -> Iterator[Prepared]:
-    prepared = with_openhands()
-    try:
-        yield prepared
-    finally:
-        prepared.stop()
-
 
 Start = Callable[..., Child]
 
 
 @pytest.fixture
-def start(_prepared: Prepared, tmp_path: Path) -> Start:
+def start(prepared: Prepared, tmp_path: Path) -> Start:
     """Start a main program: ``start(source, receiver.url, OTEL_...=...)``. OpenHands is imported already."""
     numbers = itertools.count(1)
 
@@ -39,7 +29,7 @@ def start(_prepared: Prepared, tmp_path: Path) -> Start:
         directory.mkdir()
         names = ("PATH", "HOME", "LITELLM_LOCAL_MODEL_COST_MAP", "XDG_STATE_HOME")
         kept = {name: os.environ[name] for name in names if name in os.environ}
-        return _prepared.start(source, directory, kept | {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint} | environ)
+        return prepared.start(source, directory, kept | {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint} | environ)
 
     return run
 
