@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import Prepared
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel._internal.launch.footprint import MARKER
 from trace_receiver import http_trace_receiver
@@ -359,18 +360,20 @@ RUN = [{"invoke_agent Agent": [{"chat gpt-4o": []}]}]
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_spans_go_where_metrics_go_unless_told_otherwise(
-    home: Path, llm_server: LLMServer, said: dict[str, str], spans: list[object]
+    home: Path, llm_server: LLMServer, prepared: Prepared, said: dict[str, str], spans: list[object]
 ) -> None:
-    """Kind of fault: a default of ours overrides a place that the user has named (no trace in Jaeger)."""
-    (home / "agent.py").write_text(AGENT)
+    """Kind of fault: a default of ours overrides a place that the user has named (no trace in Jaeger).
+
+    The environment that is computed is looked at here; how it gets to a program is the matter of other tests, which
+    execute it, and so the import of OpenHands is shared.
+    """
     (home / "token").write_text("secret-token")
     with http_trace_receiver() as receiver:
         given = {name: value.replace("URL", receiver.base) for name, value in said.items()}
         options = [word for name, value in given.items() if name.startswith("-") for word in (name, value)]
-        env = {**os.environ, "LLM": llm_server.base_url("default")}
-        env |= {name: value for name, value in given.items() if not name.startswith("-")}
-        code, _, errors = execute(under_run([sys.executable, "agent.py"], *options), home, env)
-        assert code == 0, errors
+        env = {name: value for name, value in given.items() if not name.startswith("-")}
+        agent = prepared.run(AGENT, home, *options, LLM=llm_server.base_url("default"), **env)
+        assert agent.wait() == 0, agent.err
         assert set(receiver.others) == ({"metrics"} - {"metrics" for name in said if "TRACES_ENDPOINT" in name})
         assert receiver.tree() == spans
         if "--token-file" in said:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry.conftest import Child
+from forked import Child
 
 SPENDING = """
 import os, signal, time

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import certificates
 import pytest
-from telemetry.conftest import Prepared
 from viewer_process import running_viewer
 
 from deploy.native.build import binary
 from deploy.native.ports import free_ports
 from deploy.native.server import Server
 from deploy.native.stack import Stack
+from forked import Prepared
 from openhands_otel._internal.demo.answers import Answer, Usage
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.client import PROMETHEUS, AsyncStatsClient, StatsClient, StatsError, Unreachable

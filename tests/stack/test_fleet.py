@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from telemetry.conftest import Child, Prepared
 
 from deploy.grafana.generator.queries import spent
 from deploy.native.fleet import Fleet
 from deploy.native.server import Server
+from forked import Child, Prepared
 from openhands_otel.client import PROMETHEUS, StatsClient
 
 from . import sending
