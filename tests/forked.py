@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,14 +61,24 @@ class Child:
             time.sleep(0.005)
         raise AssertionError(f"no mark {name!r} within {timeout_s} s; {self.err}")
 
-    def first_line(self, timeout_s: float = 400) -> str:
+    def first_line(self) -> str:
         """What it prints first."""
-        deadline = time.monotonic() + timeout_s
-        while "\n" not in self.out:
-            assert time.monotonic() < deadline, f"no line within {timeout_s} s; {self.err}"
-            assert not self.ended.is_set() or "\n" in self.out, f"ended with {self.code} without a word; {self.err}"
+        line = next(self.lines(), None)
+        assert line is not None, f"ended with {self.code} without a word; {self.err}"
+        return line
+
+    def lines(self, timeout_s: float = 400) -> Iterator[str]:
+        """What it prints, line by line as it comes, to its end."""
+        known, deadline = 0, time.monotonic() + timeout_s
+        while True:
+            ended = self.ended.is_set()
+            whole = self.out.split("\n")[:-1]
+            yield from whole[known:]
+            known = len(whole)
+            if ended:
+                return
+            assert time.monotonic() < deadline, f"still running after {timeout_s} s; {self.err}"
             time.sleep(0.005)
-        return self.out.partition("\n")[0]
 
     def exit_time(self, name: str = "end") -> float:
         """Seconds from a mark to the end of the process, without those in which its main thread had no processor."""

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from viewer_process import Viewer, running_viewer, wait_for
 
+from forked import Child, Prepared
 from openhands_otel._internal.demo.answers import Usage, refuse, say
 from openhands_otel._internal.demo.llm_server import LLMServer
 from openhands_otel.stats import Spend
@@ -73,34 +75,33 @@ def jobs(server: LLMServer) -> Iterator[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+def evaluation(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Evaluation:
     folder = tmp_path_factory.mktemp("evaluation")
     database, files = folder / "history.sqlite3", folder / "files"
     with LLMServer() as server, running_viewer(database=database) as viewer:
         plan = folder / "jobs.json"
         plan.write_text(json.dumps(list(jobs(server))))
         told = {"OTEL_EXPORTER_OTLP_ENDPOINT": viewer.url, "OPENHANDS_OTEL_FILE": str(files)}
-        program = [sys.executable, str(Path(__file__).with_name("evaluation.py")), server.url, str(plan)]
-        with subprocess.Popen(
-            [sys.executable, "-m", "openhands_otel", "run", "--", *program],
-            env=os.environ | told | {"XDG_STATE_HOME": str(folder)},
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            kill_who_hangs(process, server, viewer, files)
-        assert process.returncode == 0
+        pipe = folder / "in"
+        os.mkfifo(pipe)
+        # The import of OpenHands is shared: what is told of a pool's workers is looked at, not how they were started.
+        process = prepared.run(
+            Path(__file__).with_name("evaluation.py").read_text(),
+            folder,
+            arguments=[server.url, str(plan)],
+            stdin=pipe,
+            **told,
+        )
+        with pipe.open("w") as answers:
+            kill_who_hangs(process, answers, server, viewer, files)
+        assert process.wait() == 0, process.err
         wait_for(lambda: len(asked(viewer)) == 2 * INSTANCES + len(HANGING), "the last attempt")
         return Evaluation(billed(server), asked(viewer), database, files)
 
 
-def kill_who_hangs(process: subprocess.Popen[str], server: LLMServer, viewer: Viewer, files: Path) -> None:
+def kill_who_hangs(process: Child, answers: TextIO, server: LLMServer, viewer: Viewer, files: Path) -> None:
     """Kill each worker that hangs once what it has spent is known."""
-    assert process.stdout is not None
-    assert process.stdin is not None
-    for line in process.stdout:
+    for line in process.lines():
         if not line.startswith("{"):
             continue
         job = json.loads(line)
@@ -108,8 +109,8 @@ def kill_who_hangs(process: subprocess.Popen[str], server: LLMServer, viewer: Vi
         wait_for(lambda key=key: asked(viewer).get(key) == pytest.approx(billed(server)[key]), "what it spent")
         wait_for(lambda key=key: from_files(files).get(key) == pytest.approx(billed(server)[key]), "it in files")
         os.kill(job["pid"], signal.SIGKILL)
-        process.stdin.write("killed\n")
-        process.stdin.flush()
+        answers.write("killed\n")
+        answers.flush()
 
 
 def from_files(files: Path) -> Costs:
