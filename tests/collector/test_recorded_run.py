@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
-from viewer.conftest import browser  # noqa: F401
+from playwright.sync_api import Browser, Page, expect
+from viewer.conftest import open_browser
 from viewer.test_page import page  # noqa: F401
 from viewer.test_page import pytestmark as needs_chromium
 from viewer_process import Viewer, running_viewer, wait_for
@@ -58,6 +58,12 @@ _WATCHED = re.compile(
 _LATER = re.compile(r"(?m) # \{.*$|^openhands_otel_collector_\w+_created .*\n")
 """What came into the exposition after the record: exemplars, and since when the collector counts."""
 _RATE = re.compile(r"\$[\d.]+(?=\s*/ ?(?:h|min|hour)\b)|(?<=most: )\S+")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
 
 
 def play(viewer: Viewer) -> None:
