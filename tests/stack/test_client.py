@@ -69,7 +69,7 @@ class Told(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def told(_prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def told(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     folder = tmp_path_factory.mktemp("told")
     with running_viewer() as viewer, LLMServer() as server:
         overlay = folder / "viewer.yaml"
@@ -84,7 +84,7 @@ def told(_prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Itera
                     return len(working) == CONVERSATIONS and any(each.activity == "llm" for each in working)
 
                 with ThreadPoolExecutor() as beside:
-                    brief = beside.submit(brief_agents, _prepared, stack, server, folder)
+                    brief = beside.submit(brief_agents, prepared, stack, server, folder)
                     with agent_at_work(stack, server, folder, waits, **labels):
                         brief.result()
                         yield Told(of_viewer, of_prometheus, server, url)

@@ -30,11 +30,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture
-def prepared(_prepared: Prepared) -> Prepared:
-    return _prepared
-
-
 def start(prepared: Prepared, fleet: Fleet, folder: Path, name: str, pauses: list[float], seed: int) -> Child:
     return sending.start(prepared, fleet, program(pauses, seed), folder / name)
 
