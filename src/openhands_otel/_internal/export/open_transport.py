@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openhands_otel._internal.export.otlp_config import OtlpConfig
+from openhands_otel._internal.export.pieces import InPieces
 from openhands_otel._internal.export.transport import Transport
 
 
@@ -11,7 +12,7 @@ def open_transport(config: OtlpConfig) -> Transport:
     if config.protocol == "grpc":
         from openhands_otel._internal.export.grpc_transport import GrpcTransport
 
-        return GrpcTransport(config)
+        return InPieces(GrpcTransport(config))
     from openhands_otel._internal.export.http_transport import HttpTransport
 
-    return HttpTransport(config)
+    return InPieces(HttpTransport(config))

@@ -69,7 +69,7 @@ class Merged:
                     key = whose, of, metric.name, kind
                     merged = self._metrics.get(key)
                     if merged is None:
-                        head = _head(metric, kind)
+                        head = head_of(metric, kind)
                         merged = self._metrics[key] = _Metric(resource.resource, scope.scope, head, {})
                     for point in getattr(metric, kind).data_points:
                         named = b"%d" % point.start_time_unix_nano
@@ -94,7 +94,8 @@ class Merged:
             yield request
 
 
-def _head(metric: pb.Metric, kind: str) -> pb.Metric:
+def head_of(metric: pb.Metric, kind: str) -> pb.Metric:
+    """A metric without its points, which are of that kind."""
     head = pb.Metric(name=metric.name, unit=metric.unit, description=metric.description)
     data, of = getattr(head, kind), getattr(metric, kind)
     data.SetInParent()
