@@ -12,6 +12,7 @@ Since 0.1.0.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 __all__ = ["instrument"]
 
@@ -31,7 +32,9 @@ def instrument() -> None:
         instrumentor.instrument()
     except Exception as error:
         reason = " ".join(str(error).split())
-        sys.stderr.write(f"openhands-otel: this process runs without telemetry: {type(error).__name__}: {reason}\n")
+        # A process that has no standard error, or has closed it, is told nothing.
+        with suppress(AttributeError, OSError, ValueError):
+            sys.stderr.write(f"openhands-otel: this process runs without telemetry: {type(error).__name__}: {reason}\n")
 
 
 instrument()

@@ -1,12 +1,15 @@
 """The logger of this package, ``openhands_otel``, which every module writes to.
 
-Its filter makes every line printable text, whatever a server or a peer put into it.
+Its filter makes every line printable text, whatever a server or a peer put into it. What a handler of the application
+raises ends here: lines are written on the agent's threads as well, and in the middle of what is to keep its money.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
+from collections.abc import Callable
 from typing import Any, Final
 
 from openhands_otel._internal.terminal_text import printable
@@ -36,5 +39,14 @@ def _printable(value: Any) -> Any:
     return printable(str(value))
 
 
+def _handing_over(handle: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+    def hand_over(record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            handle(record)
+
+    return hand_over
+
+
 if not any(isinstance(each, PrintableRecords) for each in logger.filters):
     logger.addFilter(PrintableRecords())
+    vars(logger)["handle"] = _handing_over(logger.handle)

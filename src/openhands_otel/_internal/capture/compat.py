@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
 from typing import Any, cast
+from uuid import UUID
 
 from openhands_otel.semconv import UNKNOWN, Status
 
@@ -86,6 +87,20 @@ def session_id(call_context: Any) -> str | None:
     """Conversation id that a call context names."""
     found = getattr(call_context, "session_id", None)
     return found if isinstance(found, str) and found else None
+
+
+def text_of(value: object) -> str | None:
+    """What people and programs put where an id or a name belongs; None where that is neither."""
+    return str(value) if isinstance(value, str | int | UUID) and str(value) else None
+
+
+def budget_of(conversation: Any) -> float | None:
+    """US dollars that one run may spend; None without a limit, or with one that is no number."""
+    limit = getattr(conversation, "max_budget_per_run", None)
+    try:
+        return None if limit is None else float(limit)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def state_of(conversation: Any) -> Any:

@@ -27,6 +27,7 @@ from openhands_otel._internal.capture.outcomes import outcome_of_run, outcome_of
 from openhands_otel._internal.capture.reconciliation import COMPARED_LIMIT, meters_of, own_total, restored_cost
 from openhands_otel._internal.capture.subclasses import follow
 from openhands_otel._internal.clock import now_ns
+from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.patching.patching import Enter, Leave, Patches
 from openhands_otel.events import (
     Condensed,
@@ -196,7 +197,7 @@ class ConversationHooks:
         metadata: dict[str, Any] = kwargs.get("observability_metadata") or {}
         parent_id = (
             compat.session_id(kwargs.get("_parent_llm_call_context"))
-            or metadata.get("parent_session_id")
+            or compat.text_of(metadata.get("parent_session_id"))
             or scope.conversation_id
         )
         usage_id = str(getattr(getattr(getattr(conversation, "agent", None), "llm", None), "usage_id", ""))
@@ -206,7 +207,7 @@ class ConversationHooks:
             role = Role.SUBAGENT
         else:
             role = Role.AGENT
-        label = metadata.get("subagent_type")
+        label = compat.text_of(metadata.get("subagent_type"))
         parent = self._conversations.get(parent_id)
         opened = labels_at_opening(conversation, kwargs, self._send(), parent.labels if parent else None)
         self._conversations.add(conversation, conversation_id, parent_id, role, label, ConversationLabels(opened))
@@ -222,10 +223,11 @@ class ConversationHooks:
                 agent=(facts.agent if facts else None) or "",
                 sdk_version=compat.sdk_version(),
                 restored_cost=restored_cost(conversation, meters),
-                budget=getattr(conversation, "max_budget_per_run", None),
+                budget=compat.budget_of(conversation),
             )
         )
 
+    @guarded
     def _own_total(self, conversation: Any) -> OwnTotal | None:
         return own_total(conversation, self._conversations.some(COMPARED_LIMIT))
 

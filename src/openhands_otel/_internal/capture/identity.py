@@ -24,6 +24,7 @@ from openhands_otel._internal import labels
 from openhands_otel._internal.capture import claude, compat
 from openhands_otel._internal.capture.conversation_labels import ConversationLabels
 from openhands_otel._internal.capture.provider import model_and_provider, named, server_of
+from openhands_otel._internal.scoped import set_until
 from openhands_otel.events import NOBODY, Origin
 from openhands_otel.semconv import Operation, Role
 
@@ -107,8 +108,7 @@ def count_attempt() -> int:
 
 def enter_scope(scope: Scope) -> Callable[[], None]:
     """Enter ``scope``; the returned function leaves it."""
-    token = _scope.set(scope)
-    return lambda: _scope.reset(token)
+    return set_until(_scope, scope)
 
 
 def enter_scope_of(doing: str, scope: Scope) -> Callable[[], None] | None:
@@ -121,8 +121,7 @@ def enter_scope_of(doing: str, scope: Scope) -> Callable[[], None] | None:
 
 def enter_call(origin: Origin | None, number: int | None) -> Callable[[], None]:
     """Make ``origin`` the current call, part of the logical call ``number``; the returned function ends that."""
-    token = _call.set(None if origin is None else _Call(origin, number, _call.get()))
-    return lambda: _call.reset(token)
+    return set_until(_call, None if origin is None else _Call(origin, number, _call.get()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from openhands_otel._internal.capture.response import Response, attempt_begins, 
 from openhands_otel._internal.capture.response_metadata import metadata_of
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.patching.patching import Leave, Patches
+from openhands_otel._internal.scoped import set_until
 from openhands_otel.events import (
     CostAdded,
     Event,
@@ -104,13 +105,14 @@ class Recording:
     def _tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metrics, *values = args
         given = dict(zip(_TOKEN_ARGUMENTS, values, strict=False)) | kwargs
-        prompt, cache_read = given["prompt_tokens"], given.get("cache_read_tokens", 0)
-        cache_write = given.get("cache_write_tokens", 0)
+        # The SDK takes whatever its records make a whole number of.
+        prompt, completion = int(given["prompt_tokens"]), int(given["completion_tokens"])
+        cache_read, cache_write = int(given.get("cache_read_tokens", 0)), int(given.get("cache_write_tokens", 0))
         response = _response.get()
         if response is not None:
             response.tokens, response.cache_read = True, cache_read
             if response.turn is not None:
-                response.agent_tokens = AgentTokens(prompt, given["completion_tokens"], cache_read, cache_write)
+                response.agent_tokens = AgentTokens(prompt, completion, cache_read, cache_write)
                 # ACP agents report cached tokens beside the input, everybody else inside it.
                 prompt = prompt + cache_read + cache_write
         model, of_input, of_output = None, (), ()
@@ -123,11 +125,11 @@ class Recording:
                 at=now_ns(),
                 origin=self._origin(metrics),
                 input=prompt,
-                output=given["completion_tokens"],
+                output=completion,
                 cache_read=cache_read,
                 cache_write=cache_write,
-                reasoning=given.get("reasoning_tokens", 0),
-                context_window=given.get("context_window", 0),
+                reasoning=int(given.get("reasoning_tokens", 0)),
+                context_window=int(given.get("context_window", 0)),
                 response_id=given.get("response_id", ""),
                 call=current_number(),
                 response_model=model,
@@ -210,14 +212,14 @@ class Recording:
         return self._enter(Response(origin, None, None, turn))
 
     def _enter(self, response: Response) -> Leave:
-        token = _response.set(response)
+        put_back = set_until(_response, response)
 
         def leave(result: Any, error: BaseException | None) -> None:
             response.closing = True
             try:
                 self._end(response)
             finally:
-                _response.reset(token)
+                put_back()
                 attempt_begins()
 
         return leave

@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, cast
 
 from openhands_otel._internal.guard import guarded
-from openhands_otel._internal.patching.patching import Enter, Original, Patches
+from openhands_otel._internal.patching.patching import Enter, Original, Ours, Patches
 
 ASYNC = frozenset({"acompletion", "aresponses", "agenerate", "arun", "acondense"})
 """Methods that return something to await, whether they are coroutine functions or not."""
@@ -74,7 +74,7 @@ def _surround(patches: Patches, subclass: type, name: str, enter: Enter) -> None
     if name not in ASYNC or inspect.iscoroutinefunction(getattr(subclass, name)):
         patches.around(subclass, name, enter)
     else:
-        patches.replace(subclass, name, lambda original: _awaited(patches, original, guarded(enter)))
+        patches.replace(subclass, name, lambda original: _awaited(patches, original, Ours(guarded(enter))))
 
 
 def _awaited(patches: Patches, original: Original, enter: Callable[..., Any]) -> Original:

@@ -36,6 +36,9 @@ GENERAL = "OTEL_EXPORTER_OTLP_"
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 DEFAULT_TIMEOUT_S = 2.0
+LEAST_TIMEOUT_S: Final = 0.05
+LONGEST_TIMEOUT_S: Final = 86_400.0
+"""Sockets take no number that is much larger."""
 EXPORTERS: Final[Mapping[str, Protocol | None]] = {
     "otlp": None,
     "otlp_proto_http": "http/protobuf",
@@ -257,7 +260,7 @@ def _timeout(given: str | None, variables: Mapping[str, str]) -> float:
         seconds = float(given)
         if not math.isfinite(seconds):
             raise ValueError
-        return max(0.05, seconds)
+        return min(max(LEAST_TIMEOUT_S, seconds), LONGEST_TIMEOUT_S)
     except ValueError:
         logger.warning(
             "%s=%s is not a number of seconds: using %g", variables["TIMEOUT"], printable(given, 40), DEFAULT_TIMEOUT_S

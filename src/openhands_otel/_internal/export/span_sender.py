@@ -30,6 +30,8 @@ DELAY_MS: Final = 1000
 QUEUE_SIZE: Final = 2048
 BATCH_SIZE: Final = 512
 PATIENCE_S: Final = 2.0
+LARGEST: Final = 86_400_000
+"""Of those variables: milliseconds that are a day, or more spans than find room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +51,8 @@ class SpanSender(SpanProcessor):
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._delay_s = _setting("OTEL_BSP_SCHEDULE_DELAY", DELAY_MS) / 1000
-        self._most = int(_setting("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE))
-        self._batch = min(int(_setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE)), self._most)
+        self._most = _setting("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
+        self._batch = min(_setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE), self._most)
         self._waiting: deque[ReadableSpan] = deque()
         self._bell: queue.SimpleQueue[FlushRequest | None] = queue.SimpleQueue()
         self._lost = False
@@ -159,9 +161,10 @@ class SpanSender(SpanProcessor):
         self._full = False
 
 
-def _setting(name: str, otherwise: int) -> float:
+def _setting(name: str, otherwise: int) -> int:
+    """A whole number above 0, as far as there is any use in it; what is none is ``otherwise``."""
     try:
-        value = float(standard().environ.get(name, "") or otherwise)
+        value = min(float(standard().environ.get(name, "")), LARGEST)
     except ValueError:
         return otherwise
-    return value if value > 0 else otherwise
+    return int(value) if value >= 1 else otherwise

@@ -18,11 +18,12 @@ import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import thread as executors
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import FrameType, ModuleType
 from typing import Any, Final
 
 from openhands_otel._internal.patching.patching import Leave, Patches
+from openhands_otel._internal.scoped import set_until
 
 STARTERS: Final = (
     "openhands.tools",
@@ -86,8 +87,8 @@ def mark_tools(patches: Patches, module: ModuleType) -> None:
 
 
 def _enter(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leave:
-    token: Token[bool] = _in_tool.set(True)
-    return lambda result, error: _in_tool.reset(token)
+    put_back = set_until(_in_tool, True)
+    return lambda result, error: put_back()
 
 
 def bound(method: Any, self: Any) -> Any:

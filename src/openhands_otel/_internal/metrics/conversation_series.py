@@ -26,13 +26,14 @@ from openhands_otel import semconv
 from openhands_otel._internal.clock import MILLISECOND_NS
 from openhands_otel._internal.exact import Number
 from openhands_otel._internal.facts import FACTS
+from openhands_otel._internal.guard import guarded
 from openhands_otel._internal.ledger.account import Account, Use, UseSpend
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.points import CACHED, Batch, Selection, SentAttributes, SentSeries
 from openhands_otel.semconv import CostSource, Metric, Reason, RunOutcome, Status, TokenType
 
 CONVERSATIONS_PER_REQUEST = 500
-"""Some 800 kB: gRPC receivers refuse a message of more than 4 MiB unless told otherwise."""
+"""Mostly some 800 kB. What is more than receivers take is sent in pieces (``export/pieces.py``)."""
 
 ConversationValues = dict[str, dict[SentSeries, Number]]
 """Conversations as they were at one time: values as the ledger has them."""
@@ -76,7 +77,9 @@ class ConversationSeries:
         commits: list[Callable[[], None]] = []
         chosen = self._choose()
         for conversation_id, repeat in chosen.items():
-            commits.append(self._add(ledger.accounts[conversation_id], batch, repeat))
+            commit_one = self._add(ledger.accounts[conversation_id], batch, repeat)
+            if commit_one is not None:
+                commits.append(commit_one)
 
         self._selected = set(chosen)
 
@@ -132,6 +135,7 @@ class ConversationSeries:
         }
         return self.spooled(last, now, {name: dict(values) for name, values in last.items()})
 
+    @guarded
     def _unacknowledged(self, account: Account, everything: bool) -> dict[SentSeries, Number]:
         delivered = self._of(account.conversation_id)
         return {
@@ -142,13 +146,19 @@ class ConversationSeries:
 
     def _tell(self, held: ConversationValues, batch: Batch, told: ConversationValues) -> None:
         for name, values in held.items():
-            delivered, before = self._of(name), told.setdefault(name, {})
-            for series, value in values.items():
-                known = series in delivered.counted or series in before
-                start = self._begin(delivered, name, series, batch, known)
-                batch.add(name, series, value - delivered.base.get(series, 0), batch.now, start)
-                if series[0].kind == "counter":
-                    before[series] = value
+            self._tell_of(name, values, batch, told.setdefault(name, {}))
+
+    @guarded
+    def _tell_of(
+        self, name: str, values: dict[SentSeries, Number], batch: Batch, before: dict[SentSeries, Number]
+    ) -> None:
+        delivered = self._of(name)
+        for series, value in values.items():
+            known = series in delivered.counted or series in before
+            start = self._begin(delivered, name, series, batch, known)
+            batch.add(name, series, value - delivered.base.get(series, 0), batch.now, start)
+            if series[0].kind == "counter":
+                before[series] = value
 
     def _begin(self, delivered: _Delivered, name: str, series: SentSeries, batch: Batch, known: bool) -> int:
         """Where a series starts; with the 0 that it starts from, unless that is ``known``."""
@@ -197,7 +207,9 @@ class ConversationSeries:
                 names.discard(conversation_id)
         return chosen
 
+    @guarded
     def _add(self, account: Account, batch: Batch, everything: bool) -> Callable[[], None]:
+        """Put a conversation into ``batch``; one of which that cannot be done holds no others up."""
         delivered = self._of(account.conversation_id)
         known, base = delivered.values, delivered.base
         wanted = dict(_series_of(account))

@@ -1,8 +1,8 @@
 """Replaces methods of OpenHands' classes by functions of ours, and puts the identical objects back.
 
 Replacements are plain functions made by ``after`` and ``around``, not proxies: ``inspect.iscoroutinefunction``,
-bound methods, pickling by name and ``type(x).method is type(y).method`` keep answering as before. The parts that are
-ours run guarded; the original's return value and exceptions pass through untouched. After ``undo`` a replacement that
+bound methods, pickling and ``type(x).method is type(y).method`` keep answering as before. The parts that are ours run
+guarded; the original's return value and exceptions pass through untouched. After ``undo`` a replacement that
 somebody still holds (a cached bound method) is inert.
 
 An attribute is replaced once, however often and from whatever thread that is asked for, and never after ``undo``. One
@@ -46,6 +46,17 @@ class _Patch:
     """Whether the attribute stood on ``owner`` itself and not on a base class."""
 
 
+class Ours(functools.partial[Any]):
+    """A part of ours in a replacement. It stays behind where that is pickled by value: locks and queues hang on it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ours, (_nothing,)
+
+
+def _nothing(*args: Any) -> None:
+    return
+
+
 class Patches:
     """A set of replacements that live and end together."""
 
@@ -83,13 +94,17 @@ class Patches:
             # Undone in the middle of this.
             _take_back(patch)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Of a class that is pickled by value, as cloudpickle does with those of ``__main__``: inert in the copy."""
+        return _inert, ()
+
     def after(self, owner: Any, name: str, observe: Observe) -> bool:
         """Call ``observe`` after each call of ``owner.name`` that returns."""
-        return self.replace(owner, name, lambda original: self._make_after(original, guarded(observe)))
+        return self.replace(owner, name, lambda original: self._make_after(original, Ours(guarded(observe))))
 
     def around(self, owner: Any, name: str, enter: Enter) -> bool:
         """Call ``enter`` before each call of ``owner.name`` and what it returns after it, also when it raises."""
-        return self.replace(owner, name, lambda original: self._make_around(original, guarded(enter)))
+        return self.replace(owner, name, lambda original: self._make_around(original, Ours(guarded(enter))))
 
     def undo(self) -> None:
         """Put everything back, newest first. What somebody else has replaced since then stays his; ours is inert."""
@@ -140,6 +155,12 @@ class Patches:
             return result
 
         return surrounded
+
+
+def _inert() -> Patches:
+    patches = Patches()
+    patches.undo()
+    return patches
 
 
 def _take_back(patch: _Patch) -> None:

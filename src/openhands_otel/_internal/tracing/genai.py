@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, get_value, set_value
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler  # pyright: ignore[reportMissingTypeStubs]
@@ -203,9 +203,16 @@ def suppress_inner_calls() -> Callable[[], None]:
     Of the call that begins here, until the returned function is called, in this thread or task. What it would tell the
     outer span is thrown away: it is told of one attempt, and not redacted.
     """
-    within = set_value(CLIENT_INFERENCE_CONTEXT_KEY, InferenceData())
+    mine = InferenceData()
+    within = set_value(CLIENT_INFERENCE_CONTEXT_KEY, mine)
     token = attach(set_value(OPENLLMETRY_SUPPRESSION, True, within))
-    return lambda: detach(token)
+
+    def leave() -> None:
+        # Where the call ends in another context nothing was attached, and OpenTelemetry would log an error.
+        if get_value(CLIENT_INFERENCE_CONTEXT_KEY) is mine:
+            detach(token)
+
+    return leave
 
 
 def captures_content() -> bool:

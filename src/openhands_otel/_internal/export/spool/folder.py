@@ -229,20 +229,35 @@ def make_room(folder: Path, size: int, own: Path) -> int:
 
     First quarter-hours go, then all that is no counter; if that is not enough, the oldest file goes, with a line.
     """
-    sizes = {path: path.lstat().st_size for path in _files(folder) if path != own}
+    sizes = {path: size for path in _files(folder) if path != own and (size := _size(path))}
     for thin in (_without_marks, _counters_only, None):
-        for path in sorted(sizes, key=lambda each: each.lstat().st_mtime if each.exists() else 0.0):
+        for path in sorted(sizes, key=_touched):
             if sum(sizes.values()) + size <= SPOOL_LIMIT:
                 return SPOOL_LIMIT - sum(sizes.values())
             sizes[path] = _thin(path, thin)
     return max(0, SPOOL_LIMIT - sum(sizes.values()))
 
 
+def _size(path: Path) -> int:
+    """Bytes; none of a file that others have sent meanwhile."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _thin(path: Path, thin: Callable[[Spool], Spool] | None) -> int:
     try:
         file = LockedFile.take(path)
     except (Busy, OSError):
-        return path.lstat().st_size if path.exists() else 0
+        return _size(path)
     try:
         spool = file.read()
     except (NotASpool, OSError):
@@ -257,7 +272,7 @@ def _thin(path: Path, thin: Callable[[Spool], Spool] | None) -> int:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         return path.stat().st_size
     except OSError:
-        return path.lstat().st_size if path.exists() else 0
+        return _size(path)
     finally:
         file.release()
 

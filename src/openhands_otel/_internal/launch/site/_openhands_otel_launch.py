@@ -347,5 +347,8 @@ def _has_openhands() -> bool:
 
 
 def _say(what: str) -> None:
-    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
+    try:
         sys.stderr.write(f"openhands-otel: {sys.executable} {what}\n")
+    except (AttributeError, OSError, ValueError):
+        # There is none, or it is closed.
+        return

@@ -1,0 +1,23 @@
+"""Sets a context variable for as long as something lasts, wherever that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+
+def set_until[T](variable: ContextVar[T], value: T) -> Callable[[], None]:
+    """Set it; the returned function puts back what was there.
+
+    A coroutine may end in another context than it began in: whoever collects what a closed loop has left ends it in his
+    own. Nothing was set there, so there is nothing to put back, and what else is to be done at an end is done.
+    """
+    token = variable.set(value)
+
+    def put_back() -> None:
+        try:
+            variable.reset(token)
+        except ValueError:
+            return
+
+    return put_back
