@@ -246,6 +246,46 @@ def test_a_switch_in_the_file_leaves_openhands_alone(monkeypatch: pytest.MonkeyP
     assert "OTEL_SDK_DISABLED" not in standard().environ
 
 
+SECRET = "sk-of-nobody-else"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'file_format: "1.0"\nmeter_provider:\n  headers_list: "authorization=Bearer {SECRET}\n',
+        f"file_format: '1.0'\nmeter_provider: {{headers_list: authorization: {SECRET}}}",
+        f"file_format: '1.0'\nmeter_provider: *{SECRET}",
+        f"file_format: '1.0'\nmeter_provider: !{SECRET} x",
+        f"file_format: '1.0'\nheaders_list: ${{{SECRET}",
+        f"file_format: '1.0'\n{SECRET}",
+        f"@{SECRET}",
+    ],
+)
+@pytest.mark.parametrize("by_opentelemetry", [False, True])
+def test_what_is_wrong_with_a_file_is_said_without_what_stands_there(
+    text: str, by_opentelemetry: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A header's value is the key that somebody sends with. PyYAML and schemas show what they complain of."""
+    yaml = pytest.importorskip("yaml")
+
+    def load_config_file(file: Path) -> Any:
+        try:
+            yaml.safe_load(file.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"Failed to parse YAML: {error}") from error
+        raise ValueError(f"does not match schema: '{SECRET}' is not of type 'object'\n\nOn instance:\n    '{SECRET}'")
+
+    if by_opentelemetry:
+        loader = SimpleNamespace(load_config_file=load_config_file)
+        monkeypatch.setitem(sys.modules, "opentelemetry.configuration", loader)
+    file = tmp_path / "otel.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigFileError) as problem:
+        read_tree(file, {})
+    assert SECRET not in str(problem.value)
+    assert str(problem.value)
+
+
 def test_the_sdks_own_loader_is_used_where_it_is_and_its_word_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

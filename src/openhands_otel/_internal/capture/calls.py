@@ -35,6 +35,7 @@ from openhands_otel._internal.capture.response_metadata import metadata_of, resp
 from openhands_otel._internal.capture.subclasses import follow
 from openhands_otel._internal.clock import now_ns
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.model_names import without_path
 from openhands_otel._internal.once import Once
 from openhands_otel._internal.patching.patching import Leave, Original, Patches
 from openhands_otel.events import CallRetried, Event, FirstChunk, LLMCallEnded, LLMCallStarted, Origin
@@ -154,9 +155,8 @@ class CallHooks:
         def note(chunk: Any) -> None:
             seconds = time.perf_counter() - began
             model = None if chunks is None else getattr(chunk, "model", None)
-            self._publish(
-                FirstChunk(now_ns(), origin, seconds, number, model if isinstance(model, str) and model else None)
-            )
+            named = without_path(model) if isinstance(model, str) and model else None
+            self._publish(FirstChunk(now_ns(), origin, seconds, number, named))
 
         @functools.wraps(on_token)
         def timed_on_token(*args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from openhands_otel._internal import fork_gate
 from openhands_otel._internal.host.network import PORTS
-from openhands_otel._internal.model_names import WELL_KNOWN, by_route
+from openhands_otel._internal.model_names import WELL_KNOWN, by_route, without_path
 from openhands_otel.semconv import UNKNOWN
 
 _CACHE_LIMIT = 1024
@@ -67,7 +67,9 @@ def _parse(llm: Any, model: str, base_url: str | None) -> tuple[str, str]:
     name, parsed = getattr(info, "name", None), getattr(info, "model", None)
     if not isinstance(name, str) or not isinstance(parsed, str):
         parsed, name = _ask_litellm(model, base_url)
-    return parsed, WELL_KNOWN.get(name, name)
+    # litellm takes a path's first slash for one between a provider and a model.
+    whole = without_path(model)
+    return (without_path(parsed) if whole == model else whole), WELL_KNOWN.get(name, name) or UNKNOWN
 
 
 def _ask_litellm(model: str, base_url: str | None) -> tuple[str, str]:

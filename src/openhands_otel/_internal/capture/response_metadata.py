@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from openhands_otel._internal.guard import guarded
+from openhands_otel._internal.model_names import without_path
 from openhands_otel.events import ResponseMetadata
 
 
@@ -21,7 +22,8 @@ def metadata_of(raw: Any) -> ResponseMetadata | None:
     if raw is None:
         return None
     reasons = tuple(_finish_reasons(raw))
-    return ResponseMetadata(_text(getattr(raw, "id", None)), _text(getattr(raw, "model", None)), reasons)
+    model = _text(getattr(raw, "model", None))
+    return ResponseMetadata(_text(getattr(raw, "id", None)), model and without_path(model), reasons)
 
 
 def _finish_reasons(raw: Any) -> Iterable[str]:

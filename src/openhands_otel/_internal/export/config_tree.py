@@ -16,10 +16,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, cast
 
+from openhands_otel._internal.host.network import chain_of
+
 Tree = dict[str, Any]
 
 _REFERENCE: Final = re.compile(r"\$\$|\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}|\$\{", re.ASCII)
 _ALONE: Final = re.compile(r"\$\{[^}]*\}")
+_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|['\"].*")
+_HARMLESS: Final = frozenset(("string", "object", "array", "number", "integer", "boolean", "null", *",:?-[]{}"))
+"""What of that is no part of anybody's file: JSON's types, YAML's own signs."""
 _DEVELOPMENT: Final = "_development"
 
 
@@ -59,7 +64,8 @@ def _by_opentelemetry(file: Path) -> object:
     try:
         return _plain(loader.load_config_file(file))
     except Exception as error:
-        raise ConfigFileError(" ".join(str(error).split())[:300]) from None
+        unread = next((each for each in chain_of(error) if _place_of(each) is not None), None)
+        raise ConfigFileError(_without_values(str(error) if unread is None else _problem_of(unread))) from None
     finally:
         logger.disabled = before
 
@@ -139,9 +145,26 @@ def _yaml(text: str, environ: Mapping[str, str]) -> object:
         substitute(root)
         return None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
-        raise ConfigFileError(f"it is no YAML: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigFileError(f"it is no YAML: {_without_values(_problem_of(error))}") from None
     finally:
         loader.dispose()
+
+
+def _place_of(error: BaseException) -> Any:
+    return getattr(error, "problem_mark", None)
+
+
+def _problem_of(error: BaseException) -> str:
+    """What PyYAML finds wrong, and where, without the piece of the file that it shows beside it."""
+    place = _place_of(error)
+    said = getattr(error, "problem", None) or type(error).__name__
+    return said if place is None else f"line {place.line + 1}, column {place.column + 1}: {said}"
+
+
+def _without_values(text: str) -> str:
+    """What a library said of a file, in one line: what it quotes may be a header's value, unless it names a type."""
+    line = " ".join(text.split())
+    return _QUOTED.sub(lambda quoted: quoted[0] if quoted[0][1:-1] in _HARMLESS else "'...'", line)[:300]
 
 
 def substituted(text: str, environ: Mapping[str, str]) -> str:
@@ -155,7 +178,7 @@ def substituted(text: str, environ: Mapping[str, str]) -> str:
         if found[0] == "$$":
             return "$"
         if found[1] is None:
-            raise ConfigFileError(f"'{text[found.start() :][:40]}' is no reference such as ${{NAME:-default}}")
+            raise ConfigFileError("a '${' in it is no reference such as ${NAME:-default}")
         return environ.get(found[1], found[2] or "")
 
     return _REFERENCE.sub(replace, text)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from openhands_otel._internal.export.answers import not_taken, taken
 from openhands_otel._internal.export.causes import cause_of, unusable_file
-from openhands_otel._internal.export.http_session import open_session
+from openhands_otel._internal.export.http_session import open_session, unlogged
 from openhands_otel._internal.export.otlp_config import OtlpConfig, stranger_in
 from openhands_otel._internal.export.transport import USER_AGENT, Credentials, Outcome, body_of, with_beat
 from openhands_otel._internal.host.network import without_secrets
@@ -43,6 +43,7 @@ class HttpTransport:
         except TokenFileError as error:
             return Outcome(False, str(error))
         body = body_of(request, self._config.compression)
+        heard_again = unlogged()
         try:
             try:
                 return self._post(body, headers, timeout_s)
@@ -57,6 +58,8 @@ class HttpTransport:
         except (requests.RequestException, OSError, ValueError) as error:
             # requests raises a plain OSError for certificates that it cannot read.
             return Outcome(False, f"cannot reach {self._config.shown}: {self._why(error)}")
+        finally:
+            heard_again()
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
+from urllib.parse import unquote_plus
 
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
@@ -62,6 +64,8 @@ class Credentials:
 
     def __init__(self, config: OtlpConfig) -> None:
         self._headers = dict(config.headers)
+        self._shown = [*self._headers.values(), *_values_in_query(config.endpoint)]
+        """What a receiver is shown beside the token."""
         self._file = config.token_file
         self._token = ""
         # Where the kernel does not tell a viewer whose we are, this does; unless somebody has named another.
@@ -79,11 +83,18 @@ class Credentials:
 
     def told(self, text: str, limit: int = REASON_LENGTH) -> str:
         """What a receiver said, in one printable line; it may repeat what it was shown, which stays out."""
-        for value in (self._token, *self._headers.values()):
+        for value in (self._token, *self._shown):
             for secret in (value, value.partition(" ")[2]):
                 if len(secret) >= 4:
                     text = text.replace(secret, "***")
         return printable(" ".join(text.split()), limit)
+
+
+def _values_in_query(endpoint: str) -> Iterator[str]:
+    """As they are written, and as they are meant."""
+    for pair in endpoint.partition("?")[2].partition("#")[0].split("&"):
+        value = pair.partition("=")[2] or pair
+        yield from (value, unquote_plus(value))
 
 
 def with_beat(outcome: Outcome, asked: object) -> Outcome:
