@@ -96,6 +96,8 @@ def exposition(viewer: Viewer) -> str:
 def recorded_page() -> tuple[list[str], dict[str, str]]:
     """What the page of that commit said: lines of its head and of where it went, and by id each conversation's card."""
     head, _, cards = (RECORDED / "page.txt").read_text().partition("\nwaiting for you\nshared\n")
+    # A little of something was rounded to nothing then.
+    cards = re.sub(r"(?m)^([1-9].* of .*) \(0 %\)$", r"\1 (<1 %)", cards)
     names = [stats["conversation_id"] for stats in json.loads((RECORDED / "conversations.json").read_text())]
     # Every card begins with what its id begins with, alone in a line.
     beginnings = "|".join(re.escape(name[:8]) for name in names)
