@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from foreign import make_environment
 from one_call import SPENDS, exit_codes, settled
+from server.agent_server import agent_server, remote_client
+from server.scripts import look_around
 from viewer_process import running_viewer, wait_for
 
 from openhands_otel._internal.demo.answers import call, say
@@ -98,6 +101,23 @@ WAYS = {
     "an environment made in mid-run": f"{MAKE} new && new/bin/python spend.py",
     "opentelemetry-instrument": "python3 instrument.py python3 spend.py",
 }
+
+
+def test_a_tool_sees_what_was_exported_where_a_server_looks_at_the_bundle(
+    bundle: Path, llm_server: LLMServer, tmp_path: Path
+) -> None:
+    """And not what OpenTelemetry's distribution has set, when it started: OpenHands is imported before the bundle."""
+    asked = look_around(llm_server)
+    looking = ("--extra-python-path", f"{bundle}/site", "--import-modules", "sitecustomize")
+    exported = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:9/v1/metrics"}
+    with (
+        remote_client(tmp_path) as client,
+        agent_server(lambda words: [sys.executable, *words, *looking], tmp_path, **exported) as started,
+    ):
+        conversation = client.open(host=started.url, provider=llm_server.base_url("main"), tools=("terminal",))
+        client.run(conversation=conversation, text="hello")
+    assert any("named ''" in request for request in asked)
+    assert {name for request in asked for name in re.findall(r"(?:OPENHANDS_)?OTEL_\w+", request)} == exported.keys()
 
 
 @pytest.fixture(scope="module")

@@ -176,8 +176,8 @@ def _of_this_process() -> Footprint:
         return Footprint({**_set_by_distribution(), **before.variables}, before.directory)
     if is_started_by_opentelemetry():
         return Footprint(_set_by_distribution(), os.getcwd())
-    # An application that starts instrumentation by itself has said every variable itself.
-    return Footprint()
+    # Started by a bundle that is named without ``run``, or else by the application, which has said all itself.
+    return Footprint(_set_by_distribution() if _before_distribution else {})
 
 
 def is_started_by_opentelemetry() -> bool:
