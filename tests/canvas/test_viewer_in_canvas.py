@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from viewer.test_page import CHROMIUM, FLAGS
+from viewer.conftest import CHROMIUM, FLAGS
 from viewer_process import PROTOBUF, wait_for
 
 from otlp_sender import Sender
