@@ -165,5 +165,8 @@ def test_what_stops_one_piece_stops_those_behind_it_and_complaints_are_kept() ->
     stopped = Receiver(Outcome(False, "away", 3.0), Outcome(True))
     assert InPieces(stopped).send(request, 1) == Outcome(False, "away", 3.0)
     assert len(stopped.outcomes) == 1
+    late = Receiver(Outcome(True), Outcome(True))
+    assert not InPieces(late).send(request, 0.0).delivered, "the time is that of all pieces"
+    assert len(late.outcomes) == 1
     complaining = Receiver(Outcome(True, "not all"), Outcome(True, beat_s=3.0))
     assert InPieces(complaining).send(request, 1) == Outcome(True, "not all", beat_s=3.0)

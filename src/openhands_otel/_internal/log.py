@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
-from collections.abc import Callable
 from typing import Any, Final
 
 from openhands_otel._internal.terminal_text import printable
 
 NAME: Final = "openhands_otel"
-logger: Final = logging.getLogger(NAME)
 
 
 class PrintableRecords(logging.Filter):
@@ -39,14 +37,16 @@ def _printable(value: Any) -> Any:
     return printable(str(value))
 
 
-def _handing_over(handle: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
-    def hand_over(record: logging.LogRecord) -> None:
+class Harmless(logging.LoggerAdapter[logging.Logger]):
+    """A logger that never raises."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Hand a line over; it stands for whoever called the method of that level."""
         with contextlib.suppress(Exception):
-            handle(record)
-
-    return hand_over
+            super().log(level, msg, *args, stacklevel=2, **kwargs)
 
 
-if not any(isinstance(each, PrintableRecords) for each in logger.filters):
-    logger.addFilter(PrintableRecords())
-    vars(logger)["handle"] = _handing_over(logger.handle)
+_of_the_application = logging.getLogger(NAME)
+if not any(isinstance(each, PrintableRecords) for each in _of_the_application.filters):
+    _of_the_application.addFilter(PrintableRecords())
+logger: Final = Harmless(_of_the_application)

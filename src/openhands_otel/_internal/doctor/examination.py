@@ -14,7 +14,7 @@ from openhands_otel._internal.doctor.finding import Finding, Level
 from openhands_otel._internal.doctor.reach import check_reach
 from openhands_otel._internal.doctor.traps import check_environment
 from openhands_otel._internal.export.otlp_config import read_otlp_config
-from openhands_otel._internal.log import logger
+from openhands_otel._internal.log import NAME
 from openhands_otel._internal.metrics.resource import base_resource
 from openhands_otel.semconv import SERVICE_NAME, SERVICE_NAMESPACE
 from openhands_otel.settings import Settings, load
@@ -63,7 +63,7 @@ def _heard() -> Generator[list[str]]:
             if record.levelno >= logging.WARNING:
                 heard.append(record.getMessage())
 
-    ear = Ear()
+    ear, logger = Ear(), logging.getLogger(NAME)
     propagates, logger.propagate = logger.propagate, False
     logger.addHandler(ear)
     try:

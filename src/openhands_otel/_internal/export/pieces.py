@@ -9,6 +9,7 @@ farewell nothing is to follow.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -36,10 +37,14 @@ class InPieces:
         self._transport = transport
 
     def send(self, request: Message, timeout_s: float) -> Outcome:
-        """Send all of it; each piece may take so long. What stops one stops those behind it."""
+        """Send all of it, within that time. What stops one piece stops those behind it."""
         outcome, complaint = Outcome(True), ""
-        for piece in pieces_of(request):
-            outcome = self._transport.send(piece, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        for number, piece in enumerate(pieces_of(request)):
+            left_s = deadline - time.monotonic() if number else timeout_s
+            if number and left_s <= 0:
+                return Outcome(False, f"not all of it was taken within {timeout_s:g} s")
+            outcome = self._transport.send(piece, left_s)
             if not outcome.delivered:
                 return outcome
             complaint = complaint or outcome.reason
