@@ -30,7 +30,7 @@ class Child:
 
     def wait(self, timeout_s: float = 400) -> int:
         """Wait for its end; returns the exit code, negative for a signal."""
-        assert self.ended.wait(timeout_s), f"still running after {timeout_s} s; {self.err}"
+        assert self.ended.wait(timeout_s), f"still running after {timeout_s} s; {self.err_so_far}"
         return self.code
 
     @property
@@ -40,6 +40,11 @@ class Child:
     @property
     def err(self) -> str:
         return (self.directory / "err").read_text()
+
+    @property
+    def err_so_far(self) -> str:
+        """The same where its streams are elsewhere: nothing."""
+        return self.err if (self.directory / "err").exists() else ""
 
     @property
     def log(self) -> list[str]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from span_sender import SpanSender
@@ -397,3 +398,14 @@ def test_neighbouring_periods_meet_to_the_millisecond() -> None:
         formula = spent("cost", end - length_s, end, ["job"])
         assert formula.count(f"[{text}]") == 3
         assert formula.count(f"offset {text}") == 1
+
+
+def test_doubles_of_both_clients_are_made_as_of_any_class() -> None:
+    """People's own tests put ``create_autospec`` in a client's place; ``help`` says what a method returns."""
+    create_autospec(StatsClient, instance=True).spend(["model"], since="7d")
+    double = create_autospec(AsyncStatsClient, instance=True)
+    asyncio.run(double.spend(["model"], since="7d"))
+    with pytest.raises(TypeError):
+        double.spend(nobody="knows this")
+    assert inspect.iscoroutinefunction(AsyncStatsClient.spend)
+    assert inspect.signature(StatsClient.state).return_annotation == "State"

@@ -20,8 +20,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
-from types import MethodType, TracebackType
+from types import TracebackType
 from typing import Any, Concatenate, Final, Self, overload
 
 try:
@@ -163,15 +164,30 @@ class _Client:
 
 
 class _Answered[**P, T]:
-    """A method of both clients that says what is asked: ``StatsClient`` answers it, ``AsyncStatsClient`` is awaited."""
+    """A method of both clients that says what is asked: ``StatsClient`` answers it, ``AsyncStatsClient`` is awaited.
+
+    This is what type checkers see. At runtime each client has a function of its own for it, as if written there.
+    """
 
     def __init__(self, question: Callable[Concatenate[Any, P], Question[T]]) -> None:
-        @wraps(question)
-        def method(client: StatsClient | AsyncStatsClient, *args: P.args, **kwargs: P.kwargs) -> Any:
-            return client._run(question(client, *args, **kwargs))  # pyright: ignore[reportPrivateUsage]
-
-        self._method: Callable[..., Any] = method
+        self._question = question
         self.__wrapped__ = question
+
+    def method(self, is_awaited: bool) -> Callable[..., Any]:
+        """The function of a client."""
+        question = self._question
+
+        def ask(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return client._run(question(client, *args, **kwargs))
+
+        async def ask_and_wait(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return await client._run(question(client, *args, **kwargs))
+
+        method = wraps(question)(ask_and_wait if is_awaited else ask)
+        answer = question.__annotations__["return"].removeprefix("Question[").removesuffix("]")
+        method.__annotations__ = question.__annotations__ | {"return": answer}
+        vars(method)["__signature__"] = signature(question).replace(return_annotation=answer)
+        return method
 
     @overload
     def __get__(self, client: None, kind: type) -> Callable[Concatenate[Any, P], Any]: ...
@@ -179,12 +195,20 @@ class _Answered[**P, T]:
     def __get__(self, client: StatsClient, kind: type) -> Callable[P, T]: ...
     @overload
     def __get__(self, client: AsyncStatsClient, kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __get__(self, client: StatsClient | AsyncStatsClient | None, kind: type) -> Any:
-        return self._method if client is None else MethodType(self._method, client)
+    def __get__(self, client: object, kind: type) -> Any:
+        raise AttributeError(f"{kind.__name__} is no client")
 
 
 class _Questions:
     """What can be asked."""
+
+    def __init_subclass__(cls) -> None:
+        if _Questions not in cls.__bases__:
+            return
+        is_awaited = iscoroutinefunction(getattr(cls, "_run", None))
+        for name, question in vars(_Questions).items():
+            if isinstance(question, _Answered):
+                setattr(cls, name, question.method(is_awaited))
 
     @_Answered
     def state(self) -> Question[State]:

@@ -135,7 +135,7 @@ def test_spools_that_tell_of_it_alone_are_dropped(database: Path, capsys: pytest
     filled(database)
     there = Destination.of("http/protobuf", "http://127.0.0.1:1/v1/metrics", True)
     for name, service, ids in (("aaaaaaaa", "secretsvc", "a"), ("bbbbbbbb", "other", "ab"), ("cccccccc", "other", "a")):
-        sender = Sender(name, service).spend(1.0)
+        sender = Sender(name, service).spend(0.5 * len(ids))
         for conversation in ids:
             sender.converse(f"conv-{conversation}", 0.5)
         parts = [SpooledRequest(NEWEST, 1, sender.body())]
@@ -156,8 +156,11 @@ def test_spools_that_tell_of_it_alone_are_dropped(database: Path, capsys: pytest
 def test_spools_are_told_apart_by_labels_of_calls_too(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filled(database)
     there = Destination.of("http/protobuf", "http://127.0.0.1:1/v1/metrics", True)
-    for name, teams in (("aaaaaaaa", ["red"]), ("bbbbbbbb", ["red", ""]), ("cccccccc", ["blue"])):
-        sender = Sender(name).introduce("c").state("c", "running").spend(1.0)
+    of_teams = {"aaaaaaaa": ["red"], "bbbbbbbb": ["red", ""], "cccccccc": ["blue"], "dddddddd": ["red"]}
+    for name, teams in of_teams.items():
+        # Of the last one half was spent in no conversation.
+        spent = 1.0 if name == "dddddddd" else 0.5 * len(teams)
+        sender = Sender(name).introduce("c").state("c", "running").spend(spent)
         for team in teams:
             labels = {f"{semconv.LABEL_PREFIX}team": team} if team else {}
             sender.add(semconv.CONVERSATION_COST, 0.5, {semconv.CONVERSATION_ID: "c", **labels})
@@ -170,9 +173,11 @@ def test_spools_are_told_apart_by_labels_of_calls_too(database: Path, capsys: py
     told = capsys.readouterr()
     assert "dropped the spool aaaaaaaa" in told.out
     assert "bbbbbbbb tells of others too" in told.err
+    assert "dddddddd tells of others too" in told.err
     assert sorted(path.name for path in usable_folder().iterdir()) == [
         f"bbbbbbbb{SPOOL_SUFFIX}",
         f"cccccccc{SPOOL_SUFFIX}",
+        f"dddddddd{SPOOL_SUFFIX}",
     ]
 
 

@@ -280,6 +280,15 @@ def test_a_second_collector_cannot_have_the_same_database(database: Path, named:
         other.symlink_to(database)
     with HeldStore(database), pytest.raises(UnusableDatabase, match="in use"):
         DatabaseFile(other).open()
+    first = DatabaseFile(other)
+    first.open()
+    # As one that was damaged.
+    first.replace(lambda connection: None)
+    assert other.is_symlink() == (named == "by a link")
+    for name in (database, other):
+        with pytest.raises(UnusableDatabase, match="in use"):
+            DatabaseFile(name).open()
+    first.close()
 
 
 @pytest.mark.parametrize("waits", ["the rounds", "a question", "a request"])

@@ -423,5 +423,8 @@ def test_a_notice_never_says_a_title() -> None:
     """It is content, and a notice goes to a service of somebody else's."""
     titled = ConversationStats(conversation_id="0123456789", name="planted-4711", title="planted-4711")
     assert name_of(titled) == "01234567"
+    assert name_of(titled.model_copy(update={"service": "bot"})) == "bot 01234567"
+    triage = {"labels": {"automationname": "nightly triage"}, "service": "canvas"}
+    assert name_of(titled.model_copy(update=triage)) == "nightly triage 01234567"
     labelled = titled.model_copy(update={"name": "mine", "labels": {"name": "mine"}})
     assert name_of(labelled) == "mine"

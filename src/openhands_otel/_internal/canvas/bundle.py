@@ -26,7 +26,7 @@ def bundle(entry: str, source_of: Callable[[str], str]) -> str:
         entry: Name of a module, without ``.js``; what it exports, the whole exports.
         source_of: The text of a module by its name.
 
-    Raises BundleError.
+    Raises UnsupportedModule.
     """
     done: list[str] = []
     written: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from openhands_otel._internal.collector.archive.schema import UnusableDatabase
 from openhands_otel._internal.collector.erasing import copies_of, erase
 from openhands_otel._internal.collector.points.decode import MalformedRequest, MetricsUpdate, TooLarge, decode_metrics
 from openhands_otel._internal.collector.points.series import Attributes
+from openhands_otel._internal.collector.points.values import amount
 from openhands_otel._internal.collector.state.placing import Cube, conversation_measure, place_of
 from openhands_otel._internal.export.spool.file import Spool
 from openhands_otel._internal.export.spool.folder import Busy, LockedFile, SpoolEntry, Unusable, entries, spool_folder
-from openhands_otel._internal.money import dollars
+from openhands_otel._internal.money import ROUNDING, dollars
 from openhands_otel._internal.spend.reading import BadQuestion, read_question
 from openhands_otel._internal.terminal_text import printable
-from openhands_otel.semconv import CONVERSATION_ID, LABEL_PREFIX
+from openhands_otel.semconv import CONVERSATION_COST, CONVERSATION_ID, COST, LABEL_PREFIX, Metric
 from openhands_otel.settings import SettingsError, ViewerSettings, load
 
 
@@ -130,7 +132,10 @@ def _spools(request: ErasureRequest) -> Iterator[tuple[SpoolEntry, bool]]:
 
 
 def _meant(spool: Spool, request: ErasureRequest) -> Iterator[bool]:
-    """Of each process, or of each conversation with its labels, that a spool tells of: whether it is meant."""
+    """Of each process, or of each conversation with its labels, that a spool tells of: whether it is meant.
+
+    Of a process too where it spent more than its conversations: that is of no conversation, and nobody else has it.
+    """
     for part in spool.parts:
         try:
             updates = decode_metrics(part.body, json=False).updates
@@ -138,11 +143,19 @@ def _meant(spool: Spool, request: ErasureRequest) -> Iterator[bool]:
             continue
         for update in updates:
             who, spent = update.instance, _labels_of_spend(update)
-            if not spent and request.conversation is None:
-                yield request.holds_for(place_of(Cube.FLEET, "", who.resource, who.service, ()))
+            beside = _cost(update, COST) > _cost(update, CONVERSATION_COST) + ROUNDING
+            if beside or (not spent and request.conversation is None):
+                holds = request.holds_for(place_of(Cube.FLEET, "", who.resource, who.service, ()))
+                yield holds and request.conversation is None
             for conversation, labels in spent.items():
                 places = (place_of(Cube.CONVERSATIONS, "", who.resource, who.service, own) for own in labels or [()])
                 yield from (request.holds_for(each) and request.conversation in (None, conversation) for each in places)
+
+
+def _cost(update: MetricsUpdate, metric: Metric) -> float:
+    return math.fsum(
+        amount(point.value) for point in update.points if point.metric.name == metric.name and point.value is not None
+    )
 
 
 def _labels_of_spend(update: MetricsUpdate) -> dict[str, set[Attributes]]:

@@ -53,6 +53,7 @@ async def _erase(database: Path, request: ErasureRequest, dry_run: bool) -> Eras
 
 def copies_of(database: Path) -> list[Path]:
     """Files beside it that have what it held once: of an older layout, damaged, replaced."""
+    database = database.resolve()
     kinds = ("layout-", "damaged-", "replaced-")
     names = [f"{database.name}.{kind}" for kind in kinds]
     return sorted(path for path in database.parent.iterdir() if path.name.startswith(tuple(names)))

@@ -35,6 +35,11 @@ def labels_of(series: ToldSeries[Any], of_processes: Mapping[str, str]) -> dict[
     return dict(sorted(found.items())[:_LIMIT])
 
 
+def who_began(labels: Mapping[str, str], service: str | None) -> str | None:
+    """Its automation or ACP server, where Agent Canvas names one, or else its service."""
+    return labels.get(AUTOMATION_NAME) or labels.get(ACP_SERVER) or service
+
+
 def name_of(
     labels: Mapping[str, str], title: str | None, service: str | None, started_unix_nano: int, zone: tzinfo | None
 ) -> str | None:
@@ -42,10 +47,9 @@ def name_of(
 
     When is by the clock of ``zone`` (None for this machine's).
 
-    Who is its automation or ACP server, where Agent Canvas names one, or else its service.
     """
     if NAME_LABEL in labels or title:
         return labels.get(NAME_LABEL) or title
-    who = labels.get(AUTOMATION_NAME) or labels.get(ACP_SERVER) or service
+    who = who_began(labels, service)
     began = datetime.fromtimestamp(started_unix_nano / 1e9, zone).strftime("%H:%M") if started_unix_nano else ""
     return " ".join(filter(None, (who, began))) or None

@@ -45,7 +45,8 @@ class DatabaseFile:
     """One database. Used by one thread at a time."""
 
     def __init__(self, path: Path | None) -> None:
-        self.path = path
+        # The file itself, whatever links lead to it: by another name it is the same file, and is locked so.
+        self.path = None if path is None else path.resolve()
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._identities: tuple[Identity, ...] = ()
@@ -243,8 +244,7 @@ class DatabaseFile:
         """Be the only collector that writes this file; the lock goes with the process, however it ends."""
         if fcntl is None:
             return
-        # Of the file itself, whatever links lead to it: by another name it is the same file.
-        beside = _beside(path.resolve(), "lock")
+        beside = _beside(path, "lock")
         if self._lock is not None and _identity(beside) == _stamp(os.fstat(self._lock)):
             return
         try:

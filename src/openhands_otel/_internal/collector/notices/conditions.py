@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from openhands_otel._internal.collector.notices.notice import Notice
 from openhands_otel._internal.collector.state.conversation import Conversation
+from openhands_otel._internal.combining.naming import NAME_LABEL, who_began
 from openhands_otel._internal.money import money, percent
 from openhands_otel._internal.terminal_text import printable
 from openhands_otel.semconv import NoticeKind, RunOutcome, Status
@@ -61,8 +62,12 @@ def of_models(models: Iterable[Share]) -> Iterator[Notice]:
 
 def name_of(stats: ConversationStats) -> str:
     """What a person knows a conversation by; without its title, for notices go to others."""
-    name = stats.name if stats.title is None else stats.labels.get("name")
-    return printable(f"{name or stats.conversation_id[:8]}", _NAME_LIMIT)
+    name, short_id = stats.name, stats.conversation_id[:8]
+    if stats.title is not None:
+        name = stats.labels.get(NAME_LABEL) or " ".join(
+            filter(None, (who_began(stats.labels, stats.service), short_id))
+        )
+    return printable(name or short_id, _NAME_LIMIT)
 
 
 class Progress:
