@@ -262,6 +262,10 @@ def test_a_title_is_the_newest_and_stays_when_its_conversation_has_ended() -> No
         assert (held.conversation("c").title, held.conversation("c").name) == ("first", "first")
         assert (held.conversation("named").title, held.conversation("named").name) == ("first", "mine")
         assert "stranger" not in ledger.accounts
+        ledger.apply(TitleAllowed(time.time_ns(), "c", ""))
+        tell()
+        assert not held.conversation("c").title, "it was taken away"
+        assert held.conversation("c").name != "first"
         ledger.apply(TitleAllowed(time.time_ns(), "c", "second"))
         tell()
         assert held.conversation("c").name == "second"

@@ -6,20 +6,26 @@ conversations has more to say at once: at each heartbeat, and after each outage.
 
 from __future__ import annotations
 
+import gzip
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from openhands_otel import semconv
 from openhands_otel._internal.export.pieces import MOST_BYTES, InPieces, pieces_of
 from openhands_otel._internal.export.transport import Outcome
+from openhands_otel._internal.tracing.own_tracing import OwnSpanExporter
 from openhands_otel.semconv import SCOPE_PROCESS, Role
 from otlp_receiver import grpc_receiver
+from otlp_server import Answer, http_server
 from trace_receiver import grpc_trace_receiver
 
 from .doors import transport
@@ -65,6 +71,33 @@ def test_spans_with_much_content_are_delivered_over_grpc() -> None:
         with transport("traces", environ) as to:
             assert to.send(request, 20).delivered
         assert len(receiver.spans) == 60
+
+
+def test_what_was_taken_of_spans_is_not_sent_again_when_a_later_piece_is_not() -> None:
+    """A back end that adds up the cost of spans would count them twice."""
+    taken: list[bytes] = []
+    answers = [200, 200, 503]
+
+    def take(path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        status = answers.pop(0) if answers else 200
+        if status == 200:
+            raw = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+            said = ExportTraceServiceRequest.FromString(raw)
+            taken.extend(span.span_id for each in said.resource_spans for span in each.scope_spans[0].spans)
+        return status, b""
+
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    for _ in range(30):
+        provider.get_tracer("t").start_span("chat", attributes={"said": "x" * 100_000}).end()
+    with http_server(take, lambda: "application/x-protobuf") as port:
+        environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces"}
+        with transport("traces", environ) as to:
+            exporter = OwnSpanExporter(to, timeout_s=60)
+            assert exporter.export(spans.get_finished_spans()) is SpanExportResult.SUCCESS
+    assert not answers
+    assert len(taken) == len(set(taken)) == 30
 
 
 KINDS: tuple[Callable[[pb.Metric], Any], ...] = (

@@ -16,6 +16,7 @@ from openhands_otel import semconv
 from openhands_otel._internal.clock import SECOND_NS
 from openhands_otel._internal.ledger.ledger import Ledger
 from openhands_otel._internal.metrics.conversation_series import ConversationSeries
+from openhands_otel._internal.model_names import without_path
 from otlp_receiver import Receiver
 
 from .conftest import Start
@@ -231,6 +232,8 @@ for model in (
     "openai/C:\\\\Users\\\\alice\\\\Qwen3-8B",
     "openai/~/alice/Qwen3-8B",
     "openai/../alice/Qwen3-8B",
+    "litellm_proxy/hosted_vllm//home/alice/Qwen3-8B",
+    "openai/file:///home/alice/Qwen3-8B",
     "/home/alice/models/Qwen3-8B",
     "/home/alice/models/Qwen3-8B",
 ):
@@ -242,9 +245,23 @@ def test_a_model_that_is_called_by_its_folder_is_told_without_the_path(start: St
     """vLLM calls a model by the folder that it was loaded from, and so does who asks it; a home has a person's name."""
     agent = start(MODEL_OF_A_FOLDER, receiver.url)
     assert agent.wait() == 0, agent.err
-    assert receiver.total(COST) == 7 * 0.25
+    assert receiver.total(COST) == 9 * 0.25
     assert {point.attributes[semconv.REQUEST_MODEL] for point in receiver.points(COST)} == {"Qwen3-8B"}
     assert not any(b"alice" in body for body in receiver.bodies)
+
+
+@pytest.mark.parametrize("route", ["", "litellm_proxy/", "lm_studio/", "litellm_proxy/hosted_vllm/"])
+@pytest.mark.parametrize("path", ["/home/alice/m", "~alice/m", "C:\\alice\\m", "file:///home/alice/m", "./alice/m"])
+def test_a_path_is_known_behind_any_routes(route: str, path: str) -> None:
+    """litellm puts its provider before what a server calls a model."""
+    assert without_path(route + path) == "m"
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt-5", "meta-llama/Llama-3.1-8B", "openrouter/anthropic/claude-4", "qwen3:8b", "a.b/c"]
+)
+def test_a_name_without_a_path_stays(name: str) -> None:
+    assert without_path(name) == name
 
 
 DEBUG = """

@@ -23,13 +23,14 @@ WELL_KNOWN: Final = {
 """litellm's provider names where the conventions have another (``gen_ai.provider.name``)."""
 
 
-_PATH: Final = re.compile(r"(?:~[^/\\]*|\.{1,2})?[/\\]|[A-Za-z]:[/\\]")
+_PATH: Final = re.compile(r"(?:^|/)(?:~[^/\\]*|\.{1,2}|file:/?|[A-Za-z]:)?[/\\]")
+"""At the beginning, or behind a route or two."""
 
 
 def without_path(model: str) -> str:
     """What a model is called whose server calls it by the folder that it was loaded from, as vLLM does unless told
     otherwise: the last part. What stands before that is a path, and may have a person's name in it."""
-    if _PATH.match(model) is None:
+    if _PATH.search(model) is None:
         return model
     return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or UNKNOWN
 
@@ -37,6 +38,6 @@ def without_path(model: str) -> str:
 def by_route(model: str) -> tuple[str, str]:
     """(model, litellm's name of the provider) by nothing but the name; ``unknown`` where there is no route in it."""
     route, _, rest = model.partition("/")
-    if not (route and rest) or without_path(model) != model:
+    if not (route and rest) or _PATH.match(model):
         return without_path(model), UNKNOWN
     return without_path(rest), route

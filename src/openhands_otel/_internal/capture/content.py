@@ -100,8 +100,8 @@ class ContentHooks:
 
     @guarded
     def titled(self, conversation_id: str, title: Any) -> None:
-        """A conversation has this title, which it need not have got just now."""
-        if isinstance(title, str) and title and self._wanted():
+        """A conversation has this title, which it need not have got just now; an empty one where it has none any more."""
+        if isinstance(title, str) and self._wanted():
             self._publish(TitleCaptured(now_ns(), conversation_id, title, self._secrets(conversation_id, None)))
 
     def _secrets(self, conversation_id: str | None, llm: Any) -> frozenset[str]:

@@ -24,6 +24,7 @@ from openhands_otel._internal import labels
 from openhands_otel._internal.capture import claude, compat
 from openhands_otel._internal.capture.conversation_labels import ConversationLabels
 from openhands_otel._internal.capture.provider import model_and_provider, named, server_of
+from openhands_otel._internal.model_names import without_path
 from openhands_otel._internal.scoped import set_until
 from openhands_otel.events import NOBODY, Origin
 from openhands_otel.semconv import Operation, Role
@@ -299,7 +300,7 @@ def acp_origin(conversations: OpenConversations, agent: Any, session_id: str) ->
 def _acp_model(agent: Any, llm: Any) -> str:
     """The session's own model, or the one that it was asked for; never that of an LLM which no ACP agent uses."""
     own = _text(getattr(agent, "current_model_id", None)) or _text(getattr(agent, "acp_model", None))
-    return own or (NOBODY.model if hasattr(agent, "acp_model") else model_and_provider(llm)[0])
+    return without_path(own) if own else (NOBODY.model if hasattr(agent, "acp_model") else model_and_provider(llm)[0])
 
 
 def _uses(conversation: Any, llm: Any) -> bool:

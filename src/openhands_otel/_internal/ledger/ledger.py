@@ -311,7 +311,8 @@ class Ledger:
     def _titled(self, event: TitleAllowed) -> None:
         # It is told at each save, also behind the conversation's end.
         known = self.accounts.get(event.conversation_id) or self._closed.get(event.conversation_id)
-        if known is not None and known.title != event.title:
+        if known is not None and event.title != (known.title or ""):
+            # One that is taken away is told as an empty one: of series that only end, viewers know the last.
             self._account(event.conversation_id, event.at).title = event.title
 
     def _condensed(self, event: events.Condensed) -> None:

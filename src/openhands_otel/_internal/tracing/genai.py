@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Final
 
-from opentelemetry.context import Context, attach, detach, get_value, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler  # pyright: ignore[reportMissingTypeStubs]
@@ -44,6 +45,8 @@ from openhands_otel.semconv import GenAINames
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 OPENLLMETRY_SUPPRESSION: Final = "suppress_language_model_instrumentation"
 COMPLETION_HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
+_suppressing: ContextVar[InferenceData | None] = ContextVar("openhands_otel_suppressing", default=None)
+"""Set beside what is attached: it tells whether a call ends in the context in which it began."""
 
 GenAIValue = str | bool | int | float
 
@@ -205,12 +208,15 @@ def suppress_inner_calls() -> Callable[[], None]:
     """
     mine = InferenceData()
     within = set_value(CLIENT_INFERENCE_CONTEXT_KEY, mine)
-    token = attach(set_value(OPENLLMETRY_SUPPRESSION, True, within))
+    token, here = attach(set_value(OPENLLMETRY_SUPPRESSION, True, within)), _suppressing.set(mine)
 
     def leave() -> None:
-        # Where the call ends in another context nothing was attached, and OpenTelemetry would log an error.
-        if get_value(CLIENT_INFERENCE_CONTEXT_KEY) is mine:
-            detach(token)
+        try:
+            _suppressing.reset(here)
+        except ValueError:
+            # The call ends in another context, in which nothing was attached: OpenTelemetry would log an error.
+            return
+        detach(token)
 
     return leave
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.message import Message
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -22,8 +23,9 @@ from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.export.delivery_log import DeliveryLog
 from openhands_otel._internal.export.open_transport import open_transport
 from openhands_otel._internal.export.otlp_config import read_otlp_config
+from openhands_otel._internal.export.pieces import pieces_of
 from openhands_otel._internal.export.span_sender import PATIENCE_S, SpanSender
-from openhands_otel._internal.export.transport import Outcome, Transport
+from openhands_otel._internal.export.transport import DELIVERED, Outcome, Transport
 
 FIRST_PAUSE_S: Final = 0.2
 
@@ -81,8 +83,18 @@ class OwnSpanExporter(SpanExporter):
         return True
 
     def _send(self, spans: Sequence[ReadableSpan]) -> Outcome:
-        request = encode_spans(spans)
+        """Each piece for itself: what was taken is not sent again, nor does a refused one keep others back."""
         deadline = time.monotonic() + self._timeout_s
+        complaint: Outcome | None = None
+        for piece in pieces_of(encode_spans(spans)):
+            outcome = self._send_piece(piece, deadline)
+            if not outcome.delivered and not outcome.refused:
+                return outcome
+            if outcome.refused or (outcome.reason and complaint is None):
+                complaint = outcome
+        return complaint or DELIVERED
+
+    def _send_piece(self, request: Message, deadline: float) -> Outcome:
         pause_s = FIRST_PAUSE_S
         while True:
             outcome = self._transport.send(request, max(deadline - time.monotonic(), 0.05))

@@ -94,8 +94,8 @@ class TracePipeline:
             if not isinstance(captured, TitleCaptured):
                 if self._spans is not None:
                     self._spans.put(captured)
-            elif with_titles and (title := redacted_title(captured, redaction)):
-                put(TitleAllowed(captured.at, captured.conversation_id, title))
+            elif with_titles:
+                put(TitleAllowed(captured.at, captured.conversation_id, redacted_title(captured, redaction)))
 
         return put_content
 
