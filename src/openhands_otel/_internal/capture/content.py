@@ -100,7 +100,7 @@ class ContentHooks:
 
     @guarded
     def titled(self, conversation_id: str, title: Any) -> None:
-        """A conversation has this title, which it need not have got just now; an empty one where it has none any more."""
+        """A conversation has this title, which it need not have got just now; an empty one where it has none."""
         if isinstance(title, str) and self._wanted():
             self._publish(TitleCaptured(now_ns(), conversation_id, title, self._secrets(conversation_id, None)))
 
