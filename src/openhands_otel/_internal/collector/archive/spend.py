@@ -198,7 +198,9 @@ def forget_dates(connection: sqlite3.Connection, before: float) -> None:
         return
     for cube, *row in old:
         place = Place(Cube(cube), *row[: len(_PLACE) - 1])
-        place = place._replace(conversation="", own_labels="{}", usage_id="", run="")
+        # What was read is replaced by its conversation when its files are read again, as its mark below tells.
+        conversation = place.conversation if place.cube is Cube.READ else ""
+        place = place._replace(conversation=conversation, own_labels="{}", usage_id="", run="")
         _add(connection, UNDATED, place, row[len(_PLACE) - 1 :])
     for cube in Cube:
         connection.execute("DELETE FROM spend WHERE cube = ? AND quarter > ? AND quarter < ?", (cube, UNDATED, before))
