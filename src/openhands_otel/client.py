@@ -171,7 +171,6 @@ class _Answered[**P, T]:
 
     def __init__(self, question: Callable[Concatenate[Any, P], Question[T]]) -> None:
         self._question = question
-        self.__wrapped__ = question
 
     def method(self, is_awaited: bool) -> Callable[..., Any]:
         """The function of a client."""

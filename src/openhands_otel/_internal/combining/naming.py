@@ -46,7 +46,6 @@ def name_of(
     """Its label, else its title where that was allowed, else who began it and when.
 
     When is by the clock of ``zone`` (None for this machine's).
-
     """
     if NAME_LABEL in labels or title:
         return labels.get(NAME_LABEL) or title

@@ -38,6 +38,7 @@ from opentelemetry.util.types import Attributes
 
 from openhands_otel import semconv
 from openhands_otel._internal.content import Content, ContentPart, Message, Reasoning, Text, ToolAnswer, ToolRequest
+from openhands_otel._internal.scoped import set_until
 from openhands_otel._internal.version import __version__
 from openhands_otel.events import ResponseMetadata
 from openhands_otel.semconv import GenAINames
@@ -45,7 +46,7 @@ from openhands_otel.semconv import GenAINames
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 OPENLLMETRY_SUPPRESSION: Final = "suppress_language_model_instrumentation"
 COMPLETION_HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
-_suppressing: ContextVar[InferenceData | None] = ContextVar("openhands_otel_suppressing", default=None)
+_suppressing: ContextVar[bool] = ContextVar("openhands_otel_suppressing", default=False)
 """Set beside what is attached: it tells whether a call ends in the context in which it began."""
 
 GenAIValue = str | bool | int | float
@@ -206,19 +207,10 @@ def suppress_inner_calls() -> Callable[[], None]:
     Of the call that begins here, until the returned function is called, in this thread or task. What it would tell the
     outer span is thrown away: it is told of one attempt, and not redacted.
     """
-    mine = InferenceData()
-    within = set_value(CLIENT_INFERENCE_CONTEXT_KEY, mine)
-    token, here = attach(set_value(OPENLLMETRY_SUPPRESSION, True, within)), _suppressing.set(mine)
-
-    def leave() -> None:
-        try:
-            _suppressing.reset(here)
-        except ValueError:
-            # The call ends in another context, in which nothing was attached: OpenTelemetry would log an error.
-            return
-        detach(token)
-
-    return leave
+    within = set_value(CLIENT_INFERENCE_CONTEXT_KEY, InferenceData())
+    token = attach(set_value(OPENLLMETRY_SUPPRESSION, True, within))
+    # In another context nothing was attached: OpenTelemetry would log an error.
+    return set_until(_suppressing, True, lambda: detach(token))
 
 
 def captures_content() -> bool:

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from openhands_otel._internal.export.config_file import standard
 from openhands_otel._internal.export.delivery_log import DeliveryLog
 from openhands_otel._internal.export.open_transport import open_transport
-from openhands_otel._internal.export.otlp_config import read_otlp_config
+from openhands_otel._internal.export.otlp_config import LEAST_TIMEOUT_S, read_otlp_config
 from openhands_otel._internal.export.pieces import pieces_of
 from openhands_otel._internal.export.span_sender import PATIENCE_S, SpanSender
 from openhands_otel._internal.export.transport import DELIVERED, Outcome, Transport
@@ -97,7 +97,7 @@ class OwnSpanExporter(SpanExporter):
     def _send_piece(self, request: Message, deadline: float) -> Outcome:
         pause_s = FIRST_PAUSE_S
         while True:
-            outcome = self._transport.send(request, max(deadline - time.monotonic(), 0.05))
+            outcome = self._transport.send(request, max(deadline - time.monotonic(), LEAST_TIMEOUT_S))
             if outcome.delivered or outcome.refused:
                 return outcome
             wait_s = pause_s if outcome.retry_after_s is None else outcome.retry_after_s
